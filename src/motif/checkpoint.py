@@ -1,0 +1,94 @@
+"""Everything needed to go on exactly where a run stopped.
+
+A checkpoint is one folder, `checkpoints/step-000020/`, written under another name and renamed when complete, so a
+half-written one is never picked up. There is no generator state in it: all randomness is computed from (seed, step,
+question, node, token).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from motif.config import Recipe, RecipeError
+from motif.policy import Policy
+
+NAME = re.compile(r"step-(\d{6,})")
+
+
+def save(run: Path, step: int, policy: Policy, optimizer: torch.optim.Optimizer, recipe: Recipe, extra: dict[str, Any], keep: int) -> Path:
+    """Write the checkpoint after `step` steps and delete all but the newest `keep`.
+
+    Args:
+        extra: whatever else the loop needs back (plain Python data and tensors).
+    """
+    folder = run / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    target, partial = folder / f"step-{step:06d}", folder / f".step-{step:06d}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    state = {
+        "step": step,
+        "weights": policy.state(),
+        "optimizer": optimizer.state_dict(),
+        "fingerprint": fingerprint(recipe),
+        "extra": extra,
+    }
+    with (partial / "state.pt").open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    for old in all_checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def all_checkpoints(run: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    folder = run / "checkpoints"
+    found = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def load_latest(run: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe: Recipe) -> tuple[int, dict[str, Any]] | None:
+    """Restore the newest checkpoint into policy and optimiser; returns its step and extra data, or None without one.
+
+    Raises:
+        RecipeError: the checkpoint is of another recipe.
+    """
+    checkpoints = all_checkpoints(run)
+    if not checkpoints:
+        return None
+    # weights_only: a checkpoint is data, and unpickling must not run code.
+    state = torch.load(checkpoints[-1] / "state.pt", map_location="cpu", weights_only=True)
+    if state["fingerprint"] != fingerprint(recipe):
+        raise RecipeError(
+            f"{run} was made with another recipe; to go on use the settings in {run / 'recipe.toml'}, "
+            "to start afresh choose another --out"
+        )
+    policy.load_state(state["weights"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"]), state["extra"]
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """A hash of all settings that change what is computed; more steps or rarer checkpoints are no other run.
+
+    A schedule that depends on the number of steps does tie the run to that number.
+    """
+    data = recipe.model_dump(mode="json")
+    free = {"save_every", "keep_checkpoints"}
+    if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
+        free.add("steps")
+    data["train"] = {key: value for key, value in data["train"].items() if key not in free}
+    data.pop("about")
+    data.pop("name")
+    return hashlib.sha256(repr(sorted(data.items())).encode()).hexdigest()

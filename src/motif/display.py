@@ -1,0 +1,164 @@
+"""What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from motif.evaluate import Accuracy
+    from motif.plan import Plan
+    from motif.train import Result
+
+PLAIN_EVERY = 10.0
+"""Seconds between progress lines when the output is not a terminal."""
+
+
+class Display:
+    """Progress of one run on a console. `Display(quiet=True)` says nothing."""
+
+    def __init__(self, console: Console | None = None, quiet: bool = False):
+        self.console = console or Console(quiet=quiet, highlight=False)
+        self._live = self.console.is_terminal and not quiet
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self._live,
+        )
+        self._what = ""
+        self._first_step: tuple[int, float] | None = None
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def message(self, text: str) -> None:
+        """A line of text."""
+        self.console.print(text, soft_wrap=True, markup=False)
+
+    def plan(self, plan: Plan) -> None:
+        """The plan, before anything is spent."""
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        for name, value in plan.rows():
+            table.add_row(f"[bold]{name}[/bold]", value)
+        self.console.print(table)
+
+    @contextmanager
+    def _counting(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+        task = self._bar.add_task(what, total=total)
+        done, last = 0, time.monotonic()
+
+        def advance(*_: object) -> None:
+            nonlocal done, last
+            done += 1
+            self._bar.advance(task)
+            if not self._live and time.monotonic() - last >= PLAIN_EVERY:
+                last = time.monotonic()
+                self.message(f"  {what}: {done} of {total}")
+
+        try:
+            yield advance
+        finally:
+            self._bar.remove_task(task)
+
+    def sampling(self, trajectories: int) -> Any:
+        """A context that counts trajectories as they end."""
+        return self._counting(f"sampling {self._what}".strip(), trajectories)
+
+    def evaluating(self, answers: int) -> Any:
+        """A context that counts evaluation answers as they end."""
+        return self._counting("evaluating", answers)
+
+    def step(self, metrics: dict[str, Any], steps: int) -> None:
+        """One line per training step."""
+        number = metrics["step"]
+        now = time.monotonic()
+        if self._first_step is None:
+            # The first step of this process took its own time; what is left is estimated from the steps since.
+            self._first_step = (number - 1, now - metrics["time/total"])
+        begun, at = self._first_step
+        left = (now - at) / (number - begun) * (steps - number)
+        parts = [
+            f"step {number:>{len(str(steps))}}/{steps}",
+            f"reward {_number(metrics['reward'])}",
+            f"right {_percent(metrics['outcome/mean'])}",
+            f"well formed {_percent(metrics['format/rate_1'])}",
+            f"dead groups {metrics['dead_groups']}/{metrics['groups']}",
+            f"cut off {_percent(metrics['completions/clipped_ratio'])}",
+            f"{metrics['time/total']:.1f} s",
+            f"{duration(left)} left" if number < steps else "",
+        ]
+        if metrics["outcome/ungraded"]:
+            parts.append(f"ungraded {metrics['outcome/ungraded']}")
+        self._what = f"step {number + 1}/{steps}" if number < steps else ""
+        self.message("  ".join(part for part in parts if part))
+
+    def evaluated(self, step: int, results: dict[str, Accuracy]) -> None:
+        """Accuracies after a step (0: before training)."""
+        when = "before training" if step == 0 else f"after step {step}"
+        for name, accuracy in results.items():
+            extra = f"  ({accuracy.ungraded} ungraded)" if accuracy.ungraded else ""
+            self.message(f"{when}, {_rounds(name)}: {accuracy}{extra}")
+
+    def finished(self, result: Result, report: Path) -> None:
+        """The outcome: before and after, what it cost, where it is."""
+        self._bar.stop()
+        if result.before and result.after:
+            table = Table(title="held-out accuracy, 95 % intervals", title_justify="left", title_style="bold")
+            for heading in ("", "before", "after"):
+                table.add_column(heading, justify="left" if not heading else "right")
+            for name in result.before:
+                table.add_row(_rounds(name), _interval(result.before[name]), _interval(result.after.get(name)))
+            self.console.print(table)
+        ledger = result.ledger
+        self.message(
+            f"spent: {ledger.questions:,} questions, {ledger.updates:,} updates, "
+            f"{ledger.generated_tokens:,} generated + {ledger.prefill_tokens:,} prompt tokens, "
+            f"{ledger.trained_tokens:,} trained tokens, {ledger.flops:.2g} FLOPs, {duration(ledger.seconds)}"
+        )
+        self.message(f"report: {report}")
+        if not result.finished:
+            self.message(f"stopped after step {result.steps}; go on with the same command and --resume")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: `41 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _rounds(name: str) -> str:
+    count = int(name.removeprefix("rounds_"))
+    return f"{count} round" + ("s" if count > 1 else "")
+
+
+def _interval(found: dict[str, Any] | None) -> str:
+    if not found:
+        return "-"
+    return f"{100 * found['accuracy']:.1f} % [{100 * found['low']:.1f}–{100 * found['high']:.1f}]"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

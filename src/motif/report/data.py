@@ -1,0 +1,200 @@
+"""Everything the report shows, gathered from a run folder into one dictionary of plain JSON values."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from motif.report import charts, result
+from motif.report.files import Metrics, Record, number, read_metrics, read_recipe, read_summary, section, whole
+from motif.report.trees import select_trees
+
+RECIPE_LIMIT = 40_000  # characters of recipe.toml shown
+
+
+def report_data(run: Path) -> dict[str, Any]:
+    """The data of the page for the run folder `run`; whatever is missing in the folder is named in `notices`."""
+    recipe, recipe_text = read_recipe(run / "recipe.toml")
+    metrics = read_metrics(run / "metrics.jsonl")
+    summary = read_summary(run / "summary.json")
+    before, after, by_step = result.evaluations(metrics, summary)
+    steps = charts.with_dead_share(metrics.steps)
+    shape = _shape(recipe)
+    during = {step: found for step, found in metrics.evals.items() if step > 0}
+    latest = max(during.items()) if during else None
+    return {
+        "head": _head(run, recipe, metrics, summary, shape),
+        "result": {
+            "reading": result.reading(before, after, latest, shape["rounds"]),
+            "best": _best(summary),
+            "rows": result.table(before, after),
+        },
+        "warnings": result.warnings(steps, by_step, recipe),
+        "notices": _notices(run, recipe, metrics),
+        "sections": _sections(steps, by_step, shape["rounds"]),
+        "ledger": result.ledger(metrics, summary),
+        "time": charts.step_time(steps),
+        "forest": select_trees(run / "trees.jsonl"),
+        "recipe": recipe_text[:RECIPE_LIMIT],
+    }
+
+
+def _shape(recipe: Record) -> Record:
+    branching = section(recipe, "rollout").get("branching")
+    if not isinstance(branching, list) or not branching or not all((whole(branch) or 0) > 0 for branch in branching):
+        return {"rounds": None, "branching": None, "words": "unknown (no recipe.toml)"}
+    m, k, n = branching[0], prod(branching[1:]), len(branching)
+    words = f"m {m} × k {k} × n {n}: {_count(m, 'response')} per question, "
+    words += f"{_count(k, 'trajectory')} each, {_count(n, 'round')}" if n > 1 else "one round"
+    return {"rounds": n, "branching": branching, "words": words}
+
+
+def _count(count: int, noun: str) -> str:
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{count} {noun if count == 1 else plural}"
+
+
+def _head(run: Path, recipe: Record, metrics: Metrics, summary: Record, shape: Record) -> Record:
+    done = metrics.steps[-1]["step"] if metrics.steps else 0
+    planned = whole(section(recipe, "train").get("steps"))
+    status = summary.get("status")
+    if status not in ("finished", "stopped"):
+        status = "finished" if section(summary, "after") else "running or interrupted"
+    model, data, rollout = (section(recipe, name) for name in ("model", "data", "rollout"))
+    per_step = whole(rollout.get("questions_per_step"))
+    adapter = {"lora": f"LoRA, rank {model.get('lora_rank', '?')}", "full": "all weights"}.get(str(model.get("adapter")))
+    seed = summary.get("seed", section(recipe, "train").get("seed"))
+    facts = [
+        ("Model", " · ".join(str(part) for part in (model.get("name"), adapter) if part)),
+        ("Task", str(data.get("task") or "")),
+        ("Tree", shape["words"] + (f"; {_count(per_step, 'question')} a step" if per_step else "")),
+        ("Status", f"{status}, {done:,}" + (f" of {planned:,} steps" if planned else " steps")),
+        ("Seed", "" if seed is None else str(seed)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in section(summary, "versions").items())),
+    ]
+    return {
+        "name": str(recipe.get("name") or run.resolve().name),
+        "about": str(recipe.get("about") or ""),
+        "facts": [{"name": name, "value": value or "not recorded"} for name, value in facts],
+    }
+
+
+def _best(summary: Record) -> str:
+    best = section(summary, "best")
+    step, accuracy = whole(best.get("step")), number(best.get("accuracy"))
+    if step is None or accuracy is None:
+        return ""
+    return (
+        f"Best evaluation: {result.percent(accuracy)} at step {step}. "
+        "A maximum over several evaluations on the same questions flatters; the table below does not pick."
+    )
+
+
+def _notices(run: Path, recipe: Record, metrics: Metrics) -> list[str]:
+    absent = {
+        "recipe.toml": "the settings are unknown",
+        "metrics.jsonl": "there are no charts",
+        "trees.jsonl": "there are no trees",
+        "summary.json": "the run is still going, or was interrupted before its end",
+    }
+    notices = [f"{name} is missing: {meaning}." for name, meaning in absent.items() if not (run / name).is_file()]
+    if (run / "recipe.toml").is_file() and not recipe:
+        notices.append("recipe.toml is not valid TOML: the settings are unknown.")
+    if metrics.skipped:
+        notices.append(f"metrics.jsonl: {_count(metrics.skipped, 'line')} could not be read and left out.")
+    return notices
+
+
+def _sections(steps: list[Record], by_step: dict[int, Record], rounds: int | None) -> list[Record]:
+    """The chart sections in the order of reading: does it learn, from what, what do responses look like, is it sound."""
+    unit_range = (0.0, 1.0)
+    several = rounds is None or rounds > 1
+    lengths, cuts, forms = (charts.by_round(steps, prefix) for prefix in ("length/round_", "truncated/round_", "format/rate_"))
+
+    learning = [
+        charts.lines(
+            steps, "reward", "Reward during training", {"outcome/mean": "outcome", "reward": "reward (format + outcome)"},
+            "mean per response", "number",
+            "Outcome is the fraction of a response's trajectories that end right; reward adds the format term.",
+            limits=(0.0, None),
+        ),
+        charts.eval_points(by_step, result.round_counts(*by_step.values())),
+    ]  # fmt: skip
+    outcomes = [
+        charts.rate_bars(steps),
+        charts.lines(
+            steps, "curriculum", "Questions never, sometimes and always solved",
+            {"outcome/sometimes": "sometimes", "outcome/never": "never", "outcome/always": "always"},
+            "share of questions (%)", "percent",
+            "Look for “never” turning into “sometimes” first and into “always” later: an order of difficulty that nobody "
+            "prescribed. Questions solved sometimes are the ones that teach; when they run out, so does the signal.",
+            limits=unit_range, faint=False, share=10,
+        ),
+        charts.lines(
+            steps, "dead", "Dead groups", {"dead_share": "dead groups"}, "share of groups (%)", "percent",
+            "Groups whose rewards are all equal: their advantages are zero, so they cost tokens and teach nothing.",
+            limits=unit_range,
+        ),
+    ]  # fmt: skip
+    responses = [
+        charts.lines(
+            steps, "length", "Response length", lengths, "tokens per response", "count",
+            "Mean over the responses of each round. A steady rise into the limit shows up as truncation next.",
+            limits=(0.0, None),
+        ),
+        charts.lines(
+            steps, "truncated", "Truncation", cuts, "share of responses (%)", "percent",
+            "Responses that were cut off by the token limit of their round.", limits=(0.0, None),
+        ),
+        charts.lines(
+            steps, "format", "Well-formed responses", forms, "share of responses (%)", "percent",
+            "Responses with one think block and one note block and nothing else: what the format reward asks for.",
+            limits=unit_range,
+        ),
+    ]  # fmt: skip
+    if several:
+        responses += [
+            charts.lines(
+                steps, "note-length", "Note length", {"note/mean_tokens": "note"}, "tokens per note", "count",
+                "The mean length of what is carried into the next round.", limits=(0.0, None),
+            ),
+            charts.lines(
+                steps, "note-kind", "Empty notes and early answers",
+                {"note/early_answer": "early answer", "note/empty": "empty note"}, "share of non-final responses (%)", "percent",
+                "An early answer is a final answer given before the final round. Near 100 %, later rounds only copy it.",
+                limits=(0.0, None),
+            ),
+        ]  # fmt: skip
+    stability = [
+        charts.lines(
+            steps, "entropy", "Entropy", {"entropy": "entropy"}, "nats per token", "number",
+            "How undecided the model is at each token. A fall towards zero means it has stopped exploring.",
+            limits=(0.0, None),
+        ),
+        charts.lines(
+            steps, "grad", "Gradient norm", {"grad_norm": "gradient norm"}, "norm before clipping", "number",
+            "Single spikes are clipped and harmless; a steady growth is a reason to lower the learning rate.",
+            limits=(0.0, None),
+        ),
+        charts.lines(
+            steps, "gap", "Sampler gap", {"sampler/mean_gap": "gap"}, "mean |Δ log p| (nats per token)", "number",
+            "How far the probabilities of sampler and trainer are apart on the same tokens. It should stay near zero.",
+            limits=(0.0, None),
+        ),
+    ]  # fmt: skip
+    for key, title, y, caption in (
+        ("kl", "KL divergence", "nats per token", "Distance from the model as it was before training."),
+        ("clip_ratio", "Clipped tokens", "share of tokens (%)", "Tokens whose probability moved past the clipping range."),
+    ):
+        if any(number(record.get(key)) for record in steps):  # off in most recipes: no chart of zeros
+            unit = "percent" if "%" in y else "number"
+            stability.append(charts.lines(steps, key, title, {key: title}, y, unit, caption, limits=(0.0, None)))
+    return [
+        {"id": "learning", "title": "Learning", "lead": "Does the reward rise, and does it hold on questions never trained on?",
+         "charts": learning},
+        {"id": "outcomes", "title": "Outcomes", "lead": "Where the learning signal comes from, and whether it is running out.",
+         "charts": outcomes},
+        {"id": "responses", "title": "Responses", "lead": "What the model writes, round by round.", "charts": responses},
+        {"id": "stability", "title": "Stability", "lead": "Whether the optimisation is sound.", "charts": stability},
+    ]  # fmt: skip

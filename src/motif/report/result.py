@@ -1,0 +1,176 @@
+"""What the run shows, in words and tables: before and after, warnings, the ledger."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from motif.report.files import Metrics, Record, number, section
+
+RECENT = 10  # steps that a warning looks back on
+LEDGER = {
+    "questions": ("Questions", "count"),
+    "updates": ("Optimiser updates", "count"),
+    "generated_tokens": ("Generated tokens", "tokens"),
+    "prefill_tokens": ("Prefill tokens (prompts read)", "tokens"),
+    "trained_tokens": ("Trained tokens", "tokens"),
+    "flops": ("Floating-point operations", "flops"),
+    "seconds": ("Time", "seconds"),
+}
+
+
+def evaluations(metrics: Metrics, summary: Record) -> tuple[Record, Record, dict[int, Record]]:
+    """Results before and after, and by step. Each of metrics.jsonl and summary.json fills in what the other lacks.
+
+    An evaluation during training is never taken for the one after it.
+    """
+    by_step = dict(metrics.evals)
+    before = section(summary, "before") or by_step.get(0, {})
+    after = section(summary, "after")
+    if before:
+        by_step.setdefault(0, before)
+    if after and metrics.steps:
+        by_step.setdefault(metrics.steps[-1]["step"], after)
+    return before, after, by_step
+
+
+def round_counts(*results: Record) -> list[int]:
+    """The numbers of rounds that any of the results is about, ascending."""
+    return sorted({int(match[1]) for result in results for key in result if (match := re.fullmatch(r"rounds_(\d+)", key))})
+
+
+def table(before: Record, after: Record) -> list[Record]:
+    """A row per number of rounds: accuracy and interval before and after, the change, and what it amounts to."""
+    rows = []
+    for count in round_counts(before, after):
+        old, new = (_result(results, count) for results in (before, after))
+        rows.append({"rounds": count, "before": old, "after": new, "finding": _finding(old, new)})
+    return rows
+
+
+def reading(before: Record, after: Record, latest: tuple[int, Record] | None, rounds: int | None) -> str:
+    """One honest sentence on the result, at the training number of rounds where it was evaluated."""
+    common = [count for count in round_counts(before, after) if _result(before, count) and _result(after, count)]
+    if common:
+        count = rounds if rounds in common else common[-1]
+        old, new = _result(before, count), _result(after, count)
+        assert old is not None and new is not None
+        what, asked = f"{count}-round accuracy", _asked(old, new)
+        finding = _finding(old, new)
+        if finding == "apart":
+            verb = "rose" if new["accuracy"] > old["accuracy"] else "fell"
+            return f"{what} {verb} from {_interval(old)} to {_interval(new)}{asked}; the intervals do not overlap."
+        end = (
+            "the intervals overlap: this run does not show a difference."
+            if finding == "overlap"
+            else "without intervals, this cannot be told from chance."
+        )
+        return f"{what} went from {_interval(old)} to {_interval(new)}{asked}; {end}"
+    for results, words in ((before, "before training was"), (after, "after training is")):
+        there = [count for count in round_counts(results) if _result(results, count)]
+        if there:
+            count = rounds if rounds in there else there[-1]
+            found = _result(results, count)
+            assert found is not None
+            text = f"{count}-round accuracy {words} {_interval(found)}{_asked(found, found)}; "
+            text += f"not evaluated {'after' if results is before else 'before'} training, so no comparison can be made."
+            during = _result(latest[1], count) if latest else None
+            if results is before and latest and during:
+                text += f" The latest evaluation, at step {latest[0]}, gave {_interval(during)}."
+            return text
+    return "Not evaluated: this run has no measurement on held-out questions, so nothing can be said about a gain."
+
+
+def ledger(metrics: Metrics, summary: Record) -> list[Record]:
+    """What the run has consumed: from the summary, else from the last step that says so."""
+    rows = []
+    for key, (name, unit) in LEDGER.items():
+        value = number(section(summary, "ledger").get(key))
+        if value is None:
+            recorded = (number(record.get(f"ledger/{key}")) for record in reversed(metrics.steps))
+            value = next((entry for entry in recorded if entry is not None), None)
+        if value is not None:
+            rows.append({"name": name, "unit": unit, "value": value})
+    return rows
+
+
+def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) -> list[Record]:
+    """What a reader should know before believing the charts. `steps` have `dead_share`."""
+    found = []
+    recent = steps[-RECENT:]
+    lately = f"in the last {len(recent)} steps" if len(recent) > 1 else "in the only step so far"
+    rollout = section(recipe, "rollout")
+
+    keys = sorted({key for record in recent for key in record if re.fullmatch(r"truncated/round_\d+", key)})
+    cut = [(key, share) for key in keys or ["completions/clipped_ratio"] if (share := _recent(recent, key)) is not None]
+    worst = max(cut, key=lambda entry: entry[1], default=("", 0.0))
+    if worst[1] > 0.1:
+        first = worst[0] == "truncated/round_1" or len(rollout.get("branching") or [0, 0]) == 1
+        setting = "tokens_first" if first else "tokens_continue"
+        which = f"of round-{worst[0].removeprefix('truncated/round_')} responses" if keys else "of responses"
+        limit = f" (now {rollout[setting]})" if number(rollout.get(setting)) is not None else ""
+        found.append(_warning("Responses are cut off", f"{percent(worst[1])} {which} {lately} ran into the token limit, "
+                              f"which leaves them without a usable note or answer. Raise rollout.{setting}{limit}."))  # fmt: skip
+    for step, results in sorted(by_step.items())[-1:]:
+        for count in round_counts(results):
+            share = number(section(results, f"rounds_{count}").get("truncated"))
+            if share is not None and 0.1 < share <= 1:
+                found.append(_warning("Evaluated answers are cut off", f"At step {step}, {percent(share)} of the "
+                                      f"{count}-round answers ran into the token limit and may count as wrong for it."))  # fmt: skip
+    ungraded = sum(count for record in steps if (count := number(record.get("outcome/ungraded"))) is not None)
+    if ungraded > 0:
+        found.append(_warning("Outcomes without a grade", f"{ungraded:,.0f} final response{'s' * (ungraded != 1)} could not be "
+                              "graded (as opposed to being wrong). The reason stands at each such response in the trees."))  # fmt: skip
+    dead = _recent(recent, "dead_share")
+    if dead is not None and dead > 0.8:
+        text = f"{percent(dead)} of groups {lately} had equal rewards throughout, so nothing was learnt from them."
+        never, always = (_recent(recent, f"outcome/{key}") for key in ("never", "always"))
+        if never is not None and always is not None:
+            text += f" {percent(never)} of the questions were never solved, {percent(always)} always:"
+            text += " they are too hard for this model." if never > always else " there is little left to learn from them."
+        found.append(_warning("Most groups are dead", text))
+    return found
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def _warning(title: str, text: str) -> Record:
+    return {"title": title, "text": text}
+
+
+def _recent(records: list[Record], key: str) -> float | None:
+    values = [value for record in records if (value := number(record.get(key))) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _result(results: Record, count: int) -> dict[str, Any] | None:
+    result = section(results, f"rounds_{count}")
+    if number(result.get("accuracy")) is None:
+        return None
+    return {key: number(result.get(key)) for key in ("accuracy", "low", "high", "n", "truncated", "mean_tokens")}
+
+
+def _finding(old: Record | None, new: Record | None) -> str:
+    if old is None or new is None:
+        return "incomplete"
+    if any(result[key] is None for result in (old, new) for key in ("low", "high")):
+        return "no intervals"
+    return "apart" if old["high"] < new["low"] or new["high"] < old["low"] else "overlap"
+
+
+def _interval(result: Record) -> str:
+    text = percent(result["accuracy"])
+    if result["low"] is None or result["high"] is None:
+        return text
+    return f"{text} [{100 * result['low']:.1f}–{100 * result['high']:.1f}]"
+
+
+def _asked(old: Record, new: Record) -> str:
+    if old["n"] is None or new["n"] is None:
+        return ""
+    if old["n"] != new["n"]:
+        return f" on {old['n']:,.0f} held-out questions before and {new['n']:,.0f} after"
+    return f" on {old['n']:,.0f} held-out question{'s' * (old['n'] != 1)}"

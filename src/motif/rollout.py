@@ -1,0 +1,94 @@
+"""Growing round trees on a sampler: a child starts the moment its parent ends.
+
+There is no barrier between rounds: a response that ends is read, its note makes the next prompt, and that prompt joins
+whatever the sampler is computing. Which tree grows depends only on (seed, step, question) and the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from motif.config import RolloutConfig
+from motif.rounds import Rounds
+from motif.sampling import Completion, Request, Sampler, sampling_key
+from motif.tree import Node, Question, Tree
+
+
+def grow(
+    questions: Sequence[Question],
+    sampler: Sampler,
+    rounds: Rounds,
+    config: RolloutConfig,
+    *,
+    seed: int = 0,
+    step: int | str = 0,
+    greedy: bool = False,
+    on_response: Callable[[Node], None] | None = None,
+    on_leaf: Callable[[Tree, Node], None] | None = None,
+) -> list[Tree]:
+    """Grow one tree per question with `config.branching` children per node, round by round.
+
+    Args:
+        questions: one tree each; the same question may occur more than once only under different ids.
+        step: part of the randomness key, with `seed` and the question's id.
+        greedy: decode greedily in all rounds, whatever temperatures the config holds.
+        on_response: called with each response of any round as it ends.
+        on_leaf: called with each final response as it ends, e.g. to grade it while others are still being sampled.
+
+    Returns:
+        Trees in the order of `questions`, children in path order, not yet graded.
+    """
+    trees = [Tree(question, step if isinstance(step, int) else 0) for question in questions]
+
+    def request(tree: Tree, parent: Node | None, notes: list[str]) -> Request:
+        depth = len(notes)
+        path = parent.path if parent else ()
+        paths = [(*path, index) for index in range(config.branching[depth])]
+        first = depth == 0
+        temperature = config.temperature_first if first else config.temperature_continue
+        return Request(
+            prompt_ids=rounds.prompt(tree.question.text, notes, config.rounds),
+            keys=[sampling_key(seed, step, tree.question.id, child) for child in paths],
+            max_tokens=config.tokens_first if first else config.tokens_continue,
+            temperature=0.0 if greedy else temperature,
+            top_p=1.0 if greedy else (config.top_p_first if first else config.top_p_continue),
+            policy="current" if first else config.continuation_policy,
+            tag=(tree, parent, notes, paths),
+        )
+
+    def then(completion: Completion) -> Iterable[Request]:
+        tree, parent, notes, paths = completion.request.tag
+        text = str(rounds.tokenizer.decode(completion.token_ids, skip_special_tokens=True))
+        final = len(notes) + 1 == config.rounds
+        reading = rounds.read(text, completion.truncated, final)
+        node = Node(
+            path=paths[completion.index],
+            prompt_ids=list(completion.request.prompt_ids),
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            text=text,
+            truncated=completion.truncated,
+            note=reading.note,
+            answer=reading.answer,
+            well_formed=reading.well_formed,
+            policy=completion.request.policy,
+        )
+        (parent.children if parent else tree.roots).append(node)
+        if on_response:
+            on_response(node)
+        if not final:
+            return [request(tree, node, [*notes, node.note])]
+        if on_leaf:
+            on_leaf(tree, node)
+        return []
+
+    sampler.run([request(tree, None, []) for tree in trees], then)
+    for tree in trees:
+        tree.roots.sort(key=_path)
+        for node in tree.walk():
+            node.children.sort(key=_path)
+    return trees
+
+
+def _path(node: Node) -> tuple[int, ...]:
+    return node.path

@@ -1,0 +1,89 @@
+"""Opening what a recipe names: data, model, protocol, sampler, grader. Everything is checked before it is spent on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from motif.config import Recipe
+from motif.grading import Grader
+from motif.policy import Policy
+from motif.rounds import Rounds
+from motif.sampling.local import LocalSampler
+from motif.tasks import BadRow, Task, load, reject
+
+
+@dataclass
+class Session:
+    """The working parts of a run, built once from its recipe."""
+
+    recipe: Recipe
+    task: Task
+    policy: Policy
+    rounds: Rounds
+    sampler: LocalSampler
+    grader: Grader
+
+    def close(self) -> None:
+        """End the grader's worker processes."""
+        self.grader.close()
+
+
+def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
+    """Load the questions and refuse those that do not fit the window with their longest possible notes.
+
+    Raises:
+        BadRows: rows that cannot be used, unless `data.skip_bad`.
+    """
+    task = load(recipe.data)
+    rounds = Rounds(recipe.rounds, tokenizer)
+    limit = window - max(recipe.rollout.tokens_first, recipe.rollout.tokens_continue)
+    count = max([recipe.rollout.rounds, *recipe.eval_rounds])
+    overhead = rounds.longest_prompt("", count)
+    bad: list[BadRow] = []
+    usable: dict[str, list[Any]] = {"train": [], "test": []}
+    for split, questions in (("train", task.train), ("test", task.test)):
+        lengths = [len(ids) for ids in tokenizer([q.text for q in questions])["input_ids"]] if questions else []
+        for question, length in zip(questions, lengths, strict=True):
+            # The sum bounds the length but for tokens that merge at the seam; only near the limit is it worth counting.
+            tokens = overhead + length
+            if tokens > limit - 16:
+                tokens = rounds.longest_prompt(question.text, count)
+            if tokens > limit:
+                problem = f"prompt of up to {tokens} tokens leaves no room for a response in the window of {window}"
+                bad.append(BadRow(f"{task.name} {split}", question.line or 0, problem))
+            else:
+                usable[split].append(question)
+    reject(bad, recipe.data.skip_bad)
+    return Task(task.name, usable["train"], usable["test"], task.grader, [*task.skipped, *bad])
+
+
+def window_of(recipe: Recipe, model_limit: int) -> int:
+    """The context in tokens: the recipe's, or else the model's own limit."""
+    return min(recipe.rollout.window or model_limit, model_limit)
+
+
+def open_session(recipe: Recipe, task: Task | None = None, run: Path | None = None) -> Session:
+    """Build all parts; with `run`, the policy gets that run's trained weights.
+
+    Raises:
+        RecipeError, BadRows: see `Policy`, `open_task`.
+    """
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    policy = Policy(recipe.model, recipe.train.seed)
+    if run is not None:
+        policy.load(run)
+    if task is None:
+        task = open_task(recipe, policy.tokenizer, window_of(recipe, policy.max_length))
+    return Session(
+        recipe=recipe,
+        task=task,
+        policy=policy,
+        rounds=Rounds(recipe.rounds, policy.tokenizer),
+        sampler=LocalSampler(policy, recipe.rollout.max_rows),
+        grader=Grader(task.grader),
+    )

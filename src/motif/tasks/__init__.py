@@ -1,0 +1,85 @@
+"""Tasks: questions to train on, questions to test on, and the grader that goes with them.
+
+`load` checks every row and every gold answer before anything is spent on them, and reports all bad rows at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, replace
+
+from motif.config import DataConfig
+from motif.grading import Grader
+from motif.tasks import table
+from motif.tasks.rows import BadRow, BadRows, reject
+from motif.tasks.table import Side
+from motif.tree import Question
+
+__all__ = ["TASKS", "BadRow", "BadRows", "Task", "load", "reject"]
+
+TASKS = ("arithmetic", "gsm8k", "math", "math500", "aime24", "file")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Questions of both sides in the order of their source, the grader's name, and the rows left out."""
+
+    name: str
+    train: list[Question]
+    test: list[Question]
+    grader: str
+    skipped: list[BadRow]
+
+
+def load(data: DataConfig, seed: int = 0) -> Task:
+    """Read and check the questions of a recipe. Either side may be empty if nothing gives it.
+
+    The test questions are `data.test`, or else `data.held_out` train questions, or else the task's own test set.
+    The seed chooses which `data.limit` train questions are used, and nothing else.
+
+    Raises:
+        BadRows: rows that cannot be used, unless `data.skip_bad`.
+        ValueError: unknown task, a source that cannot be read, settings that do not fit, or no usable row at all.
+    """
+    if data.task not in TASKS:
+        raise ValueError(f"no task {data.task!r}: known are {', '.join(TASKS)}")
+    train, test, own_grader = _arithmetic(data) if data.task == "arithmetic" else _table(data)
+    grader_name = data.grader or own_grader
+    train = table.without_repeats(train)
+    with Grader(grader_name) as grader:
+        train, test = table.gradable(train, grader), table.gradable(test, grader)
+    train = table.without_leaks(train, test)
+    bad = sorted(train.bad, key=lambda row: row.line) + sorted(test.bad, key=lambda row: row.line)
+    reject(bad, data.skip_bad)
+    for side in (train, test):
+        if side.source and not side.questions:
+            raise ValueError(f"{side.source}: not one row can be used; the first: {bad[0]}")
+    if data.held_out and not data.test:
+        train, test = table.split_off(train, data.held_out)
+    return Task(data.task, table.draw(train.questions, data.limit, seed), test.questions, grader_name, bad)
+
+
+def _table(data: DataConfig) -> tuple[Side, Side, str]:
+    task = importlib.import_module(f"motif.tasks.{data.task}").TASK
+    if data.held_out and not data.test:
+        task = replace(task, test=None)
+    train, test = table.read_side(task, data, "train"), table.read_side(task, data, "test")
+    if train is None and test is None:
+        raise ValueError(f"task {data.task!r} needs data.train: a file or a data set id")
+    if train is None and data.held_out:
+        raise ValueError(f"data.held_out = {data.held_out} is split off data.train, which is empty")
+    return train or Side("", [], []), test or Side("", [], []), task.grader
+
+
+def _arithmetic(data: DataConfig) -> tuple[Side, Side, str]:
+    from motif.tasks import arithmetic
+
+    given = [key for key in ("train", "test", "subset", "answer_pattern") if getattr(data, key)]
+    if given:
+        raise ValueError(f"data.{given[0]} does not apply to task 'arithmetic', which makes its own questions")
+    name = f"{data.operation} {data.digits} digits"
+    train, test = (
+        Side(f"{name} {split}", arithmetic.questions(data.operation, data.digits, split, template=data.template), [])
+        for split in ("train", "test")
+    )
+    return train, test if not data.held_out else Side("", [], []), "numeric"

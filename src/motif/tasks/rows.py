@@ -1,0 +1,200 @@
+"""Reading rows with their line numbers, and the words for rows that cannot be used.
+
+Files are JSON lines (.jsonl, .ndjson, .json), CSV and Parquet; a Parquet or data set row's "line" is its number from 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used: where it is (`source` as the user gave it, 1-based `line`) and what is wrong."""
+
+    source: str
+    line: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}: {self.problem}"
+
+
+class BadRows(ValueError):
+    """Rows that cannot be used, all of them in `rows`; the message lists the first ten."""
+
+    def __init__(self, rows: list[BadRow]) -> None:
+        self.rows = rows
+        lines = [str(row) for row in rows[:SHOWN]]
+        if len(rows) > SHOWN:
+            lines.append(f"… and {len(rows) - SHOWN} more")
+        count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
+        lines.append(f"{count} cannot be used. Correct them, or set data.skip_bad = true to go on without them.")
+        super().__init__("\n".join(lines))
+
+
+def reject(bad: list[BadRow], skip: bool) -> None:
+    """Raise BadRows if there are any, unless they are to be skipped."""
+    if bad and not skip:
+        raise BadRows(bad)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: its 1-based line and its columns."""
+
+    line: int
+    columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What was read from one source, with the rows that are not even rows."""
+
+    source: str
+    rows: list[Row]
+    bad: list[BadRow]
+
+
+def read(source: str, subset: str = "", split: str = "train") -> Table:
+    """Read a file, or else a Hugging Face data set (an id or a folder) with its configuration and split.
+
+    Raises:
+        ValueError: neither can be read; the message says why and what to do.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _read_file(path, source)
+    if path.suffix.lower() in SUFFIXES or source.startswith(("/", ".", "~")) and not path.is_dir():
+        raise ValueError(f"{source}: no such file (looked in {Path.cwd()})")
+    return _read_dataset(source, subset, split)
+
+
+def _read_file(path: Path, source: str) -> Table:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{source}: cannot read a {suffix or 'nameless'} file: known are {', '.join(SUFFIXES)}")
+    if suffix == ".parquet":
+        found: Iterable[Row | BadRow] = _parquet(path, source)
+    else:
+        text = _text(path, source)
+        found = _csv(text, source) if suffix == ".csv" else _jsonl(text, source)
+    return _table(source, found)
+
+
+def _table(source: str, found: Iterable[Row | BadRow]) -> Table:
+    rows: list[Row] = []
+    bad: list[BadRow] = []
+    for item in found:
+        if isinstance(item, BadRow):
+            bad.append(item)
+        else:
+            rows.append(item)
+    if not rows and not bad:
+        raise ValueError(f"{source}: has no rows")
+    return Table(source, rows, bad)
+
+
+def _text(path: Path, source: str) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{source}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}): save the file as UTF-8") from None
+
+
+def _jsonl(text: str, source: str) -> Iterator[Row | BadRow]:
+    if text.lstrip().startswith("["):
+        raise ValueError(f"{source}: starts a JSON array: write one JSON object on each line instead")
+    # Not splitlines, which also splits at characters that may stand in a JSON string (U+2028).
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield _json_row(line, number, source)
+
+
+def _json_row(line: str, number: int, source: str) -> Row | BadRow:
+    try:
+        # Numbers keep their spelling: 0.10 stays 0.10, and a very long one is no error.
+        columns = json.loads(line, parse_float=str, parse_int=str)
+    except json.JSONDecodeError as error:
+        return BadRow(source, number, f"not JSON: {error.msg} at column {error.colno}")
+    except RecursionError:
+        return BadRow(source, number, "not JSON that can be read: nested too deeply")
+    if not isinstance(columns, dict):
+        return BadRow(source, number, "not a JSON object")
+    return Row(number, columns)
+
+
+def _csv(text: str, source: str) -> Iterator[Row | BadRow]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    while True:
+        line = reader.line_num + 1  # where the next record starts: a quoted one may go over several lines
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            yield BadRow(source, line, f"not CSV: {error}")
+            continue
+        if fields is None:
+            return
+        if not fields:
+            continue
+        if not header:
+            header = _header(fields, source)
+        elif len(fields) != len(header):
+            yield BadRow(source, line, f"{len(fields)} fields, but the header has {len(header)}")
+        else:
+            yield Row(line, dict(zip(header, fields, strict=True)))
+
+
+def _header(fields: list[str], source: str) -> list[str]:
+    names = [name.strip() for name in fields]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{source}:1: a column name occurs twice: {', '.join(names)}")
+    return names
+
+
+def _parquet(path: Path, source: str) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        records = pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise ValueError(f"{source}: cannot be read as Parquet: {error}") from None
+    return (Row(number, record) for number, record in enumerate(records, start=1))
+
+
+def _read_dataset(source: str, subset: str, split: str) -> Table:
+    name = ":".join(filter(None, (source, subset, split)))
+    try:
+        records = _dataset(source, subset, split)
+    except Exception as error:  # whatever the hub, the network or a loader raises
+        reason = str(error).strip().split("\n")[0][:300]
+        raise ValueError(
+            f"{name}: neither a file nor a data set that can be loaded ({type(error).__name__}: {reason}). "
+            f"Give a {', '.join(SUFFIXES)} file or a data set id such as openai/gsm8k; without network, download the "
+            "file first"
+        ) from error
+    return _table(name, (Row(number, record) for number, record in enumerate(records, start=1)))
+
+
+def _dataset(source: str, subset: str, split: str) -> Iterable[Mapping[str, Any]]:
+    import datasets
+
+    folder = Path(source)
+    if (folder / "state.json").is_file():  # written by save_to_disk, which load_dataset refuses
+        return datasets.load_from_disk(source)
+    if (folder / "dataset_dict.json").is_file():
+        return datasets.load_from_disk(source)[split]
+    return datasets.load_dataset(source, subset or None, split=split)

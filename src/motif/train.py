@@ -1,0 +1,328 @@
+"""The loop: sample, grade, credit, update, record.
+
+`train` reads from top to bottom: what is opened, the evaluation before, the steps, the evaluation after. What a step
+does stands in `step` in five lines. Left out on purpose: several processes, and sampling on a server.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from motif import checkpoint
+from motif.config import Recipe, RecipeError, load_recipe
+from motif.credit import assign
+from motif.display import Display
+from motif.evaluate import evaluate, grade_trees
+from motif.plan import make_plan
+from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
+from motif.report import write_report
+from motif.rollout import grow
+from motif.session import Session, open_session
+from motif.tree import Question
+from motif.update import UpdateStats, collect, update
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to. `before` and `after` map `rounds_1`, `rounds_3`, … to accuracy, low, high and n."""
+
+    run: Path
+    steps: int
+    finished: bool
+    before: dict[str, Any]
+    after: dict[str, Any]
+    ledger: Ledger
+
+
+def train(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    resume: bool = False,
+    settings: Iterable[str] = (),
+    display: Display | None = None,
+) -> Result:
+    """Fine-tune the recipe's model and write the run folder.
+
+    Args:
+        recipe: a `Recipe`, or what `load_recipe` takes: a shipped name, a TOML file, a mapping.
+        out: the run folder; default `runs/<recipe name>`.
+        resume: go on from the newest checkpoint in `out` (from the start, if there is none).
+        settings: `section.key=value` changes to the recipe.
+        display: where progress goes; default: the terminal.
+
+    Raises:
+        RecipeError: the recipe, the model or the folder cannot be used; nothing has been spent yet.
+        BadRows: the data has unusable rows (see `data.skip_bad`).
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
+    display = display or Display()
+    folder = Path(out) if out else Path("runs") / recipe.name
+    refuse_used_folder(folder, resume)
+    plan, task = make_plan(recipe)
+    display.plan(plan)
+    plan.refuse_if_too_big()
+    session = open_session(recipe, task)
+    run = RunFolder(folder)
+    write_atomically(folder / "recipe.toml", recipe.to_toml())
+    try:
+        with display, interruptions() as interrupted:
+            return _run(session, run, interrupted, display)
+    finally:
+        session.close()
+
+
+def _run(session: Session, run: RunFolder, interrupted: threading.Event, display: Display) -> Result:
+    recipe, policy = session.recipe, session.policy
+    optimizer = torch.optim.AdamW(
+        policy.trainable(), betas=recipe.train.betas, weight_decay=recipe.train.weight_decay, lr=0.0
+    )
+    state = Progress()
+    restored = checkpoint.load_latest(run.path, policy, optimizer, recipe)
+    if restored:
+        state = Progress.restore(*restored)
+        display.message(f"going on after step {state.step}")
+    run.cut_back(state.step if restored else -1)
+
+    def save() -> None:
+        keep = recipe.train.keep_checkpoints
+        checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep)
+
+    if not restored:
+        state.evaluations[0] = _evaluate(session, run, 0, display)
+        save()
+    while state.step < recipe.train.steps and not interrupted.is_set():
+        state.step += 1
+        step(session, run, optimizer, state, display)
+        last = state.step == recipe.train.steps
+        if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
+            state.evaluations[state.step] = _evaluate(session, run, state.step, display)
+            _keep_best(session, run, state)
+        if last or interrupted.is_set() or state.step % recipe.train.save_every == 0:
+            save()
+    finished = state.step >= recipe.train.steps
+    policy.save(run.path)
+    return _finish(session, run, state, finished, display)
+
+
+def step(
+    session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display
+) -> None:
+    """One training step: sample, grade, credit, update, record."""
+    recipe, policy = session.recipe, session.policy
+    clock = Clock()
+    questions = draw_questions(session.task.train, state.step, recipe.rollout.questions_per_step, recipe.train.seed)
+    used = replace(session.sampler.usage)
+    with display.sampling(len(questions) * recipe.rollout.responses * recipe.rollout.trajectories) as on_leaf:
+        trees = grow(
+            questions,
+            session.sampler,
+            session.rounds,
+            recipe.rollout,
+            seed=recipe.train.seed,
+            step=state.step,
+            on_leaf=on_leaf,
+        )
+    clock.lap("sample")
+    grade_trees(trees, session.grader)
+    clock.lap("grade")
+    counts = [assign(tree, recipe.credit) for tree in trees]
+    rate = learning_rate(state.step, recipe)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    samples = collect(trees, recipe)
+    stats = update(policy, optimizer, samples, recipe) if samples else UpdateStats()
+    clock.lap("update")
+    run.trees(trees)
+    clock.lap("record")
+    usage = session.sampler.usage
+    _charge(state.ledger, session, len(questions), usage.generated_tokens - used.generated_tokens,
+            usage.prefill_tokens - used.prefill_tokens, stats, clock.total())  # fmt: skip
+    metrics = {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
+    metrics |= {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
+    run.metrics(metrics)
+    display.step(metrics, recipe.train.steps)
+
+
+def draw_questions(questions: Sequence[Question], step: int, count: int, seed: int) -> list[Question]:
+    """The questions of a step (counted from 1): the data in an order shuffled anew for each epoch, by seed.
+
+    A question that comes twice in one step, where an epoch ends, gets the id of its second place, so that its two
+    trees differ.
+    """
+    drawn: list[Question] = []
+    for position in range((step - 1) * count, step * count):
+        epoch, index = divmod(position, len(questions))
+        question = questions[_order(len(questions), epoch, seed)[index]]
+        if any(question.id == other.id for other in drawn):
+            question = replace(question, id=f"{question.id}@{position}")
+        drawn.append(question)
+    return drawn
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, epoch: int, seed: int) -> list[int]:
+    order = list(range(count))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    return order
+
+
+def learning_rate(step: int, recipe: Recipe) -> float:
+    """The learning rate of a step (counted from 1): linear warm-up, then constant, linear or cosine to zero."""
+    train = recipe.train
+    warm = math.ceil(train.warmup * train.steps)
+    if step <= warm:
+        return train.learning_rate * step / warm
+    done = (step - 1 - warm) / max(1, train.steps - warm)
+    factor = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[train.schedule]
+    return train.learning_rate * factor
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all of the loop's state besides the weights and the optimiser."""
+
+    step: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
+    evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    best: dict[str, Any] | None = None
+
+    def extra(self) -> dict[str, Any]:
+        return {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
+
+    @classmethod
+    def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
+        return cls(step, ledger_from(extra["ledger"]), extra["evaluations"], extra["best"])
+
+
+class Clock:
+    """Wall-clock seconds of the parts of a step."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self.last = now - self.last, now
+
+    def total(self) -> float:
+        return time.perf_counter() - self.start
+
+    def metrics(self) -> dict[str, float]:
+        return {f"time/{name}": seconds for name, seconds in self.laps.items()} | {"time/total": self.total()}
+
+
+@contextmanager
+def interruptions() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets, so that the step in progress can be finished; the second aborts."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+        print("\nfinishing this step, then saving (Ctrl-C again: stop now, without this step)", flush=True)
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def refuse_used_folder(folder: Path, resume: bool) -> None:
+    """Never write over an earlier run.
+
+    Raises:
+        RecipeError: the folder holds a run and `resume` is off.
+    """
+    if not resume and (folder / "metrics.jsonl").exists() | (folder / "checkpoints").exists():
+        raise RecipeError(f"{folder} already holds a run: go on with --resume, or choose another folder with --out")
+
+
+def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> dict[str, Any]:
+    recipe = session.recipe
+    questions = session.task.test[: recipe.eval.questions]
+    if not questions:
+        return {}
+    with display.evaluating(len(questions) * len(recipe.eval_rounds) * recipe.eval.samples) as on_answer:
+        found = evaluate(questions, session.sampler, session.rounds, session.grader, recipe, on_answer)
+    display.evaluated(step, found)
+    result = {name: accuracy.to_dict() for name, accuracy in found.items()}
+    run.metrics({"step": step, "eval": result})
+    return result
+
+
+def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
+    """Save the weights under best/ if no earlier evaluation at the training rounds was higher."""
+    here = state.evaluations[state.step].get(f"rounds_{session.recipe.eval_rounds[-1]}")
+    if here and (state.best is None or here["accuracy"] > state.best["accuracy"]):
+        state.best = {"step": state.step, "accuracy": here["accuracy"]}
+        session.policy.save(run.path / "best")
+
+
+def _charge(
+    ledger: Ledger, session: Session, questions: int, generated: int, prefill: int, stats: UpdateStats, seconds: float
+) -> None:
+    parameters = session.policy.parameter_count
+    ledger.questions += questions
+    ledger.updates += stats.updates
+    ledger.generated_tokens += generated
+    ledger.prefill_tokens += prefill
+    ledger.trained_tokens += stats.tokens
+    per_update_token = 6 if session.recipe.model.adapter == "full" else 4
+    ledger.flops += parameters * (2.0 * (generated + prefill) + per_update_token * stats.computed_tokens)
+    ledger.seconds += seconds
+
+
+def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
+    if not stats.tokens:
+        return {"loss": None, "grad_norm": None, "entropy": None, "kl": None, "clip_ratio": None, "sampler/mean_gap": None}
+    return {
+        "loss": stats.loss / stats.updates,
+        "grad_norm": stats.grad_norm / stats.updates,
+        "entropy": stats.entropy / stats.tokens,
+        "kl": stats.kl / stats.tokens,
+        "clip_ratio": stats.clipped / stats.tokens,
+        "sampler/mean_gap": stats.sampler_gap / stats.tokens,
+    }
+
+
+def _finish(session: Session, run: RunFolder, state: Progress, finished: bool, display: Display) -> Result:
+    before = state.evaluations.get(0, {})
+    after = state.evaluations.get(state.step, {}) if finished and state.step else {}
+    run.summary(
+        {
+            "status": "finished" if finished else "stopped",
+            "steps": state.step,
+            "before": before,
+            "after": after,
+            "best": state.best,
+            "ledger": ledger_dict(state.ledger),
+            "skipped_rows": len(session.task.skipped),
+            "versions": versions(),
+            "seed": session.recipe.train.seed,
+        }
+    )
+    report = write_report(run.path)
+    result = Result(run.path, state.step, finished, before, after, state.ledger)
+    display.finished(result, report)
+    return result

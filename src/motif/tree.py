@@ -1,0 +1,123 @@
+"""The round tree: the one data structure that everything else grows, grades, credits or trains on.
+
+Plain data without torch. A node is one generated response in one round; its children are the next round's responses to
+the note it wrote. `path` names a node inside its tree: (2,) is the third first-round response, (2, 0, 0) a final
+response of that response's first trajectory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Verdict = Literal["right", "wrong", "ungraded"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row of a task: what is asked, and the answer it is graded against.
+
+    `line` is the 1-based line of the source file, where there is one, so that a bad row can be found.
+    """
+
+    id: str
+    text: str
+    gold: str
+    line: int | None = None
+
+
+@dataclass
+class Node:
+    """One response: what the model saw, what it wrote, how it was read, and what became of it."""
+
+    path: tuple[int, ...]
+    prompt_ids: list[int] = field(repr=False)
+    token_ids: list[int] = field(repr=False)  # as sampled, with the end token if one was sampled; never re-tokenised
+    logprobs: list[float] = field(repr=False)  # one per token, at the sampling temperature
+    text: str
+    truncated: bool
+    note: str = ""  # what the next round will be shown
+    answer: str | None = None  # what a grader would be shown
+    well_formed: bool = False
+    policy: Literal["current", "base"] = "current"
+    verdict: Verdict | None = None  # leaves only
+    reason: str = ""
+    children: list[Node] = field(default_factory=list, repr=False)
+    value: float | None = None  # mean outcome of the leaves below; None while no leaf below is graded
+    reward: float | None = None
+    advantage: float | None = None  # None: not trained
+
+    @property
+    def round(self) -> int:
+        """The round this response belongs to, counted from 1."""
+        return len(self.path)
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it, parents before children."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+    def leaves(self) -> Iterator[Node]:
+        """The final responses below this node (itself, if it has no children)."""
+        return (node for node in self.walk() if not node.children)
+
+
+@dataclass
+class Tree:
+    """A question and the responses grown from it (the roots are the first-round responses)."""
+
+    question: Question
+    step: int
+    roots: list[Node] = field(default_factory=list)
+
+    def walk(self) -> Iterator[Node]:
+        """All nodes, parents before children, in path order."""
+        for root in self.roots:
+            yield from root.walk()
+
+    def leaves(self) -> Iterator[Node]:
+        """All final responses, in path order."""
+        for root in self.roots:
+            yield from root.leaves()
+
+    def rounds(self) -> list[list[Node]]:
+        """The nodes of each round: `rounds()[0]` are the first-round responses."""
+        levels: list[list[Node]] = []
+        for node in self.walk():
+            while len(levels) < node.round:
+                levels.append([])
+            levels[node.round - 1].append(node)
+        return levels
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready copy with the texts and numbers, without token ids (they are in the checkpoint's business)."""
+        return {
+            "step": self.step,
+            "question": {"id": self.question.id, "text": self.question.text, "gold": self.question.gold},
+            "responses": [_node_dict(root) for root in self.roots],
+        }
+
+
+def _node_dict(node: Node) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "path": list(node.path),
+        "text": node.text,
+        "tokens": len(node.token_ids),
+        "prompt_tokens": len(node.prompt_ids),
+        "truncated": node.truncated,
+        "well_formed": node.well_formed,
+        "note": node.note,
+        "answer": node.answer,
+        "value": node.value,
+        "reward": node.reward,
+        "advantage": node.advantage,
+    }
+    if node.policy != "current":
+        record["policy"] = node.policy
+    if node.verdict is not None:
+        record |= {"verdict": node.verdict, "reason": node.reason}
+    if node.children:
+        record["children"] = [_node_dict(child) for child in node.children]
+    return record
