@@ -66,7 +66,7 @@ class DataConfig(Section):
     held_out: Annotated[int, Field(ge=0)] = 0
     """Rows split off `train` (by a hash of the question) when no test file is given."""
     limit: Annotated[int, Field(ge=0)] = 0
-    """Use at most this many training questions (0: all)."""
+    """Use this many training questions, drawn once and for all seeds (0: all)."""
     grader: Literal["", "exact", "numeric", "math"] = ""
     """How answers are compared; empty: the task's own grader."""
     skip_bad: bool = False
@@ -75,6 +75,10 @@ class DataConfig(Section):
     """arithmetic only."""
     digits: Annotated[int, Field(ge=1, le=6)] = 2
     """arithmetic only: digits of each operand."""
+    smallest: Annotated[int, Field(ge=0)] = 1
+    """arithmetic only, with `largest`: the operands are all numbers from `smallest` to `largest`."""
+    largest: Annotated[int, Field(ge=0, le=199)] = 0
+    """arithmetic only: 0 means that `digits` gives the operands."""
     template: str = "What is {a} {op} {b}?"
     """arithmetic only: the wording of a question; `{a}`, `{b}` and `{op}` are replaced."""
 

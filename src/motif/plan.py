@@ -151,9 +151,10 @@ def model_shape(name: str) -> Shape:
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    source = locate(name)
     try:
-        config: Any = AutoConfig.from_pretrained(source.location, **source.options)
+        config: Any = AutoConfig.from_pretrained(locate(name))
+    except RecipeError:
+        raise
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise RecipeError(f"model {name!r} could not be found: {first}") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
-import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,10 @@ LOGIT_ELEMENTS = 2**24
 """Logits alive at once in `token_logprobs`: 64 MiB in float32, whatever the vocabulary and the sequence length."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a model's weights are: a folder or hub id, and the GGUF file inside the folder, if it is one."""
+def locate(name: str) -> str:
+    """The folder or hub id behind a model name: `embedded`, `pypi:PACKAGE`, a folder, a .gguf file, or a hub id.
 
-    location: str
-    gguf_file: str | None = None
-
-    @property
-    def options(self) -> dict[str, str]:
-        return {"gguf_file": self.gguf_file} if self.gguf_file else {}
-
-
-def locate(name: str) -> Source:
-    """Find a model by name: `embedded`, `pypi:PACKAGE`, a folder, a .gguf file, or else a hub id.
+    A GGUF file is converted once, to a folder under ~/.cache/motif, because unpacking it takes half a minute each time.
 
     Raises:
         RecipeError: the package is not installed or holds no GGUF file, or a GGUF file cannot be read here.
@@ -42,7 +33,7 @@ def locate(name: str) -> Source:
     if name == "embedded":
         from motif.demo import MODEL_DIR
 
-        return Source(str(MODEL_DIR))
+        return str(MODEL_DIR)
     path = Path(name)
     if name.startswith("pypi:"):
         package = name.removeprefix("pypi:")
@@ -57,12 +48,38 @@ def locate(name: str) -> Source:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise RecipeError(f"model {name!r}: no such file")
-        if importlib.util.find_spec("gguf") is None:
-            raise RecipeError("GGUF models need the extra 'gguf': pip install 'motif-rl[gguf]'")
-        return Source(str(path.parent), path.name)
+        return str(_converted(path))
     if path.exists() and not (path / "config.json").is_file():
         raise RecipeError(f"model {name!r}: the folder has no config.json, so it is not a Hugging Face model")
-    return Source(name)
+    return name
+
+
+def _converted(file: Path) -> Path:
+    """The Hugging Face folder made from a GGUF file, with its weights dequantised to float32."""
+    if importlib.util.find_spec("gguf") is None:
+        raise RecipeError("GGUF models need the extra 'gguf': pip install 'motif-rl[gguf]'")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    facts = file.stat()
+    digest = hashlib.sha256(f"{file.resolve()} {facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motif"
+    target = cache / f"{file.stem}-{digest}"
+    if target.is_dir():
+        return target
+    print(f"unpacking {file.name} to {target} (once; about half a minute)", file=sys.stderr, flush=True)
+    partial = cache / f".{target.name}.{os.getpid()}.partial"
+    with _readable_errors(file.name):
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # The weights are dequantised already; with these marks save_pretrained would refuse them.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    with contextlib.suppress(OSError):  # another process was first
+        partial.rename(target)
+    return target
 
 
 def pick_device(name: str) -> torch.device:
@@ -78,26 +95,17 @@ def load_tokenizer(name: str) -> Any:
     """The tokenizer of a model (see `locate` for names)."""
     from transformers import AutoTokenizer
 
-    source = locate(name)
     with _readable_errors(name):
-        return AutoTokenizer.from_pretrained(source.location, **source.options)
+        return AutoTokenizer.from_pretrained(locate(name))
 
 
 def load_model(config: ModelConfig, device: torch.device) -> nn.Module:
     """The bare model in the dtype of the recipe, on the device, without dropout and without adapter."""
     from transformers import AutoModelForCausalLM
 
-    source = locate(config.name)
-    options: dict[str, Any] = dict(source.options)
-    if config.four_bit:
-        options["quantization_config"] = _four_bit(device)
+    options: dict[str, Any] = {"quantization_config": _four_bit(device)} if config.four_bit else {}
     with _readable_errors(config.name):
-        model: Any = AutoModelForCausalLM.from_pretrained(source.location, dtype=_dtype(config, device), **options)
-    if source.gguf_file:
-        # The weights are dequantised already; without this save_pretrained refuses them.
-        model.hf_quantizer = None
-        model.is_quantized = False
-        del model.config.quantization_config
+        model: Any = AutoModelForCausalLM.from_pretrained(locate(config.name), dtype=_dtype(config, device), **options)
     model.config.use_cache = False
     if not config.four_bit:
         model.to(device)
@@ -359,8 +367,13 @@ def _end_ids(model: Any, tokenizer: Any) -> list[int]:
 
 @contextlib.contextmanager
 def _readable_errors(name: str) -> Iterator[None]:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, json.JSONDecodeError) as error:
+    except RecipeError:
+        raise
+    except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RecipeError(f"model {name!r} could not be loaded: {first}") from error

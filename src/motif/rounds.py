@@ -50,6 +50,10 @@ everything you need to go on. When you are told that the current round is the fi
 {note_open} and {note_close}, enclosed as {answer_open}answer{answer_close}. Only this enclosed answer is graded."""
 
 
+NOTE_SEAM = 4
+"""Tokens that a note may add to a prompt beyond its own: the quotes of an empty note merge into one token, for example."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a response says: the note to carry, the answer to grade (None: none given), and whether the form was kept."""
@@ -107,10 +111,13 @@ class Rounds:
         return self._encode(text, add_special_tokens=False)
 
     def longest_prompt(self, question: str, rounds: int) -> int:
-        """An upper bound, in tokens, on every prompt of this question: the last round's with its notes full."""
-        carried = 0 if rounds == 1 else (rounds - 1 if self.config.carry == "all" else 1)
-        empty = self.prompt(question, [""] * (rounds - 1), rounds)
-        return len(empty) + carried * self.config.note_tokens
+        """An upper bound, in tokens, on every prompt of this question: that of the longest round with its notes full."""
+        longest = 0
+        for earlier in range(rounds):
+            carried = earlier if self.config.carry == "all" else min(earlier, 1)
+            bare = len(self.prompt(question, [""] * earlier, rounds))
+            longest = max(longest, bare + carried * (self.config.note_tokens + NOTE_SEAM))
+        return longest
 
     def _render(self, messages: list[dict[str, str]]) -> str:
         text: Any = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -168,10 +175,12 @@ class Rounds:
         if len(note.encode()) <= self.config.note_tokens:
             return note
         ids = self._encode(note, add_special_tokens=False)
-        if len(ids) <= self.config.note_tokens:
-            return note
-        kept = ids[-self.config.note_tokens :] if from_end else ids[: self.config.note_tokens]
-        return self.clean(str(self.tokenizer.decode(kept, skip_special_tokens=True)))
+        while len(ids) > self.config.note_tokens:  # again, where the shorter text falls into more tokens than it was cut to
+            kept = ids[-self.config.note_tokens :] if from_end else ids[: self.config.note_tokens]
+            text = str(self.tokenizer.decode(kept, skip_special_tokens=True))
+            note = self.clean(text.strip("\ufffd"))  # half a character at the edge
+            ids = self._encode(note, add_special_tokens=False)[: len(ids) - 1]
+        return note
 
 
 def _system_prompt(config: RoundsConfig) -> str:
@@ -220,9 +229,20 @@ def _phrase(template: str) -> str:
     literal = re.sub(r"\{\w+\}", "", template)
     if sum(character.isalnum() for character in literal) < 3:
         return ""
-    words = re.sub(r"[\W_]+$", "", template.strip()) or template.strip()
-    parts = re.split(r"(\{\w+\}|\s+)", words)
-    return "".join(r"\s*\w{0,12}\s*" if p[:1] == "{" else r"\s+" if p.isspace() else re.escape(p) for p in parts if p)
+    words = re.sub(r"[^\w}]+$", "", template.strip())
+    parts = [part for part in re.split(r"(\s*\{\w+\}\s*|\s+)", words) if part]
+    return "".join(_blank(part) if part.isspace() or part.strip()[0] == "{" else re.escape(part) for part in parts)
+
+
+def _blank(part: str) -> str:
+    """A regular expression for white space, or for whatever fills a placeholder and the white space around it.
+
+    Possessive quantifiers (`++`), because a model may write ten thousand spaces, and backtracking over them is cubic.
+    """
+    if part.isspace():
+        return r"\s++"
+    before, after = (r"\s++" if side.isspace() else r"\s*+" for side in (part[0], part[-1]))
+    return rf"{before}\w{{0,12}}{after}"
 
 
 def _remove(pattern: re.Pattern[str], text: str) -> str:

@@ -15,7 +15,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,8 +47,8 @@ EASY_STYLE_WEIGHTS = (0.50, 0.24, 0.13, 0.13)
 HARD_STYLE_WEIGHTS = (0.28, 0.46, 0.13, 0.13)
 HARD_FROM_TENS = 5
 
-EXACT_GUESS_SHARE = 0.12
-GUESS_SPREAD = 0.08
+EXACT_GUESS_SHARE = 0.20
+GUESS_SPREAD = 0.05
 
 # (situation, share of the task-format examples, [((round, rounds), weight), ...])
 MULTIPLY_SITUATIONS = [
@@ -60,19 +60,21 @@ MULTIPLY_SITUATIONS = [
     ("single", 0.07, [((1, 1), 1.0)]),
 ]
 ADD_SITUATIONS = [
-    ("start", 0.03, [((1, 3), 0.8), ((1, 2), 0.1), ((1, 4), 0.1)]),
+    ("start", 0.04, [((1, 3), 0.8), ((1, 2), 0.1), ((1, 4), 0.1)]),
     ("number", 0.02, [((2, 3), 0.4), ((3, 3), 0.4), ((2, 2), 0.05), ((2, 4), 0.05), ((3, 4), 0.05), ((4, 4), 0.05)]),
-    ("single", 0.03, [((1, 1), 1.0)]),
+    ("single", 0.07, [((1, 1), 1.0)]),
 ]
 
-FACTS_PER_ROW = 5
-ROWS_PER_STEP = 32
-MICRO_BATCHES = 2
-FACTS_ONLY_SHARE = 0.4  # of the steps; afterwards facts stay in as the share below
-FACT_ROW_SHARE = 0.15
-PEAK_LEARNING_RATE = 3e-3
+FACT_ROWS_PER_STEP = 64
+EXAMPLE_ROWS_PER_STEP = 24
+FACTS_ONLY_SHARE = 0.6  # of the steps; afterwards a step has both kinds of rows
+FACT_ROWS_PER_MIXED_STEP = 24
+MATRIX_RATE = 0.02
+OTHER_RATE = 3e-3
+MATRIX_MOMENTUM = 0.95
+WEIGHT_DECAY = 0.05
 WARMUP_STEPS = 50
-DEFAULT_STEPS = 2400
+DEFAULT_STEPS = 2200
 
 
 # --- tokenizer ---------------------------------------------------------------------------------------------------
@@ -112,18 +114,22 @@ class Problem:
 
     @property
     def text(self) -> str:
+        """The question as it is asked."""
         return f"What is {self.first} {'×' if self.operation == 'multiply' else '+'} {self.second}?"
 
     @property
     def answer(self) -> int:
+        """The right answer."""
         return self.first * self.second if self.operation == "multiply" else self.first + self.second
 
     @property
     def tens(self) -> int:
+        """The whole tens of the second number."""
         return self.second - self.second % 10
 
     @property
     def ones(self) -> int:
+        """The last digit of the second number."""
         return self.second % 10
 
 
@@ -228,25 +234,27 @@ class Corpus:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.tokenizer = tokenizer
         self.rng = random.Random(seed)
-        self.sources = [
+        self.add_problems = problems("add", "train")
+        sources = [
             (problems("multiply", "train"), multiply_example, MULTIPLY_SITUATIONS),
-            (problems("add", "train"), add_example, ADD_SITUATIONS),
+            (self.add_problems, add_example, ADD_SITUATIONS),
         ]
-        self.situations = [(source, entry) for source in self.sources for entry in source[2]]
-        self.shares = [entry[1] for _, entry in self.situations]
+        self.situations = [(pool, make, entry) for pool, make, entries in sources for entry in entries]
+        self.shares = [entry[1] for _, _, entry in self.situations]
 
-    def batch(self, fact_share: float) -> list[Row]:
-        """Return the rows of one step, shortest first, of which about `fact_share` are bare facts."""
-        rows = [
-            self._fact_row() if self.rng.random() < fact_share else self._example_row() for _ in range(ROWS_PER_STEP)
-        ]
-        return sorted(rows, key=lambda row: len(row.token_ids))
+    def facts(self, count: int) -> list[Row]:
+        """Return so many bare facts."""
+        return [self._fact_row() for _ in range(count)]
+
+    def examples(self, count: int) -> list[Row]:
+        """Return so many rounds of the task format."""
+        return [self._example_row() for _ in range(count)]
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _example_row(self) -> Row:
-        (pool, make, _), (situation, _, rounds_weights) = self.rng.choices(self.situations, self.shares)[0]
+        pool, make, (situation, _, rounds_weights) = self.rng.choices(self.situations, self.shares)[0]
         problem = self.rng.choice(pool)
         places, weights = zip(*rounds_weights, strict=True)
         round_, rounds = self.rng.choices(places, weights)[0]
@@ -257,33 +265,29 @@ class Corpus:
         return Row(prompt + answer, [IGNORED] * len(prompt) + answer)
 
     def _fact_row(self) -> Row:
-        """Several sums and partial products in a row, as a think block writes them, to be learnt from the = on."""
-        token_ids: list[int] = []
-        labels: list[int] = []
-        for _ in range(FACTS_PER_ROW):
-            question, answer = self._fact()
-            given, learnt = self._ids(f"<think>{question}="), self._ids(f"{answer}</think>")
-            token_ids += given + learnt
-            labels += [IGNORED] * len(given) + learnt
-        return Row(token_ids, labels)
+        """One sum or partial product as a think block writes it, to be learnt from the = on."""
+        question, answer = self._fact()
+        given, learnt = self._ids(f"<think>{question}="), self._ids(f"{answer}</think>")
+        return Row(given + learnt, [IGNORED] * len(given) + learnt)
 
     def _fact(self) -> tuple[str, int]:
-        rng = self.rng
-        factor, digit = rng.randint(10, 99), rng.randint(0, 9)
-        if rng.random() < 0.5:
-            # One digit or whole tens times a two-digit number is never itself a two-digit question held out for
-            # testing, save for the multiples of ten, whose product the chain needs as a fact.
-            tenfold = 10 if digit and rng.random() < 0.6 else 1
+        kind = self.rng.choices(("product", "sum", "small sum"), (0.45, 0.45, 0.1))[0]
+        if kind == "small sum":
+            problem = self.rng.choice(self.add_problems)
+            return f"{problem.first}+{problem.second}", problem.answer
+        factor, digit = self.rng.randint(10, 99), self.rng.randint(0, 9)
+        if kind == "product":
+            # Whole tens are a partial product of ten questions each, so none of them is left out as held out.
+            tenfold = 10 if digit and self.rng.random() < 0.6 else 1
             return f"{factor}*{digit * tenfold}", factor * digit * tenfold
-        large, small = 10 * rng.randint(10, 891), factor * digit
+        large, small = 10 * self.rng.randint(10, 891), factor * digit
         return f"{large}+{small}", large + small
 
 
 def chat_text(tokenizer: PreTrainedTokenizerFast, user: str) -> str:
     """Return the templated prompt for one user message."""
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": user}], tokenize=False, add_generation_prompt=True
-    )
+    messages = [{"role": "user", "content": user}]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -309,44 +313,83 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     return model
 
 
+class Orthogonalized(torch.optim.Optimizer):
+    """Muon: momentum descent along the nearest orthogonal matrix, for weight matrices.
+
+    It needs fewer steps than AdamW here. torch.optim.Muon iterates in bfloat16, which is slow on most CPUs.
+    """
+
+    def __init__(self, matrices: list[torch.nn.Parameter], rate: float) -> None:
+        super().__init__(matrices, {"lr": rate})
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """Update every matrix once."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+                momentum.mul_(MATRIX_MOMENTUM).add_(matrix.grad)
+                direction = _orthogonal(matrix.grad + MATRIX_MOMENTUM * momentum)
+                scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                matrix.mul_(1 - group["lr"] * WEIGHT_DECAY).add_(direction, alpha=-group["lr"] * scale)
+
+
+def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(5):  # Newton-Schulz steps with Muon's coefficients: singular values end up near one
+        gram = wide @ wide.T
+        wide = 3.4445 * wide + (2.0315 * gram @ gram - 4.7750 * gram) @ wide
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
 def train(
     model: LlamaForCausalLM, corpus: Corpus, steps: int, after: Callable[[int, float], None] = lambda step, loss: None
 ) -> None:
-    """Warm-start the model in place: first bare facts, then mostly the task format."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.02)
+    """Warm-start the model in place: first bare facts, then facts and the task format; `after` sees each loss."""
+    embedding = model.get_input_embeddings().weight
+    matrices = [weight for weight in model.parameters() if weight.ndim == 2 and weight is not embedding]
+    others = [weight for weight in model.parameters() if weight.ndim < 2 or weight is embedding]
+    optimizers = [
+        Orthogonalized(matrices, MATRIX_RATE),
+        torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+    peaks = [MATRIX_RATE, OTHER_RATE]
     model.train()
     for step in range(steps):
-        rate = PEAK_LEARNING_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        rows = corpus.batch(1.0 if step < FACTS_ONLY_SHARE * steps else FACT_ROW_SHARE)
-        learnt = sum(label != IGNORED for row in rows for label in row.labels)
-        optimizer.zero_grad()
+        factor = min(1.0, (step + 1) / WARMUP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * factor
+        facts_only = step < FACTS_ONLY_SHARE * steps
+        # Facts are short and examples long, so each kind is its own padded batch.
+        batches = [corpus.facts(FACT_ROWS_PER_STEP if facts_only else FACT_ROWS_PER_MIXED_STEP)]
+        if not facts_only:
+            batches.append(corpus.examples(EXAMPLE_ROWS_PER_STEP))
+        model.zero_grad()
         loss_sum = 0.0
-        for chunk in _chunks(rows, len(rows) // MICRO_BATCHES):
-            loss = _loss(model, chunk, model.config.pad_token_id) / learnt
+        for rows in batches:
+            loss = _mean_loss(model, rows) / len(batches)
             loss.backward()
             loss_sum += loss.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         after(step, loss_sum)
     model.eval()
 
 
-def _chunks(rows: list, size: int) -> Iterator[list]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _chunks(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(texts), size):
+        yield texts[start : start + size]
 
 
-def _loss(model: LlamaForCausalLM, rows: list[Row], pad_id: int) -> torch.Tensor:
+def _mean_loss(model: LlamaForCausalLM, rows: list[Row]) -> torch.Tensor:
     width = max(len(row.token_ids) for row in rows)
+    pad_id = model.config.pad_token_id
     token_ids = torch.tensor([row.token_ids + [pad_id] * (width - len(row.token_ids)) for row in rows])
     labels = torch.tensor([row.labels + [IGNORED] * (width - len(row.labels)) for row in rows])
     # Padding stands on the right, where a causal model's earlier positions cannot see it: no mask is needed.
     logits = model(input_ids=token_ids[:, :-1], use_cache=False).logits
-    return torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
 
 
 # --- measurement -------------------------------------------------------------------------------------------------
@@ -380,7 +423,7 @@ def respond(
         )
         choice = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
         with torch.inference_mode():
-            output = model.generate(**batch, max_new_tokens=WINDOW, **choice)
+            output = model.generate(**batch, max_new_tokens=WINDOW, **choice)  # type: ignore[misc]
         decoded = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=False)
         texts += [text.replace("<pad>", "") for text in decoded]
     return texts
@@ -391,7 +434,7 @@ def note_of(tokenizer: PreTrainedTokenizerFast, response: str) -> str:
     found = re.search(r"<note>(.*?)</note>", response, re.DOTALL)
     note = found[1].strip().replace('"', "'") if found else ""
     token_ids = tokenizer(note, add_special_tokens=False)["input_ids"]
-    return note if len(token_ids) <= NOTE_TOKENS else tokenizer.decode(token_ids[:NOTE_TOKENS])
+    return note if len(token_ids) <= NOTE_TOKENS else str(tokenizer.decode(token_ids[:NOTE_TOKENS]))
 
 
 def style_of(problem: Problem, response: str) -> str:
@@ -420,9 +463,7 @@ def measure(
     trajectories = [Trajectory(problem, "", False, []) for problem in asked]
     notes: list[str | None] = [None] * len(asked)
     for round_ in range(1, rounds + 1):
-        prompts = [
-            prompt_text(problem, note, round_, rounds) for problem, note in zip(asked, notes, strict=True)
-        ]
+        prompts = [prompt_text(problem, note, round_, rounds) for problem, note in zip(asked, notes, strict=True)]
         responses = respond(model, tokenizer, prompts, sampled)
         for trajectory, response in zip(trajectories, responses, strict=True):
             trajectory.well_formed.append(RESPONSE.fullmatch(response) is not None)

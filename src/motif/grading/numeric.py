@@ -1,8 +1,8 @@
 r"""Equal numbers: both sides are read as exact rationals, so 0.5, 1/2, .50 and \frac{1}{2} are the same answer.
 
 What is read as a number: an optional sign and currency sign, then digits (thousands commas, decimals, a/b, \frac{a}{b},
-1.5e3), then an optional percent or degree sign or a unit in words ("18 dollars", "5\text{ cm}^2"), then an optional full
-stop. `$...$` around it is ignored.
+1.5e3), then an optional percent or degree sign or a unit in words ("18 dollars", "5\text{ cm}^2"), then an optional
+full stop. `$...$` around it is ignored.
 
 Two rules are choices. A percent sign is dropped: 60% equals 60, not 0.6. A unit is dropped without being compared, but
 words that change the value ("3 million", "2 and a half", "2 pi") make the answer not a number.
@@ -31,12 +31,12 @@ _VALUE = re.compile(
     re.DOTALL,
 )
 _SUFFIX = re.compile(rf"\s*(?:\\?%|\^\{{?\\circ\}}?|\\degree|°|{_CURRENCY})?\s*\.?\s*")
-_TEXT_COMMAND = re.compile(r"\\(?:text|textrm|mathrm|mbox|rm)\s*\{([^{}]*)\}")
+_TEXT_COMMAND = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s*\{\s*([^{}]*?)\s*\}")
 _UNIT_WORD = re.compile(r"(?:[^\W\d_]{2,20}|[mgshlLCFNJW])(?:\^?(?:[23]|\{[23]\}))?")
-_VALUE_WORDS = frozenset(
-    "and or to plus minus hundred thousand million billion trillion mn bn dozen dozens half halves third thirds quarter "
-    "quarters fourth fourths fifth fifths tenth tenths hundredth hundredths thousandth thousandths pi sqrt squared cubed "
-    "factorial over not mod base".split()
+_VALUE_WORDS = re.compile(
+    r"and|or|to|plus|minus|over|mod|base|not|pi|sqrt|squared|cubed|factorial|mn|bn|dozens?|hundred|thousand|million|"
+    r"billion|trillion|hal(?:f|ves)|(?:third|quarter|fourth|fifth|tenth|hundredth|thousandth)s?",
+    re.IGNORECASE,
 )
 
 
@@ -81,8 +81,8 @@ def _cleaned(text: str) -> str:
 
 
 def _is_unit(rest: str) -> bool:
-    words = re.split(r"[\s/.\-]+", _TEXT_COMMAND.sub(r" \1 ", rest).strip(" ."))
-    return all(_UNIT_WORD.fullmatch(word) and word.lower() not in _VALUE_WORDS for word in words)
+    words = re.split(r"[\s/.\-]+", _TEXT_COMMAND.sub(r" \1", rest).strip(" ."))
+    return all(_UNIT_WORD.fullmatch(word) and not _VALUE_WORDS.fullmatch(word) for word in words)
 
 
 def _value(match: re.Match[str]) -> Fraction | None:

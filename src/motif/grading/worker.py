@@ -29,7 +29,8 @@ GRADERS = ("exact", "numeric", "math")
 
 START_LIMIT = 120.0  # seconds for a worker to import SymPy on a busy machine
 MEMORY = 2 << 30  # bytes of address space of a worker
-CACHED = 100_000  # verdicts kept
+CACHED = 20_000  # verdicts kept
+CACHED_LENGTH = 4_000  # characters; longer pairs are rare and judged without a process
 
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 
@@ -53,6 +54,7 @@ class Grader:
             raise ValueError(f"time_limit and workers must be positive, got {time_limit} and {workers}")
         self.name, self.time_limit, self.workers = name, time_limit, workers
         self._cache: dict[tuple[str, str], Grade] = {}
+        self._writing = threading.Lock()
         self._all = [_Worker(time_limit) for _ in range(workers)]
         self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()  # the last used first: the others may never start
         for worker in self._all:
@@ -129,15 +131,18 @@ class Grader:
             self._idle.put(worker)
 
     def _remember(self, gold: str, prediction: str, grade: Grade) -> None:
-        while len(self._cache) >= CACHED:
-            self._cache.pop(next(iter(self._cache)), None)
-        self._cache[gold, prediction] = grade
+        if len(gold) + len(prediction) > CACHED_LENGTH:
+            return
+        with self._writing:
+            while len(self._cache) >= CACHED:
+                del self._cache[next(iter(self._cache))]  # the oldest
+            self._cache[gold, prediction] = grade
 
 
 def _inline(name: str, gold: str, prediction: str) -> Grade | None:
     if name == "math":
         return math.quick(gold, prediction)
-    return (exact if name == "exact" else numeric).grade(gold, prediction)
+    return exact.grade(gold, prediction) if name == "exact" else numeric.grade(gold, prediction)
 
 
 def _stop(workers: list[_Worker]) -> None:
@@ -201,7 +206,9 @@ class _Worker:
             return "the grading worker did not start" + (f" in {START_LIMIT:g} s" if timed_out else "")
         if "error" in ready:
             self.stop()
-            raise RuntimeError(f"grader 'math' cannot start: {ready['error']}. Install it with: pip install math-verify")
+            raise RuntimeError(
+                f"grader 'math' cannot start: {ready['error']}. Install it with: pip install math-verify"
+            )
         return ""
 
     def _exchange(self, request: dict[str, Any] | None, limit: float) -> tuple[dict[str, Any] | None, bool]:
@@ -242,7 +249,7 @@ def _close_quietly(pipe: IO[str] | None) -> None:
 
 
 def serve() -> None:
-    """The worker's loop: a request a line on standard input, a verdict a line on standard output, until the input ends."""
+    """The worker's loop: a request a line on standard input, a verdict a line on standard output, until input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory()
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -20,9 +20,11 @@ def write_report(run: Path) -> Path:
     """
     run = Path(run)
     if not run.is_dir():
-        raise NotADirectoryError(f"{run} is not a run folder. Give the folder that `motif train` wrote (it holds metrics.jsonl).")
+        raise NotADirectoryError(
+            f"{run} is not a run folder. Give the folder that `motif train` wrote (it holds metrics.jsonl)."
+        )
     target = run / "report.html"
-    partial = run / "report.html.partial"
+    partial = run / ".report.html.partial"
     # Model text may hold lone surrogates, which UTF-8 cannot; written whole or not at all, so a reader never sees half.
     partial.write_bytes(render(report_data(run)).encode("utf-8", errors="replace"))
     partial.replace(target)

@@ -33,13 +33,21 @@ def lines(
     *,
     limits: tuple[float | None, float | None] = (None, None),
     faint: bool = True,
-    share: int = 20,
+    share: int = 10,
 ) -> Chart:
     """A line per metric over training: the raw values faintly, and a moving average over 1/`share` of the run.
 
     `keys` maps names of metrics to the words for them. `unit` tells the page how to print a value.
     """
-    chart: Chart = {"id": ident, "kind": "lines", "title": title, "y": y, "unit": unit, "caption": caption, "limits": limits}
+    chart: Chart = {
+        "id": ident,
+        "kind": "lines",
+        "title": title,
+        "y": y,
+        "unit": unit,
+        "caption": caption,
+        "limits": limits,
+    }
     columns = {key: [number(record.get(key)) for record in steps] for key in keys}
     columns = {key: values for key, values in columns.items() if any(value is not None for value in values)}
     if not columns:
@@ -53,18 +61,28 @@ def lines(
         raw = [_mean(values[place : place + width]) for place in places] if width > 1 else values
         smooth = moving_average(raw, window) if window > 1 else None
         series.append({"name": keys[key], "raw": raw, "smooth": _rounded(smooth) if smooth else None})
-    if window > 1:
-        chart["caption"] += f" Bold: moving average over {window * width} steps{'; faint: single steps' * (faint and width == 1)}."
     if width > 1:
         chart["caption"] += f" Each point is the mean of {width} steps."
-    return chart | {"steps": xs, "series": series, "faint": faint or window == 1}
+    return chart | {
+        "steps": xs,
+        "series": series,
+        "faint": faint or window == 1,
+        "average": window * width if window > 1 else None,
+    }
 
 
 def by_round(steps: list[Record], prefix: str) -> dict[str, str]:
     """The metrics `prefix1`, `prefix2`, … that occur, in the order of the rounds."""
-    rounds = {int(match[1]) for record in steps for key in record if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", key))}
+    rounds = {
+        int(match[1])
+        for record in steps
+        for key in record
+        if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", key))
+    }
     # The last round first: it is the one that answers, and gets the accent.
-    return {f"{prefix}{number}": f"round {number}" for number in sorted(rounds, reverse=True)} or {f"{prefix}1": "round 1"}
+    return {f"{prefix}{number}": f"round {number}" for number in sorted(rounds, reverse=True)} or {
+        f"{prefix}1": "round 1"
+    }
 
 
 def rate_bars(steps: list[Record]) -> Chart:
@@ -72,11 +90,11 @@ def rate_bars(steps: list[Record]) -> Chart:
     chart: Chart = {
         "id": "rates",
         "kind": "bars",
-        "title": "Outcome rates of first-round responses",
+        "title": "Outcome rates",
         "y": "share of responses (%)",
         "unit": "percent",
-        "caption": "How many of a response's trajectories ended right. Good training moves the mass up to the dark end; "
-        "a spread in between is what first-round responses are told apart by.",
+        "caption": "How many of a first-round response's trajectories ended right. Good training moves the mass to the full colour; "
+        "a spread in between is what responses are told apart by.",
     }
     rows = [(record["step"], _counts(record.get("outcome/rate_counts"))) for record in steps]
     lengths = Counter(len(counts) for _, counts in rows if counts)

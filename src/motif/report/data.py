@@ -63,7 +63,9 @@ def _head(run: Path, recipe: Record, metrics: Metrics, summary: Record, shape: R
         status = "finished" if section(summary, "after") else "running or interrupted"
     model, data, rollout = (section(recipe, name) for name in ("model", "data", "rollout"))
     per_step = whole(rollout.get("questions_per_step"))
-    adapter = {"lora": f"LoRA, rank {model.get('lora_rank', '?')}", "full": "all weights"}.get(str(model.get("adapter")))
+    adapter = {"lora": f"LoRA, rank {model.get('lora_rank', '?')}", "full": "all weights"}.get(
+        str(model.get("adapter"))
+    )
     seed = summary.get("seed", section(recipe, "train").get("seed"))
     facts = [
         ("Model", " · ".join(str(part) for part in (model.get("name"), adapter) if part)),
@@ -110,7 +112,13 @@ def _sections(steps: list[Record], by_step: dict[int, Record], rounds: int | Non
     """The chart sections in the order of reading: does it learn, from what, what do responses look like, is it sound."""
     unit_range = (0.0, 1.0)
     several = rounds is None or rounds > 1
-    lengths, cuts, forms = (charts.by_round(steps, prefix) for prefix in ("length/round_", "truncated/round_", "format/rate_"))
+    lengths, cuts, forms = (
+        charts.by_round(steps, prefix) for prefix in ("length/round_", "truncated/round_", "format/rate_")
+    )
+
+    # Notes are measured in tokens or in characters, whichever the run recorded.
+    note = next((key for key in ("note/mean_tokens", "note/mean_characters") if any(key in record for record in steps)),
+                "note/mean_tokens")  # fmt: skip
 
     learning = [
         charts.lines(
@@ -124,12 +132,12 @@ def _sections(steps: list[Record], by_step: dict[int, Record], rounds: int | Non
     outcomes = [
         charts.rate_bars(steps),
         charts.lines(
-            steps, "curriculum", "Questions never, sometimes and always solved",
+            steps, "curriculum", "Never, sometimes, always solved",
             {"outcome/sometimes": "sometimes", "outcome/never": "never", "outcome/always": "always"},
             "share of questions (%)", "percent",
             "Look for “never” turning into “sometimes” first and into “always” later: an order of difficulty that nobody "
             "prescribed. Questions solved sometimes are the ones that teach; when they run out, so does the signal.",
-            limits=unit_range, faint=False, share=10,
+            limits=unit_range, faint=False, share=6,
         ),
         charts.lines(
             steps, "dead", "Dead groups", {"dead_share": "dead groups"}, "share of groups (%)", "percent",
@@ -156,13 +164,13 @@ def _sections(steps: list[Record], by_step: dict[int, Record], rounds: int | Non
     if several:
         responses += [
             charts.lines(
-                steps, "note-length", "Note length", {"note/mean_tokens": "note"}, "tokens per note", "count",
+                steps, "note-length", "Note length", {note: "note"}, f"{note.removeprefix('note/mean_')} per note", "count",
                 "The mean length of what is carried into the next round.", limits=(0.0, None),
             ),
             charts.lines(
                 steps, "note-kind", "Empty notes and early answers",
-                {"note/early_answer": "early answer", "note/empty": "empty note"}, "share of non-final responses (%)", "percent",
-                "An early answer is a final answer given before the final round. Near 100 %, later rounds only copy it.",
+                {"note/early_answer": "early answer", "note/empty": "empty note"}, "share of responses (%)", "percent",
+                "Of responses before the final round. An early answer is a final answer given there; near 100 %, later rounds only copy.",
                 limits=(0.0, None),
             ),
         ]  # fmt: skip
@@ -178,14 +186,19 @@ def _sections(steps: list[Record], by_step: dict[int, Record], rounds: int | Non
             limits=(0.0, None),
         ),
         charts.lines(
-            steps, "gap", "Sampler gap", {"sampler/mean_gap": "gap"}, "mean |Δ log p| (nats per token)", "number",
+            steps, "gap", "Sampler gap", {"sampler/mean_gap": "gap"}, "mean |Δ log p| (nats)", "number",
             "How far the probabilities of sampler and trainer are apart on the same tokens. It should stay near zero.",
             limits=(0.0, None),
         ),
     ]  # fmt: skip
     for key, title, y, caption in (
         ("kl", "KL divergence", "nats per token", "Distance from the model as it was before training."),
-        ("clip_ratio", "Clipped tokens", "share of tokens (%)", "Tokens whose probability moved past the clipping range."),
+        (
+            "clip_ratio",
+            "Clipped tokens",
+            "share of tokens (%)",
+            "Tokens whose probability moved past the clipping range.",
+        ),
     ):
         if any(number(record.get(key)) for record in steps):  # off in most recipes: no chart of zeros
             unit = "percent" if "%" in y else "number"

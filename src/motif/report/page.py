@@ -27,9 +27,7 @@ def render(data: dict[str, Any]) -> str:
     script = "\n".join(_asset(name) for name in SCRIPTS)
     # The policy names the script by its hash: even if a text got into the page as HTML, no script in it would run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-    )
+    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     parts = {
         "policy": html.escape(policy),
         "title": html.escape(f"{data['head']['name']} – motif run report"),

@@ -36,7 +36,9 @@ def evaluations(metrics: Metrics, summary: Record) -> tuple[Record, Record, dict
 
 def round_counts(*results: Record) -> list[int]:
     """The numbers of rounds that any of the results is about, ascending."""
-    return sorted({int(match[1]) for result in results for key in result if (match := re.fullmatch(r"rounds_(\d+)", key))})
+    return sorted(
+        {int(match[1]) for result in results for key in result if (match := re.fullmatch(r"rounds_(\d+)", key))}
+    )
 
 
 def table(before: Record, after: Record) -> list[Record]:
@@ -73,7 +75,9 @@ def reading(before: Record, after: Record, latest: tuple[int, Record] | None, ro
             found = _result(results, count)
             assert found is not None
             text = f"{count}-round accuracy {words} {_interval(found)}{_asked(found, found)}; "
-            text += f"not evaluated {'after' if results is before else 'before'} training, so no comparison can be made."
+            text += (
+                f"not evaluated {'after' if results is before else 'before'} training, so no comparison can be made."
+            )
             during = _result(latest[1], count) if latest else None
             if results is before and latest and during:
                 text += f" The latest evaluation, at step {latest[0]}, gave {_interval(during)}."
@@ -116,18 +120,20 @@ def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) ->
             share = number(section(results, f"rounds_{count}").get("truncated"))
             if share is not None and 0.1 < share <= 1:
                 found.append(_warning("Evaluated answers are cut off", f"At step {step}, {percent(share)} of the "
-                                      f"{count}-round answers ran into the token limit and may count as wrong for it."))  # fmt: skip
-    ungraded = sum(count for record in steps if (count := number(record.get("outcome/ungraded"))) is not None)
+                                      f"{count}-round answers have a response that ran into the token limit, and may be wrong for it."))  # fmt: skip
+    ungraded = sum(number(record.get("outcome/ungraded")) or 0 for record in steps)
     if ungraded > 0:
         found.append(_warning("Outcomes without a grade", f"{ungraded:,.0f} final response{'s' * (ungraded != 1)} could not be "
-                              "graded (as opposed to being wrong). The reason stands at each such response in the trees."))  # fmt: skip
+                              "graded. They count neither as right nor as wrong; the trees give the reason at each."))  # fmt: skip
     dead = _recent(recent, "dead_share")
     if dead is not None and dead > 0.8:
         text = f"{percent(dead)} of groups {lately} had equal rewards throughout, so nothing was learnt from them."
         never, always = (_recent(recent, f"outcome/{key}") for key in ("never", "always"))
         if never is not None and always is not None:
             text += f" {percent(never)} of the questions were never solved, {percent(always)} always:"
-            text += " they are too hard for this model." if never > always else " there is little left to learn from them."
+            text += (
+                " they are too hard for this model." if never > always else " there is little left to learn from them."
+            )
         found.append(_warning("Most groups are dead", text))
     return found
 

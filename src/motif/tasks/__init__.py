@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass, replace
 
-from motif.config import DataConfig
+from motif.config import DataConfig, RecipeError
 from motif.grading import Grader
 from motif.tasks import table
 from motif.tasks.rows import BadRow, BadRows, reject
@@ -39,21 +40,21 @@ def load(data: DataConfig, seed: int = 0) -> Task:
 
     Raises:
         BadRows: rows that cannot be used, unless `data.skip_bad`.
-        ValueError: unknown task, a source that cannot be read, settings that do not fit, or no usable row at all.
+        RecipeError: unknown task, a source that cannot be read, settings that do not fit, or no usable row at all.
     """
     if data.task not in TASKS:
-        raise ValueError(f"no task {data.task!r}: known are {', '.join(TASKS)}")
+        raise RecipeError(f"no task {data.task!r}: known are {', '.join(TASKS)}")
     train, test, own_grader = _arithmetic(data) if data.task == "arithmetic" else _table(data)
     grader_name = data.grader or own_grader
     train = table.without_repeats(train)
-    with Grader(grader_name) as grader:
+    with Grader(grader_name, workers=min(4, os.cpu_count() or 1)) as grader:
         train, test = table.gradable(train, grader), table.gradable(test, grader)
     train = table.without_leaks(train, test)
     bad = sorted(train.bad, key=lambda row: row.line) + sorted(test.bad, key=lambda row: row.line)
     reject(bad, data.skip_bad)
     for side in (train, test):
         if side.source and not side.questions:
-            raise ValueError(f"{side.source}: not one row can be used; the first: {bad[0]}")
+            raise RecipeError(f"{side.source}: not one row can be used; the first: {side.bad[0]}")
     if data.held_out and not data.test:
         train, test = table.split_off(train, data.held_out)
     return Task(data.task, table.draw(train.questions, data.limit, seed), test.questions, grader_name, bad)
@@ -65,9 +66,9 @@ def _table(data: DataConfig) -> tuple[Side, Side, str]:
         task = replace(task, test=None)
     train, test = table.read_side(task, data, "train"), table.read_side(task, data, "test")
     if train is None and test is None:
-        raise ValueError(f"task {data.task!r} needs data.train: a file or a data set id")
+        raise RecipeError(f"task {data.task!r} needs data.train: a file or a data set id")
     if train is None and data.held_out:
-        raise ValueError(f"data.held_out = {data.held_out} is split off data.train, which is empty")
+        raise RecipeError(f"data.held_out = {data.held_out} is split off data.train, which is empty")
     return train or Side("", [], []), test or Side("", [], []), task.grader
 
 
@@ -76,10 +77,11 @@ def _arithmetic(data: DataConfig) -> tuple[Side, Side, str]:
 
     given = [key for key in ("train", "test", "subset", "answer_pattern") if getattr(data, key)]
     if given:
-        raise ValueError(f"data.{given[0]} does not apply to task 'arithmetic', which makes its own questions")
+        raise RecipeError(f"data.{given[0]} does not apply to task 'arithmetic', which makes its own questions")
     name = f"{data.operation} {data.digits} digits"
+    numbers = range(data.smallest, data.largest + 1) if data.largest else None
     train, test = (
-        Side(f"{name} {split}", arithmetic.questions(data.operation, data.digits, split, template=data.template), [])
-        for split in ("train", "test")
+        Side(f"{name} {side}", arithmetic.questions(data.operation, data.digits, side, data.template, numbers), [])
+        for side in ("train", "test")
     )
     return train, test if not data.held_out else Side("", [], []), "numeric"

@@ -3,20 +3,14 @@ r"""MATH (Hendrycks et al., arXiv 2103.03874): 7,500 competition problems to tra
 A source without an `answer` column is read through its `solution`, whose last \boxed{...} is the answer.
 """
 
-from motif.grading.answers import boxed
 from motif.tasks.math500 import TASK as MATH500
 from motif.tasks.table import Hub, TableTask
-
-
-def _answer(text: str) -> str:
-    return boxed(text) or ("" if "\\boxed{" in text else text.strip())
-
 
 TASK = TableTask(
     grader="math",
     questions=("problem", "question"),
-    answers=("answer", "solution"),
+    answers=("answer",),
+    solution="solution",
     train=Hub("DigitalLearningGmbH/MATH-lighteval", split="train"),
     test=MATH500.test,
-    clean=_answer,
 )

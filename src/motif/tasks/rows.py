@@ -11,7 +11,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from motif.config import RecipeError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 SHOWN = 10
@@ -69,20 +71,20 @@ def read(source: str, subset: str = "", split: str = "train") -> Table:
     """Read a file, or else a Hugging Face data set (an id or a folder) with its configuration and split.
 
     Raises:
-        ValueError: neither can be read; the message says why and what to do.
+        RecipeError: neither can be read; the message says why and what to do.
     """
     path = Path(source)
     if path.is_file():
         return _read_file(path, source)
-    if path.suffix.lower() in SUFFIXES or source.startswith(("/", ".", "~")) and not path.is_dir():
-        raise ValueError(f"{source}: no such file (looked in {Path.cwd()})")
+    if not path.is_dir() and (path.suffix.lower() in SUFFIXES or source.startswith(("/", ".", "~"))):
+        raise RecipeError(f"{source}: no such file (looked in {Path.cwd()})")
     return _read_dataset(source, subset, split)
 
 
 def _read_file(path: Path, source: str) -> Table:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"{source}: cannot read a {suffix or 'nameless'} file: known are {', '.join(SUFFIXES)}")
+        raise RecipeError(f"{source}: cannot read a {suffix or 'nameless'} file: known are {', '.join(SUFFIXES)}")
     if suffix == ".parquet":
         found: Iterable[Row | BadRow] = _parquet(path, source)
     else:
@@ -100,7 +102,7 @@ def _table(source: str, found: Iterable[Row | BadRow]) -> Table:
         else:
             rows.append(item)
     if not rows and not bad:
-        raise ValueError(f"{source}: has no rows")
+        raise RecipeError(f"{source}: has no rows")
     return Table(source, rows, bad)
 
 
@@ -110,12 +112,14 @@ def _text(path: Path, source: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{source}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}): save the file as UTF-8") from None
+        raise RecipeError(
+            f"{source}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}): save the file as UTF-8"
+        ) from None
 
 
 def _jsonl(text: str, source: str) -> Iterator[Row | BadRow]:
     if text.lstrip().startswith("["):
-        raise ValueError(f"{source}: starts a JSON array: write one JSON object on each line instead")
+        raise RecipeError(f"{source}: starts a JSON array: write one JSON object on each line instead")
     # Not splitlines, which also splits at characters that may stand in a JSON string (U+2028).
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -160,7 +164,7 @@ def _csv(text: str, source: str) -> Iterator[Row | BadRow]:
 def _header(fields: list[str], source: str) -> list[str]:
     names = [name.strip() for name in fields]
     if len(set(names)) < len(names):
-        raise ValueError(f"{source}:1: a column name occurs twice: {', '.join(names)}")
+        raise RecipeError(f"{source}:1: a column name occurs twice: {', '.join(names)}")
     return names
 
 
@@ -171,7 +175,7 @@ def _parquet(path: Path, source: str) -> Iterator[Row]:
     try:
         records = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{source}: cannot be read as Parquet: {error}") from None
+        raise RecipeError(f"{source}: cannot be read as Parquet: {error}") from None
     return (Row(number, record) for number, record in enumerate(records, start=1))
 
 
@@ -181,7 +185,7 @@ def _read_dataset(source: str, subset: str, split: str) -> Table:
         records = _dataset(source, subset, split)
     except Exception as error:  # whatever the hub, the network or a loader raises
         reason = str(error).strip().split("\n")[0][:300]
-        raise ValueError(
+        raise RecipeError(
             f"{name}: neither a file nor a data set that can be loaded ({type(error).__name__}: {reason}). "
             f"Give a {', '.join(SUFFIXES)} file or a data set id such as openai/gsm8k; without network, download the "
             "file first"
@@ -194,7 +198,9 @@ def _dataset(source: str, subset: str, split: str) -> Iterable[Mapping[str, Any]
 
     folder = Path(source)
     if (folder / "state.json").is_file():  # written by save_to_disk, which load_dataset refuses
-        return datasets.load_from_disk(source)
-    if (folder / "dataset_dict.json").is_file():
-        return datasets.load_from_disk(source)[split]
-    return datasets.load_dataset(source, subset or None, split=split)
+        records = datasets.load_from_disk(source)
+    elif (folder / "dataset_dict.json").is_file():
+        records = datasets.load_from_disk(source)[split]
+    else:
+        records = datasets.load_dataset(source, subset or None, split=split)
+    return cast("Iterable[Mapping[str, Any]]", records)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from motif.config import DataConfig
+from motif.config import DataConfig, RecipeError
 from motif.grading import Grader
+from motif.grading.answers import boxed
 from motif.tasks.rows import BadRow, Row, Table, read
 from motif.tree import Question
 
@@ -36,6 +37,8 @@ class TableTask:
     train: Hub | None = None
     test: Hub | None = None
     pattern: str = ""
+    solution: str = ""
+    """Column whose last box is the answer, for sources without an answer column."""
     clean: Callable[[str], str] = str.strip
     """Applied to the answer last."""
 
@@ -52,12 +55,15 @@ class Side:
 def read_side(task: TableTask, data: DataConfig, split: str) -> Side | None:
     """Read the `train` or `test` set of a task; None if there is no source for it."""
     given, own = (data.train, task.train) if split == "train" else (data.test, task.test)
-    if given:
-        table = read(given, data.subset, data.train_split if split == "train" else data.test_split)
-    elif own:
-        table = read(own.id, own.subset, own.split)
-    else:
+    if not given and not own:
         return None
+    try:
+        if given:
+            table = read(given, data.subset, data.train_split if split == "train" else data.test_split)
+        elif own:
+            table = read(own.id, own.subset, own.split)
+    except ValueError as error:
+        raise RecipeError(f"data.{split}: {error}") from error
     return _side(table, task, data, split)
 
 
@@ -77,9 +83,11 @@ class _Unusable(Exception):
 
 
 def _question(row: Row, task: TableTask, data: DataConfig, split: str) -> Question:
-    text = _column(row, _wanted(data, "question_column", task.questions))
-    answer = _column(row, _wanted(data, "answer_column", task.answers))
-    gold = task.clean(_picked(answer, data.answer_pattern or task.pattern))
+    text = _text(row, _name(row, _wanted(data, "question_column", task.questions)))
+    answers = _wanted(data, "answer_column", task.answers)
+    # A source without an answer column is not short of one if it has the worked solutions.
+    name = _name(row, (*answers, task.solution) if task.solution in row.columns else answers)
+    gold = task.clean(_picked(_text(row, name), data.answer_pattern or task.pattern, boxes=name == task.solution))
     if not gold:
         raise _Unusable("the answer is empty")
     return Question(_id(row) or f"{split}-{row.line}", text, gold, row.line)
@@ -91,10 +99,14 @@ def _wanted(data: DataConfig, key: str, own: tuple[str, ...]) -> tuple[str, ...]
     return own if name == DataConfig.model_fields[key].default else (name,)
 
 
-def _column(row: Row, names: tuple[str, ...]) -> str:
-    name = next((name for name in names if name in row.columns), None)
-    if name is None:
-        raise _Unusable(f"no column {' or '.join(map(repr, names))} (has: {', '.join(map(str, row.columns))})")
+def _name(row: Row, names: tuple[str, ...]) -> str:
+    for name in names:
+        if name in row.columns:
+            return name
+    raise _Unusable(f"no column {' or '.join(map(repr, names))} (has: {', '.join(map(str, row.columns))})")
+
+
+def _text(row: Row, name: str) -> str:
     value = row.columns[name]
     if isinstance(value, (bool, list, dict, bytes)):
         raise _Unusable(f"column {name!r} holds a {type(value).__name__}, not text")
@@ -108,13 +120,18 @@ def _column(row: Row, names: tuple[str, ...]) -> str:
     return text
 
 
-def _picked(answer: str, pattern: str) -> str:
-    if not pattern:
+def _picked(answer: str, pattern: str, boxes: bool) -> str:
+    if pattern:
+        match = re.search(pattern, answer[:SEARCHED])
+        if match is None:
+            raise _Unusable(f"the answer does not match {pattern!r}: {answer[-60:]!r}")
+        return match[1] or ""
+    if not boxes:
         return answer
-    match = re.search(pattern, answer[:SEARCHED])
-    if match is None:
-        raise _Unusable(f"the answer does not match {pattern!r}: {answer[-60:]!r}")
-    return match[1] or ""
+    content = boxed(answer)
+    if content is None:
+        raise _Unusable("the solution has no \\boxed{...} answer")
+    return content
 
 
 def _id(row: Row) -> str:
@@ -126,10 +143,9 @@ def _unique_ids(questions: list[Question], split: str) -> list[Question]:
     seen: set[str] = set()
     unique = []
     for question in questions:
-        if question.id in seen:
-            question = Question(f"{split}-{question.line}", question.text, question.gold, question.line)
+        repeated = question.id in seen
+        unique.append(replace(question, id=f"{split}-{question.line}") if repeated else question)
         seen.add(question.id)
-        unique.append(question)
     return unique
 
 
@@ -180,10 +196,10 @@ def split_off(side: Side, count: int) -> tuple[Side, Side]:
     """Part into (train, held out) by a hash of the question: whatever the order of the rows, the same are held out.
 
     Raises:
-        ValueError: nothing would be left to train on.
+        RecipeError: nothing would be left to train on.
     """
     if count >= len(side.questions):
-        raise ValueError(f"data.held_out = {count} leaves nothing of the {len(side.questions)} rows of {side.source}")
+        raise RecipeError(f"data.held_out = {count} leaves nothing of the {len(side.questions)} rows of {side.source}")
     held = {id(question) for question in sorted(side.questions, key=lambda q: _rank("held out", q))[:count]}
     train = [question for question in side.questions if id(question) not in held]
     test = [question for question in side.questions if id(question) in held]

@@ -1,0 +1,460 @@
+"""Grading: what counts as the answer, what counts as right, and that no input can hang or crash the run."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motif.grading import GRADERS, Grade, Grader, exact, math, numeric
+from motif.grading.answers import boxed, last_number
+
+HANGS = "9^{9^{9}}"
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader("math", time_limit=10) as shared:
+        yield shared
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.exists() and ") Z " in stat.read_text())
+
+
+def gone_within(pid: int, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        (r"so \boxed{42}.", "42"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{1} no, \boxed{2}", "2"),
+        (r"\boxed{1} and then \boxed{2", "1"),
+        (r"\boxed{1 \boxed{2}}", "2"),
+        (r"\boxed{\boxed{1}", "1"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"\boxed{\left\{ x \right.} }", r"\left\{ x \right."),
+        (r"}} {\boxed{3}", "3"),
+        (r"{ { \boxed{ 3 }", "3"),
+        (r"\boxed{}", ""),
+        (r"\boxed{7", None),
+        ("no box", None),
+        ("", None),
+    ],
+)
+def test_last_complete_box(text, answer):
+    assert boxed(text) == answer
+
+
+def test_other_marks():
+    assert boxed("<a>1</a> <a>2</a> <a>3", "<a>", "</a>") == "2"
+    assert boxed("</a> <a>3", "<a>", "</a>") is None
+    assert boxed("**1** or **2** or **3", "**", "**") == "2"
+    assert boxed("one ** only", "**", "**") is None
+
+
+@pytest.mark.parametrize(
+    "text, number",
+    [
+        ("it is -5.", "-5"),
+        ("3-5", "5"),
+        ("7 - 3", "3"),
+        ("−3", "−3"),
+        ("x = 1,234.50", "1,234.50"),
+        (r"\$1{,}000", "1{,}000"),
+        ("3/4 of it", "3/4"),
+        (r"\frac{1}{2}", r"\frac{1}{2}"),
+        ("2,3", "3"),
+        ("costs $4.", "4"),
+        (".5", ".5"),
+        ("GPT4 and x2", None),
+        ("none", None),
+    ],
+)
+def test_last_number(text, number):
+    assert last_number(text) == number
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["\\boxed{", "{", "\\", "1", "1,", "111,", "1/", "-", ".", "\\boxed{1}", "\\frac{", "\\frac{1}{2", "**", "<a>"],
+)
+def test_extraction_is_linear_on_a_megabyte(unit):
+    text = unit * (1_000_000 // len(unit))
+    started = time.perf_counter()
+    boxed(text), boxed(text, "<a>", "</a>"), boxed(text, "**", "**"), last_number(text)
+    assert time.perf_counter() - started < 20  # quadratic would be hours
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="\\boxed{}1,-/. $%ab", max_size=60))
+def test_any_text_is_read_without_error(text):
+    boxed(text), last_number(text)
+    for grade in (exact.grade("1", text), numeric.grade("1", text), numeric.grade(text, text), math.quick("1", text)):
+        assert grade is None or grade.verdict in ("right", "wrong", "ungraded")
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_every_spelling_of_an_integer_is_that_integer(value):
+    for text in (str(value), f"{value:,}", f"${value}$", f"{value}.", f"{value}.00", f"{value:+}", f"{value} apples"):
+        assert numeric.number(text) == value
+    assert last_number(f"it is {value:,}") == f"{value:,}"
+
+
+def test_exact():
+    assert exact.grade("a b", " a \n b").verdict == "right"
+    assert exact.grade("１２", "12").verdict == "right"  # NFKC
+    assert exact.grade("A", "a").verdict == "wrong"
+    assert exact.grade("102", "10²").verdict == "wrong"
+    assert exact.grade("21/2", "2½").verdict == "wrong"
+    assert exact.grade(" ", "a").verdict == "ungraded"
+    assert exact.grade("a", "a" * 1_000_000).verdict == "wrong"
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("18", 18),
+        ("025", 25),
+        ("-7", -7),
+        ("−7", -7),
+        ("+7", 7),
+        ("1,234,567", 1234567),
+        (r"1{,}234", 1234),
+        (r"10,\!236", 10236),
+        ("0.50", Fraction(1, 2)),
+        (".5", Fraction(1, 2)),
+        ("1/2", Fraction(1, 2)),
+        (r"\dfrac{1}{2}", Fraction(1, 2)),
+        (r"-\frac{3}{4}", Fraction(-3, 4)),
+        ("$18", 18),
+        (r"\$18.50", Fraction(37, 2)),
+        ("-$18", -18),
+        ("$-18", -18),
+        ("£1,000", 1000),
+        ("18€", 18),
+        ("$18$", 18),
+        (r"$\$18$", 18),
+        ("60%", 60),
+        (r"60\%", 60),
+        ("18 dollars", 18),
+        (r"18\text{ dollars}", 18),
+        (r"5 \text{ cm}^2", 5),
+        ("60 km/h", 60),
+        (r"45^\circ", 45),
+        ("45°", 45),
+        ("18.", 18),
+        ("1e3", 1000),
+        ("x", None),
+        ("", None),
+        ("--5", None),
+        ("-$-5", None),
+        ("1,23", None),
+        ("1 2", None),
+        ("2x", None),
+        ("3 million", None),
+        ("2 pi", None),
+        ("2 and a half", None),
+        ("2½", None),
+        ("10²", None),
+        ("1/0", None),
+        ("1e999999999", None),
+        ("1e9999", None),
+        ("5 or 6", None),
+        ("1" * 201, None),
+        ("inf", None),
+        ("nan", None),
+    ],
+)
+def test_number(text, value):
+    assert numeric.number(text) == value
+
+
+def test_numeric_verdicts():
+    assert numeric.grade("60%", "60").verdict == "right"
+    assert numeric.grade("60%", "0.6").verdict == "wrong"
+    assert numeric.grade("0.1", "0.10000000000000000001").verdict == "wrong"
+    assert numeric.grade("18", "eighteen").verdict == "wrong"
+    assert numeric.grade("18", "1" * 1_000_000).verdict == "wrong"
+    assert numeric.grade("eighteen", "18").verdict == "ungraded"
+
+
+@pytest.mark.parametrize(
+    "gold, prediction",
+    [
+        ("025", "25"),
+        (r"\frac{1}{2}", "0.5"),
+        (r"\frac{1}{2}", r"$\frac12$"),
+        ("x^2+1", "1+x^2"),
+        (r"\left( 3, \frac{\pi}{2} \right)", r"(3, \pi/2)"),
+        (r"\text{odd}", "Odd"),
+        (r"\text{(E)}", "E"),
+        (r"\text{two lines}", r"\textbf{two lines}"),
+        (r"70\%", "0.7"),
+        (r"\$4813.24", "4,813.24"),
+        ("2,3", "3,2"),
+        ("3", "x = 3"),
+        (r"5 \text{ cm}", "5"),
+        (r"2 + \sqrt{3}", r"\sqrt{3} + 2"),
+        ("1,008", r"1{,}008"),
+    ],
+)
+def test_math_right(grader, gold, prediction):
+    assert grader.grade(gold, prediction).verdict == "right"
+
+
+@pytest.mark.parametrize(
+    "gold, prediction",
+    [
+        ("2", "2x"),
+        ("3", "3 or 4"),
+        (r"\text{listen}", "silent"),
+        ("listen", "silent"),
+        ("102", "10²"),
+        (r"\frac{1}{2}", "2"),
+        ("(1,2)", "(2,1)"),
+        ("5", r"1} \boxed{5"),
+        ("5", ""),
+        ("5", r"\frac{\frac{" * 100),
+        ("5", "x" * 3000),
+    ],
+)
+def test_math_wrong(grader, gold, prediction):
+    assert grader.grade(gold, prediction).verdict == "wrong"
+
+
+def test_math_ungraded_gold(grader):
+    assert grader.grade("", "5").verdict == "ungraded"
+    assert grader.grade("x" * 3000, "5").verdict == "ungraded"
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        "10**10**10",
+        "((((" * 400,
+        r"\frac{1}{" * 60 + "2" + "}" * 60,
+        "2^{2^{2^{2^{2^{2}}}}}",
+        "\\" * 999,
+        "{" * 999,
+        "\0",
+        "\ud800",
+    ],
+)
+def test_hostile_input_is_never_right(prediction):
+    with Grader("math", time_limit=1) as limited:
+        assert limited.grade("5", prediction).verdict in ("wrong", "ungraded")
+        assert limited.grade("5", "5").verdict == "right"
+
+
+def test_time_limit_kills_and_the_next_verdict_works():
+    with Grader("math", time_limit=1.5) as limited:
+        started = time.perf_counter()
+        grade = limited.grade("5", HANGS)
+        assert (grade.verdict, grade.reason) == ("ungraded", "timed out after 1.5 s")
+        assert grade.seconds == pytest.approx(1.5, abs=1)
+        assert time.perf_counter() - started < 60
+        assert limited.grade("x+1", "1+x").verdict == "right"
+        assert ("5", HANGS) not in limited._cache
+
+
+def test_a_dying_worker_is_ungraded_and_replaced():
+    with Grader("math", time_limit=30) as limited:
+        assert limited.grade("x+1", "1+x").verdict == "right"
+        process = limited._all[0].process
+        killer = threading.Timer(0.3, process.kill)
+        killer.start()
+        grade = limited.grade("5", HANGS)
+        assert (grade.verdict, grade.reason) == ("ungraded", "the grading worker died")
+        assert limited.grade("x+2", "2+x").verdict == "right"
+
+
+def test_an_idle_worker_that_died_is_replaced_unnoticed():
+    with Grader("math", time_limit=10) as limited:
+        limited.grade("x+1", "1+x")
+        limited._all[0].process.kill()
+        limited._all[0].process.wait()
+        assert limited.grade("x+2", "2+x").verdict == "right"
+
+
+def test_an_exception_is_ungraded_with_its_message(monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(numeric, "grade", broken)
+    grade = Grader("numeric").grade("1", "1")
+    assert (grade.verdict, grade.reason) == ("ungraded", "ZeroDivisionError: by zero")
+
+
+def test_equal_pairs_are_judged_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(exact, "grade", lambda *pair: calls.append(pair) or Grade("right"))
+    grader = Grader("exact")
+    grades = grader.grade_many([("a", "a"), ("b", "b"), ("a", "a"), ("a", None)])
+    assert [grade.verdict for grade in grades] == ["right", "right", "right", "wrong"]
+    grader.grade("a", "a")
+    assert calls == [("a", "a"), ("b", "b")]
+
+
+def test_the_cache_is_bounded(monkeypatch):
+    monkeypatch.setattr("motif.grading.worker.CACHED", 3)
+    grader = Grader("exact")
+    grader.grade_many([(str(n), "a") for n in range(10)])
+    assert len(grader._cache) == 3
+
+
+def test_no_answer_is_wrong():
+    for name in GRADERS:
+        assert Grader(name).grade("5", None) == Grade("wrong", "no answer")
+
+
+def test_plain_answers_need_no_process(monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a process"))
+    assert Grader("math").grade("25", "025").verdict == "right"
+    assert Grader("math").grade("25", "26").verdict == "wrong"
+    assert Grader("numeric").grade("25", "25 dollars").verdict == "right"
+
+
+def test_several_workers_keep_the_order():
+    pairs = [(f"x+{n}", f"{n}+x" if n % 3 else "x") for n in range(1, 13)]
+    with Grader("math", time_limit=30, workers=2) as grader:
+        grades = grader.grade_many(pairs)
+    assert [grade.verdict for grade in grades] == ["right" if n % 3 else "wrong" for n in range(1, 13)]
+
+
+def test_check_does_not_take_equal_text_for_an_answer():
+    with Grader("math", time_limit=1.5) as grader:
+        assert [g.verdict for g in grader.check(["5", "(" * 999, "x+1", ""])] == [
+            "right",
+            "ungraded",
+            "right",
+            "ungraded",
+        ]
+    assert [g.verdict for g in Grader("numeric").check(["5", "five"])] == ["right", "ungraded"]
+
+
+def test_close_leaves_no_process():
+    grader = Grader("math", time_limit=10)
+    grader.grade("x+1", "1+x")
+    pid = grader._all[0].process.pid
+    assert alive(pid)
+    grader.close()
+    assert not alive(pid)
+    grader.close()
+
+
+def test_a_forgotten_grader_is_cleaned_up():
+    grader = Grader("math", time_limit=10)
+    grader.grade("x+1", "1+x")
+    pid = grader._all[0].process.pid
+    del grader
+    assert gone_within(pid, 5)
+
+
+def test_ctrl_c_does_not_reach_the_worker():
+    with Grader("math", time_limit=10) as grader:
+        grader.grade("x+1", "1+x")
+        pid = grader._all[0].process.pid
+        os.kill(pid, signal.SIGINT)
+        assert grader.grade("x+2", "2+x").verdict == "right"
+        assert grader._all[0].process.pid == pid
+        assert os.getpgid(pid) != os.getpgid(0)
+
+
+def test_works_off_the_main_thread():
+    grades = []
+    with Grader("math", time_limit=10) as grader:
+        threads = [threading.Thread(target=lambda n=n: grades.append(grader.grade(f"x+{n}", f"{n}+x"))) for n in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [grade.verdict for grade in grades] == ["right", "right"]
+
+
+def run_script(folder, text, **kwargs):
+    script = folder / "script.py"
+    script.write_text(textwrap.dedent(text))
+    # The folder also has a math.py and a motif folder, as a user's might.
+    (folder / "math.py").write_text("raise SystemExit('the wrong math')")
+    environment = os.environ | {"PYTHONPATH": str(Path(math.__file__).parents[2])}
+    return subprocess.Popen([sys.executable, "-P", str(script)], cwd=folder, env=environment, text=True, **kwargs)
+
+
+def test_a_script_needs_no_main_guard(tmp_path):
+    process = run_script(
+        tmp_path,
+        """
+        from motif.grading import Grader
+        import sys
+        grader = Grader("math", time_limit=30)
+        print(grader.grade("x+1", "1+x").verdict, grader._all[0].process.pid, "torch" in sys.modules)
+        """,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    output = process.communicate(timeout=120)[0]
+    assert re.fullmatch(r"right \d+ False\n", output)
+    assert gone_within(int(output.split()[1]), 5)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="rests on SIGALRM")
+def test_a_hung_worker_does_not_outlive_a_killed_parent(tmp_path):
+    process = run_script(
+        tmp_path,
+        f"""
+        from motif.grading import Grader
+        grader = Grader("math", time_limit=1)
+        grader.grade("x+1", "1+x")
+        print(grader._all[0].process.pid, flush=True)
+        grader.grade("5", {HANGS!r})
+        """,
+        stdout=subprocess.PIPE,
+    )
+    pid = int(process.stdout.readline())
+    time.sleep(0.3)
+    process.kill()
+    process.communicate()
+    assert gone_within(pid, 10)
+
+
+def test_the_worker_has_a_memory_limit():
+    pytest.importorskip("resource")
+    code = "from motif.grading import worker; worker._limit_memory(); bytearray(3 << 30)"
+    environment = os.environ | {"PYTHONPATH": str(Path(math.__file__).parents[2])}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True, env=environment)
+    assert "MemoryError" in run.stderr
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match="known are exact, numeric, math"):
+        Grader("maths")
+    with pytest.raises(ValueError, match="positive"):
+        Grader("math", time_limit=0)
+
+
+def test_a_missing_math_verify_says_what_to_install(monkeypatch, tmp_path):
+    (tmp_path / "math_verify.py").write_text("raise ImportError('not here')")
+    monkeypatch.setattr("motif.grading.worker._PACKAGES", f"{tmp_path}{os.pathsep}{Path(math.__file__).parents[2]}")
+    with pytest.raises(RuntimeError, match=r"not here.*pip install math-verify"):
+        Grader("math").grade("x+1", "1+x")
