@@ -21,15 +21,21 @@ M, K, N, WINDOW = 8, 4, 3, 24  # responses per question, trajectories per respon
 
 def prompt(tokenizer, question, note, t):
     """What the model sees in round t: the question, the latest note, and which round it is. The rest is forgotten."""
-    text = question + (f'\nNote {t - 1}: "{note}"' if t > 1 else "") + f"\nRound {t}/{N}" + (", final." if t == N else ".")
-    chat = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+    text = (
+        question + (f'\nNote {t - 1}: "{note}"' if t > 1 else "") + f"\nRound {t}/{N}" + (", final." if t == N else ".")
+    )
+    chat = tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+    )
     return tokenizer(chat, add_special_tokens=False, return_tensors="pt").input_ids
 
 
 def sample(model, tokenizer, prompt_ids, count):
     """`count` responses to one prompt, as token ids with the end token."""
     mask = torch.ones_like(prompt_ids)
-    out = model.generate(prompt_ids, attention_mask=mask, do_sample=True, num_return_sequences=count, max_new_tokens=WINDOW)
+    out = model.generate(
+        prompt_ids, attention_mask=mask, do_sample=True, num_return_sequences=count, max_new_tokens=WINDOW
+    )
     rows = out[:, prompt_ids.shape[1] :].tolist()
     end = tokenizer.eos_token_id
     return [row[: row.index(end) + 1] if end in row else row for row in rows]

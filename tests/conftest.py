@@ -13,7 +13,8 @@ from motif.tree import Node, Question, Tree, Verdict
 SPECIAL_TOKENS = ["<pad>", "<end>", "<unk>", "<user>", "<model>", "<system>"]
 ADDED_TOKENS = ["<think>", "</think>", "<note>", "</note>", "\\boxed{"]
 CHAT_TEMPLATE = (
-    "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}<model>{% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}<model>{% endif %}"
 )
 
 

@@ -16,8 +16,13 @@ ROOT = Path(__file__).parent.parent
 
 def motif(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    done = subprocess.run(
-        [sys.executable, "-m", "motif.cli", *arguments], cwd=cwd, capture_output=True, text=True, env=environment, timeout=300
+    done = subprocess.run(  # noqa: PLW1510
+        [sys.executable, "-m", "motif.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
@@ -138,7 +143,9 @@ def test_own_data(tmp_path, tiny_model):
 @pytest.mark.slow
 def test_the_wheel_works_in_an_empty_environment(tmp_path):
     """The built wheel carries the model, the recipes and the report's parts; its dependencies are taken from here."""
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, ROOT], check=True, capture_output=True
+    )
     [wheel] = tmp_path.glob("motif_rl-*.whl")
     home = tmp_path / "env"
     venv.create(home, with_pip=True)
@@ -149,7 +156,11 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path):
     (packages / "dependencies.pth").write_text("\n".join(here) + "\n")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
     where = subprocess.run(
-        [python, "-c", "import motif; print(motif.__file__)"], check=True, capture_output=True, text=True, env=environment
+        [python, "-c", "import motif; print(motif.__file__)"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert str(home) in where.stdout
     done = subprocess.run(

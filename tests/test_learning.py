@@ -10,7 +10,9 @@ from motif.train import train
 
 @pytest.mark.slow
 def test_the_demo_learns(tmp_path):
-    result = train("demo", tmp_path / "run", settings=["train.steps=25", "eval.questions=300"], display=Display(quiet=True))
+    result = train(
+        "demo", tmp_path / "run", settings=["train.steps=25", "eval.questions=300"], display=Display(quiet=True)
+    )
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     outcomes = [line["outcome/mean"] for line in lines if "outcome/mean" in line]
     assert sum(outcomes[-5:]) / 5 >= sum(outcomes[:5]) / 5 + 0.10

@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends exactly as one that was not."""
 
+import itertools
 import json
 import os
 import random
@@ -192,4 +193,4 @@ def test_learning_rate_schedules():
     cosine = rates("train.schedule=cosine", "train.warmup=0.1")
     assert cosine[0] == 1.0
     assert cosine[-1] < 0.1
-    assert all(a >= b for a, b in zip(cosine, cosine[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(cosine))

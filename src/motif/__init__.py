@@ -61,7 +61,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `motif.train` the function: importing the submodule of that name would otherwise put itself in its place."""
+    """Keeps `motif.train` the function: importing the submodule of that name would otherwise replace it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

@@ -22,7 +22,15 @@ from motif.policy import Policy
 NAME = re.compile(r"step-(\d{6,})")
 
 
-def save(run: Path, step: int, policy: Policy, optimizer: torch.optim.Optimizer, recipe: Recipe, extra: dict[str, Any], keep: int) -> Path:
+def save(
+    run: Path,
+    step: int,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    extra: dict[str, Any],
+    keep: int,
+) -> Path:
     """Write the checkpoint after `step` steps and delete all but the newest `keep`.
 
     Args:
@@ -58,7 +66,9 @@ def all_checkpoints(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 
-def load_latest(run: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe: Recipe) -> tuple[int, dict[str, Any]] | None:
+def load_latest(
+    run: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe: Recipe
+) -> tuple[int, dict[str, Any]] | None:
     """Restore the newest checkpoint into policy and optimiser; returns its step and extra data, or None without one.
 
     Raises:

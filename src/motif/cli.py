@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -43,11 +44,16 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe (see the end of this help) or a TOML file.")],
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/<recipe>.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the run folder.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, check data and memory, train nothing.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in the run folder.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, check data and memory, train nothing.")
+    ] = False,
 ) -> None:
-    """Fine-tune a model with a recipe, and write a run folder with metrics, trees, checkpoints and a report.
+    """Fine-tune a model with a recipe.
 
+    Writes a run folder with metrics, trees, checkpoints, the trained weights and a report.
     Ctrl-C finishes the step in progress, saves, and says how to go on.
     """
     with _readable_errors():
@@ -75,9 +81,10 @@ def evaluate(
     best: Annotated[bool, typer.Option("--best", help="Test the best checkpoint instead of the last weights.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file too.")] = None,
 ) -> None:
-    """Held-out accuracy of a trained run, with intervals, at 1 round and at the number it was trained for.
+    """Held-out accuracy of a trained run, with intervals.
 
-    Any number of rounds and any token limits: --set eval.rounds=[1,2,3,5] --set rollout.tokens_continue=48
+    At 1 round and at the number it was trained for, or at any others, with any token limits:
+    --set eval.rounds=[1,2,3,5] --set rollout.tokens_continue=48
     """
     with _readable_errors():
         import json
@@ -92,7 +99,9 @@ def evaluate(
         display = Display()
         questions = session.task.test[: recipe.eval.questions]
         if not questions:
-            raise RecipeError("the recipe has no held-out questions: set data.test or data.held_out, and eval.questions")
+            raise RecipeError(
+                "the recipe has no held-out questions: set data.test or data.held_out, and eval.questions"
+            )
         total = len(questions) * len(recipe.eval_rounds) * recipe.eval.samples
         try:
             with display, display.evaluating(total) as on_answer:
@@ -118,7 +127,7 @@ def solve(
     seed: Annotated[int, typer.Option(help="Seed for --sample.")] = 0,
     settings: Settings = None,
 ) -> None:
-    """Answer one question in rounds, showing each round as it is thought."""
+    """Answer one question, showing each round."""
     with _readable_errors():
         from motif.session import open_session
         from motif.solve import solve as think
@@ -143,7 +152,7 @@ def solve(
 
 @app.command()
 def report(run: RunArgument) -> None:
-    """Write RUN/report.html again: one file that opens offline."""
+    """Write RUN/report.html again, one offline file."""
     with _readable_errors():
         from motif.report import write_report
 
@@ -198,6 +207,8 @@ train.__doc__ = f"{train.__doc__}\n\n    Shipped recipes: {', '.join(shipped_rec
 
 def main() -> None:
     """Entry point of the `motif` command."""
+    # transformers and peft each know the other's deprecated names; a user of motif can do nothing about it.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     app()
 
 

@@ -24,6 +24,8 @@ class RecipeError(ValueError):
 
 
 class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, and nothing changes after loading."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
@@ -35,13 +37,13 @@ class ModelConfig(Section):
     adapter: Literal["lora", "full"] = "lora"
     """Train a LoRA adapter, or all weights."""
     lora_rank: Annotated[int, Field(ge=1)] = 64
-    lora_alpha: Annotated[float, Field(gt=0)] = 64
+    lora_alpha: Annotated[int, Field(ge=1)] = 64
     lora_targets: str | list[str] = "all-linear"
     """`all-linear` (every linear layer but the output head) or a list of module names."""
     four_bit: bool = False
     """Load the frozen base in 4-bit NF4 (needs a CUDA device and bitsandbytes)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Dtype of the frozen base and of matrix products. `auto`: bfloat16 where the device computes in it, else float32."""
+    """Dtype of the frozen base and of matrix products. `auto`: bfloat16 on a GPU that computes in it, else float32."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
 
@@ -158,7 +160,7 @@ class RolloutConfig(Section):
     top_p_first: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_p_continue: Annotated[float, Field(gt=0, le=1)] = 1.0
     continuation_policy: Literal["current", "base"] = "current"
-    """Who continues after round 1: the policy being trained, or the base model (adapter off), as the authors' script did."""
+    """Who continues after round 1: the policy being trained, or the base model (adapter off; the authors' script)."""
     window: Annotated[int, Field(ge=0)] = 0
     """Prompt + response must fit in this many tokens (0: the model's own limit)."""
     max_rows: Annotated[int, Field(ge=1)] = 256
@@ -196,7 +198,7 @@ class CreditConfig(Section):
     """From outcomes to advantages (see `motif.credit`)."""
 
     group: Literal["siblings", "round"] = "siblings"
-    """Who a node is compared with: its siblings (same prompt), or all nodes of its round under the question (shared reward)."""
+    """A node is compared with its siblings (same prompt), or with all of its round under the question (shared reward)."""
     train_rounds: Literal["first", "all"] = "first"
     """Train first-round responses only (the paper), or every node."""
     baseline: Literal["mean", "leave_one_out"] = "mean"
@@ -292,9 +294,13 @@ class Recipe(Section):
                 raise ValueError("rollout.continuation_policy = 'base' needs model.adapter = 'lora'")
             if credit.train_rounds == "all" and rollout.rounds > 1:
                 raise ValueError("continuations by the base model cannot be trained: set credit.train_rounds = 'first'")
-        trained = [rollout.top_p_first] + [rollout.top_p_continue] * (credit.train_rounds == "all" and rollout.rounds > 1)
+        trained = [rollout.top_p_first] + [rollout.top_p_continue] * (
+            credit.train_rounds == "all" and rollout.rounds > 1
+        )
         if min(trained) < 1:
-            raise ValueError("top_p < 1 in a trained round biases the gradient: set it to 1 or leave that round untrained")
+            raise ValueError(
+                "top_p < 1 in a trained round biases the gradient: set it to 1 or leave that round untrained"
+            )
         if rollout.branching == [1] or (credit.group == "round" and rollout.responses == 1):
             raise ValueError(f"rollout.branching = {rollout.branching} leaves nothing to compare a response with")
         if credit.reward == "original_code" and (credit.train_rounds != "first"):

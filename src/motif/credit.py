@@ -1,7 +1,7 @@
 """From graded leaves to advantages: rewards and baselines on a tree, one small function per rule.
 
 Notation of arXiv 2507.02851: a node's *value* is the mean outcome of the leaves below it (for a first-round response
-with k trajectories, r^a of the paper), its *reward* adds the format reward r^f, its *advantage* compares it with others.
+with k trajectories, r^a of the paper), its *reward* adds the format reward r^f, its *advantage* compares it to others.
 
 Which others, and why that is fair:
 
@@ -168,7 +168,7 @@ def _last_answer_block(text: str) -> str:
 def _tag_count(text: str) -> float:
     total = 0.125 * (text.count("<reasoning>\n") == 1) + 0.125 * (text.count("\n</reasoning>\n") == 1)
     if text.count("\n<answer>\n") == 1:
-        total += 0.125 - 0.001 * len(text.split("\n</answer>\n")[-1])
+        total += 0.125 - 0.001 * len(text.rsplit("\n</answer>\n", maxsplit=1)[-1])
     if text.count("\n</answer>") == 1:
-        total += 0.125 - 0.001 * (len(text.split("\n</answer>")[-1]) - 1)
+        total += 0.125 - 0.001 * (len(text.rsplit("\n</answer>", maxsplit=1)[-1]) - 1)
     return total

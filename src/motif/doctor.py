@@ -79,5 +79,7 @@ def _tried() -> list[tuple[bool | None, str, str]]:
         found.append((False, "embedded model", f"{type(error).__name__}: {error}"))
     with Grader("math") as grader:
         verdict = grader.grade(r"\frac{1}{2}", r"\dfrac{2}{4}")
-    found.append((verdict.verdict == "right", "maths grader", verdict.reason or f"{verdict.seconds:.1f} s for its first verdict"))
+    found.append(
+        (verdict.verdict == "right", "maths grader", verdict.reason or f"{verdict.seconds:.1f} s for its first verdict")
+    )
     return found

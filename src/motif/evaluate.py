@@ -35,6 +35,7 @@ class Accuracy:
     mean_tokens: float
 
     def to_dict(self) -> dict[str, Any]:
+        """Its fields, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -106,7 +107,9 @@ def accuracy(trees: Sequence[Tree]) -> Accuracy:
         high=high,
         n=len(means),
         ungraded=sum(leaf.verdict == "ungraded" for leaf in leaves),
-        truncated=statistics.fmean(any(node.truncated for node in answer.walk()) for answer in answers) if answers else 0.0,
+        truncated=statistics.fmean(any(node.truncated for node in answer.walk()) for answer in answers)
+        if answers
+        else 0.0,
         mean_tokens=statistics.fmean(sum(len(node.token_ids) for node in answer.walk()) for answer in answers)
         if answers
         else 0.0,

@@ -1,7 +1,8 @@
 """What a run will do and roughly need, told before anything is spent on it, and refused if it cannot fit.
 
-Counts are exact. Memory is an estimate from the model's shape; time is a rough one, from a quarter of a second of matrix
-products on this machine and from how far real steps were seen to stay below them. Once steps run, the display goes by them.
+Counts are exact. Memory is an estimate from the model's shape; time is a rough one, from a quarter of a second of
+matrix products on this machine and from how far real steps were seen to stay below them. Once steps run, the display
+goes by them.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Plan:
         recipe, rollout = self.recipe, self.recipe.rollout
         generations = rollout.generations * rollout.questions_per_step
         limit = rollout.questions_per_step * (
-            rollout.responses * rollout.tokens_first + (rollout.generations - rollout.responses) * rollout.tokens_continue
+            rollout.responses * rollout.tokens_first
+            + (rollout.generations - rollout.responses) * rollout.tokens_continue
         )
         trained = "round 1" if recipe.credit.train_rounds == "first" else "all rounds"
         total = sum(self.memory.values())
@@ -67,21 +69,27 @@ class Plan:
         duration = _duration(recipe.train.steps * self.step_seconds + evaluations * self.eval_seconds)
         tested = min(recipe.eval.questions, self.test_questions)
         rounds = " and ".join(str(count) for count in recipe.eval_rounds)
+        skipped = f", {self.skipped:,} rows skipped" if self.skipped else ""
+        parts = ", ".join(f"{name} {part / GIB:.1f}" for name, part in self.memory.items())
+        steps, questions = recipe.train.steps, rollout.questions_per_step
         return [
             ("recipe", f"{recipe.name}: {recipe.about}" if recipe.about else recipe.name),
-            ("model", f"{recipe.model.name}, {_count(self.shape.parameters)} parameters, {self._adapter()}, on {self.device}"),
-            ("data", f"{self.train_questions:,} questions to train on, {self.test_questions:,} held out"
-                     + (f", {self.skipped:,} rows skipped" if self.skipped else "")),
-            ("each step", f"{rollout.questions_per_step} questions × {rollout.responses} responses × {rollout.trajectories} "
-                          f"trajectories, {rollout.rounds} rounds (branching {rollout.branching}): {generations:,} generations, "
-                          f"at most {limit:,} new tokens; trained: {trained}"),
-            ("the run", f"{recipe.train.steps:,} steps, {recipe.train.steps * rollout.questions_per_step:,} questions drawn, "
-                        f"{recipe.train.steps * generations:,} generations"),
-            ("evaluation", f"{tested:,} held-out questions at {rounds} rounds, {evaluations} times" if tested else "none"),
-            ("memory", f"about {total / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free: "
-                       + ", ".join(f"{name} {part / GIB:.1f}" for name, part in self.memory.items())),
+            (
+                "model",
+                f"{recipe.model.name}, {_count(self.shape.parameters)} parameters, {self._adapter()}, {self.device}",
+            ),
+            ("data", f"{self.train_questions:,} questions to train on, {self.test_questions:,} held out{skipped}"),
+            (
+                "each step",
+                f"{questions} questions × {rollout.responses} responses × {rollout.trajectories} trajectories, "
+                f"{rollout.rounds} rounds (branching {rollout.branching}): {generations:,} generations, "
+                f"at most {limit:,} new tokens; trained: {trained}",
+            ),
+            ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations"),
+            ("evaluation", f"{tested:,} questions at {rounds} rounds, {evaluations} times" if tested else "none"),
+            ("memory", f"about {total / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free: {parts}"),
             ("time", f"very roughly {duration}, if every response used up its tokens"),
-        ]  # fmt: skip
+        ]
 
     def refuse_if_too_big(self) -> None:
         """Stop before anything is loaded if the estimate exceeds the free memory.
@@ -183,7 +191,11 @@ def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int) -> 
     adapter = shape.layers * model.lora_rank * (8 * shape.hidden + 3 * (shape.hidden + shape.intermediate))
     trainable = shape.parameters if model.adapter == "full" else min(adapter, shape.layers * linear)
     rows = min(rollout.max_rows, rollout.questions_per_step * rollout.responses * rollout.trajectories)
-    length = prompt + min(recipe.rounds.note_tokens, rollout.tokens_first) + max(rollout.tokens_first, rollout.tokens_continue)
+    length = (
+        prompt
+        + min(recipe.rounds.note_tokens, rollout.tokens_first)
+        + max(rollout.tokens_first, rollout.tokens_continue)
+    )
     activation = 2 if half else 4
     per_token = shape.layers * (14 * shape.hidden + 5 * shape.intermediate)
     if train.activation_checkpointing:
@@ -228,7 +240,10 @@ def _step_seconds(recipe: Recipe, shape: Shape, prompt: int, rate: float) -> flo
     rows = min(rollout.max_rows, first * rollout.trajectories)
     trained = first if recipe.credit.train_rounds == "first" else first + later
     updated = trained * (prompt + rollout.tokens_first)
-    sampling = 2.0 * shape.parameters * (new + prefill) / (DECODE_EFFICIENCY * rate) + new / rows * shape.layers * STEP_OVERHEAD
+    sampling = (
+        2.0 * shape.parameters * (new + prefill) / (DECODE_EFFICIENCY * rate)
+        + new / rows * shape.layers * STEP_OVERHEAD
+    )
     return sampling + 6.0 * shape.parameters * updated * recipe.loss.inner_epochs / (UPDATE_EFFICIENCY * rate)
 
 

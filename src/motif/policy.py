@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
@@ -185,7 +186,10 @@ class Policy:
         """
         lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
         ids = torch.zeros(len(lengths), max(lengths), dtype=torch.long)
-        rows, columns, targets, scales = [], [], [], []
+        rows: list[int] = []
+        columns: list[int] = []
+        targets: list[int] = []
+        scales: list[float] = []
         for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
             ids[row, : lengths[row]] = torch.tensor([*prompt, *response])
             rows += [row] * len(response)
@@ -247,21 +251,48 @@ class Policy:
         """
         from peft.tuners.lora import LoraLayer
 
-        layers = [module for module in self.wrapped.modules() if isinstance(module, LoraLayer)]
+        layers: list[Any] = [module for module in self.wrapped.modules() if isinstance(module, LoraLayer)]
         if not layers or self.config.four_bit:
             yield
             return
-        originals: list[Any] = [layer.get_base_layer().weight.data for layer in layers]  # type: ignore[operator]
+        originals: list[Any] = [layer.get_base_layer().weight.data for layer in layers]
         try:
             with torch.no_grad():
                 for layer, original in zip(layers, originals, strict=True):
-                    delta: Tensor = layer.get_delta_weight("default")  # type: ignore[operator]
+                    delta: Tensor = layer.get_delta_weight("default")
                     layer.get_base_layer().weight.data = original + delta.to(original.dtype)
             with self.wrapped.disable_adapter():
                 yield
         finally:
             for layer, original in zip(layers, originals, strict=True):
                 layer.get_base_layer().weight.data = original
+
+    @contextlib.contextmanager
+    def recomputing(self, active: bool) -> Iterator[None]:
+        """Activations are recomputed in the backward pass instead of kept, for a while.
+
+        Raises:
+            RecipeError: the architecture has no layers that can do so.
+        """
+        if not active:
+            yield
+            return
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        layers: list[Any] = [
+            module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)
+        ]
+        if not layers:
+            raise RecipeError("this model cannot recompute activations: set train.activation_checkpointing = false")
+        for layer in layers:
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+            layer.training = True  # the flag of the layer alone, which it asks for; dropout inside stays off
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.gradient_checkpointing = layer.training = False
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 
@@ -287,7 +318,7 @@ class Policy:
                 parameter.copy_(state[name])
 
     def save(self, run: Path) -> Path:
-        """Write `adapter/` (PEFT format) or, when all weights are trained, `model/`, with the tokenizer; replace it whole."""
+        """Write `adapter/` (PEFT format) or, when all weights are trained, `model/`, with the tokenizer."""
         target = run / ("adapter" if self.config.adapter == "lora" else "model")
         staging = target.with_name(f".{target.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
@@ -342,11 +373,16 @@ def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
 
 def _four_bit(device: torch.device) -> Any:
     if importlib.util.find_spec("bitsandbytes") is None or device.type != "cuda":
-        raise RecipeError("model.four_bit needs a CUDA device and bitsandbytes: pip install bitsandbytes, or set it false")
+        raise RecipeError(
+            "model.four_bit needs a CUDA device and bitsandbytes: pip install bitsandbytes, or set it false"
+        )
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16, bnb_4bit_use_double_quant=True
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_use_double_quant=True,
     )
 
 

@@ -1,9 +1,9 @@
 """The run folder: what was run, what it cost, and every tree that was grown.
 
-    recipe.toml     the resolved recipe
-    metrics.jsonl   a line per step, and one per evaluation; TRL's names where the meaning is the same
-    trees.jsonl     a line per grown tree
-    summary.json    accuracy before and after, the ledger, versions
+recipe.toml     the resolved recipe
+metrics.jsonl   a line per step, and one per evaluation; TRL's names where the meaning is the same
+trees.jsonl     a line per grown tree
+summary.json    accuracy before and after, the ledger, versions
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: 
     levels: list[list[Node]] = [[] for _ in range(rounds)]
     for tree in trees:
         for level, nodes in zip(levels, tree.rounds(), strict=False):
-            level += nodes
+            level.extend(nodes)
     first = levels[0]
     nodes = [node for level in levels for node in level]
     rates = [root.value for root in first if root.value is not None]
@@ -97,7 +97,9 @@ def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: 
     solved = [values for values in solved if values]
     notes = [node for level in levels[:-1] for node in level]
     groups, dead = sum(count.groups for count in counts), sum(count.dead_groups for count in counts)
-    spreads = [statistics.stdev(r) for tree in trees if len(r := [x.reward for x in tree.roots if x.reward is not None]) > 1]
+    spreads = [
+        statistics.stdev(r) for tree in trees if len(r := [x.reward for x in tree.roots if x.reward is not None]) > 1
+    ]
     metrics: dict[str, Any] = {
         "reward": _mean([root.reward for root in first if root.reward is not None]),
         "reward_std": _mean(spreads),

@@ -20,7 +20,7 @@ Only the note survives a round. Reading a response follows these rules, each of 
 6. The answer is the last complete \boxed{...} of the *final part*: the note block (rules 2 and 3), or the whole
    response where there is no note tag. Boxes inside the reasoning do not count.
 7. An early answer (boxed before the final round) ends nothing: it is part of the note like any other text, and only
-   the final round is graded. It is counted, because a model that only copies early answers has not learnt to use rounds.
+   the final round is graded. It is counted, because a model that only copies early answers makes no use of rounds.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ everything you need to go on. When you are told that the current round is the fi
 
 
 NOTE_SEAM = 4
-"""Tokens that a note may add to a prompt beyond its own: the quotes of an empty note merge into one token, for example."""
+"""Tokens a note may add to a prompt beyond its own: the quotes of an empty note merge into one token, for example."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a response says: the note to carry, the answer to grade (None: none given), and whether the form was kept."""
+    """What a response says: the note to carry, the answer to grade (None: none given), whether the form was kept."""
 
     note: str
     answer: str | None
@@ -111,7 +111,7 @@ class Rounds:
         return self._encode(text, add_special_tokens=False)
 
     def longest_prompt(self, question: str, rounds: int) -> int:
-        """An upper bound, in tokens, on every prompt of this question: that of the longest round with its notes full."""
+        """An upper bound, in tokens, on every prompt of this question: the longest round's, with its notes full."""
         longest = 0
         for earlier in range(rounds):
             carried = earlier if self.config.carry == "all" else min(earlier, 1)
@@ -175,12 +175,16 @@ class Rounds:
         if len(note.encode()) <= self.config.note_tokens:
             return note
         ids = self._encode(note, add_special_tokens=False)
-        while len(ids) > self.config.note_tokens:  # again, where the shorter text falls into more tokens than it was cut to
-            kept = ids[-self.config.note_tokens :] if from_end else ids[: self.config.note_tokens]
+        limit = self.config.note_tokens
+        if len(ids) <= limit:
+            return note
+        for count in range(limit, 0, -1):  # fewer, where the shorter text falls into more tokens than it was cut to
+            kept = ids[-count:] if from_end else ids[:count]
             text = str(self.tokenizer.decode(kept, skip_special_tokens=True))
             note = self.clean(text.strip("\ufffd"))  # half a character at the edge
-            ids = self._encode(note, add_special_tokens=False)[: len(ids) - 1]
-        return note
+            if len(self._encode(note, add_special_tokens=False)) <= limit:
+                return note
+        return ""
 
 
 def _system_prompt(config: RoundsConfig) -> str:
@@ -209,7 +213,9 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 def _forbidden_in_notes(config: RoundsConfig, tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     phrases = [config.progress.partition("{note}")[0], config.counter, config.final]
-    patterns = [_phrase(phrase) for phrase in phrases]
+    # An announcement's numbered sentence says it all ("Current round is the final (3 of 3) round."), so it counts alone.
+    phrases += [part for phrase in phrases for part in re.split(r"(?<=[.!?])\s+", phrase) if "{" in part]
+    patterns = sorted({_phrase(phrase) for phrase in phrases}, key=len, reverse=True)
     tags = [_loosely(tag) for tag in (*config.think_tags, *config.note_tags)]
     return _alternatives(_special_tokens(tokenizer), tags + [pattern for pattern in patterns if pattern])
 

@@ -118,9 +118,7 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
     return _finish(session, run, state, finished, display)
 
 
-def step(
-    session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display
-) -> None:
+def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
     """One training step: sample, grade, credit, update, record."""
     recipe, policy = session.recipe, session.policy
     clock = Clock()
@@ -201,10 +199,12 @@ class Progress:
     best: dict[str, Any] | None = None
 
     def extra(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it, besides the step."""
         return {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
+        """The inverse of `extra`."""
         return cls(step, ledger_from(extra["ledger"]), extra["evaluations"], extra["best"])
 
 
@@ -216,19 +216,22 @@ class Clock:
         self.laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
+        """End the part that has been going on."""
         now = time.perf_counter()
         self.laps[name], self.last = now - self.last, now
 
     def total(self) -> float:
+        """Seconds since the clock was made."""
         return time.perf_counter() - self.start
 
     def metrics(self) -> dict[str, float]:
+        """All parts and the total, under `time/`."""
         return {f"time/{name}": seconds for name, seconds in self.laps.items()} | {"time/total": self.total()}
 
 
 @contextmanager
 def interruptions() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets, so that the step in progress can be finished; the second aborts."""
+    """An event that the first Ctrl-C (or SIGTERM) sets, so that the step in progress can end; the second aborts."""
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
@@ -295,7 +298,14 @@ def _charge(
 
 def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
     if not stats.tokens:
-        return {"loss": None, "grad_norm": None, "entropy": None, "kl": None, "clip_ratio": None, "sampler/mean_gap": None}
+        return {
+            "loss": None,
+            "grad_norm": None,
+            "entropy": None,
+            "kl": None,
+            "clip_ratio": None,
+            "sampler/mean_gap": None,
+        }
     return {
         "loss": stats.loss / stats.updates,
         "grad_norm": stats.grad_norm / stats.updates,

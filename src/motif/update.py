@@ -27,6 +27,7 @@ class Sample:
 
     @property
     def length(self) -> int:
+        """Tokens of prompt and response."""
         return len(self.prompt_ids) + len(self.token_ids)
 
 
@@ -104,8 +105,9 @@ def update(policy: Policy, optimizer: torch.optim.Optimizer, samples: Sequence[S
     for _ in range(config.inner_epochs):
         for start in range(parts):
             optimizer.zero_grad(set_to_none=True)
-            for batch in microbatches(samples[start::parts], budget):
-                _accumulate(policy, batch, recipe, old, reference, parts, stats)
+            with policy.recomputing(recipe.train.activation_checkpointing):
+                for batch in microbatches(samples[start::parts], budget):
+                    _accumulate(policy, batch, recipe, old, reference, parts, stats)
             norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm)
             if not torch.isfinite(norm):
                 raise FloatingPointError(

@@ -24,30 +24,19 @@ def moving_average(values: Sequence[Value], window: int) -> list[Value]:
 
 def lines(
     steps: list[Record],
-    ident: str,
-    title: str,
     keys: dict[str, str],
-    y: str,
-    unit: str,
-    caption: str,
     *,
-    limits: tuple[float | None, float | None] = (None, None),
+    limits: tuple[float | None, float | None],
     faint: bool = True,
     share: int = 10,
+    **told: str,
 ) -> Chart:
     """A line per metric over training: the raw values faintly, and a moving average over 1/`share` of the run.
 
-    `keys` maps names of metrics to the words for them. `unit` tells the page how to print a value.
+    `keys` maps names of metrics to the words for them. `told` is passed on to the page: `id`, `title`, `y` (the axis),
+    `unit` (how a value is printed) and `caption`.
     """
-    chart: Chart = {
-        "id": ident,
-        "kind": "lines",
-        "title": title,
-        "y": y,
-        "unit": unit,
-        "caption": caption,
-        "limits": limits,
-    }
+    chart: Chart = {"kind": "lines", "limits": limits} | told
     columns = {key: [number(record.get(key)) for record in steps] for key in keys}
     columns = {key: values for key, values in columns.items() if any(value is not None for value in values)}
     if not columns:
@@ -73,12 +62,8 @@ def lines(
 
 def by_round(steps: list[Record], prefix: str) -> dict[str, str]:
     """The metrics `prefix1`, `prefix2`, … that occur, in the order of the rounds."""
-    rounds = {
-        int(match[1])
-        for record in steps
-        for key in record
-        if (match := re.fullmatch(re.escape(prefix) + r"(\d+)", key))
-    }
+    keys = {key for record in steps for key in record if key.startswith(prefix)}
+    rounds = {int(key.removeprefix(prefix)) for key in keys if re.fullmatch(r"[0-9]+", key.removeprefix(prefix))}
     # The last round first: it is the one that answers, and gets the accent.
     return {f"{prefix}{number}": f"round {number}" for number in sorted(rounds, reverse=True)} or {
         f"{prefix}1": "round 1"
@@ -93,8 +78,8 @@ def rate_bars(steps: list[Record]) -> Chart:
         "title": "Outcome rates",
         "y": "share of responses (%)",
         "unit": "percent",
-        "caption": "How many of a first-round response's trajectories ended right. Good training moves the mass to the full colour; "
-        "a spread in between is what responses are told apart by.",
+        "caption": "How many of a first-round response's trajectories ended right. "
+        "Good training moves the mass to the full colour; a spread in between is what responses are told apart by.",
     }
     rows = [(record["step"], _counts(record.get("outcome/rate_counts"))) for record in steps]
     lengths = Counter(len(counts) for _, counts in rows if counts)
@@ -135,7 +120,8 @@ def eval_points(evals: dict[int, Record], rounds: list[int]) -> Chart:
         "title": "Held-out accuracy",
         "y": "accuracy (%)",
         "unit": "percent",
-        "caption": "Evaluations with 95 % intervals; step 0 is before training. Whiskers that do not overlap are a difference.",
+        "caption": "Evaluations with 95 % intervals; step 0 is before training. "
+        "Whiskers that do not overlap are a difference.",
     }
     series = []
     for count in sorted(rounds, reverse=True):

@@ -8,6 +8,7 @@ from typing import Any
 
 from motif.report import charts, result
 from motif.report.files import Metrics, Record, number, read_metrics, read_recipe, read_summary, section, whole
+from motif.report.sections import sections
 from motif.report.trees import select_trees
 
 RECIPE_LIMIT = 40_000  # characters of recipe.toml shown
@@ -32,7 +33,7 @@ def report_data(run: Path) -> dict[str, Any]:
         },
         "warnings": result.warnings(steps, by_step, recipe),
         "notices": _notices(run, recipe, metrics),
-        "sections": _sections(steps, by_step, shape["rounds"]),
+        "sections": sections(steps, by_step, shape["rounds"]),
         "ledger": result.ledger(metrics, summary),
         "time": charts.step_time(steps),
         "forest": select_trees(run / "trees.jsonl"),
@@ -106,108 +107,3 @@ def _notices(run: Path, recipe: Record, metrics: Metrics) -> list[str]:
     if metrics.skipped:
         notices.append(f"metrics.jsonl: {_count(metrics.skipped, 'line')} could not be read and left out.")
     return notices
-
-
-def _sections(steps: list[Record], by_step: dict[int, Record], rounds: int | None) -> list[Record]:
-    """The chart sections in the order of reading: does it learn, from what, what do responses look like, is it sound."""
-    unit_range = (0.0, 1.0)
-    several = rounds is None or rounds > 1
-    lengths, cuts, forms = (
-        charts.by_round(steps, prefix) for prefix in ("length/round_", "truncated/round_", "format/rate_")
-    )
-
-    # Notes are measured in tokens or in characters, whichever the run recorded.
-    note = next((key for key in ("note/mean_tokens", "note/mean_characters") if any(key in record for record in steps)),
-                "note/mean_tokens")  # fmt: skip
-
-    learning = [
-        charts.lines(
-            steps, "reward", "Reward during training", {"outcome/mean": "outcome", "reward": "reward (format + outcome)"},
-            "mean per response", "number",
-            "Outcome is the fraction of a response's trajectories that end right; reward adds the format term.",
-            limits=(0.0, None),
-        ),
-        charts.eval_points(by_step, result.round_counts(*by_step.values())),
-    ]  # fmt: skip
-    outcomes = [
-        charts.rate_bars(steps),
-        charts.lines(
-            steps, "curriculum", "Never, sometimes, always solved",
-            {"outcome/sometimes": "sometimes", "outcome/never": "never", "outcome/always": "always"},
-            "share of questions (%)", "percent",
-            "Look for “never” turning into “sometimes” first and into “always” later: an order of difficulty that nobody "
-            "prescribed. Questions solved sometimes are the ones that teach; when they run out, so does the signal.",
-            limits=unit_range, faint=False, share=6,
-        ),
-        charts.lines(
-            steps, "dead", "Dead groups", {"dead_share": "dead groups"}, "share of groups (%)", "percent",
-            "Groups whose rewards are all equal: their advantages are zero, so they cost tokens and teach nothing.",
-            limits=unit_range,
-        ),
-    ]  # fmt: skip
-    responses = [
-        charts.lines(
-            steps, "length", "Response length", lengths, "tokens per response", "count",
-            "Mean over the responses of each round. A steady rise into the limit shows up as truncation next.",
-            limits=(0.0, None),
-        ),
-        charts.lines(
-            steps, "truncated", "Truncation", cuts, "share of responses (%)", "percent",
-            "Responses that were cut off by the token limit of their round.", limits=(0.0, None),
-        ),
-        charts.lines(
-            steps, "format", "Well-formed responses", forms, "share of responses (%)", "percent",
-            "Responses with one think block and one note block and nothing else: what the format reward asks for.",
-            limits=unit_range,
-        ),
-    ]  # fmt: skip
-    if several:
-        responses += [
-            charts.lines(
-                steps, "note-length", "Note length", {note: "note"}, f"{note.removeprefix('note/mean_')} per note", "count",
-                "The mean length of what is carried into the next round.", limits=(0.0, None),
-            ),
-            charts.lines(
-                steps, "note-kind", "Empty notes and early answers",
-                {"note/early_answer": "early answer", "note/empty": "empty note"}, "share of responses (%)", "percent",
-                "Of responses before the final round. An early answer is a final answer given there; near 100 %, later rounds only copy.",
-                limits=(0.0, None),
-            ),
-        ]  # fmt: skip
-    stability = [
-        charts.lines(
-            steps, "entropy", "Entropy", {"entropy": "entropy"}, "nats per token", "number",
-            "How undecided the model is at each token. A fall towards zero means it has stopped exploring.",
-            limits=(0.0, None),
-        ),
-        charts.lines(
-            steps, "grad", "Gradient norm", {"grad_norm": "gradient norm"}, "norm before clipping", "number",
-            "Single spikes are clipped and harmless; a steady growth is a reason to lower the learning rate.",
-            limits=(0.0, None),
-        ),
-        charts.lines(
-            steps, "gap", "Sampler gap", {"sampler/mean_gap": "gap"}, "mean |Δ log p| (nats)", "number",
-            "How far the probabilities of sampler and trainer are apart on the same tokens. It should stay near zero.",
-            limits=(0.0, None),
-        ),
-    ]  # fmt: skip
-    for key, title, y, caption in (
-        ("kl", "KL divergence", "nats per token", "Distance from the model as it was before training."),
-        (
-            "clip_ratio",
-            "Clipped tokens",
-            "share of tokens (%)",
-            "Tokens whose probability moved past the clipping range.",
-        ),
-    ):
-        if any(number(record.get(key)) for record in steps):  # off in most recipes: no chart of zeros
-            unit = "percent" if "%" in y else "number"
-            stability.append(charts.lines(steps, key, title, {key: title}, y, unit, caption, limits=(0.0, None)))
-    return [
-        {"id": "learning", "title": "Learning", "lead": "Does the reward rise, and does it hold on questions never trained on?",
-         "charts": learning},
-        {"id": "outcomes", "title": "Outcomes", "lead": "Where the learning signal comes from, and whether it is running out.",
-         "charts": outcomes},
-        {"id": "responses", "title": "Responses", "lead": "What the model writes, round by round.", "charts": responses},
-        {"id": "stability", "title": "Stability", "lead": "Whether the optimisation is sound.", "charts": stability},
-    ]  # fmt: skip

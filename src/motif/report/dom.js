@@ -36,13 +36,14 @@ function announce(text) {
   document.getElementById("live").textContent = text;
 }
 
-// -- numbers ---------------------------------------------------------------------------------------------------------
+// -- numbers ----------------------------------------------------------------------------------------------
 
 const NONE = "–";
 const grouped = (value, digits = 0) =>
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-const tenTo = (power) => `10${String(power).replace(/./g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)])}`;
+const tenTo = (power) =>
+  `10${String(power).replace(/./g, (sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)])}`;
 
 function scientific(value, digits) {
   const [head, power] = value.toExponential(digits).split("e");
@@ -58,7 +59,8 @@ function significant(value) {
 }
 
 function scaled(value, units) {
-  for (const [size, unit] of units) if (Math.abs(value) >= size) return `${significant(value / size)} ${unit}`;
+  for (const [size, unit] of units)
+    if (Math.abs(value) >= size) return `${significant(value / size)} ${unit}`;
   return significant(value);
 }
 
@@ -70,8 +72,18 @@ function duration(seconds) {
   return `${Math.floor(minutes / 1440)} d ${Math.round((minutes % 1440) / 60)} h`;
 }
 
-const MANY = [[1e12, "trillion"], [1e9, "billion"], [1e6, "million"]];
-const FLOPS = [[1e21, "ZFLOP"], [1e18, "EFLOP"], [1e15, "PFLOP"], [1e12, "TFLOP"], [1e9, "GFLOP"]];
+const MANY = [
+  [1e12, "trillion"],
+  [1e9, "billion"],
+  [1e6, "million"],
+];
+const FLOPS = [
+  [1e21, "ZFLOP"],
+  [1e18, "EFLOP"],
+  [1e15, "PFLOP"],
+  [1e12, "TFLOP"],
+  [1e9, "GFLOP"],
+];
 
 /** Prints a value in the reader's units. */
 const FORMAT = {
@@ -85,6 +97,9 @@ const FORMAT = {
 
 const show = (value, unit) => (value === null || value === undefined ? NONE : FORMAT[unit](value));
 const points = (value) => (value === null ? NONE : grouped(value, 2).replace("-", "−")); // rewards and values
-const signed = (value) => (Math.abs(value) < 0.005 && value ? `${value > 0 ? "+" : "−"}${significant(Math.abs(value))}` : `${value > 0 ? "+" : ""}${points(value)}`);
+const signed = (value) =>
+  Math.abs(value) < 0.005 && value
+    ? `${value > 0 ? "+" : "−"}${significant(Math.abs(value))}`
+    : `${value > 0 ? "+" : ""}${points(value)}`;
 const tidy = (text) => text.replaceAll(" %", "\u00a0%"); // no line break before the sign
 const plural = (count, noun, many = `${noun}s`) => `${grouped(count)} ${count === 1 ? noun : many}`;

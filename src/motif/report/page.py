@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SCRIPTS = ("dom.js", "charts.js", "trees.js", "app.js")  # joined in this order into one script
+SCRIPTS = ("dom.js", "charts.js", "tree.js", "trees.js", "app.js")  # joined in this order into one script
 
 
 def to_json(value: Any) -> str:
@@ -27,7 +27,10 @@ def render(data: dict[str, Any]) -> str:
     script = "\n".join(_asset(name) for name in SCRIPTS)
     # The policy names the script by its hash: even if a text got into the page as HTML, no script in it would run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
+    )
     parts = {
         "policy": html.escape(policy),
         "title": html.escape(f"{data['head']['name']} – motif run report"),

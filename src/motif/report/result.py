@@ -113,18 +113,33 @@ def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) ->
         setting = "tokens_first" if first else "tokens_continue"
         which = f"of round-{worst[0].removeprefix('truncated/round_')} responses" if keys else "of responses"
         limit = f" (now {rollout[setting]})" if number(rollout.get(setting)) is not None else ""
-        found.append(_warning("Responses are cut off", f"{percent(worst[1])} {which} {lately} ran into the token limit, "
-                              f"which leaves them without a usable note or answer. Raise rollout.{setting}{limit}."))  # fmt: skip
+        found.append(
+            _warning(
+                "Responses are cut off",
+                f"{percent(worst[1])} {which} {lately} ran into the token limit, "
+                f"which leaves them without a usable note or answer. Raise rollout.{setting}{limit}.",
+            )
+        )
     for step, results in sorted(by_step.items())[-1:]:
         for count in round_counts(results):
             share = number(section(results, f"rounds_{count}").get("truncated"))
             if share is not None and 0.1 < share <= 1:
-                found.append(_warning("Evaluated answers are cut off", f"At step {step}, {percent(share)} of the "
-                                      f"{count}-round answers have a response that ran into the token limit, and may be wrong for it."))  # fmt: skip
+                found.append(
+                    _warning(
+                        "Evaluated answers are cut off",
+                        f"At step {step}, {percent(share)} of the "
+                        f"{count}-round answers have a response that ran into the token limit, perhaps wrong for it.",
+                    )
+                )
     ungraded = sum(number(record.get("outcome/ungraded")) or 0 for record in steps)
     if ungraded > 0:
-        found.append(_warning("Outcomes without a grade", f"{ungraded:,.0f} final response{'s' * (ungraded != 1)} could not be "
-                              "graded. They count neither as right nor as wrong; the trees give the reason at each."))  # fmt: skip
+        found.append(
+            _warning(
+                "Outcomes without a grade",
+                f"{ungraded:,.0f} final response{'s' * (ungraded != 1)} could not be "
+                "graded. They count neither as right nor as wrong; the trees give the reason at each.",
+            )
+        )
     dead = _recent(recent, "dead_share")
     if dead is not None and dead > 0.8:
         text = f"{percent(dead)} of groups {lately} had equal rewards throughout, so nothing was learnt from them."

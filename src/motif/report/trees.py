@@ -15,7 +15,7 @@ FEWEST_STEPS = 8  # below this, rather show fewer questions of each step
 
 
 def select_trees(path: Path, budget: int = BUDGET) -> dict[str, Any]:
-    """Trees of evenly spaced steps, the first and the last among them, within `budget` bytes; and how many there are."""
+    """Trees of evenly spaced steps, first and last included, within `budget` bytes; and how many there are."""
     chosen: list[int] = []
     entries: list[tuple[int, int, int]] = []
     for limit in TEXT_LIMITS:

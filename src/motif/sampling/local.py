@@ -152,7 +152,7 @@ class _Batch:
             self.state[name] = torch.cat([kept, added])
         keys = np.array([request.keys[fork] for request, fork in new], dtype=np.uint64)
         self.keys = np.concatenate([self.keys[: self.count], keys])
-        width = max(self.tokens.shape[1], max(request.max_tokens for request in requests))
+        width = max(self.tokens.shape[1], *(request.max_tokens for request in requests))
         for name in ("tokens", "logprobs"):
             old = getattr(self, name)
             fresh = old.new_zeros(rows, width)
@@ -286,7 +286,11 @@ class _Rows(Cache):
             layer = self._layers.setdefault(index, _Layer())
             for name, tensor in zip(("keys", "values"), fresh, strict=True):
                 if getattr(layer, name) is None:
-                    setattr(layer, name, tensor.new_zeros(self._capacity[0], tensor.shape[1], self._capacity[1], tensor.shape[3]))
+                    setattr(
+                        layer,
+                        name,
+                        tensor.new_zeros(self._capacity[0], tensor.shape[1], self._capacity[1], tensor.shape[3]),
+                    )
                 getattr(layer, name)[rows, :, : tensor.shape[2]] = tensor[prompt_of_fork]
         self._fresh = None
 
@@ -303,7 +307,9 @@ class _Rows(Cache):
             layer.keys[target, :, :length] = layer.keys[source, :, :length]
             layer.values[target, :, :length] = layer.values[source, :, :length]
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Called by each attention layer with its new keys and values; returns what it attends to."""
         if self._fresh is not None:
             self._fresh[layer_idx] = (key_states, value_states)
@@ -323,7 +329,7 @@ class _Rows(Cache):
 
 
 def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
-    """Uniform numbers in [0, 1), one per (key, counter) pair: the SplitMix64 generator (Steele et al., 2014) addressed by position."""
+    """Uniform numbers in [0, 1), one per (key, counter): SplitMix64 (Steele et al., 2014), addressed by position."""
     with np.errstate(over="ignore"):
         x = keys + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

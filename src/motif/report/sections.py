@@ -1,0 +1,201 @@
+"""The chart sections in the order of reading: does it learn, from what, what do responses look like, is it sound."""
+
+from __future__ import annotations
+
+from motif.report.charts import Chart, by_round, eval_points, lines, rate_bars
+from motif.report.files import Record, number
+from motif.report.result import round_counts
+
+FROM_ZERO = (0.0, None)
+SHARE = (0.0, 1.0)
+OF_RESPONSES = "share of responses (%)"
+
+
+def sections(steps: list[Record], by_step: dict[int, Record], rounds: int | None) -> list[Record]:
+    """Title, lead and charts of each section. `steps` have `dead_share`; `rounds` is None where it is not known."""
+    notes = note_charts(steps) if rounds is None or rounds > 1 else []
+    return [
+        {
+            "id": "learning",
+            "title": "Learning",
+            "lead": "Does the reward rise, and does it hold on questions never trained on?",
+            "charts": [reward_chart(steps), eval_points(by_step, round_counts(*by_step.values()))],
+        },
+        {
+            "id": "outcomes",
+            "title": "Outcomes",
+            "lead": "Where the learning signal comes from, and whether it is running out.",
+            "charts": [rate_bars(steps), *group_charts(steps)],
+        },
+        {
+            "id": "responses",
+            "title": "Responses",
+            "lead": "What the model writes, round by round.",
+            "charts": response_charts(steps) + notes,
+        },
+        {
+            "id": "stability",
+            "title": "Stability",
+            "lead": "Whether the optimisation is sound.",
+            "charts": stability_charts(steps),
+        },
+    ]
+
+
+def reward_chart(steps: list[Record]) -> Chart:
+    """Reward and outcome."""
+    return lines(
+        steps,
+        {"outcome/mean": "outcome", "reward": "reward (format + outcome)"},
+        id="reward",
+        title="Reward during training",
+        y="mean per response",
+        unit="number",
+        limits=FROM_ZERO,
+        caption="Outcome is the fraction of a response's trajectories that end right; reward adds the format term.",
+    )
+
+
+def group_charts(steps: list[Record]) -> list[Chart]:
+    """The implicit curriculum, and the groups without a signal."""
+    return [
+        lines(
+            steps,
+            {"outcome/sometimes": "sometimes", "outcome/never": "never", "outcome/always": "always"},
+            id="curriculum",
+            title="Never, sometimes, always solved",
+            y="share of questions (%)",
+            unit="percent",
+            limits=SHARE,
+            faint=False,
+            share=6,
+            caption="Look for “never” turning into “sometimes” first and into “always” later: an order of difficulty "
+            "that nobody prescribed. Questions solved sometimes are the ones that teach; when they run out, so does "
+            "the signal.",
+        ),
+        lines(
+            steps,
+            {"dead_share": "dead groups"},
+            id="dead",
+            title="Dead groups",
+            y="share of groups (%)",
+            unit="percent",
+            limits=SHARE,
+            caption="Groups whose rewards are all equal: their advantages are zero, so they cost tokens "
+            "and teach nothing.",
+        ),
+    ]
+
+
+def response_charts(steps: list[Record]) -> list[Chart]:
+    """Length, truncation and form, a line per round."""
+    return [
+        lines(
+            steps,
+            by_round(steps, "length/round_"),
+            id="length",
+            title="Response length",
+            y="tokens per response",
+            unit="count",
+            limits=FROM_ZERO,
+            caption="Mean over the responses of each round. A steady rise into the limit shows up as truncation next.",
+        ),
+        lines(
+            steps,
+            by_round(steps, "truncated/round_"),
+            id="truncated",
+            title="Truncation",
+            y=OF_RESPONSES,
+            unit="percent",
+            limits=FROM_ZERO,
+            caption="Responses that were cut off by the token limit of their round.",
+        ),
+        lines(
+            steps,
+            by_round(steps, "format/rate_"),
+            id="format",
+            title="Well-formed responses",
+            y=OF_RESPONSES,
+            unit="percent",
+            limits=SHARE,
+            caption="One think block, one note block and nothing else: what the format reward asks for.",
+        ),
+    ]
+
+
+def note_charts(steps: list[Record]) -> list[Chart]:
+    """What is carried from round to round."""
+    # Measured in tokens or in characters, whichever the run recorded.
+    measures = [unit for unit in ("tokens", "characters") if any(f"note/mean_{unit}" in record for record in steps)]
+    measure = (measures or ["tokens"])[0]
+    return [
+        lines(
+            steps,
+            {f"note/mean_{measure}": "note"},
+            id="note-length",
+            title="Note length",
+            y=f"{measure} per note",
+            unit="count",
+            limits=FROM_ZERO,
+            caption="The mean length of what is carried into the next round.",
+        ),
+        lines(
+            steps,
+            {"note/early_answer": "early answer", "note/empty": "empty note"},
+            id="note-kind",
+            title="Empty notes and early answers",
+            y=OF_RESPONSES,
+            unit="percent",
+            limits=FROM_ZERO,
+            caption="Of responses before the final round. An early answer is a final answer given there; near 100 %, "
+            "later rounds only copy.",
+        ),
+    ]
+
+
+def stability_charts(steps: list[Record]) -> list[Chart]:
+    """Entropy, gradient norm, sampler gap; divergence and clipping where there are any."""
+    shown = [
+        lines(
+            steps,
+            {"entropy": "entropy"},
+            id="entropy",
+            title="Entropy",
+            y="nats per token",
+            unit="number",
+            limits=FROM_ZERO,
+            caption="How undecided the model is at each token. A fall towards zero means it has stopped exploring.",
+        ),
+        lines(
+            steps,
+            {"grad_norm": "gradient norm"},
+            id="grad",
+            title="Gradient norm",
+            y="norm before clipping",
+            unit="number",
+            limits=FROM_ZERO,
+            caption="Single spikes are clipped and harmless; a steady growth is a reason to lower the learning rate.",
+        ),
+        lines(
+            steps,
+            {"sampler/mean_gap": "gap"},
+            id="gap",
+            title="Sampler gap",
+            y="mean |Δ log p| (nats)",
+            unit="number",
+            limits=FROM_ZERO,
+            caption="How far the probabilities of sampler and trainer are apart on the same tokens. "
+            "It should stay near zero.",
+        ),
+    ]
+    optional = {
+        "kl": ("KL divergence", "nats per token", "Distance from the model as it was before training."),
+        "clip_ratio": ("Clipped tokens", "share of tokens (%)", "Tokens whose probability left the clipping range."),
+    }
+    for key, (title, y, caption) in optional.items():
+        if any(number(record.get(key)) for record in steps):  # off in most recipes: no chart of zeros
+            unit = "percent" if "%" in y else "number"
+            shown.append(
+                lines(steps, {key: title}, id=key, title=title, y=y, unit=unit, limits=FROM_ZERO, caption=caption)
+            )
+    return shown
