@@ -198,7 +198,7 @@ class CreditConfig(Section):
     """From outcomes to advantages (see `motif.credit`)."""
 
     group: Literal["siblings", "round"] = "siblings"
-    """A node is compared with its siblings (same prompt), or with all of its round under the question (shared reward)."""
+    """Compare a node with its siblings (same prompt), or with all of its round under the question (shared reward)."""
     train_rounds: Literal["first", "all"] = "first"
     """Train first-round responses only (the paper), or every node."""
     baseline: Literal["mean", "leave_one_out"] = "mean"

@@ -213,9 +213,9 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 def _forbidden_in_notes(config: RoundsConfig, tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     phrases = [config.progress.partition("{note}")[0], config.counter, config.final]
-    # An announcement's numbered sentence says it all ("Current round is the final (3 of 3) round."), so it counts alone.
+    # The numbered sentence of an announcement says it all, so it counts alone: "Current round is the final (3 of 3)".
     phrases += [part for phrase in phrases for part in re.split(r"(?<=[.!?])\s+", phrase) if "{" in part]
-    patterns = sorted({_phrase(phrase) for phrase in phrases}, key=len, reverse=True)
+    patterns = sorted(dict.fromkeys(map(_phrase, phrases)), key=len, reverse=True)
     tags = [_loosely(tag) for tag in (*config.think_tags, *config.note_tags)]
     return _alternatives(_special_tokens(tokenizer), tags + [pattern for pattern in patterns if pattern])
 

@@ -65,16 +65,16 @@ ADD_SITUATIONS = [
     ("single", 0.07, [((1, 1), 1.0)]),
 ]
 
-FACT_ROWS_PER_STEP = 64
-EXAMPLE_ROWS_PER_STEP = 24
-FACTS_ONLY_SHARE = 0.6  # of the steps; afterwards a step has both kinds of rows
-FACT_ROWS_PER_MIXED_STEP = 24
+# Rows per step of each kind. Copying is learnt first because every round's response begins by copying numbers.
+FIRST_ROWS = {"facts": 32, "copies": 14, "examples": 0}
+LATER_ROWS = {"facts": 24, "copies": 0, "examples": 20}
+FIRST_SHARE = 0.2
 MATRIX_RATE = 0.02
 OTHER_RATE = 3e-3
 MATRIX_MOMENTUM = 0.95
 WEIGHT_DECAY = 0.05
 WARMUP_STEPS = 50
-DEFAULT_STEPS = 2200
+DEFAULT_STEPS = 2500
 
 
 # --- tokenizer ---------------------------------------------------------------------------------------------------
@@ -242,13 +242,10 @@ class Corpus:
         self.situations = [(pool, make, entry) for pool, make, entries in sources for entry in entries]
         self.shares = [entry[1] for _, _, entry in self.situations]
 
-    def facts(self, count: int) -> list[Row]:
-        """Return so many bare facts."""
-        return [self._fact_row() for _ in range(count)]
-
-    def examples(self, count: int) -> list[Row]:
-        """Return so many rounds of the task format."""
-        return [self._example_row() for _ in range(count)]
+    def rows(self, kind: str, count: int) -> list[Row]:
+        """Return so many rows of one kind: bare facts, copies, or examples of the task format."""
+        make = {"facts": self._fact_row, "copies": self._copy_row, "examples": self._example_row}[kind]
+        return [make() for _ in range(count)]
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -268,6 +265,13 @@ class Corpus:
         """One sum or partial product as a think block writes it, to be learnt from the = on."""
         question, answer = self._fact()
         given, learnt = self._ids(f"<think>{question}="), self._ids(f"{answer}</think>")
+        return Row(given + learnt, [IGNORED] * len(given) + learnt)
+
+    def _copy_row(self) -> Row:
+        """A string without meaning between quotes, as a note stands in a prompt, and its copy."""
+        text = "".join(self.rng.choices("0123456789+*", k=self.rng.randint(4, 24)))
+        between = self.rng.choice(("", "\nRound 2/3.<end><model>", "\nRound 3/3, final.<end><model>"))
+        given, learnt = self._ids(f'"{text}"{between}<think>'), self._ids(f"{text}</think>")
         return Row(given + learnt, [IGNORED] * len(given) + learnt)
 
     def _fact(self) -> tuple[str, int]:
@@ -346,7 +350,7 @@ def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 def train(
     model: LlamaForCausalLM, corpus: Corpus, steps: int, after: Callable[[int, float], None] = lambda step, loss: None
 ) -> None:
-    """Warm-start the model in place: first bare facts, then facts and the task format; `after` sees each loss."""
+    """Warm-start the model in place: first facts and copying, then facts and the task; `after` sees each loss."""
     embedding = model.get_input_embeddings().weight
     matrices = [weight for weight in model.parameters() if weight.ndim == 2 and weight is not embedding]
     others = [weight for weight in model.parameters() if weight.ndim < 2 or weight is embedding]
@@ -360,11 +364,9 @@ def train(
         factor = min(1.0, (step + 1) / WARMUP_STEPS) * (1 + math.cos(math.pi * step / steps)) / 2
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * factor
-        facts_only = step < FACTS_ONLY_SHARE * steps
-        # Facts are short and examples long, so each kind is its own padded batch.
-        batches = [corpus.facts(FACT_ROWS_PER_STEP if facts_only else FACT_ROWS_PER_MIXED_STEP)]
-        if not facts_only:
-            batches.append(corpus.examples(EXAMPLE_ROWS_PER_STEP))
+        wanted = FIRST_ROWS if step < FIRST_SHARE * steps else LATER_ROWS
+        # The kinds differ in length, so each is its own padded batch.
+        batches = [corpus.rows(kind, count) for kind, count in wanted.items() if count]
         model.zero_grad()
         loss_sum = 0.0
         for rows in batches:
