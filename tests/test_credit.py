@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from typing import Any
@@ -191,8 +192,8 @@ def script_reward(text: str, finals: list[str] | None = None, gold: str = "360")
 
 def perfect(length: int, end: str = "") -> str:
     """A perfectly formatted response of several lines with this many characters."""
-    frame = "<reasoning>\n\nx\n</reasoning>\n<answer>\n5\n</answer>" + end
-    return frame.replace("\n\nx", "\n" + "y" * (length - len(frame) - 1) + "\n" + "x", 1).replace("\nx\n", "\n\n", 1)
+    head, tail = "<reasoning>\n", "\nand so\n</reasoning>\n<answer>\n5\n</answer>" + end
+    return head + "y" * (length - len(head) - len(tail)) + tail
 
 
 @pytest.mark.parametrize(("length", "reward"), [(650, -0.149), (1154, -0.653), (2162, -1.661)])
@@ -216,7 +217,7 @@ def test_characters_after_the_closing_tag_count_twice():
 
 
 def test_the_format_patterns_match_single_lines_only():
-    assert script_reward("<reasoning>x</reasoning>\n<answer>5</answer>") == 0.5 + 0.125 - 0.001 * -1
+    assert script_reward("<reasoning>x</reasoning>\n<answer>5</answer>") == 0.5
     # the strict one wants one line in each block and a newline at the end; the soft one no newline inside a block
     one_line = "<reasoning>\nx\n</reasoning>\n<answer>\n5\n</answer>\n"
     assert script_reward(one_line) == pytest.approx(0.5 + 0.5)
@@ -344,7 +345,7 @@ def test_a_constant_added_to_all_rewards_changes_nothing(rewards, constant, sett
 def test_better_rewards_have_better_advantages(rewards, settings):
     advantages = group_advantages(rewards, CreditConfig(**settings))
     ranked = sorted(zip(rewards, advantages, strict=True))
-    assert all(a <= b + 1e-12 for (_, a), (_, b) in zip(ranked, ranked[1:], strict=False))
+    assert all(a <= b + 1e-12 for (_, a), (_, b) in itertools.pairwise(ranked))
 
 
 @given(DEEP, SETTINGS, st.sampled_from(["siblings", "round"]))

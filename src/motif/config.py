@@ -301,7 +301,8 @@ class Recipe(Section):
             raise ValueError(
                 "top_p < 1 in a trained round biases the gradient: set it to 1 or leave that round untrained"
             )
-        if rollout.branching == [1] or (credit.group == "round" and rollout.responses == 1):
+        alone = credit.group == "round" or credit.train_rounds == "first"
+        if max(rollout.branching) == 1 or (alone and rollout.responses == 1):
             raise ValueError(f"rollout.branching = {rollout.branching} leaves nothing to compare a response with")
         if credit.reward == "original_code" and (credit.train_rounds != "first"):
             raise ValueError("credit.reward = 'original_code' is defined for credit.train_rounds = 'first' only")

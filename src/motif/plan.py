@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from motif.config import Recipe, RecipeError
-from motif.policy import load_tokenizer, locate, pick_device
+from motif.policy import context_limit, load_tokenizer, locate, pick_device
 from motif.rounds import Rounds
 from motif.session import open_task, window_of
 from motif.tasks import Task
@@ -178,7 +178,7 @@ def model_shape(name: str) -> Shape:
         intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
         vocabulary=config.vocab_size,
         cache_per_token=2 * config.num_hidden_layers * key_heads * head_size,
-        max_length=getattr(config, "max_position_embeddings", None) or 2**20,
+        max_length=context_limit(config),
     )
 
 

@@ -92,6 +92,16 @@ def pick_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def context_limit(config: Any) -> int:
+    """The longest sequence, in tokens, over which a model of this configuration attends to all that came before."""
+    limit = getattr(config, "max_position_embeddings", None) or 2**20
+    kinds = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    if window and (kinds is None or "sliding_attention" in kinds):
+        limit = min(limit, window)
+    return int(limit)
+
+
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of a model (see `locate` for names)."""
     from transformers import AutoTokenizer
@@ -138,7 +148,8 @@ class Policy:
                 target_modules=config.lora_targets,
                 task_type="CAUSAL_LM",
             )
-            self.wrapped: Any = get_peft_model(model, lora)
+            with _readable_errors(config.name):
+                self.wrapped: Any = get_peft_model(model, lora)
             self.model: Any = self.wrapped.get_base_model()
             for parameter in self.trainable():
                 parameter.data = parameter.data.float()
@@ -228,7 +239,7 @@ class Policy:
     @property
     def max_length(self) -> int:
         """Longest sequence the model takes, in tokens."""
-        return int(getattr(self.model.config, "max_position_embeddings", 0) or 2**20)
+        return context_limit(self.model.config)
 
     # -- which weights ---------------------------------------------------------------------------------------------
 

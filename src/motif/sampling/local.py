@@ -37,6 +37,8 @@ class LocalSampler:
         self.policy = policy
         self.max_rows = max_rows
         self.usage = Usage()
+        self._check()
+        self.usage = Usage()
 
     def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
         """Answer all requests and those that `then` returns.
@@ -62,6 +64,26 @@ class LocalSampler:
 
     def _weights(self, name: str) -> AbstractContextManager[None]:
         return self.policy.merged() if name == "current" else self.policy.base()
+
+    def _check(self) -> None:
+        """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare with the trainer's pass."""
+        end = self.policy.end_ids[0]
+        prompts = [[end] * 5, [end] * 2]  # of unequal length, so that one row is padded
+        done: list[Completion] = []
+        requests = [Request(prompt, [7, 8], max_tokens=3) for prompt in prompts]
+        try:
+            self.run(requests, lambda completion: done.append(completion) or [])  # type: ignore[func-returns-value]
+        except (TypeError, AttributeError, NotImplementedError, RuntimeError, IndexError, KeyError) as error:
+            raise RecipeError(f"model type {self.policy.model.config.model_type!r} cannot be sampled here") from error
+        with torch.no_grad():
+            theirs, _ = self.policy.token_logprobs(
+                [done_.request.prompt_ids for done_ in done], [done_.token_ids for done_ in done], [1.0] * len(done)
+            )
+        ours = torch.tensor([value for done_ in done for value in done_.logprobs], device=theirs.device)
+        gap = (ours - theirs).abs().max().item()
+        if not gap < (0.5 if self.policy.autocast else 1e-3):
+            kind = self.policy.model.config.model_type
+            raise RecipeError(f"model type {kind!r} cannot be sampled here: log-probabilities are off by {gap:.2g}")
 
     def _check_length(self, request: Request) -> None:
         needed, limit = len(request.prompt_ids) + request.max_tokens, self.policy.max_length
@@ -169,10 +191,12 @@ class _Batch:
         position = self.state["position"]
         self.cache.begin_decode(position)
         length = self.cache.length
-        seen = torch.arange(length, device=self.device) <= position.unsqueeze(-1)
+        mask = (torch.arange(length, device=self.device) <= position.unsqueeze(-1))[:, None, None, :]
+        if self.policy.model.config._attn_implementation == "eager":  # which adds the mask to its scores
+            mask = torch.where(mask, 0.0, torch.finfo(self.policy.model.dtype).min).to(self.policy.model.dtype)
         hidden = self.policy.decoder(
             input_ids=last.unsqueeze(-1),
-            attention_mask=seen[:, None, None, :],
+            attention_mask=mask,
             position_ids=position.unsqueeze(-1),
             past_key_values=self.cache,
             use_cache=True,
