@@ -405,7 +405,11 @@ FORGERIES = [
 
 
 def voices(protocol: Rounds, question: str, notes: list[str], n: int) -> dict[str, int]:
-    """How often each thing that only the scaffold may say occurs in the prompt; tokens counted as tokens."""
+    """How often each thing that only the scaffold may say occurs in the prompt; tokens counted as tokens.
+
+    An announcement is its whole sentence: no cleaning can keep a model from writing a part of it, or the same in other
+    words.
+    """
     ids = protocol.prompt(question, notes, n)
     counts = {token: ids.count(TOKENIZER.convert_tokens_to_ids(token)) for token in SPECIAL_TOKENS if token != "<unk>"}
     text = TOKENIZER.decode(ids)
@@ -414,7 +418,7 @@ def voices(protocol: Rounds, question: str, notes: list[str], n: int) -> dict[st
         counts[tag] = len(re.findall(r"\s*".join(map(re.escape, tag)), text, re.IGNORECASE))
     announcements = {
         "counter": r"Current\s+round\s*:\s*\w*\s*of",
-        "final": r"Current\s+round\s+is\s+the\s+final\s*\(\s*\w*\s*of",
+        "final": r"Current\s+round\s+is\s+the\s+final\s*\(\s*\w*\s*of\s*\w*\s*\)\s*round",
         "progress": r"Progress\s+in\s+round\s*\w*",
         "compact final": r"Round\s*\d+\s*/\s*\d+\s*,\s*final",
         "compact counter": r"Round\s*\d+\s*/\s*\d+",

@@ -149,7 +149,7 @@ class Policy:
                 task_type="CAUSAL_LM",
             )
             with _readable_errors(config.name):
-                self.wrapped: Any = get_peft_model(model, lora)
+                self.wrapped: Any = get_peft_model(model, lora).eval()
             self.model: Any = self.wrapped.get_base_model()
             for parameter in self.trainable():
                 parameter.data = parameter.data.float()

@@ -1,15 +1,16 @@
 """Sampling with the live weights of the policy, on one device.
 
 Rows (responses in progress) share one decoding batch. A prompt is run through the model once and its keys and values
-are copied to all its forks. A row leaves the batch when it ends, and others enter: nothing waits for a whole round.
+are copied to all its forks; what the prompts of a batch begin with in common is run once for all of them. A row leaves the batch when it ends, and others enter: nothing waits for a whole round.
 Every token is drawn by inverting the cumulative distribution at a uniform number computed from the response's key and
 the token's position, so the batch a row happens to be in does not matter (up to rounding of the logits).
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -24,6 +25,8 @@ from motif.sampling import Completion, Request, Usage
 
 PREFILL_TOKENS = 8192
 """Prompt tokens (with padding) in one forward pass."""
+SHARED_TOKENS = 16
+"""A shared beginning shorter than this is not worth a forward pass of its own."""
 
 
 class LocalSampler:
@@ -101,6 +104,7 @@ class _Batch:
         self.policy, self.max_rows, self.usage = policy, max_rows, usage
         self.device = policy.device
         self.cache = _Rows()
+        self.beginning: list[int] = []  # the tokens whose keys and values the cache keeps for all prompts
         self.count = 0
         self.ends = torch.tensor(policy.end_ids, device=self.device)
         self.rows: list[tuple[Request, int]] = []  # request and index of the fork, per row
@@ -135,27 +139,61 @@ class _Batch:
             free -= len(forks)
         if not chosen:
             return self._decode()
+        shared = self._share([request.prompt_ids for request, _ in chosen])
         lengths = torch.tensor([len(request.prompt_ids) for request, _ in chosen])
-        ids = torch.zeros(len(chosen), int(lengths.max()), dtype=torch.long)
+        ids = torch.zeros(len(chosen), int(lengths.max()) - shared, dtype=torch.long)
         for row, (request, _) in enumerate(chosen):
-            ids[row, : lengths[row]] = torch.tensor(request.prompt_ids)
+            ids[row, : lengths[row] - shared] = torch.tensor(request.prompt_ids[shared:])
         prompt_of_fork = torch.tensor([i for i, (_, forks) in enumerate(chosen) for _ in forks])
         first, last = self.count, self.count + len(prompt_of_fork)
         new = [(request, fork) for request, forks in chosen for fork in forks]
         self._grow(last, max(len(request.prompt_ids) + request.max_tokens for request, _ in chosen), new)
 
-        self.cache.begin_prefill()
-        hidden = self.policy.decoder(
-            input_ids=ids.to(self.device), past_key_values=self.cache, use_cache=True
-        ).last_hidden_state
+        hidden = self._prefill(ids.to(self.device), shared)
         self.cache.end_prefill(slice(first, last), prompt_of_fork.to(self.device))
-        self.usage.prefill_tokens += int(lengths.sum())
+        self.usage.prefill_tokens += int((lengths - shared).sum())
         self.usage.requested_prompt_tokens += int(lengths[prompt_of_fork].sum())
 
         self.state["position"][first:last] = lengths[prompt_of_fork].to(self.device)
         self.count = last
-        final = hidden[torch.arange(len(chosen), device=self.device), (lengths - 1).to(self.device)]
+        final = hidden[torch.arange(len(chosen), device=self.device), (lengths - shared - 1).to(self.device)]
         self._draw(self.policy.head(final)[prompt_of_fork.to(self.device)], first)
+
+    def _share(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Make the beginning that all prompts have in common the cache's, and return its length.
+
+        At least one token of every prompt is left over, whose state is needed to go on from.
+        """
+        beginning = list(os.path.commonprefix([list(prompt)[:-1] for prompt in prompts]))
+        known = len(os.path.commonprefix([beginning, self.beginning]))
+        if len(beginning) - known >= SHARED_TOKENS:
+            fresh = torch.tensor([beginning[known:]], device=self.device)
+            self._prefill(fresh, known)
+            self.cache.keep_beginning()
+            self.usage.prefill_tokens += len(beginning) - known
+            self.beginning, known = beginning, len(beginning)
+        return known if known >= SHARED_TOKENS else 0
+
+    def _prefill(self, ids: Tensor, shared: int) -> Tensor:
+        """Hidden states (prompts, T, D) of `ids` (prompts, T) after the first `shared` tokens of the kept beginning."""
+        self.cache.begin_prefill(shared)
+        mask = positions = None
+        if shared:
+            places = torch.arange(shared + ids.shape[1], device=self.device)
+            positions = places[shared:].unsqueeze(0)
+            mask = self._mask((places <= places[shared:, None])[None, None])
+        states: Tensor = self.policy.decoder(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True
+        ).last_hidden_state
+        return states
+
+    def _mask(self, visible: Tensor) -> Tensor:
+        """The attention mask as the model's kernels want it, from booleans."""
+        model = self.policy.model
+        if model.config._attn_implementation != "eager":
+            return visible
+        # Eager kernels add the mask to their scores.
+        return torch.where(visible, 0.0, torch.finfo(model.dtype).min).to(model.dtype)
 
     def _grow(self, rows: int, length: int, new: list[tuple[Request, int]]) -> None:
         """Make room for `rows` rows of `length` tokens and write the newcomers' settings."""
@@ -191,12 +229,10 @@ class _Batch:
         position = self.state["position"]
         self.cache.begin_decode(position)
         length = self.cache.length
-        mask = (torch.arange(length, device=self.device) <= position.unsqueeze(-1))[:, None, None, :]
-        if self.policy.model.config._attn_implementation == "eager":  # which adds the mask to its scores
-            mask = torch.where(mask, 0.0, torch.finfo(self.policy.model.dtype).min).to(self.policy.model.dtype)
+        seen = torch.arange(length, device=self.device) <= position.unsqueeze(-1)
         hidden = self.policy.decoder(
             input_ids=last.unsqueeze(-1),
-            attention_mask=mask,
+            attention_mask=self._mask(seen[:, None, None, :]),
             position_ids=position.unsqueeze(-1),
             past_key_values=self.cache,
             use_cache=True,
@@ -269,8 +305,8 @@ class _Layer:
 class _Rows(Cache):
     """A key-value cache whose rows are written in place, each at its own position.
 
-    During prefill a layer attends to the fresh keys and values only, and keeps them aside for `end_prefill` to copy to
-    the rows of all forks. During decoding it writes each row's new key at that row's position and attends to the
+    During prefill a layer attends to the kept beginning and to the fresh keys and values, and puts those aside for
+    `end_prefill` to copy to the rows of all forks, or for `keep_beginning`. During decoding it writes each row's new key at that row's position and attends to the
     first `length` positions of the rows alive; the caller's mask hides what lies beyond a row's own position.
     """
 
@@ -278,6 +314,8 @@ class _Rows(Cache):
         super().__init__(layers=[])
         self._layers: dict[int, _Layer] = {}
         self._fresh: dict[int, tuple[Tensor, Tensor]] | None = None
+        self._beginning: dict[int, tuple[Tensor, Tensor]] = {}
+        self._shared = 0
         self._capacity = (0, 0)
         self._position: Tensor | None = None
         self.length = 0
@@ -300,15 +338,31 @@ class _Rows(Cache):
         new[: old.shape[0], :, : old.shape[2]] = old
         return new
 
-    def begin_prefill(self) -> None:
-        self._fresh = {}
+    def begin_prefill(self, shared: int) -> None:
+        """What comes follows the first `shared` tokens of the kept beginning."""
+        self._fresh, self._shared = {}, shared
+
+    def keep_beginning(self) -> None:
+        """Keep what was just computed, with the shared tokens before it, as the beginning of later prompts."""
+        assert self._fresh is not None
+        self._beginning = {index: self._seen(index) for index in self._fresh}
+        self._fresh = None
+
+    def _seen(self, index: int) -> tuple[Tensor, Tensor]:
+        """A layer's fresh keys and values behind the shared part of the beginning."""
+        assert self._fresh is not None
+        keys, values = self._fresh[index]
+        if not self._shared:
+            return keys, values
+        old_keys, old_values = (t[:, :, : self._shared].expand(len(keys), -1, -1, -1) for t in self._beginning[index])
+        return torch.cat([old_keys, keys], dim=2), torch.cat([old_values, values], dim=2)
 
     def end_prefill(self, rows: slice, prompt_of_fork: Tensor) -> None:
         """Copy the prompts' keys and values (prompts, heads, T, D) to the rows of their forks."""
         assert self._fresh is not None
-        for index, fresh in self._fresh.items():
+        for index in self._fresh:
             layer = self._layers.setdefault(index, _Layer())
-            for name, tensor in zip(("keys", "values"), fresh, strict=True):
+            for name, tensor in zip(("keys", "values"), self._seen(index), strict=True):
                 if getattr(layer, name) is None:
                     setattr(
                         layer,
@@ -337,7 +391,7 @@ class _Rows(Cache):
         """Called by each attention layer with its new keys and values; returns what it attends to."""
         if self._fresh is not None:
             self._fresh[layer_idx] = (key_states, value_states)
-            return key_states, value_states
+            return self._seen(layer_idx)
         layer = self._layers[layer_idx]
         assert layer.keys is not None and layer.values is not None
         layer.keys[self._row_index, :, self._position] = key_states[:, :, 0]
@@ -346,10 +400,10 @@ class _Rows(Cache):
         return layer.keys[:rows, :, : self.length], layer.values[:rows, :, : self.length]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return 0 if self._fresh is not None else self.length - 1
+        return self._shared if self._fresh is not None else self.length - 1
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        return (query_length, 0) if self._fresh is not None else (self.length, 0)
+        return (self._shared + query_length, 0) if self._fresh is not None else (self.length, 0)
 
 
 def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:

@@ -1,0 +1,84 @@
+"""Architectures that differ in what motif relies on: masks, positions, heads, caches, scalings after the head."""
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from motif.config import ModelConfig, RecipeError
+from motif.policy import Policy
+from motif.sampling import Request
+from motif.sampling.local import LocalSampler
+
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+KINDS = {
+    "Qwen2Config": SMALL,
+    "Gemma2Config": SMALL | {"head_dim": 8, "sliding_window": 32},  # soft-capped attention and logits, eager kernels
+    "Gemma3TextConfig": SMALL | {"head_dim": 8, "sliding_window": 32},
+    "MistralConfig": SMALL | {"sliding_window": 32},
+    "GraniteConfig": SMALL | {"logits_scaling": 2.0},
+    "CohereConfig": SMALL,  # scaled logits, layer norm
+    "GPT2Config": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},  # learned positions
+}
+
+
+def build(kind: str, options: dict, tokenizer_folder, folder) -> ModelConfig:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(
+        vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, pad_token_id=0, bos_token_id=None, **options
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ModelConfig(name=str(folder), lora_rank=4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sampler_and_trainer_agree_on(kind, tiny_model, tmp_path):
+    policy = Policy(build(kind, KINDS[kind], tiny_model, tmp_path))
+    with torch.no_grad():
+        for parameter in policy.trainable():
+            parameter.normal_(0, 0.1)
+    sampler, done = LocalSampler(policy, max_rows=4), []
+    end = policy.tokenizer.eos_token_id
+    prompts = [[end, *range(20, 20 + length)] for length in (3, 9, 14)]
+    sampler.run([Request(p, [1, 2], max_tokens=12) for p in prompts], lambda c: done.append(c) or [])
+    assert len(done) == 6
+    for completion in done:
+        logprobs, _ = policy.token_logprobs([completion.request.prompt_ids], [completion.token_ids], [1.0])
+        torch.testing.assert_close(torch.tensor(completion.logprobs), logprobs.detach(), atol=1e-4, rtol=1e-4)
+
+
+def test_a_sliding_window_bounds_the_context(tiny_model, tmp_path):
+    policy = Policy(build("MistralConfig", KINDS["MistralConfig"], tiny_model, tmp_path))
+    with pytest.raises(RecipeError, match="32"):
+        LocalSampler(policy).run([Request([5] * 30, [1], max_tokens=8)], lambda _: [])
+
+
+def test_a_recurrent_model_is_refused(tiny_model, tmp_path):
+    options = SMALL | {"num_hidden_layers": 4, "num_experts": 4, "num_experts_per_tok": 2}
+    config = build("Qwen3NextConfig", options, tiny_model, tmp_path)
+    with pytest.raises(RecipeError, match="cannot be sampled here"):
+        LocalSampler(Policy(config))
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_recomputed_activations_give_the_same_gradient(lora, tiny_model):
+    policy = Policy(ModelConfig(name=str(tiny_model), lora_rank=4, adapter="lora" if lora else "full"))
+    gradients = []
+    for active in (False, True):
+        policy.wrapped.zero_grad()
+        with policy.recomputing(active):
+            logprobs, _ = policy.token_logprobs([[5, 6, 7]], [[8, 9, 10]], [1.0])
+            logprobs.sum().backward()
+        gradients.append([p.grad.clone() for p in policy.trainable() if p.grad is not None])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+    assert not any(getattr(module, "training", False) for module in policy.model.modules())
