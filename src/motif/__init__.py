@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from motif.rollout import grow as grow
     from motif.rounds import Rounds as Rounds
     from motif.sampling.local import LocalSampler as LocalSampler
+    from motif.session import open_session as open_session
     from motif.solve import solve as solve
     from motif.train import train as train
     from motif.tree import Node as Node
@@ -42,6 +43,7 @@ _HOMES = {
     "grow": "rollout",
     "Policy": "policy",
     "LocalSampler": "sampling.local",
+    "open_session": "session",
     "train": "train",
     "evaluate": "evaluate",
     "solve": "solve",

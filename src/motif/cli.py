@@ -147,6 +147,7 @@ def solve(
 
         first = think(question, session, rounds=rounds, greedy=not sample, seed=seed, on_round=show)
         [leaf] = first.leaves()
+        session.close()
         print(f"\nanswer: {leaf.answer if leaf.answer is not None else '(none given)'}")
 
 

@@ -66,7 +66,7 @@ def window_of(recipe: Recipe, model_limit: int) -> int:
     return min(recipe.rollout.window or model_limit, model_limit)
 
 
-def open_session(recipe: Recipe, task: Task | None = None, run: Path | None = None) -> Session:
+def open_session(recipe: Recipe, task: Task | None = None, run: str | Path | None = None) -> Session:
     """Build all parts; with `run`, the policy gets that run's trained weights.
 
     Raises:
@@ -76,7 +76,7 @@ def open_session(recipe: Recipe, task: Task | None = None, run: Path | None = No
         torch.set_num_threads(recipe.train.threads)
     policy = Policy(recipe.model, recipe.train.seed)
     if run is not None:
-        policy.load(run)
+        policy.load(Path(run))
     if task is None:
         task = open_task(recipe, policy.tokenizer, window_of(recipe, policy.max_length))
     return Session(

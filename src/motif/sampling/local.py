@@ -8,7 +8,6 @@ the token's position, so the batch a row happens to be in does not matter (up to
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -164,8 +163,8 @@ class _Batch:
 
         At least one token of every prompt is left over, whose state is needed to go on from.
         """
-        beginning = list(os.path.commonprefix([list(prompt)[:-1] for prompt in prompts]))
-        known = len(os.path.commonprefix([beginning, self.beginning]))
+        beginning = common_beginning([prompt[:-1] for prompt in prompts])
+        known = len(common_beginning([beginning, self.beginning]))
         if len(beginning) - known >= SHARED_TOKENS:
             fresh = torch.tensor([beginning[known:]], device=self.device)
             self._prefill(fresh, known)
@@ -306,8 +305,9 @@ class _Rows(Cache):
     """A key-value cache whose rows are written in place, each at its own position.
 
     During prefill a layer attends to the kept beginning and to the fresh keys and values, and puts those aside for
-    `end_prefill` to copy to the rows of all forks, or for `keep_beginning`. During decoding it writes each row's new key at that row's position and attends to the
-    first `length` positions of the rows alive; the caller's mask hides what lies beyond a row's own position.
+    `end_prefill` to copy to the rows of all forks, or for `keep_beginning`. During decoding it writes each row's new
+    key at that row's position and attends to the first `length` positions of the rows alive; the caller's mask hides
+    what lies beyond a row's own position.
     """
 
     def __init__(self) -> None:
@@ -404,6 +404,14 @@ class _Rows(Cache):
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
         return (self._shared + query_length, 0) if self._fresh is not None else (self.length, 0)
+
+
+def common_beginning(sequences: Sequence[Sequence[int]]) -> list[int]:
+    """The tokens that all sequences begin with."""
+    # Whatever lies between the least and the greatest in lexicographic order begins as both do.
+    low, high = min(sequences), max(sequences)
+    length = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    return list(low[:length])
 
 
 def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
