@@ -1,9 +1,10 @@
 """Sampling with the live weights of the policy, on one device.
 
 Rows (responses in progress) share one decoding batch. A prompt is run through the model once and its keys and values
-are copied to all its forks; what the prompts of a batch begin with in common is run once for all of them. A row leaves the batch when it ends, and others enter: nothing waits for a whole round.
-Every token is drawn by inverting the cumulative distribution at a uniform number computed from the response's key and
-the token's position, so the batch a row happens to be in does not matter (up to rounding of the logits).
+are copied to all its forks; what the prompts of a batch begin with in common is run once for all of them. A row leaves
+the batch when it ends, and others enter: nothing waits for a whole round. Every token is drawn by inverting the
+cumulative distribution at a uniform number computed from the response's key and the token's position, so the batch a
+row happens to be in does not matter (up to rounding of the logits).
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class LocalSampler:
         return self.policy.merged() if name == "current" else self.policy.base()
 
     def _check(self) -> None:
-        """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare with the trainer's pass."""
+        """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare to the trainer's pass."""
         end = self.policy.end_ids[0]
         prompts = [[end] * 5, [end] * 2]  # of unequal length, so that one row is padded
         done: list[Completion] = []
