@@ -241,7 +241,7 @@ def interruptions() -> Iterator[threading.Event]:
         if event.is_set():
             raise KeyboardInterrupt
         event.set()
-        print("\nfinishing this step, then saving (Ctrl-C again: stop now, without this step)", flush=True)
+        print("\nfinishing this step or evaluation, then saving (Ctrl-C again: stop now, without it)", flush=True)
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
