@@ -56,7 +56,8 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
             node.reward = node.value + config.format_weight * node.well_formed
     if config.reward == "original_code":
         for root in tree.roots:
-            root.reward = original_code_reward(root, tree.question.gold)
+            if root.value is not None:
+                root.reward = original_code_reward(root, tree.question.gold)
     for group in _groups(tree, config):
         graded = [node for node in group if node.reward is not None]
         if len(graded) > 1:
@@ -67,7 +68,7 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
             for node, advantage in zip(graded, advantages, strict=True):
                 node.advantage = advantage
         elif graded and config.group == "siblings" and graded[0].round > 1:
-            cousins = [node for node in _cousins(tree, graded[0]) if node.reward is not None]
+            cousins = _cousins(tree, graded[0])
             if cousins:
                 counts.groups += 1
                 graded[0].advantage = _only_child_advantage(graded[0], cousins, config)
@@ -124,8 +125,8 @@ def _groups(tree: Tree, config: CreditConfig) -> list[list[Node]]:
 
 
 def _cousins(tree: Tree, node: Node) -> list[Node]:
-    """Nodes of the same round below the nearest ancestor that has more than this one."""
-    level = tree.rounds()[node.round - 1]
+    """Graded nodes of the same round below the nearest ancestor that has more than this one."""
+    level = [other for other in tree.rounds()[node.round - 1] if other.reward is not None]
     for depth in range(node.round - 1, -1, -1):
         others = [other for other in level if other.path[:depth] == node.path[:depth] and other is not node]
         if others:

@@ -54,6 +54,10 @@ NOTE_SEAM = 4
 """Tokens a note may add to a prompt beyond its own: the quotes of an empty note merge into one token, for example."""
 
 
+NUMBER = r"\d{1,12}|one|two|three|four|five|first|second|third|fourth|fifth|last|final"
+"""What may fill a counter in an announcement, honest or forged."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a response says: the note to carry, the answer to grade (None: none given), whether the form was kept."""
@@ -237,7 +241,7 @@ def _phrase(template: str) -> str:
         return ""
     words = re.sub(r"[^\w}]+$", "", template.strip())
     parts = [part for part in re.split(r"(\s*\{\w+\}\s*|\s+)", words) if part]
-    return "".join(_blank(part) if part.isspace() or part.strip()[0] == "{" else re.escape(part) for part in parts)
+    return "".join(_blank(p) if p.isspace() or p.strip()[0] == "{" else re.escape(p) for p in parts)
 
 
 def _blank(part: str) -> str:
@@ -248,7 +252,7 @@ def _blank(part: str) -> str:
     if part.isspace():
         return r"\s++"
     before, after = (r"\s++" if side.isspace() else r"\s*+" for side in (part[0], part[-1]))
-    return rf"{before}\w{{0,12}}{after}"
+    return rf"{before}(?:{NUMBER})?{after}"
 
 
 def _remove(pattern: re.Pattern[str], text: str) -> str:

@@ -47,23 +47,28 @@ class LocalSampler:
         """Answer all requests and those that `then` returns.
 
         Requests for the base model wait until no request for the current policy is left, and the other way round:
-        there is one set of weights, and switching it every token would cost more than waiting.
+        there is one set of weights, and switching it every token would cost more than waiting. Children go before
+        what waited already: trees are finished one after the other, and few are open at a time.
         """
         queues: dict[str, deque[tuple[Request, range]]] = {"current": deque(), "base": deque()}
 
-        def enqueue(more: Iterable[Request]) -> None:
+        def enqueue(more: Iterable[Request], first: bool) -> None:
             for request in more:
                 self._check_length(request)
-                # More forks than rows are answered in turns, each with its own prefill.
+                # More forks than rows are answered in turns.
                 for start in range(0, len(request.keys), self.max_rows):
-                    queues[request.policy].append((request, range(start, len(request.keys))[: self.max_rows]))
+                    turn = (request, range(start, len(request.keys))[: self.max_rows])
+                    queue = queues[request.policy]
+                    queue.appendleft(turn) if first else queue.append(turn)
 
-        enqueue(requests)
+        enqueue(requests, first=False)
         while any(queues.values()):
             for name, queue in queues.items():
                 if queue:
                     with self._weights(name), torch.inference_mode(), self.policy.precision():
-                        _Batch(self.policy, self.max_rows, self.usage).run(queue, lambda done: enqueue(then(done)))
+                        _Batch(self.policy, self.max_rows, self.usage).run(
+                            queue, lambda done: enqueue(then(done), first=True)
+                        )
 
     def _weights(self, name: str) -> AbstractContextManager[None]:
         return self.policy.merged() if name == "current" else self.policy.base()
