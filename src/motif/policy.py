@@ -355,13 +355,17 @@ class Policy:
             file = run / "adapter" / "adapter_model.safetensors"
             if not file.is_file():
                 raise RecipeError(f"{run} holds no trained adapter (adapter/adapter_model.safetensors)")
-            set_peft_model_state_dict(self.wrapped, load_file(file))
+            unexpected = set_peft_model_state_dict(self.wrapped, load_file(file)).unexpected_keys
+            if unexpected:
+                raise RecipeError(f"{file} belongs to another model: it has weights for {unexpected[0]}")
             return
         files = sorted((run / "model").glob("*.safetensors"))
         if not files:
             raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
-        for file in files:
-            self.wrapped.load_state_dict(load_file(file), strict=False)
+        for file in files:  # several of a large model, so each leaves keys missing
+            unexpected = self.wrapped.load_state_dict(load_file(file), strict=False).unexpected_keys
+            if unexpected:
+                raise RecipeError(f"{file} belongs to another model: it has weights for {unexpected[0]}")
 
     def _check(self) -> None:
         """Refuse an architecture whose logits we would get wrong: compare ours with the model's own on a few tokens."""
