@@ -355,9 +355,9 @@ class Policy:
             file = run / "adapter" / "adapter_model.safetensors"
             if not file.is_file():
                 raise RecipeError(f"{run} holds no trained adapter (adapter/adapter_model.safetensors)")
-            unexpected = set_peft_model_state_dict(self.wrapped, load_file(file)).unexpected_keys
-            if unexpected:
-                raise RecipeError(f"{file} belongs to another model: it has weights for {unexpected[0]}")
+            loaded: Any = set_peft_model_state_dict(self.wrapped, load_file(file))
+            if loaded.unexpected_keys:
+                raise RecipeError(f"{file} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
             return
         files = sorted((run / "model").glob("*.safetensors"))
         if not files:

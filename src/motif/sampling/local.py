@@ -169,7 +169,7 @@ class _Batch:
 
         At least one token of every prompt is left over, whose state is needed to go on from.
         """
-        beginning = common_beginning([prompt[:-1] for prompt in prompts])
+        beginning = common_beginning([list(prompt)[:-1] for prompt in prompts])
         known = len(common_beginning([beginning, self.beginning]))
         if len(beginning) - known >= SHARED_TOKENS:
             fresh = torch.tensor([beginning[known:]], device=self.device)
@@ -412,12 +412,12 @@ class _Rows(Cache):
         return (self._shared + query_length, 0) if self._fresh is not None else (self.length, 0)
 
 
-def common_beginning(sequences: Sequence[Sequence[int]]) -> list[int]:
+def common_beginning(sequences: Sequence[list[int]]) -> list[int]:
     """The tokens that all sequences begin with."""
     # Whatever lies between the least and the greatest in lexicographic order begins as both do.
     low, high = min(sequences), max(sequences)
     length = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    return list(low[:length])
+    return low[:length]
 
 
 def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
