@@ -78,7 +78,7 @@ def _tried() -> list[tuple[bool | None, str, str]]:
     except Exception as error:  # whatever is wrong is what the user came to learn
         found.append((False, "embedded model", f"{type(error).__name__}: {error}"))
     with Grader("math") as grader:
-        verdict = grader.grade(r"\frac{1}{2}", r"\dfrac{2}{4}")
+        verdict = grader.grade("(x+1)^2", "x^2+2x+1")  # beyond the fast path, so the worker must start
     found.append(
         (verdict.verdict == "right", "maths grader", verdict.reason or f"{verdict.seconds:.1f} s for its first verdict")
     )
