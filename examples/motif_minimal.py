@@ -88,7 +88,7 @@ def main(steps=20, questions_per_step=4):
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-4, weight_decay=0.0)
     for step in range(1, steps + 1):
         rewards = []
         for _ in range(questions_per_step):

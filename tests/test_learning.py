@@ -11,11 +11,11 @@ from motif.train import train
 @pytest.mark.slow
 def test_the_demo_learns(tmp_path):
     result = train(
-        "demo", tmp_path / "run", settings=["train.steps=25", "eval.questions=300"], display=Display(quiet=True)
+        "demo", tmp_path / "run", settings=["train.steps=20", "eval.questions=200"], display=Display(quiet=True)
     )
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     outcomes = [line["outcome/mean"] for line in lines if "outcome/mean" in line]
-    assert sum(outcomes[-5:]) / 5 >= sum(outcomes[:5]) / 5 + 0.10
+    assert sum(outcomes[-8:]) / 8 >= sum(outcomes[:3]) / 3 + 0.10
     assert result.after["rounds_3"]["accuracy"] >= result.before["rounds_3"]["accuracy"] + 0.10
     gaps = [line["sampler/mean_gap"] for line in lines if line.get("sampler/mean_gap") is not None]
     assert max(gaps) < 1e-4  # sampler and trainer share the weights
