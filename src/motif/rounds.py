@@ -17,8 +17,9 @@ Only the note survives a round. Reading a response follows these rules, each of 
 5. The note is cut to `note_tokens` tokens (its beginning is kept; of a tail, its end) and cleaned: tags, special tokens
    of the chat template and the scaffold's own announcements are removed until none is left, and the characters that
    quote it in the prompt are replaced. A note can therefore say nothing in the scaffold's voice.
-6. The answer is the last complete \boxed{...} of the *final part*: the note block (rules 2 and 3), or the whole
-   response where there is no note tag. Boxes inside the reasoning do not count.
+6. The answer is the last complete \boxed{...} of the *final part*: the note block (rules 2 and 3), or where there is no
+   note tag what follows the reasoning, or the whole response if no reasoning was closed. So a box inside closed
+   reasoning, or beside a note block, does not count.
 7. An early answer (boxed before the final round) ends nothing: it is part of the note like any other text, and only
    the final round is graded. It is counted, because a model that only copies early answers makes no use of rounds.
 """
