@@ -242,7 +242,10 @@ def _phrase(template: str) -> str:
         return ""
     words = re.sub(r"[^\w}]+$", "", template.strip())
     parts = [part for part in re.split(r"(\s*\{\w+\}\s*|\s+)", words) if part]
-    return "".join(_blank(p) if p.isspace() or p.strip()[0] == "{" else re.escape(p) for p in parts)
+    pattern = "".join(_blank(p) if p.isspace() or p.strip()[0] == "{" else re.escape(p) for p in parts)
+    # A note may end before the last number: "Current round: 1 of" is the announcement all the same.
+    last = _blank(parts[-1]) if parts[-1].strip()[:1] == "{" else ""
+    return pattern.removesuffix(last) + f"(?:{last})?" if last else pattern
 
 
 def _blank(part: str) -> str:
