@@ -1,14 +1,18 @@
 """Architectures that differ in what motif relies on: masks, positions, heads, caches, scalings after the head."""
 
+import random
+
 import pytest
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from motif.config import ModelConfig, RecipeError
+from motif.config import ModelConfig, Recipe, RecipeError
 from motif.policy import Policy
 from motif.sampling import Request
 from motif.sampling.local import LocalSampler
+from motif.update import update
+from test_prefix import Keep, plain_gradient, sample
 
 SMALL = {
     "hidden_size": 32,
@@ -54,6 +58,19 @@ def test_sampler_and_trainer_agree_on(kind, tiny_model, tmp_path):
     for completion in done:
         logprobs, _ = policy.token_logprobs([completion.request.prompt_ids], [completion.token_ids], [1.0])
         torch.testing.assert_close(torch.tensor(completion.logprobs), logprobs.detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shared_prompts_leave_the_gradient_of(kind, tiny_model, tmp_path):
+    policy = Policy(build(kind, KINDS[kind], tiny_model, tmp_path))
+    rng, prompt = random.Random(0), list(range(20, 36))
+    samples = [sample([*prompt, end], list(range(40, 40 + end)), rng) for end in (3, 3, 7, 9)]
+    run = Recipe.model_validate({"train": {"max_grad_norm": 1e9}})
+    plain, optimizer = plain_gradient(policy, samples, run), Keep(policy.trainable(), lr=0.0)
+    assert update(policy, optimizer, samples, run).computed_tokens < sum(one.length for one in samples)
+    scale = max(gradient.abs().max().item() for gradient in plain)
+    for ours, wanted in zip(optimizer.seen, plain, strict=True):
+        assert (ours - wanted).abs().max().item() < 1e-5 * scale
 
 
 def test_a_sliding_window_bounds_the_context(tiny_model, tmp_path):

@@ -17,7 +17,7 @@ from motif.policy import Policy
 from motif.sampling import Request
 from motif.sampling.local import LocalSampler
 from motif.tree import Question, Tree
-from motif.update import Sample, collect, microbatches, update
+from motif.update import Sample, collect, update
 
 KINDS = ["grpo", "dapo", "dr_grpo"]
 
@@ -211,18 +211,6 @@ def test_collect_takes_each_rounds_temperature_and_limit():
     chosen = collect([tree], Recipe.model_validate(everything))
     assert [sample.temperature for sample in chosen] == [0.7, 0.9, 0.9, 0.7, 0.9, 0.9]
     assert chosen[0].weight == pytest.approx(1 / (6 * 50))
-
-
-@pytest.mark.parametrize("budget", [1, 20, 50, 10**6])
-def test_microbatches_hold_everything_once_within_the_budget(policy, budget):
-    given = samples(policy)
-    batches = microbatches(given, budget)
-    assert sorted(id(s) for batch in batches for s in batch) == sorted(map(id, given))
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(sample.length for sample in batch) <= budget
-    assert len(microbatches(given, 1)) == len(given)
-    assert len(microbatches(given, 10**6)) == 1
-    assert microbatches([], 10) == []
 
 
 # -- updates -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 
 from motif.config import load_recipe
 from motif.credit import assign
-from motif.evaluate import grade_trees
+from motif.evaluate import grading
 from motif.grading import Grader
 from motif.policy import Policy
 from motif.rollout import grow
@@ -34,9 +34,9 @@ def grown():
     recipe = load_recipe("demo", ["credit.format_weight=1.0", "train.max_grad_norm=1e9"])
     policy = Policy(recipe.model)
     rounds = Rounds(recipe.rounds, policy.tokenizer)
-    trees = grow(questions("multiply", 2, "train")[:4], LocalSampler(policy), rounds, recipe.rollout, seed=5)
-    with Grader("numeric") as grader:
-        grade_trees(trees, grader)
+    with Grader("numeric") as grader, grading(grader) as on_leaf:
+        four, sampler = questions("multiply", 2, "train")[:4], LocalSampler(policy)
+        trees = grow(four, sampler, rounds, recipe.rollout, seed=5, on_leaf=on_leaf)
     for tree in trees:
         assign(tree, recipe.credit)
     return recipe, policy, rounds, trees

@@ -198,8 +198,9 @@ def test_greedy_is_the_models_own_generate(policy):
 def drawn(logits: torch.Tensor, count: int, temperature: float, top_p: float, seed: int = 0) -> np.ndarray:
     keys = np.array([sampling_key(seed, i) for i in range(count)], dtype=np.uint64)
     uniform = torch.from_numpy(uniforms(keys, np.zeros(count, dtype=np.int64)))
-    rows = logits.expand(count, -1)
-    return draw(rows, torch.full((count,), temperature), torch.full((count,), top_p), uniform)[0].numpy()
+    row = torch.zeros(count, dtype=torch.long)
+    tokens, _ = draw(logits[None].clone(), torch.tensor([temperature]), torch.tensor([top_p]), uniform, row)
+    return tokens.numpy()
 
 
 LOGITS = torch.tensor([2.0, 1.0, 0.0, 0.5, -1.0, -2.0, 1.5, -8.0])
@@ -232,14 +233,16 @@ def test_top_p_stays_in_the_nucleus_and_fills_it(top_p):
 
 
 def test_logprobs_are_those_before_top_p():
-    chosen, logprobs = draw(LOGITS[None], torch.tensor([0.7]), torch.tensor([0.1]), torch.tensor([0.5]).double())
+    chosen, logprobs = draw(
+        LOGITS[None].clone(), torch.tensor([0.7]), torch.tensor([0.1]), torch.tensor([0.5]).double(), torch.tensor([0])
+    )
     assert chosen.tolist() == [0]
     assert logprobs.item() == pytest.approx(torch.log_softmax(LOGITS / 0.7, 0)[0].item(), abs=1e-6)
 
 
 def test_temperature_zero_is_the_maximum_row_by_row():
     temperature, uniform = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.999, 0.999999, 0.0]).double()
-    chosen, logprobs = draw(LOGITS.expand(3, -1), temperature, torch.ones(3), uniform)
+    chosen, logprobs = draw(LOGITS.repeat(3, 1), temperature, torch.ones(3), uniform, torch.arange(3))
     assert chosen.tolist()[::2] == [0, 0] and chosen[1] != 0
     assert logprobs[0].item() == pytest.approx(torch.log_softmax(LOGITS, 0)[0].item(), abs=1e-6)
 
@@ -248,7 +251,9 @@ def test_temperature_zero_is_the_maximum_row_by_row():
 def test_impossible_tokens_are_never_drawn(uniform):
     logits = torch.full((1, 50), -math.inf)
     logits[0, 20:23] = 0.0
-    chosen, _ = draw(logits, torch.ones(1), torch.ones(1), torch.tensor([uniform], dtype=torch.float64))
+    chosen, _ = draw(
+        logits, torch.ones(1), torch.ones(1), torch.tensor([uniform], dtype=torch.float64), torch.tensor([0])
+    )
     assert 20 <= chosen.item() <= 22
 
 
@@ -282,9 +287,9 @@ def test_the_models_first_token_has_the_models_distribution(policy):
 def test_each_prompt_is_computed_once_for_its_forks(policy):
     sampler = LocalSampler(policy)
     every = nodes(grow(QUESTIONS, sampler, ROUNDS, SHAPE))
-    unique = {0: sum(len(tree_root.prompt_ids) for tree_root in every if tree_root.path == (0,))}
-    unique[1] = sum(len(node.prompt_ids) for node in every if node.round > 1 and node.path[-1] == 0)
-    assert sampler.usage.prefill_tokens == sum(unique.values())
+    beginnings = {tuple(node.prompt_ids[:length]) for node in every for length in range(1, len(node.prompt_ids) + 1)}
+    # Beginnings too short to be worth a pass of their own are computed more than once.
+    assert len(beginnings) <= sampler.usage.prefill_tokens < 1.25 * len(beginnings)
     assert sampler.usage.requested_prompt_tokens == sum(len(node.prompt_ids) for node in every)
     assert sampler.usage.generated_tokens == sum(len(node.token_ids) for node in every)
 
@@ -295,8 +300,7 @@ def test_more_forks_than_rows_are_answered_in_turns(policy):
     done: list[Completion] = []
     sampler.run([request], lambda completion: done.append(completion) or [])
     assert sorted(completion.index for completion in done) == list(range(10))
-    # Only the last prompt token is run again for each of the three turns.
-    assert sampler.usage.prefill_tokens == len(request.prompt_ids) + 2
+    assert sampler.usage.prefill_tokens == len(request.prompt_ids)  # nothing is run again for the later turns
 
 
 def test_a_prompt_that_does_not_fit_is_refused(policy):
@@ -340,3 +344,29 @@ def test_leaves_are_handed_over_as_they_end(policy):
 def test_no_requests_is_no_work(policy):
     assert sample(policy, []) == []
     assert trees(policy, questions=[]) == []
+
+
+def test_forks_that_have_said_the_same_are_computed_once(policy):
+    sampler = LocalSampler(policy)
+    prompt = ROUNDS.prompt("2+2", [], 3)
+    done: list[Completion] = []
+    requests = [Request(prompt, [1, 2, 3], 9, temperature=0.0), Request(prompt, [4], 9, temperature=0.0)]
+    sampler.run(requests, lambda completion: done.append(completion) or [])
+    assert len(done) == 4 and len({tuple(completion.token_ids) for completion in done}) == 1
+    assert sampler.usage.generated_tokens == 4 * len(done[0].token_ids)
+    assert sampler.usage.decoded_rows == len(done[0].token_ids) - 1  # the prompt's pass gives the first one
+
+
+def test_forks_part_when_they_draw_differently(policy):
+    prompt, keys = ROUNDS.prompt("2+2", [], 3), [sampling_key(i) for i in range(24)]
+    sampler = LocalSampler(policy)
+    done: list[Completion] = []
+    sampler.run([Request(prompt, keys, 12, temperature=0.2)], lambda completion: done.append(completion) or [])
+    done.sort(key=lambda completion: completion.index)
+    said = [completion.token_ids for completion in done]
+    beginnings = {tuple(tokens[:length]) for tokens in said for length in range(1, len(tokens))}
+    assert sampler.usage.decoded_rows == len(beginnings) < sampler.usage.generated_tokens - len(done)
+    for completion, key in zip(done, keys, strict=True):
+        (alone,) = sample(policy, [Request(prompt, [key], 12, temperature=0.2)])
+        assert completion.token_ids == alone.token_ids
+        assert completion.logprobs == pytest.approx(alone.logprobs, abs=1e-4)

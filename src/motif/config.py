@@ -240,7 +240,8 @@ class TrainConfig(Section):
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     microbatch_tokens: Annotated[int, Field(ge=1)] = 4096
-    """Tokens (padding included) in one forward and backward pass; bounds memory, does not change the result."""
+    """Tokens (padding included) in one forward and backward pass; bounds memory, does not change the result. As many
+    tokens of prompts that responses share are kept beside them."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more work."""
     save_every: Annotated[int, Field(ge=1)] = 10

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,20 +71,40 @@ def evaluate(
                 "continuation_policy": "current",
             }
         )
-        trees = grow(
-            questions, sampler, rounds, shape, seed=recipe.train.seed, step="eval", greedy=greedy, on_leaf=on_answer
-        )
-        grade_trees(trees, grader)
+        with grading(grader, on_answer) as on_leaf:
+            trees = grow(
+                questions, sampler, rounds, shape, seed=recipe.train.seed, step="eval", greedy=greedy, on_leaf=on_leaf
+            )
         results[f"rounds_{count}"] = accuracy(trees)
     return results
 
 
-def grade_trees(trees: Sequence[Tree], grader: Grader) -> None:
-    """Write a verdict on every leaf that has none yet."""
-    leaves = [(tree, leaf) for tree in trees for leaf in tree.leaves() if leaf.verdict is None]
-    grades = grader.grade_many([(tree.question.gold, leaf.answer) for tree, leaf in leaves])
-    for (_, leaf), grade in zip(leaves, grades, strict=True):
+@contextmanager
+def grading(grader: Grader, then: Callable[[Tree, Node], None] | None = None) -> Iterator[Callable[[Tree, Node], None]]:
+    """A function that has leaves graded while others are being sampled; when the block ends, all of them are.
+
+    Args:
+        then: called with every leaf too, at once.
+    """
+
+    def judge(tree: Tree, leaf: Node) -> None:
+        grade = grader.grade(tree.question.gold, leaf.answer)
         leaf.verdict, leaf.reason = grade.verdict, grade.reason
+
+    pool = ThreadPoolExecutor(grader.workers)
+    waiting: list[Future[None]] = []
+
+    def on_leaf(tree: Tree, leaf: Node) -> None:
+        waiting.append(pool.submit(judge, tree, leaf))
+        if then:
+            then(tree, leaf)
+
+    try:
+        yield on_leaf
+        for future in waiting:
+            future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def accuracy(trees: Sequence[Tree]) -> Accuracy:

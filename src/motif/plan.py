@@ -200,7 +200,9 @@ def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int) -> 
     per_token = shape.layers * (14 * shape.hidden + 5 * shape.intermediate)
     if train.activation_checkpointing:
         per_token = shape.layers * shape.hidden + 14 * shape.hidden + 5 * shape.intermediate
-    tokens = max(train.microbatch_tokens, length)
+    # A pass over responses beside the prompts they share, which stay until all that follows them is done.
+    shared = max(prompt, min(train.microbatch_tokens, rollout.questions_per_step * prompt))
+    tokens = max(train.microbatch_tokens, length) + shared
     return {
         "weights": 0.5 * GIB + size * shape.parameters,  # half a GiB for Python and the libraries
         "sampling": merged + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary),

@@ -167,7 +167,7 @@ class Policy:
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D), with the few scalings that architectures add after the head."""
-        logits = self.model.get_output_embeddings()(hidden)
+        logits: Tensor = self.model.get_output_embeddings()(hidden)
         settings = self.model.config
         if scale := getattr(settings, "logit_scale", None):
             logits = logits * scale
@@ -182,6 +182,24 @@ class Policy:
         if not self.autocast:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def attention_mask(self, visible: Tensor) -> Tensor:
+        """The attention mask (rows, 1, queries, keys) as the model's kernels want it, from booleans."""
+        if self.model.config._attn_implementation != "eager":
+            return visible
+        # Eager kernels add the mask to their scores.
+        return torch.where(visible, 0.0, torch.finfo(self.model.dtype).min).to(self.model.dtype)
+
+    @contextlib.contextmanager
+    def attention(self, name: str) -> Iterator[None]:
+        """Another attention function than the model's own, by its name in transformers, for a while."""
+        config = self.model.config
+        own = config._attn_implementation
+        config._attn_implementation = name
+        try:
+            yield
+        finally:
+            config._attn_implementation = own
 
     def token_logprobs(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperatures: Sequence[float]
@@ -215,12 +233,13 @@ class Policy:
             scales_T = torch.tensor(scales, device=self.device).unsqueeze(-1)
             chunk = max(1, LOGIT_ELEMENTS // self.vocabulary)
             parts = [
-                checkpoint(self._score, *piece, use_reentrant=False)
+                checkpoint(self.score, *piece, use_reentrant=False)
                 for piece in zip(hidden_T.split(chunk), targets_T.split(chunk), scales_T.split(chunk), strict=True)
             ]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
-    def _score(self, hidden_T: Tensor, targets_T: Tensor, scales_T: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, hidden_T: Tensor, targets_T: Tensor, scales_T: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies (T,) of tokens from the states (T, D) before them; scales_T is (T, 1)."""
         logprobs_T_V = torch.log_softmax(self.head(hidden_T).float() / scales_T, dim=-1)
         with torch.no_grad():
             entropies_T = -(logprobs_T_V.exp() * logprobs_T_V).sum(-1)
@@ -270,8 +289,9 @@ class Policy:
         try:
             with torch.no_grad():
                 for layer, original in zip(layers, originals, strict=True):
-                    delta: Tensor = layer.get_delta_weight("default")
-                    layer.get_base_layer().weight.data = original + delta.to(original.dtype)
+                    merged = original + layer.get_delta_weight("default").to(original.dtype)
+                    # Products with few rows read a weight faster along its other axis, and it is a copy anyway.
+                    layer.get_base_layer().weight.data = merged.t().contiguous().t()
             with self.wrapped.disable_adapter():
                 yield
         finally:
@@ -295,15 +315,14 @@ class Policy:
         ]
         if not layers:
             raise RecipeError("this model cannot recompute activations: set train.activation_checkpointing = false")
+        # Not the layers' own switch: that takes away the keys and values of a shared prompt.
         for layer in layers:
-            layer.gradient_checkpointing = True
-            layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
-            layer.training = True  # the flag of the layer alone, which it asks for; dropout inside stays off
+            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
         try:
             yield
         finally:
             for layer in layers:
-                layer.gradient_checkpointing = layer.training = False
+                del layer.forward
 
     # -- keeping ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The loop: sample, grade, credit, update, record.
+"""The loop: sample and grade, credit, update, record.
 
 `train` reads from top to bottom: what is opened, the evaluation before, the steps, the evaluation after. What a step
 does stands in `step` in five lines. Left out on purpose: several processes, and sampling on a server.
@@ -25,7 +25,7 @@ from motif import checkpoint
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.credit import assign
 from motif.display import Display
-from motif.evaluate import evaluate, grade_trees
+from motif.evaluate import evaluate, grading
 from motif.plan import make_plan
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
 from motif.report import write_report
@@ -124,7 +124,8 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     clock = Clock()
     questions = draw_questions(session.task.train, state.step, recipe.rollout.questions_per_step, recipe.train.seed)
     used = replace(session.sampler.usage)
-    with display.sampling(len(questions) * recipe.rollout.responses * recipe.rollout.trajectories) as on_leaf:
+    leaves = len(questions) * recipe.rollout.responses * recipe.rollout.trajectories
+    with display.sampling(leaves) as advance, grading(session.grader, advance) as on_leaf:
         trees = grow(
             questions,
             session.sampler,
@@ -134,9 +135,8 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
             step=state.step,
             on_leaf=on_leaf,
         )
-    clock.lap("sample")
-    grade_trees(trees, session.grader)
-    clock.lap("grade")
+        clock.lap("sample")
+    clock.lap("grade")  # what was left of it when the last leaf had been sampled
     counts = [assign(tree, recipe.credit) for tree in trees]
     rate = learning_rate(state.step, recipe)
     for group in optimizer.param_groups:

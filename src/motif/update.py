@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from motif.config import Recipe
 from motif.loss import LossInputs, policy_loss, token_weights
-from motif.policy import Policy
+from motif.policy import LOGIT_ELEMENTS, Policy
+from motif.prefix import KeysValues, Segment, agreement, batches, branch, forward
 from motif.tree import Tree
 
 
@@ -70,20 +74,6 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
     ]
 
 
-def microbatches(samples: Sequence[Sample], budget: int) -> list[list[Sample]]:
-    """Cut samples into batches of similar length with at most `budget` tokens each, padding included.
-
-    A single sample longer than the budget gets a batch of its own.
-    """
-    batches: list[list[Sample]] = []
-    for sample in sorted(samples, key=lambda sample: -sample.length):  # so the first of a batch is its longest
-        if batches and batches[-1][0].length * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(sample)
-        else:
-            batches.append([sample])
-    return batches
-
-
 def update(policy: Policy, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], recipe: Recipe) -> UpdateStats:
     """Train on `samples` for `inner_epochs` × `minibatches` optimiser steps.
 
@@ -96,18 +86,19 @@ def update(policy: Policy, optimizer: torch.optim.Optimizer, samples: Sequence[S
     config, budget = recipe.loss, recipe.train.microbatch_tokens
     stats = UpdateStats()
     parts = min(config.minibatches, len(samples))
-    # With a single update the old policy is the current one, and its log-probabilities need no pass of their own.
-    old = _logprobs(policy, samples, budget) if parts * config.inner_epochs > 1 else {}
-    reference: dict[int, Tensor] = {}
-    if config.kl_beta:
-        with policy.base():
-            reference = _logprobs(policy, samples, budget)
+    # `parts` makes an optimiser step on a part weigh like the whole.
+    minibatches = [_Batch(policy, samples[start::parts], scale=parts) for start in range(parts)]
+    for batch in minibatches:
+        if parts * config.inner_epochs > 1:
+            batch.old_T = batch.logprobs(budget)
+        if config.kl_beta:
+            with policy.base():
+                batch.reference_T = batch.logprobs(budget)
     for _ in range(config.inner_epochs):
-        for start in range(parts):
+        for batch in minibatches:
             optimizer.zero_grad(set_to_none=True)
             with policy.recomputing(recipe.train.activation_checkpointing):
-                for batch in microbatches(samples[start::parts], budget):
-                    _accumulate(policy, batch, recipe, old, reference, parts, stats)
+                batch.gradient(recipe, stats)
             norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm)
             if not torch.isfinite(norm):
                 raise FloatingPointError(
@@ -119,57 +110,193 @@ def update(policy: Policy, optimizer: torch.optim.Optimizer, samples: Sequence[S
     return stats
 
 
-def _accumulate(
-    policy: Policy,
-    batch: Sequence[Sample],
-    recipe: Recipe,
-    old: dict[int, Tensor],
-    reference: dict[int, Tensor],
-    scale: float,
-    stats: UpdateStats,
-) -> None:
-    """Forward and backward of one micro-batch; `scale` makes an optimiser step on a part weigh like the whole."""
-    logprobs_T, entropies_T = _forward(policy, batch)
-    inputs = LossInputs(
-        logprobs_T=logprobs_T,
-        old_logprobs_T=_joined(old, batch) if old else logprobs_T.detach(),
-        sampler_logprobs_T=_spread(policy, [sample.sampler_logprobs for sample in batch]),
-        advantages_T=_spread(policy, [[sample.advantage] * len(sample.token_ids) for sample in batch]),
-        weights_T=_spread(policy, [[sample.weight * scale] * len(sample.token_ids) for sample in batch]),
-        reference_logprobs_T=_joined(reference, batch) if reference else None,
-    )
-    outputs = policy_loss(inputs, recipe.loss)
-    outputs.loss.backward()
-    stats.tokens += len(logprobs_T)
-    stats.computed_tokens += len(batch) * max(sample.length for sample in batch)
-    stats.loss += outputs.loss.item()
-    stats.entropy += entropies_T.sum().item()
-    stats.kl += outputs.kl.item()
-    stats.clipped += outputs.clipped.item()
-    stats.sampler_gap += outputs.sampler_gap.item()
+class _Batch:
+    """The samples of one optimiser step. All response tokens lie in one flat vector, sample after sample."""
+
+    def __init__(self, policy: Policy, samples: Sequence[Sample], scale: float = 1.0):
+        self.policy, self.samples = policy, samples
+        lengths = torch.tensor([len(sample.token_ids) for sample in samples])
+
+        def spread(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(policy.device)
+
+        def joined(rows: Iterable[Sequence[float]], dtype: torch.dtype) -> Tensor:
+            return torch.tensor([value for row in rows for value in row], dtype=dtype, device=policy.device)
+
+        self.targets_T = joined((sample.token_ids for sample in samples), torch.long)
+        self.sampler_T = joined((sample.sampler_logprobs for sample in samples), torch.float32)
+        self.advantages_T = spread([sample.advantage for sample in samples])
+        self.weights_T = spread([sample.weight * scale for sample in samples])
+        self.temperatures_T_1 = spread([sample.temperature for sample in samples]).unsqueeze(-1)
+        self.old_T: Tensor | None = None
+        self.reference_T: Tensor | None = None
+
+    @torch.no_grad()
+    def logprobs(self, budget: int) -> Tensor:
+        """Log-probabilities (T,) under the weights in force."""
+        result_T = torch.empty_like(self.sampler_T)
+
+        def keep(states: Tensor, at: Tensor) -> None:
+            result_T[at] = self.policy.score(states, self.targets_T[at], self.temperatures_T_1[at])[0]
+
+        for part in groups(self.samples, budget):
+            self._sweep(part, budget, keep, UpdateStats())
+        return result_T
+
+    def gradient(self, recipe: Recipe, stats: UpdateStats) -> None:
+        """Add the gradient of the batch's loss to the parameters'."""
+
+        def backward(states: Tensor, at: Tensor) -> None:
+            logprobs_T, entropies_T = self.policy.score(states, self.targets_T[at], self.temperatures_T_1[at])
+            inputs = LossInputs(
+                logprobs_T=logprobs_T,
+                # With a single update the old policy is the current one, and needs no pass of its own.
+                old_logprobs_T=logprobs_T.detach() if self.old_T is None else self.old_T[at],
+                sampler_logprobs_T=self.sampler_T[at],
+                advantages_T=self.advantages_T[at],
+                weights_T=self.weights_T[at],
+                reference_logprobs_T=None if self.reference_T is None else self.reference_T[at],
+            )
+            outputs = policy_loss(inputs, recipe.loss)
+            outputs.loss.backward()
+            stats.tokens += len(at)
+            stats.loss += outputs.loss.item()
+            stats.entropy += entropies_T.sum().item()
+            stats.kl += outputs.kl.item()
+            stats.clipped += outputs.clipped.item()
+            stats.sampler_gap += outputs.sampler_gap.item()
+
+        budget = recipe.train.microbatch_tokens
+        for part in groups(self.samples, budget):
+            self._sweep(part, budget, backward, stats)
+
+    def _sweep(
+        self, part: Sequence[int], budget: int, score: Callable[[Tensor, Tensor], None], stats: UpdateStats
+    ) -> None:
+        """Run some samples through the model; what they begin with in common is run once.
+
+        `score(states (R, D), at (R,))` gets the states before the response tokens at these places of the flat vector,
+        in pieces whose logits fit in memory, and each state once for every token that follows it. If it runs a
+        backward pass down to the states, this method takes the gradient on from there. A shared segment's keys and
+        values collect the gradients of all that comes after it, and are then sent through it in one backward pass.
+        """
+        root = Segment()
+        # The last token of a response predicts nothing.
+        ends = branch(root, [[*self.samples[i].prompt_ids, *self.samples[i].token_ids[:-1]] for i in part])
+        places = self._places(part, ends)
+        shared: list[tuple[list[Tensor], list[Callable[[], Tensor | None]]]] = []
+        level = root.children
+        while level:
+            inner, leaves = [s for s in level if s.children], [s for s in level if not s.children]
+            for segments in [*batches(inner, budget), *batches(leaves, budget)]:
+                with self.policy.precision():
+                    hidden, fresh = forward(self.policy, segments)
+                stats.computed_tokens += hidden.shape[0] * hidden.shape[1]
+                outputs, gradients = self._score(segments, hidden, places, score)
+                if segments[0].children:
+                    below = _let_children_see(segments, fresh)
+                    shared.append((outputs + [t for t, _ in below], gradients + [g for _, g in below]))
+                else:
+                    _backward(outputs, gradients)
+            level = [child for segment in inner for child in segment.children]
+        while shared:
+            _backward(*shared.pop())
+
+    def _places(self, part: Sequence[int], ends: Sequence[Segment]) -> dict[Segment, list[tuple[int, int]]]:
+        """For each segment, which of its states (offset) come before which token of the flat vector."""
+        offsets = [0, *itertools.accumulate(len(sample.token_ids) for sample in self.samples)]
+        places: dict[Segment, list[tuple[int, int]]] = {}
+        for index, end in zip(part, ends, strict=True):
+            before = len(self.samples[index].prompt_ids) - 1  # position of the state before the first response token
+            for segment in end.path():
+                places.setdefault(segment, []).extend(
+                    (position - segment.start, offsets[index] + position - before)
+                    for position in range(max(before, segment.start), segment.end)
+                )
+        return places
+
+    def _score(
+        self,
+        segments: Sequence[Segment],
+        hidden: Tensor,
+        places: dict[Segment, list[tuple[int, int]]],
+        score: Callable[[Tensor, Tensor], None],
+    ) -> tuple[list[Tensor], list[Callable[[], Tensor | None]]]:
+        found = [
+            (row * hidden.shape[1] + offset, at)
+            for row, segment in enumerate(segments)
+            for offset, at in places[segment]
+        ]
+        if not found:
+            return [], []
+        which, at = torch.tensor(found, device=hidden.device).unbind(1)
+        states = hidden.flatten(0, 1)[which]
+        # A leaf of its own for each piece: its logits are gone before those of the next are made.
+        pieces = [piece.detach().requires_grad_(hidden.requires_grad) for piece in self._pieces(states)]
+        with self.policy.precision():
+            for piece, at_piece in zip(pieces, self._pieces(at), strict=True):
+                score(piece, at_piece)
+        if not hidden.requires_grad:
+            return [], []
+        return [states], [lambda: torch.cat([piece.grad for piece in pieces if piece.grad is not None])]
+
+    def _pieces(self, tensor: Tensor) -> Sequence[Tensor]:
+        return tensor.split(max(1, LOGIT_ELEMENTS // self.policy.vocabulary))
 
 
-def _forward(policy: Policy, batch: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-    return policy.token_logprobs(
-        [sample.prompt_ids for sample in batch],
-        [sample.token_ids for sample in batch],
-        [sample.temperature for sample in batch],
-    )
+def _let_children_see(
+    segments: Sequence[Segment], fresh: dict[int, KeysValues]
+) -> list[tuple[Tensor, Callable[[], Tensor | None]]]:
+    """Give segments their keys and values, cut from the graph; returns the fresh ones with where their gradient is."""
+    below: list[tuple[Tensor, Callable[[], Tensor | None]]] = []
+    for layer, pair in fresh.items():
+        seen = []
+        for tensor in pair:
+            leaves = [
+                tensor[row, :, : len(segment.tokens)].detach().requires_grad_(tensor.requires_grad)
+                for row, segment in enumerate(segments)
+            ]
+            if tensor.requires_grad:
+                below.append((tensor, functools.partial(_stacked, leaves, tensor.shape[2])))
+            seen.append(leaves)
+        for segment, keys, values in zip(segments, *seen, strict=True):
+            segment.keys_values[layer] = keys, values
+    return below
 
 
-@torch.no_grad()
-def _logprobs(policy: Policy, samples: Sequence[Sample], budget: int) -> dict[int, Tensor]:
-    """Log-probabilities of every sample's tokens under the weights in force, by the sample's identity."""
-    result: dict[int, Tensor] = {}
-    for batch in microbatches(samples, budget):
-        pieces = _forward(policy, batch)[0].split([len(sample.token_ids) for sample in batch])
-        result |= {id(sample): piece for sample, piece in zip(batch, pieces, strict=True)}
-    return result
+def _stacked(leaves: Sequence[Tensor], length: int) -> Tensor | None:
+    """The gradients of leaves (heads, T, head size), padded to `length` and stacked."""
+    if all(leaf.grad is None for leaf in leaves):
+        return None
+    gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]
+    return torch.stack([F.pad(gradient, (0, 0, 0, length - gradient.shape[1])) for gradient in gradients])
 
 
-def _joined(pieces: dict[int, Tensor], batch: Sequence[Sample]) -> Tensor:
-    return torch.cat([pieces[id(sample)] for sample in batch])
+def _backward(outputs: Sequence[Tensor], gradients: Sequence[Callable[[], Tensor | None]]) -> None:
+    """One backward pass from all outputs that have a gradient by now."""
+    pairs = [(output, gradient()) for output, gradient in zip(outputs, gradients, strict=True)]
+    pairs = [(output, gradient) for output, gradient in pairs if gradient is not None]
+    if pairs:
+        torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
 
 
-def _spread(policy: Policy, values: Sequence[Sequence[float]]) -> Tensor:
-    return torch.tensor([value for row in values for value in row], dtype=torch.float32, device=policy.device)
+def groups(samples: Sequence[Sample], budget: int) -> list[list[int]]:
+    """Cut samples (by index) into groups whose prompts, shared parts counted once, have at most `budget` tokens.
+
+    The activations of shared prompts are kept until all that follows them is done, so this bounds memory. A single
+    prompt longer than the budget gets a group of its own.
+    """
+    cut: list[list[int]] = []
+    tokens = 0
+    previous: list[int] = []
+    for index in sorted(range(len(samples)), key=lambda index: samples[index].prompt_ids):
+        prompt = samples[index].prompt_ids
+        fresh = len(prompt) - agreement(prompt, previous)
+        if cut and tokens + fresh <= budget:
+            cut[-1].append(index)
+            tokens += fresh
+        else:
+            cut.append([index])
+            tokens = len(prompt)
+        previous = prompt
+    return cut

@@ -51,6 +51,8 @@ class Usage:
 
     prefill_tokens: int = 0
     generated_tokens: int = 0
+    decoded_rows: int = 0
+    """Tokens run through the model in decoding steps: fewer than generated where responses say the same for a while."""
     requested_prompt_tokens: int = field(default=0)
     """Prompt tokens as a sampler without sharing would have computed them: every response's own prompt."""
 

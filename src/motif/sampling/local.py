@@ -1,10 +1,11 @@
 """Sampling with the live weights of the policy, on one device.
 
-Rows (responses in progress) share one decoding batch. A prompt is run through the model once and its keys and values
-are copied to all its forks; what the prompts of a batch begin with in common is run once for all of them. A row leaves
-the batch when it ends, and others enter: nothing waits for a whole round. Every token is drawn by inverting the
-cumulative distribution at a uniform number computed from the response's key and the token's position, so the batch a
-row happens to be in does not matter (up to rounding of the logits).
+Responses in progress share one decoding batch. Prompts are kept in a tree (`motif.prefix`): what they begin with in
+common is run through the model once and stored once, for all forks, all notes of a question, and all questions after
+one system prompt. Responses to one prompt that have said the same so far are one row of the batch, until they part. A
+row leaves the batch when it ends, and others enter: nothing waits for a whole round. Every token is drawn by inverting
+the cumulative distribution at a uniform number computed from the response's key and the token's position, so the batch
+a response happens to be in does not matter (up to rounding of the logits).
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
 
 from motif.config import RecipeError
 from motif.policy import Policy
+from motif.prefix import WORTHWHILE, Segment, agreement, batches, branch, forward
 from motif.sampling import Completion, Request, Usage
+from motif.sampling.attention import NAME, TreeCache
 
 PREFILL_TOKENS = 8192
 """Prompt tokens (with padding) in one forward pass."""
-SHARED_TOKENS = 16
-"""A shared beginning shorter than this is not worth a forward pass of its own."""
+IDLE_TOKENS = 4096
+"""Tokens of prompts kept though no row needs them just now: the next notes of their questions soon will."""
+ROW = np.dtype([("prompt", "i8"), ("produced", "i8"), ("limit", "i8"), ("temperature", "f4"), ("top_p", "f4")])
+"""What a row of the batch is: tokens of its prompt, tokens drawn so far, at most how many, and how they are drawn."""
 
 
 class LocalSampler:
@@ -103,26 +106,33 @@ class LocalSampler:
 
 
 class _Batch:
-    """The rows being decoded. Rows 0..count-1 are alive; a row that ends is filled with the last one."""
+    """The rows being decoded, each for the forks that have said the same so far.
+
+    Rows 0..count-1 are alive; a row that ends is filled with the last one. What is known of a row without asking the
+    device lies in numpy arrays of `max_rows`.
+    """
 
     def __init__(self, policy: Policy, max_rows: int, usage: Usage):
         self.policy, self.max_rows, self.usage = policy, max_rows, usage
         self.device = policy.device
-        self.cache = _Rows()
-        self.beginning: list[int] = []  # the tokens whose keys and values the cache keeps for all prompts
+        self.prompts = Segment()  # the root of the tree of prompts
+        self.cache = TreeCache(policy.device)
+        self.ends = np.array(policy.end_ids)
         self.count = 0
-        self.ends = torch.tensor(policy.end_ids, device=self.device)
-        self.rows: list[tuple[Request, int]] = []  # request and index of the fork, per row
-        self.state: dict[str, Tensor] = {}  # per row: position, produced, limit, temperature, top_p
-        self.keys = np.zeros(0, dtype=np.uint64)
-        self.tokens = torch.zeros(0, 0, dtype=torch.long, device=self.device)
-        self.logprobs = torch.zeros(0, 0, device=self.device)
+        self.rows = np.zeros(max_rows, dtype=ROW)
+        self.tokens = np.zeros((max_rows, 0), dtype=np.int64)
+        self.logprobs = np.zeros((max_rows, 0), dtype=np.float32)
+        self.prompt_of: list[Segment] = []  # with which each row's prompt ends
+        self.forks: list[tuple[Request, int]] = []
+        self.keys = np.zeros(0, dtype=np.uint64)  # of each fork
+        self.row_of = np.zeros(0, dtype=np.int64)  # of each fork
 
     def run(self, queue: deque[tuple[Request, range]], then: Callable[[Completion], None]) -> None:
         while queue or self.count:
             # Prompts are let in by the batch: a forward pass for every single newcomer would stall the others.
             waiting = sum(len(forks) for _, forks in queue)
-            if waiting and (self.count == 0 or 4 * min(waiting, self.max_rows - self.count) >= self.count):
+            busy = len(self.forks)
+            if waiting and (busy == 0 or 4 * min(waiting, self.max_rows - busy) >= busy):
                 self._admit(queue)
             else:
                 self._decode()
@@ -132,292 +142,197 @@ class _Batch:
     # -- entering --------------------------------------------------------------------------------------------------
 
     def _admit(self, queue: deque[tuple[Request, range]]) -> None:
-        """Move waiting requests into free rows: one prefill for their prompts, then the first token of every fork."""
+        """Let waiting requests in while there is room: run what is new of their prompts, draw the first tokens."""
         chosen: list[tuple[Request, range]] = []
-        free, longest = self.max_rows - self.count, 0
+        free = self.max_rows - len(self.forks)
         while queue and len(queue[0][1]) <= free:
-            longest = max(longest, len(queue[0][0].prompt_ids))
-            if chosen and longest * (len(chosen) + 1) > PREFILL_TOKENS:
-                break
-            request, forks = queue.popleft()
-            chosen.append((request, forks))
-            free -= len(forks)
+            chosen.append(queue.popleft())
+            free -= len(chosen[-1][1])
         if not chosen:
             return self._decode()
-        shared = self._share([request.prompt_ids for request, _ in chosen])
-        lengths = torch.tensor([len(request.prompt_ids) for request, _ in chosen])
-        ids = torch.zeros(len(chosen), int(lengths.max()) - shared, dtype=torch.long)
-        for row, (request, _) in enumerate(chosen):
-            ids[row, : lengths[row] - shared] = torch.tensor(request.prompt_ids[shared:])
-        prompt_of_fork = torch.tensor([i for i, (_, forks) in enumerate(chosen) for _ in forks])
-        first, last = self.count, self.count + len(prompt_of_fork)
-        new = [(request, fork) for request, forks in chosen for fork in forks]
-        self._grow(last, max(len(request.prompt_ids) + request.max_tokens for request, _ in chosen), new)
+        requests = [request for request, _ in chosen]
+        prompts = self._read([request.prompt_ids for request in requests])
+        # Requests with equal prompts and settings have said the same so far: nothing.
+        starts = [
+            (prompt, (len(request.prompt_ids), 0, request.max_tokens, request.temperature, request.top_p))
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
+        row_of = {start: self.count + index for index, start in enumerate(dict.fromkeys(starts))}
+        first, first_fork = self.count, len(self.forks)
+        self._add([prompt for prompt, _ in row_of], np.array([settings for _, settings in row_of], dtype=ROW))
+        self.forks += [(request, fork) for request, forks in chosen for fork in forks]
+        keys = [request.keys[fork] for request, fork in self.forks[first_fork:]]
+        self.keys = np.concatenate([self.keys, np.array(keys, dtype=np.uint64)])
+        begun = [row_of[start] for start, (_, forks) in zip(starts, chosen, strict=True) for _ in forks]
+        self.row_of = np.concatenate([self.row_of, np.array(begun, dtype=np.int64)])
+        self.usage.requested_prompt_tokens += sum(len(request.prompt_ids) * len(forks) for request, forks in chosen)
+        self._forget()
+        last = [prompt.states[-1] for prompt in self.prompt_of[first:] if prompt.states is not None]
+        self._draw(self.policy.head(torch.stack(last)), first, first_fork)
 
-        hidden = self._prefill(ids.to(self.device), shared)
-        self.cache.end_prefill(slice(first, last), prompt_of_fork.to(self.device))
-        self.usage.prefill_tokens += int((lengths - shared).sum())
-        self.usage.requested_prompt_tokens += int(lengths[prompt_of_fork].sum())
+    def _read(self, prompts: Sequence[Sequence[int]]) -> list[Segment]:
+        """The segments that the prompts end with, all of their keys and values computed."""
+        below: dict[Segment, list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            below.setdefault(self._find(prompt), []).append(index)
+        ends: dict[int, Segment] = {}
+        level: list[Segment] = []
+        for known, indices in below.items():
+            old = set(known.children)
+            ends |= dict(zip(indices, branch(known, [prompts[index] for index in indices]), strict=True))
+            level += [child for child in known.children if child not in old]
+        while level:
+            for segments in batches(level, PREFILL_TOKENS):
+                states, fresh = forward(self.policy, segments)
+                for row, segment in enumerate(segments):
+                    size = len(segment.tokens)
+                    segment.states = states[row, :size].clone()
+                    for layer, (keys, values) in fresh.items():
+                        segment.keys_values[layer] = keys[row, :, :size].clone(), values[row, :, :size].clone()
+                    self.usage.prefill_tokens += size
+            level = [child for segment in level for child in segment.children]
+        return [ends[index] for index in range(len(prompts))]
 
-        self.state["position"][first:last] = lengths[prompt_of_fork].to(self.device)
-        self.count = last
-        final = hidden[torch.arange(len(chosen), device=self.device), (lengths - shared - 1).to(self.device)]
-        self._draw(self.policy.head(final)[prompt_of_fork.to(self.device)], first)
+    def _find(self, prompt: Sequence[int]) -> Segment:
+        """The segment up to whose end a prompt is known."""
+        segment = self.prompts
+        while segment.end < len(prompt):
+            rest = prompt[segment.end :]
+            if not segment.children:
+                break
+            matches = ((agreement(child.tokens, rest), child) for child in segment.children)
+            known, child = max(matches, key=lambda match: match[0])
+            if known == len(child.tokens):
+                segment = child
+            elif (
+                known >= WORTHWHILE // 2
+            ):  # nothing is lost by a split but that every decoding step visits one more level
+                segment = child.split(known)
+            else:
+                break
+        return segment
 
-    def _share(self, prompts: Sequence[Sequence[int]]) -> int:
-        """Make the beginning that all prompts have in common the cache's, and return its length.
+    def _forget(self) -> None:
+        """Drop prompts that no row needs, the oldest first, beyond what may soon be continued."""
+        idle = [segment for segment in self.prompts.leaves() if not segment.users]
+        kept = 0
+        for segment in reversed(idle):  # children are in the order in which they came
+            kept += len(segment.tokens)
+            if kept > IDLE_TOKENS:
+                segment.drop()
 
-        At least one token of every prompt is left over, whose state is needed to go on from.
-        """
-        beginning = common_beginning([list(prompt)[:-1] for prompt in prompts])
-        known = len(common_beginning([beginning, self.beginning]))
-        if len(beginning) - known >= SHARED_TOKENS:
-            fresh = torch.tensor([beginning[known:]], device=self.device)
-            self._prefill(fresh, known)
-            self.cache.keep_beginning()
-            self.usage.prefill_tokens += len(beginning) - known
-            self.beginning, known = beginning, len(beginning)
-        return known if known >= SHARED_TOKENS else 0
-
-    def _prefill(self, ids: Tensor, shared: int) -> Tensor:
-        """Hidden states (prompts, T, D) of `ids` (prompts, T) after the first `shared` tokens of the kept beginning."""
-        self.cache.begin_prefill(shared)
-        mask = positions = None
-        if shared:
-            places = torch.arange(shared + ids.shape[1], device=self.device)
-            positions = places[shared:].unsqueeze(0)
-            mask = self._mask((places <= places[shared:, None])[None, None])
-        states: Tensor = self.policy.decoder(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True
-        ).last_hidden_state
-        return states
-
-    def _mask(self, visible: Tensor) -> Tensor:
-        """The attention mask as the model's kernels want it, from booleans."""
-        model = self.policy.model
-        if model.config._attn_implementation != "eager":
-            return visible
-        # Eager kernels add the mask to their scores.
-        return torch.where(visible, 0.0, torch.finfo(model.dtype).min).to(model.dtype)
-
-    def _grow(self, rows: int, length: int, new: list[tuple[Request, int]]) -> None:
-        """Make room for `rows` rows of `length` tokens and write the newcomers' settings."""
-        self.cache.reserve(rows, length)
-        requests = [request for request, _ in new]
-        values = {
-            "position": [0] * len(new),
-            "produced": [0] * len(new),
-            "limit": [request.max_tokens for request in requests],
-            "temperature": [request.temperature for request in requests],
-            "top_p": [request.top_p for request in requests],
-        }
-        for name, column in values.items():
-            added = torch.tensor(column, device=self.device)
-            kept = self.state[name][: self.count] if name in self.state else added[:0]
-            self.state[name] = torch.cat([kept, added])
-        keys = np.array([request.keys[fork] for request, fork in new], dtype=np.uint64)
-        self.keys = np.concatenate([self.keys[: self.count], keys])
-        width = max(self.tokens.shape[1], *(request.max_tokens for request in requests))
-        for name in ("tokens", "logprobs"):
-            old = getattr(self, name)
-            fresh = old.new_zeros(rows, width)
-            fresh[: self.count, : old.shape[1]] = old[: self.count]
-            setattr(self, name, fresh)
-        self.rows = self.rows[: self.count] + new
+    def _add(self, prompts: Sequence[Segment], rows: np.ndarray) -> None:
+        """Append rows."""
+        end = self.count + len(prompts)
+        self.rows[self.count : end] = rows
+        width = int(self.rows["limit"][:end].max())
+        if width > self.tokens.shape[1]:
+            wider = ((0, 0), (0, width - self.tokens.shape[1]))
+            self.tokens, self.logprobs = np.pad(self.tokens, wider), np.pad(self.logprobs, wider)
+        self.prompt_of += prompts
+        for prompt in prompts:
+            prompt.users += 1
+        self.count = end
+        self.cache.reserve(end, width)
 
     # -- going on --------------------------------------------------------------------------------------------------
 
     def _decode(self) -> None:
-        """One token for every row."""
-        rows = torch.arange(self.count, device=self.device)
-        last = self.tokens[rows, self.state["produced"] - 1]
-        position = self.state["position"]
-        self.cache.begin_decode(position)
-        length = self.cache.length
-        seen = torch.arange(length, device=self.device) <= position.unsqueeze(-1)
-        hidden = self.policy.decoder(
-            input_ids=last.unsqueeze(-1),
-            attention_mask=self._mask(seen[:, None, None, :]),
-            position_ids=position.unsqueeze(-1),
-            past_key_values=self.cache,
-            use_cache=True,
-        ).last_hidden_state
-        self.state["position"] = position + 1
-        self._draw(self.policy.head(hidden[:, -1]), 0)
+        """One token for every fork."""
+        position = self.rows["produced"][: self.count] - 1  # of the token that was drawn last, in the response
+        self.cache.begin(self.prompt_of, position)
+        with self.policy.attention(NAME):
+            hidden = self.policy.decoder(
+                input_ids=self._to_device(self.tokens[np.arange(self.count), position, None]),
+                position_ids=self._to_device((self.rows["prompt"][: self.count] + position)[:, None]),
+                past_key_values=self.cache,
+                use_cache=True,
+                tree=self.cache,
+            ).last_hidden_state
+        self.usage.decoded_rows += self.count
+        self._draw(self.policy.head(hidden[:, -1]), 0, 0)
 
-    def _draw(self, logits: Tensor, first: int) -> None:
-        """Sample one token for rows first..count-1 from logits (rows, V) and write it down."""
-        rows = slice(first, self.count)
-        produced = self.state["produced"][rows]
-        uniform = torch.from_numpy(uniforms(self.keys[rows], produced.cpu().numpy())).to(self.device)
-        chosen, logprobs = draw(logits, self.state["temperature"][rows], self.state["top_p"][rows], uniform)
-        index = torch.arange(first, self.count, device=self.device)
-        self.tokens[index, produced] = chosen
-        self.logprobs[index, produced] = logprobs
-        self.state["produced"][rows] = produced + 1
+    def _draw(self, logits: Tensor, first: int, first_fork: int) -> None:
+        """Draw a token for each fork from `first_fork` on, from the logits (rows, V) of the rows from `first` on."""
+        rows, row_of = self.rows[first : self.count], self.row_of[first_fork:]
+        uniform = uniforms(self.keys[first_fork:], self.rows["produced"][row_of])
+        temperature, top_p = (self._to_device(rows[name].copy()) for name in ("temperature", "top_p"))
+        drawn = draw(logits, temperature, top_p, self._to_device(uniform), self._to_device(row_of - first))
+        tokens, logprobs = (tensor.cpu().numpy() for tensor in drawn)
+        if len(row_of) > len(rows):
+            row_of = self._part(tokens, first_fork)
+        produced = self.rows["produced"][row_of]
+        self.tokens[row_of, produced] = tokens
+        self.logprobs[row_of, produced] = logprobs
+        self.rows["produced"][first : self.count] += 1
+
+    def _part(self, tokens: np.ndarray, first_fork: int) -> np.ndarray:
+        """Give forks a row of their own if they drew another token than the first of their row; returns their rows."""
+        row_of = self.row_of[first_fork:]
+        _, firsts, which = np.unique(row_of * self.policy.vocabulary + tokens, return_index=True, return_inverse=True)
+        source = row_of[firsts]  # of every (row, token) that was drawn
+        stays = np.zeros(len(firsts), dtype=bool)
+        stays[np.unique(source, return_index=True)[1]] = True
+        target, copied = source.copy(), source[~stays]
+        if len(copied):
+            target[~stays] = np.arange(self.count, self.count + len(copied))
+            new = slice(self.count, self.count + len(copied))
+            self._add([self.prompt_of[row] for row in copied], self.rows[copied])
+            self.tokens[new], self.logprobs[new] = self.tokens[copied], self.logprobs[copied]
+            self.cache.copy(copied, np.arange(new.start, new.stop), int(self.rows["produced"][copied].max()))
+            self.row_of[first_fork:] = target[which]
+        return self.row_of[first_fork:]
 
     # -- leaving ---------------------------------------------------------------------------------------------------
 
     def _finished(self) -> list[Completion]:
         """Take out the rows that ended."""
-        produced = self.state["produced"]
-        last = self.tokens[torch.arange(self.count, device=self.device), produced - 1]
-        ended = torch.isin(last, self.ends)
-        done = torch.nonzero(ended | (produced >= self.state["limit"])).flatten().tolist()
+        rows = self.rows[: self.count]
+        ended = np.isin(self.tokens[np.arange(self.count), rows["produced"] - 1], self.ends)
+        done = ended | (rows["produced"] >= rows["limit"])
+        if not done.any():
+            return []
+        leaving = done[self.row_of]
         completions = []
-        for row in done:
-            request, fork = self.rows[row]
-            length = int(produced[row])
+        for fork in np.flatnonzero(leaving):
+            (request, index), row = self.forks[fork], self.row_of[fork]
+            length = int(rows["produced"][row])
             self.usage.generated_tokens += length
             completions.append(
                 Completion(
                     request=request,
-                    index=fork,
+                    index=index,
                     token_ids=self.tokens[row, :length].tolist(),
                     logprobs=self.logprobs[row, :length].tolist(),
                     truncated=not bool(ended[row]),
                 )
             )
-        if done:
-            self._remove(done)
+        self.forks = [fork for fork, gone in zip(self.forks, leaving.tolist(), strict=True) if not gone]
+        self.keys, self.row_of = self.keys[~leaving], self.row_of[~leaving]
+        self._remove(np.flatnonzero(done))
         return completions
 
-    def _remove(self, done: list[int]) -> None:
+    def _remove(self, done: np.ndarray) -> None:
+        """Fill the rows that are done with the last ones."""
         left = self.count - len(done)
-        gone = set(done)
-        holes = [row for row in done if row < left]
-        movers = [row for row in range(left, self.count) if row not in gone]
-        target, source = torch.tensor(holes, device=self.device), torch.tensor(movers, device=self.device)
-        if holes:
-            for column in (*self.state.values(), self.tokens, self.logprobs):
-                column[target] = column[source]
-            self.keys[holes] = self.keys[movers]
+        for row in done:
+            self.prompt_of[row].users -= 1
+        holes = done[done < left]
+        if len(holes):
+            movers = np.setdiff1d(np.arange(left, self.count), done)
+            for column in (self.rows, self.tokens, self.logprobs):
+                column[holes] = column[movers]
             for hole, mover in zip(holes, movers, strict=True):
-                self.rows[hole] = self.rows[mover]
-            self.cache.move(source, target, int(self.state["position"].max()) + 1)
+                self.prompt_of[hole] = self.prompt_of[mover]
+            moved = np.arange(self.count)
+            moved[movers] = holes
+            self.row_of = moved[self.row_of]
+            self.cache.copy(movers, holes, int(self.rows["produced"][holes].max()))
         self.count = left
-        self.state = {name: column[:left] for name, column in self.state.items()}
-        self.rows = self.rows[:left]
+        del self.prompt_of[left:]
 
-
-class _Layer:
-    """Keys and values of one attention layer, (rows, heads, length, head size), with room to spare."""
-
-    keys: Tensor | None = None
-    values: Tensor | None = None
-
-
-class _Rows(Cache):
-    """A key-value cache whose rows are written in place, each at its own position.
-
-    During prefill a layer attends to the kept beginning and to the fresh keys and values, and puts those aside for
-    `end_prefill` to copy to the rows of all forks, or for `keep_beginning`. During decoding it writes each row's new
-    key at that row's position and attends to the first `length` positions of the rows alive; the caller's mask hides
-    what lies beyond a row's own position.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(layers=[])
-        self._layers: dict[int, _Layer] = {}
-        self._fresh: dict[int, tuple[Tensor, Tensor]] | None = None
-        self._beginning: dict[int, tuple[Tensor, Tensor]] = {}
-        self._shared = 0
-        self._capacity = (0, 0)
-        self._position: Tensor | None = None
-        self.length = 0
-
-    def reserve(self, rows: int, length: int) -> None:
-        """Room for this many rows and positions, at least doubling what was there, so that growing stays rare."""
-        have_rows, have_length = self._capacity
-        if rows > have_rows or length > have_length:
-            self._capacity = (
-                max(rows, min(2 * have_rows, have_rows + 64)) if rows > have_rows else have_rows,
-                max(length, have_length),
-            )
-            for layer in self._layers.values():
-                layer.keys, layer.values = self._resized(layer.keys), self._resized(layer.values)
-
-    def _resized(self, old: Tensor | None) -> Tensor:
-        assert old is not None
-        rows, length = self._capacity
-        new = old.new_zeros(rows, old.shape[1], length, old.shape[3])
-        new[: old.shape[0], :, : old.shape[2]] = old
-        return new
-
-    def begin_prefill(self, shared: int) -> None:
-        """What comes follows the first `shared` tokens of the kept beginning."""
-        self._fresh, self._shared = {}, shared
-
-    def keep_beginning(self) -> None:
-        """Keep what was just computed, with the shared tokens before it, as the beginning of later prompts."""
-        assert self._fresh is not None
-        self._beginning = {index: self._seen(index) for index in self._fresh}
-        self._fresh = None
-
-    def _seen(self, index: int) -> tuple[Tensor, Tensor]:
-        """A layer's fresh keys and values behind the shared part of the beginning."""
-        assert self._fresh is not None
-        keys, values = self._fresh[index]
-        if not self._shared:
-            return keys, values
-        old_keys, old_values = (t[:, :, : self._shared].expand(len(keys), -1, -1, -1) for t in self._beginning[index])
-        return torch.cat([old_keys, keys], dim=2), torch.cat([old_values, values], dim=2)
-
-    def end_prefill(self, rows: slice, prompt_of_fork: Tensor) -> None:
-        """Copy the prompts' keys and values (prompts, heads, T, D) to the rows of their forks."""
-        assert self._fresh is not None
-        for index in self._fresh:
-            layer = self._layers.setdefault(index, _Layer())
-            for name, tensor in zip(("keys", "values"), self._seen(index), strict=True):
-                if getattr(layer, name) is None:
-                    setattr(
-                        layer,
-                        name,
-                        tensor.new_zeros(self._capacity[0], tensor.shape[1], self._capacity[1], tensor.shape[3]),
-                    )
-                getattr(layer, name)[rows, :, : tensor.shape[2]] = tensor[prompt_of_fork]
-        self._fresh = None
-
-    def begin_decode(self, position: Tensor) -> None:
-        """`position` (rows,): where each row's next key goes."""
-        self._position = position
-        self._row_index = torch.arange(len(position), device=position.device)
-        self.length = int(position.max()) + 1
-
-    def move(self, source: Tensor, target: Tensor, length: int) -> None:
-        """Copy the first `length` positions of rows."""
-        for layer in self._layers.values():
-            assert layer.keys is not None and layer.values is not None
-            layer.keys[target, :, :length] = layer.keys[source, :, :length]
-            layer.values[target, :, :length] = layer.values[source, :, :length]
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Called by each attention layer with its new keys and values; returns what it attends to."""
-        if self._fresh is not None:
-            self._fresh[layer_idx] = (key_states, value_states)
-            return self._seen(layer_idx)
-        layer = self._layers[layer_idx]
-        assert layer.keys is not None and layer.values is not None
-        layer.keys[self._row_index, :, self._position] = key_states[:, :, 0]
-        layer.values[self._row_index, :, self._position] = value_states[:, :, 0]
-        rows = len(self._row_index)
-        return layer.keys[:rows, :, : self.length], layer.values[:rows, :, : self.length]
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self._shared if self._fresh is not None else self.length - 1
-
-    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        return (self._shared + query_length, 0) if self._fresh is not None else (self.length, 0)
-
-
-def common_beginning(sequences: Sequence[list[int]]) -> list[int]:
-    """The tokens that all sequences begin with."""
-    # Whatever lies between the least and the greatest in lexicographic order begins as both do.
-    low, high = min(sequences), max(sequences)
-    length = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    return low[:length]
+    def _to_device(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
 
 
 def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
@@ -430,29 +345,57 @@ def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
     return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """One token per row.
+def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, row_of: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw tokens, one or more from each row.
 
     Args:
-        logits: (rows, V). temperature, top_p: (rows,); temperature 0 is greedy. uniform: (rows,) in [0, 1), float64.
+        logits: (rows, V), overwritten. temperature, top_p: (rows,); temperature 0 is greedy.
+        uniform: (draws,) in [0, 1), float64. row_of: (draws,) the row of each draw.
 
     Returns:
-        Token ids (rows,) and their log-probabilities (rows,) under softmax(logits / temperature), before top-p.
+        Token ids (draws,) and their log-probabilities (draws,) under softmax(logits / temperature), before top-p.
     """
     greedy = temperature == 0
-    scale = torch.where(greedy, torch.ones_like(temperature), temperature).unsqueeze(-1)
-    logprobs = torch.log_softmax(logits.float() / scale, dim=-1)
-    if bool(greedy.all()):
-        chosen = logits.argmax(-1)
-    else:
-        probabilities = logprobs.exp()
-        if bool((top_p < 1).any()):
-            ordered, order = probabilities.sort(dim=-1, descending=True)
-            before = ordered.cumsum(-1) - ordered  # mass of the more likely tokens
-            ordered = ordered.masked_fill(before >= top_p.unsqueeze(-1), 0.0)
-            probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered)
-        cumulative = probabilities.cumsum(-1, dtype=torch.float64 if logits.device.type != "mps" else torch.float32)
-        point = uniform.to(cumulative.dtype).unsqueeze(-1) * cumulative[:, -1:]
-        chosen = torch.searchsorted(cumulative, point, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
-        chosen = torch.where(greedy, logits.argmax(-1), chosen)
-    return chosen, logprobs.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+    # In place where it can be: with a large vocabulary, fresh memory costs more than the arithmetic.
+    weights = logits.float()
+    if not bool((temperature == 1).all()):
+        weights = weights / torch.where(greedy, 1.0, temperature).unsqueeze(-1)
+    highest, likeliest = weights.max(-1, keepdim=True)
+    weights = weights.sub_(highest).exp_()
+    total = weights.sum(-1)
+    chosen = likeliest.squeeze(-1)[row_of]
+    if not bool(greedy.all()):
+        kept = _nucleus(weights / total.unsqueeze(-1), top_p) if bool((top_p < 1).any()) else weights
+        chosen = torch.where(greedy[row_of], chosen, _invert(kept, uniform, row_of))
+    return chosen, (weights[row_of, chosen] / total[row_of]).log()
+
+
+def _nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
+    """Probabilities (rows, V) with all but the likeliest tokens, which together reach top_p (rows,), set to 0."""
+    ordered, order = probabilities.sort(dim=-1, descending=True)
+    before = ordered.cumsum(-1) - ordered  # mass of the more likely tokens
+    ordered = ordered.masked_fill(before >= top_p.unsqueeze(-1), 0.0)
+    return torch.zeros_like(probabilities).scatter(-1, order, ordered)
+
+
+def _invert(weights: Tensor, uniform: Tensor, row_of: Tensor) -> Tensor:
+    """The token at which the sum of a row's weights (rows, V) first exceeds uniform (draws,) times their total.
+
+    Blocks of tokens first, then one block's tokens: only the sums of blocks are accumulated in double precision.
+    """
+    size = weights.shape[1]
+    block = min(256, size & -size)  # a power of two that divides the vocabulary
+    blocks = weights.unflatten(-1, (size // block, block))
+    exact = torch.float64 if weights.device.type != "mps" else torch.float32
+    sums = blocks.sum(-1).to(exact).cumsum(-1)[row_of]
+    point = uniform.to(exact).unsqueeze(-1) * sums[:, -1:]
+    which = _first_above(sums, point)
+    point = point - torch.where(which > 0, sums.gather(-1, (which - 1).clamp_(min=0)), 0.0)
+    inside = blocks[row_of, which.squeeze(-1)].to(exact).cumsum(-1)
+    return (which * block + _first_above(inside, point)).squeeze(-1)
+
+
+def _first_above(sums: Tensor, point: Tensor) -> Tensor:
+    """Where the running sums (rows, X) exceed point (rows, 1); where they never do, for rounding, where they end."""
+    ending = torch.searchsorted(sums, sums[:, -1:].contiguous())
+    return torch.minimum(torch.searchsorted(sums, point, right=True), ending)
