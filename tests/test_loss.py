@@ -10,12 +10,14 @@ import pytest
 import torch
 
 import motif.policy
+import motif.sampling.weights
 from conftest import make_node, make_tree
 from motif.config import LossConfig, ModelConfig, Recipe, RecipeError
 from motif.loss import LossInputs, policy_loss, token_weights
 from motif.policy import Policy
-from motif.sampling import Request
+from motif.sampling import Completion, Request
 from motif.sampling.local import LocalSampler
+from motif.sampling.weights import sampling_weights
 from motif.tree import Question, Tree
 from motif.update import Sample, collect, update
 
@@ -348,7 +350,7 @@ def test_merged_weights_score_as_unmerged_and_come_back_exactly(policy):
     before = {name: tensor.clone() for name, tensor in policy.wrapped.state_dict().items()}
     with torch.no_grad():
         apart = policy.token_logprobs(*batch)[0]
-        with policy.merged():
+        with sampling_weights(policy, "current"):
             together = policy.token_logprobs(*batch)[0]
         with policy.base():
             base = policy.token_logprobs(*batch)[0]
@@ -363,7 +365,7 @@ def test_merged_weights_score_as_unmerged_and_come_back_exactly(policy):
 
 def test_merged_weights_come_back_after_an_error(policy):
     before = {name: tensor.clone() for name, tensor in policy.wrapped.state_dict().items()}
-    with pytest.raises(KeyboardInterrupt), policy.merged():
+    with pytest.raises(KeyboardInterrupt), sampling_weights(policy, "current"):
         raise KeyboardInterrupt
     assert all(torch.equal(before[name], tensor) for name, tensor in policy.wrapped.state_dict().items())
 
@@ -428,3 +430,18 @@ def test_missing_weights_and_models_are_named(tiny_model, tmp_path):
             make(tiny_model).load(tmp_path)
     with pytest.raises(RecipeError, match=r"no config\.json"):
         Policy(ModelConfig(name=str(tmp_path), device="cpu"))
+
+
+def test_weights_laid_out_for_few_rows_sample_the_same(policy, monkeypatch):
+    def sampled() -> list[Completion]:
+        done: list[Completion] = []
+        requests = [Request([3, 20, 21, 4, *range(10, 10 + i)], [i, i + 50], 12) for i in range(20)]
+        LocalSampler(policy).run(requests, lambda completion: done.append(completion) or [])
+        return sorted(done, key=lambda one: (len(one.request.prompt_ids), one.index))
+
+    monkeypatch.setattr(motif.sampling.weights, "LARGE", 1)
+    packed = sampled()
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    for one, other in zip(packed, sampled(), strict=True):
+        assert one.token_ids == other.token_ids
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)

@@ -273,32 +273,6 @@ class Policy:
             yield
 
     @contextlib.contextmanager
-    def merged(self) -> Iterator[None]:
-        """The adapter folded into the weights, for a while: sampling then costs no more than with the base model.
-
-        The base weights are put aside, not changed, so they come back exactly. Without LoRA, or on a quantised base,
-        this does nothing.
-        """
-        from peft.tuners.lora import LoraLayer
-
-        layers: list[Any] = [module for module in self.wrapped.modules() if isinstance(module, LoraLayer)]
-        if not layers or self.config.four_bit:
-            yield
-            return
-        originals: list[Any] = [layer.get_base_layer().weight.data for layer in layers]
-        try:
-            with torch.no_grad():
-                for layer, original in zip(layers, originals, strict=True):
-                    merged = original + layer.get_delta_weight("default").to(original.dtype)
-                    # Products with few rows read a weight faster along its other axis, and it is a copy anyway.
-                    layer.get_base_layer().weight.data = merged.t().contiguous().t()
-            with self.wrapped.disable_adapter():
-                yield
-        finally:
-            for layer, original in zip(layers, originals, strict=True):
-                layer.get_base_layer().weight.data = original
-
-    @contextlib.contextmanager
     def recomputing(self, active: bool) -> Iterator[None]:
         """Activations are recomputed in the backward pass instead of kept, for a while.
 

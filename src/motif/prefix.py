@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache
 
 from motif.policy import Policy
 
-WORTHWHILE = 16
+WORTHWHILE = 8
 """Tokens that sharing a segment must save; fewer are not worth a forward pass of their own."""
 
 KeysValues = tuple[Tensor, Tensor]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from motif.policy import Policy
 from motif.prefix import WORTHWHILE, Segment, agreement, batches, branch, forward
 from motif.sampling import Completion, Request, Usage
 from motif.sampling.attention import NAME, TreeCache
+from motif.sampling.weights import sampling_weights
 
 PREFILL_TOKENS = 8192
 """Prompt tokens (with padding) in one forward pass."""
@@ -68,13 +68,10 @@ class LocalSampler:
         while any(queues.values()):
             for name, queue in queues.items():
                 if queue:
-                    with self._weights(name), torch.inference_mode(), self.policy.precision():
+                    with sampling_weights(self.policy, name), torch.inference_mode(), self.policy.precision():
                         _Batch(self.policy, self.max_rows, self.usage).run(
                             queue, lambda done: enqueue(then(done), first=True)
                         )
-
-    def _weights(self, name: str) -> AbstractContextManager[None]:
-        return self.policy.merged() if name == "current" else self.policy.base()
 
     def _check(self) -> None:
         """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare to the trainer's pass."""
