@@ -802,6 +802,7 @@ def test_a_solution_is_judged_within_a_tolerance(boxed):
         '["value", ["int", "0x3 "]]',
         '["value", ["int", "0x_3"]]',
         '["value", ["float", "3"]]',
+        '["value", ["float", "' + "1" * 900_000 + '"]]',
         '["value", ["list"]]',
         '["value", []]',
         '["value", {"a": 1}]',
@@ -823,6 +824,36 @@ def test_hostile_replies_are_wrong_at_once(reply):
     started = time.perf_counter()
     assert code._problem(test, reply)
     assert time.perf_counter() - started < 2
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.sampled_from(["0x1", "1.0"]),
+    lambda below: (
+        st.lists(below, max_size=4)
+        | st.dictionaries(st.text(max_size=3), below, max_size=2)
+        | st.tuples(st.sampled_from(["int", "float", "complex", "bytes", "list", "tuple", "set", "dict"]), below).map(
+            list
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON, PLAIN)
+def test_any_reply_is_judged_without_error(content, wanted):
+    test = unit_tests.UnitTest("f()", inside.encode(wanted))
+    for reply in (json.dumps(["value", content]), json.dumps(["error", content]), json.dumps(content)):
+        assert isinstance(code._problem(test, reply), str)
+    if values.well_formed(content):
+        values.same(content, test.expected)
+        assert len(values.show(content)) <= values.SHOWN
+
+
+def test_a_reason_is_one_line_that_can_be_written(boxed):
+    reason = judged("def f(x): raise ValueError('a\\n\\nb \\ud800 \\x00')").reason
+    assert reason.encode().decode() == reason
+    assert reason.startswith("f(2): ValueError: a b \\ud800")
 
 
 def test_the_filter_is_the_kernels_format():

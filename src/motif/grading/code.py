@@ -132,7 +132,9 @@ def _by_running(gold: Gold, source: str) -> Grade:
 
 def _wrong(test: UnitTest, problem: str) -> Grade:
     call = test.call if len(test.call) <= SHOWN else test.call[: SHOWN - 1] + "…"
-    return Grade("wrong", f"{call}: {problem}"[:REASON])
+    # An error's text is the program's own: one line, and nothing that cannot be written to a file.
+    text = " ".join(f"{call}: {problem}"[: 2 * REASON].split())
+    return Grade("wrong", text.encode("utf-8", "backslashreplace").decode()[:REASON])
 
 
 def _problem(test: UnitTest, reply: str) -> str:

@@ -83,7 +83,7 @@ def well_formed(encoded: Encoded, depth: int = 0) -> bool:
             isinstance(pair, list) and len(pair) == 2 and all(well_formed(part, depth + 1) for part in pair)
             for pair in items
         )
-    if not all(isinstance(item, str) for item in items):
+    if not all(isinstance(item, str) for item in items) or (kind in ("float", "complex") and len(str(items)) > SHOWN):
         return False
     try:
         if kind == "int":
