@@ -54,7 +54,7 @@ def _limit(seconds: int, memory: int, file_size: int) -> None:
     import resource  # here, because Windows has none and imports this file for `encode`
 
     for kind, soft, hard in (
-        (resource.RLIMIT_CPU, seconds, seconds + 1),
+        (resource.RLIMIT_CPU, seconds, seconds),  # SIGKILL: the first process of a namespace is deaf to SIGXCPU
         (resource.RLIMIT_AS, memory, memory),
         (resource.RLIMIT_FSIZE, file_size, file_size),
         (resource.RLIMIT_NOFILE, 64, 64),

@@ -23,6 +23,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from motif.grading import bubblewrap, inside, seccomp
 
@@ -101,20 +102,23 @@ def run(source: str, calls: Sequence[str]) -> Run:
 
 def _run(source: str, calls: Sequence[str]) -> Run:
     request = json.dumps({"source": source, "calls": list(calls)}).encode()
-    process = _start()
-    try:
+    info_fd, telling_fd = os.pipe()
+    with open(info_fd, "rb", buffering=0) as info:
+        process = _start(telling_fd)
         talk = _Talk(process, len(calls))
-        problem = talk.hold(request)
-    finally:
-        _end(process)
+        try:
+            talk.begin(info)
+            problem = talk.hold(request)
+        finally:
+            _end(process, talk.program)
     return Run(talk.lines(), problem)
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _start(telling_fd: int) -> subprocess.Popen[bytes]:
     filter_fd, writing_fd = os.pipe()
     try:
         with open(writing_fd, "wb") as writing:
-            command = bubblewrap.command(filter_fd, CPU_SECONDS, MEMORY, SCRATCH)
+            command = bubblewrap.command(filter_fd, telling_fd, CPU_SECONDS, MEMORY, SCRATCH)
             writing.write(seccomp.program())  # fits a pipe's buffer
         return subprocess.Popen(
             command,
@@ -122,7 +126,7 @@ def _start() -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={},
-            pass_fds=(filter_fd,),
+            pass_fds=(filter_fd, telling_fd),
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
             bufsize=0,
         )
@@ -130,19 +134,22 @@ def _start() -> subprocess.Popen[bytes]:
         raise SandboxError(f"the sandbox did not start: {error}") from error
     finally:
         os.close(filter_fd)
+        os.close(telling_fd)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    # Killing bubblewrap kills the first process of its namespace and so everything inside. That takes a moment, and is
-    # over when nobody holds the other end of the pipe any more.
+def _end(process: subprocess.Popen[bytes], program: int | None) -> None:
+    # The program dies first, so that bubblewrap collects it and follows. Killing bubblewrap would end both, too, but
+    # leave the program's remains to the machine's init.
+    if program is not None and process.poll() is None:
+        try:
+            os.kill(program, signal.SIGKILL)
+            process.wait(_END_SECONDS)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            pass
     process.kill()
     process.wait()
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    end = time.monotonic() + _END_SECONDS
-    while select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
-        if not os.read(process.stdout.fileno(), _CHUNK):
-            break
     for pipe in (process.stdin, process.stdout, process.stderr):
+        assert pipe is not None
         pipe.close()
 
 
@@ -152,47 +159,54 @@ class _Talk:
     def __init__(self, process: subprocess.Popen[bytes], expected: int) -> None:
         self.process, self.expected = process, expected
         self.replies, self.printed = bytearray(), bytearray()
+        self.program: int | None = None
+        self.started = time.monotonic()
+
+    def begin(self, info: BinaryIO) -> None:
+        """Wait for `ready`, and note the program's process id before there is a program that might tell another."""
+        problem = self._read(START_SECONDS, starting=True)
+        if not self.replies.startswith(inside.READY):
+            said = self.printed.decode(errors="replace").strip()[-300:]
+            raise SandboxError(f"the sandbox did not start: {said or problem}")
+        del self.replies[: len(inside.READY)]
+        if not select.select([info], [], [], 0)[0]:
+            raise SandboxError("the sandbox did not start: bubblewrap said ready before it told a process id")
+        self.program = int(json.loads(info.read(_CHUNK))["child-pid"])
 
     def hold(self, request: bytes) -> str:
-        """The problem of `Run`."""
-        process = self.process
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ, self.replies)
-            selector.register(process.stderr, selectors.EVENT_READ, self.printed)
-            problem = self._read(selector, START_SECONDS, len(inside.READY))
-            if not self.replies.startswith(inside.READY):
-                said = self.printed.decode(errors="replace").strip()[-300:]
-                raise SandboxError(f"the sandbox did not start: {said or problem}")
-            del self.replies[: len(inside.READY)]
-            try:
-                process.stdin.write(request)
-                process.stdin.close()
-            except BrokenPipeError:
-                pass  # killed from outside: found out below
-            return self._read(selector, WALL_SECONDS, None)
+        """Send the request and read the replies; the problem of `Run`."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(request)
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # killed from outside: found out below
+        return self._read(WALL_SECONDS, starting=False)
 
     def lines(self) -> list[str]:
         """The complete lines among the replies, as many as were asked for."""
         return self.replies.decode(errors="replace").split("\n")[:-1][: self.expected]
 
-    def _read(self, selector: selectors.BaseSelector, seconds: float, enough: int | None) -> str:
-        """Read until there are `enough` bytes (None: a line for every call); why it stopped before, else empty."""
+    def _read(self, seconds: float, starting: bool) -> str:
+        """Read until the line `ready` has come or a line for every call; why it stopped before, else empty."""
+        assert self.process.stdout is not None and self.process.stderr is not None
         end = time.monotonic() + seconds
-        while selector.get_map():
-            done = self.replies.count(b"\n") >= self.expected if enough is None else len(self.replies) >= enough
-            if done:
-                return ""
-            if max(len(self.replies), len(self.printed)) > OUTPUT:
-                return "wrote too much"
-            left = end - time.monotonic()
-            if left <= 0:
-                return f"timed out after {seconds:g} s"
-            for key, _ in selector.select(left):
-                chunk = os.read(key.fd, _CHUNK)
-                key.data.extend(chunk)
-                if not chunk:
-                    selector.unregister(key.fileobj)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ, self.replies)
+            selector.register(self.process.stderr, selectors.EVENT_READ, self.printed)
+            while selector.get_map():
+                if self.replies.count(b"\n") >= (1 if starting else self.expected):
+                    return ""
+                if max(len(self.replies), len(self.printed)) > OUTPUT:
+                    return "wrote too much"
+                left = end - time.monotonic()
+                if left <= 0:
+                    return f"timed out after {seconds:g} s"
+                for key, _ in selector.select(left):
+                    chunk = os.read(key.fd, _CHUNK)
+                    key.data.extend(chunk)
+                    if not chunk:
+                        selector.unregister(key.fileobj)
         return self._status()
 
     def _status(self) -> str:
@@ -200,7 +214,8 @@ class _Talk:
             code = self.process.wait(1)
         except subprocess.TimeoutExpired:
             return "closed its output"
-        number = -code if code < 0 else code - 128  # bubblewrap passes a signal on as 128 and its number
-        if number == signal.SIGXCPU:
+        # bubblewrap passes a signal on as 128 and its number. Only the kernel can send the program SIGKILL.
+        number = -code if code < 0 else code - 128
+        if number == signal.SIGKILL and time.monotonic() - self.started >= CPU_SECONDS:
             return f"timed out after {CPU_SECONDS} s of computing"
         return f"ended early (exit status {code})" if number < 0 else f"crashed (signal {number})"
