@@ -12,15 +12,26 @@ _NUMBER = re.compile(
     r"|(?<!\w)\.\d+)"
 )
 
+# Between two numbers of an enumeration; a line of its own for each is one, too.
+_LISTED = re.compile(r"[\s,;/|&•*$]*(?:(?:and|or)\b)?[\s,;/|&•*$]*")
+_SAID = re.compile(r"####|\banswer\s*(?:is|=|:)(?:\s*:)?", re.IGNORECASE)
+_END = re.compile(r"\n|(?<=\S)\.\s+(?=[A-Z])")
+LONGEST_JOIN = 40  # characters
+_JOIN = re.compile(r"(?:[\s,;.&$*/|]|\\[,;:! ()\[\]]|\\q?quad|\\(?:text|mbox)\{\s*(?:and|or)?\s*\}|and\b|or\b)*")
+
 
 def boxed(text: str, open_mark: str = "\\boxed{", close_mark: str = "}") -> str | None:
     r"""The stripped content of the last complete mark, or None where there is none.
 
     With `}` as the closing mark, braces are balanced (`\{` and `\}` are characters, not braces). Of nested boxes the
-    innermost of the last counts; a box that is never closed is ignored.
+    innermost of the last counts; a box that is never closed is ignored. Boxes with nothing between them but commas,
+    white space, "and" or "or" are one answer, a list: boxing several candidates side by side gives no several tries.
     """
     if close_mark == "}":
-        span = _last_balanced(text, open_mark)
+        spans = _balanced(text, open_mark)
+        if len(spans) > 1:
+            return _joined(text, spans, open_mark)
+        span = spans[0] if spans else None
     elif open_mark == close_mark:
         span = _last_pair(text, open_mark)
     else:
@@ -28,11 +39,12 @@ def boxed(text: str, open_mark: str = "\\boxed{", close_mark: str = "}") -> str 
     return None if span is None else text[slice(*span)].strip()
 
 
-def _last_balanced(text: str, open_mark: str) -> tuple[int, int] | None:
+def _balanced(text: str, open_mark: str) -> list[tuple[int, int]]:
+    """The spans of all complete boxes that hold no other, in order."""
     # One pass with a stack: matching braces anew from every mark would be quadratic on nested unclosed boxes.
     tokens = re.compile(re.escape(open_mark) + r"|\\.|[{}]", re.DOTALL)
     starts: list[int | None] = []  # content start of each open brace; None for a brace that belongs to no mark
-    last: tuple[int, int] | None = None
+    found: list[tuple[int, int]] = []
     for token in tokens.finditer(text):
         if token.group() == open_mark:
             starts.append(token.end())
@@ -40,9 +52,20 @@ def _last_balanced(text: str, open_mark: str) -> tuple[int, int] | None:
             starts.append(None)
         elif token.group() == "}" and starts:
             start = starts.pop()
-            if start is not None and (last is None or start > last[0]):
-                last = (start, token.start())
-    return last
+            if start is not None and (not found or start > found[-1][0]):
+                found.append((start, token.start()))
+    return found
+
+
+def _joined(text: str, spans: list[tuple[int, int]], open_mark: str) -> str:
+    """The content of the last box, and before it that of the boxes that stand beside it."""
+    parts = [text[slice(*spans[-1])].strip()]
+    for (start, end), (later, _) in zip(spans[-2::-1], spans[:0:-1], strict=True):
+        between = text[end + 1 : later - len(open_mark)]
+        if len(between) > LONGEST_JOIN or not _JOIN.fullmatch(between):
+            break
+        parts.append(text[start:end].strip())
+    return ", ".join(dict.fromkeys(reversed(parts)))
 
 
 def _last_pair(text: str, mark: str) -> tuple[int, int] | None:
@@ -61,8 +84,36 @@ def _last_enclosed(text: str, open_mark: str, close_mark: str) -> tuple[int, int
 
 
 def last_number(text: str) -> str | None:
-    r"""The last number as written (sign, thousands commas, decimals, `a/b`, `\frac{a}{b}`), or None."""
-    last = None
+    r"""The last number as written (sign, thousands commas, decimals, `a/b`, `\frac{a}{b}`), or None.
+
+    A number in an enumeration ("1, 2, 3 or 4") is no answer: naming all candidates must not hit the right one.
+    """
+    before, last = None, None
     for match in _NUMBER.finditer(text):
-        last = match
-    return None if last is None else last.group()
+        before, last = last, match
+    if last is None:
+        return None
+    if before is not None:
+        between = text[before.end() : last.start()]
+        if len(between) <= LONGEST_JOIN and _LISTED.fullmatch(between):
+            return None
+    return last.group()
+
+
+def final(text: str, fallback: str = "text") -> str | None:
+    r"""The answer that a response gives: free text, or nothing but an answer.
+
+    The last box; else what follows the last "####", or "answer is" or "answer:" up to the end of its sentence; else, by
+    `fallback`, the last number (`last_number`), the whole text (`text`), or None (`none`).
+    """
+    found = boxed(text)
+    if found is not None:
+        return found
+    said = None
+    for match in _SAID.finditer(text):
+        said = match
+    if said is not None:
+        text = _END.split(text[said.end() :].strip(), maxsplit=1)[0].strip(" *:")
+    if fallback == "last_number":
+        return last_number(text)
+    return text.strip() if fallback == "text" else None

@@ -1,0 +1,150 @@
+"""`Grader`: the one way to grade, in this process where that is safe and in a killable worker where it is not."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from motif.grading import math, numeric, rules
+from motif.grading.verdict import Grade
+from motif.grading.worker import Worker
+
+TIME_LIMIT = 5.0  # seconds for one verdict
+CACHED = 20_000  # verdicts kept
+CACHED_LENGTH = 20_000  # characters; longer pairs are rare, and keeping many would fill the memory
+
+Pair = tuple[str, str | None]
+
+
+class Grader:
+    """Grades answers by one rule, each within `time_limit` seconds of wall-clock time (or the rule's own, if longer).
+
+    An answer that takes longer, or more memory than a worker has, is wrong: were it ungraded, and so left out of all
+    means, a policy could learn to hide there. What is no fault of the answer (the machine was too busy, the worker was
+    killed from outside, a user's grader raised) is `ungraded` with a reason. Safe to use from several threads. Use it
+    as a context manager or call `close`; workers never outlive this process.
+
+    Raises:
+        ValueError: unknown name, or a limit or number of workers out of range.
+    """
+
+    def __init__(self, name: str, time_limit: float = TIME_LIMIT, workers: int = 1) -> None:
+        self.rule = rules.find(name)
+        if not time_limit > 0 or workers < 1:
+            raise ValueError(f"time_limit and workers must be positive, got {time_limit} and {workers}")
+        self.name, self.workers = name, workers
+        self.time_limit = max(time_limit, self.rule.limit)
+        self._cache: dict[tuple[str, str], Grade] = {}
+        self._writing = threading.Lock()
+        self._all = [Worker(name, self.time_limit) for _ in range(workers)]
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last used first: the others may never start
+        for worker in self._all:
+            self._idle.put(worker)
+        weakref.finalize(self, _stop, self._all)  # runs when this object is collected, or at exit
+
+    def grade(self, gold: str, prediction: str | None) -> Grade:
+        """Judge one answer. No answer (None) is wrong.
+
+        Raises:
+            RuntimeError: the worker cannot load the rule; the message says what to install or to correct.
+        """
+        if prediction is None:
+            return Grade("wrong", "no answer")
+        cached = self._cache.get((gold, prediction))
+        if cached is not None:
+            return cached
+        grade, final = self._judge(gold, prediction)
+        if final:
+            self._remember(gold, prediction, grade)
+        return grade
+
+    def grade_many(self, pairs: Sequence[Pair]) -> list[Grade]:
+        """Judge (gold, prediction) pairs on all workers, in the given order; equal pairs are judged once."""
+        different = list(dict.fromkeys(pairs))
+        if self.workers == 1 or self.name in rules.IN_PROCESS:
+            grades = [self.grade(*pair) for pair in different]
+        else:
+            with ThreadPoolExecutor(self.workers) as pool:
+                grades = list(pool.map(lambda pair: self.grade(*pair), different))
+        found = dict(zip(different, grades, strict=True))
+        return [found[pair] for pair in pairs]
+
+    def check(self, golds: Iterable[str]) -> list[Grade]:
+        """Whether each gold answer can tell right from wrong: right with a reason to use it, else what is the matter.
+
+        A gold answer must be right against itself, without the shortcut that equal texts are equal answers, and neither
+        an empty answer nor "0" may pass for it (unless it is 0).
+        """
+        golds = list(golds)
+        different = list(dict.fromkeys(golds))
+        with ThreadPoolExecutor(self.workers) as pool:
+            found = dict(zip(different, pool.map(self._check, different), strict=True))
+        return [found[gold] for gold in golds]
+
+    def close(self) -> None:
+        """Stop the workers. A later `grade` starts them again."""
+        _stop(self._all)
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _judge(self, gold: str, prediction: str) -> tuple[Grade, bool]:
+        # The second value: whether another try would give the same.
+        started = time.perf_counter()
+        try:
+            inline = self.rule.quick(gold, prediction)
+        except Exception as error:
+            inline = Grade("ungraded", f"{type(error).__name__}: {error}")
+        if inline is not None:
+            return Grade(inline.verdict, inline.reason, time.perf_counter() - started), True
+        return self._ask(gold, prediction)
+
+    def _check(self, gold: str) -> Grade:
+        own = getattr(self.rule.module, "check_gold", None)
+        if own is not None:
+            return Grade(**vars(own(gold)))
+        itself = self._against_itself(gold)
+        if itself.verdict != "right":
+            return itself
+        for other in ("", "0"):
+            passed = self.grade(gold, other)
+            if passed.verdict == "right" and not _same(gold, other):
+                return Grade("wrong", f"the answer {other!r} passes for it")
+        return itself
+
+    def _against_itself(self, gold: str) -> Grade:
+        if self.name != "math" or numeric.number(gold, units=False) is not None:
+            return self.grade(gold, gold)
+        skipped = math.quick(gold, gold)
+        return self._ask(gold, gold)[0] if skipped is None or skipped.verdict == "right" else skipped
+
+    def _ask(self, gold: str, prediction: str) -> tuple[Grade, bool]:
+        worker = self._idle.get()
+        try:
+            return worker.grade(gold, prediction)
+        finally:
+            self._idle.put(worker)
+
+    def _remember(self, gold: str, prediction: str, grade: Grade) -> None:
+        if len(gold) + len(prediction) > CACHED_LENGTH:
+            return
+        with self._writing:
+            while len(self._cache) >= CACHED:
+                del self._cache[next(iter(self._cache))]  # the oldest
+            self._cache[gold, prediction] = grade
+
+
+def _same(gold: str, other: str) -> bool:
+    return gold.strip() == other or (other == "0" and numeric.number(gold) == 0)
+
+
+def _stop(workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.stop()
