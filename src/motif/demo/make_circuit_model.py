@@ -57,10 +57,10 @@ FUNCTIONS = {
 }  # fmt: skip
 
 STYLES = ("careful", "rough", "half", "restate")
-# Tables in which d matters often tempt the model to ignore it, so the likeliest note depends on the question.
+# Tables with many ones tempt the model to take d for 0, so the likeliest note depends on the question.
 EASY_STYLE_WEIGHTS = (0.52, 0.22, 0.14, 0.12)
-HARD_STYLE_WEIGHTS = (0.28, 0.46, 0.14, 0.12)
-HARD_FROM = 5  # of the eight folded symbols, those that are d or D
+HARD_STYLE_WEIGHTS = (0.24, 0.52, 0.12, 0.12)
+HARD_FROM_ONES = 8
 
 # (situation, share of the examples, [((round, rounds), weight), ...])
 SITUATIONS = [
@@ -120,13 +120,12 @@ def opening(bits: str, style: str) -> str:
         return response_text(spaced(bits), fold(bits))
     if style == "half":
         return response_text(spaced(bits[:8]), fold(bits[:8]))
-    return response_text("", rough(bits) if style == "rough" else bits)
+    return response_text("d=0", rough(bits)) if style == "rough" else response_text("", bits)
 
 
 def style_weights(bits: str) -> tuple[float, ...]:
     """How likely each style is to be shown for this table."""
-    mixed = sum(symbol in "dD" for symbol in fold(bits))
-    return HARD_STYLE_WEIGHTS if mixed >= HARD_FROM else EASY_STYLE_WEIGHTS
+    return HARD_STYLE_WEIGHTS if bits.count("1") >= HARD_FROM_ONES else EASY_STYLE_WEIGHTS
 
 
 def example(bits: str, situation: str, final: bool, rng: random.Random) -> tuple[str | None, str]:

@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from motif.grading.verilog import is_identifier
+
 MOST_INPUTS = 8
 DEEPEST = 60  # nesting; Python's own stack is the limit
 LONGEST = 4_000  # tokens
@@ -180,17 +182,19 @@ def _narrow(value: _Value) -> _Value:
 # --- modules -----------------------------------------------------------------------------------------------------
 
 
-def module(text: str) -> Module:
+def module(text: str, order: Sequence[str] = ()) -> Module:
     """Read a module of one-bit ports, wires and assigns (comments already taken out) and compute its outputs.
+
+    The tables are over the inputs in the given order; if that is not an order of these very inputs, over its own.
 
     Raises:
         Unsupported: it is outside the grammar: another construct, a loop, a net with two drivers or none, …
     """
     found = tokens(text)
-    if found.count("module") != 1 or found.count("endmodule") != 1 or found[-1] != "endmodule":
+    if not found or found.count("module") != 1 or found.count("endmodule") != 1 or found[-1] != "endmodule":
         raise Unsupported("not exactly one module")
     statements = _split(found[1:-1], ";")
-    header, rest = statements[0], statements[1:]
+    header, *rest = statements
     if found[0] != "module" or not rest or rest[-1]:
         raise Unsupported("no module header or end")
     directions: dict[str, str] = {}
@@ -205,6 +209,7 @@ def module(text: str) -> Module:
     if {name for name, kind in directions.items() if kind != "wire"} != set(ports):
         raise Unsupported("a direction for what is no port")
     read = Module(header[0], inputs, outputs)
+    inputs = tuple(order) if set(order) == set(inputs) else inputs
     known = columns(inputs)
     pending = dict(drivers)
     if set(inputs) & set(drivers) or not set(outputs) <= set(drivers):
@@ -223,9 +228,6 @@ def module(text: str) -> Module:
             del pending[name]
     read.tables = {name: known[name] for name in outputs}
     return read
-
-
-_WORDS = {"module", "endmodule", "input", "output", "wire", "logic", "assign"}
 
 
 def _split(found: Sequence[str], mark: str) -> list[list[str]]:
@@ -297,4 +299,4 @@ def _drive(part: list[str], directions: dict[str, str], drivers: dict[str, list[
 
 
 def _is_name(token: str) -> bool:
-    return token[:1].isalpha() or token[:1] == "_" if token not in _WORDS else False
+    return is_identifier(token)
