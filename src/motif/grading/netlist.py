@@ -24,7 +24,7 @@ SCRIPT = """\
 read_verilog -sv -nopp /work/module.v
 hierarchy -check -top {top}
 proc -norom -noopt
-flatten
+flatten -noscopeinfo
 hierarchy -check -top {top}
 memory_collect
 memory_map
@@ -109,13 +109,15 @@ def _clocks(module: dict[str, Any]) -> tuple[str, ...]:
 def _message(run: Run, limit: float) -> str:
     if run.ended == "time":
         return f"too costly: not read in {limit:g} s"
-    lines = [line.replace("/work/module.v:", "line ") for line in run.problems.splitlines() if line.strip()]
-    errors = [line for line in lines if "ERROR" in line]
-    if errors and "check -assert" in errors[0]:
-        errors = [line for line in lines if line.startswith("Warning:")] or errors
-    elif not errors:
-        errors = [f"too costly: Yosys ran out of memory or stack ({run.ended})"]
-    return errors[0].removeprefix("ERROR: ").removeprefix("Warning: ")
+    if run.ended != "error":
+        return "too costly: Yosys ran out of memory or stack"
+    error = next((line for line in run.problems.splitlines() if "ERROR" in line), "Yosys refused it")
+    if "check -assert" in error:
+        # The error only counts the problems; the first of them is in the log.
+        error = next((line for line in run.log.splitlines() if line.startswith("Warning:")), error)
+    if "No top module found" in error:
+        error = "an empty module"
+    return re.sub(r"^(?:\S*:(\d+):\s*)?(?:ERROR|Warning):\s*", r"\1 ", error).strip()
 
 
 def _port(port: tuple[str, str, int]) -> str:

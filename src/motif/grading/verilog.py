@@ -24,6 +24,10 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _FENCE = re.compile(r"```[ \t]*(?:system)?verilog[ \t]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_MODULE = re.compile(r"(?<![\w$`\\])module(?![\w$])")
+_DIRECTIVE = re.compile(r"`(?:include|define|undef|ifdef|ifndef|else|elsif|endif|line|pragma|celldefine|protect)\b.*")
+_ATTRIBUTE = re.compile(r"\(\*[^()]*\*\)\s*$")
 CALLS = {"$signed", "$unsigned", "$clog2", "$bits"}
 _ALLOWED_WORDS = """
 always always_comb always_ff always_latch and assign automatic begin bit buf byte case casex casez default else end
@@ -57,24 +61,25 @@ class Refused(Exception):
 
 
 def extract(text: str) -> str:
-    """The Verilog in an answer: its last ```verilog block, else from the last `module` outside of comments to the end
-    of the modules around it, else all of it.
+    """The Verilog in an answer: its last ```verilog block, else its last modules in a row, else all of it.
 
-    Several modules in a row count as one text: without a block, it starts at the first `module` that only modules and
-    white space follow.
+    Comments are taken out first, so that a module in one is no answer. A directive or an attribute before the modules
+    belongs to them: it could change what they mean, and is left for `clean` to refuse.
     """
     blocks = _FENCE.findall(text)
     if blocks:
         return str(blocks[-1]).strip()
+    text = _COMMENT.sub(" ", text)
     end = text.rfind("endmodule")
-    if end < 0:
-        return text.strip()
-    starts = [match.start() for match in re.finditer(r"(?<![\w$`\\])module(?![\w$])", text[:end])]
+    starts = [match.start() for match in _MODULE.finditer(text[: max(end, 0)])]
     if not starts:
         return text.strip()
     start = starts.pop()
     while starts and text[starts[-1] : start].rstrip().endswith("endmodule"):
         start = starts.pop()
+    before = _DIRECTIVE.search(text[:start]) or _ATTRIBUTE.search(text[max(0, start - 200) : start])
+    if before:
+        raise Refused(f"before the module: {before.group()[:60]}")
     return text[start : end + len("endmodule")]
 
 
