@@ -316,7 +316,7 @@ YOSYS_REFUSES = {
     "no driver": (f"{HEAD} wire w; assign y = w; endmodule", "no driver"),
     "empty module": (f"{HEAD} endmodule", "empty"),
     "two drivers": (f"{HEAD} {GOOD} {GOOD} endmodule", "conflicting drivers"),
-    "driven inputs": (f"{HEAD} assign a = 1; assign b = 1; assign y = 1; endmodule", "conflicting drivers|a=0"),
+    "driven inputs": (f"{HEAD} assign a = 1; assign b = 1; assign y = 1; endmodule", "onflicting"),
     "loop": (f"{HEAD} wire w; assign w = ~w; assign y = w; endmodule", "logic loop"),
     "loop through the output": (f"{HEAD} assign y = y & a & b; endmodule", "logic loop"),
     "loop through a cell": (f"{HEAD} wire w; or g(w, w, y); assign y = a & b & w; endmodule", "logic loop"),

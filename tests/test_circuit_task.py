@@ -1,4 +1,4 @@
-"""The circuit task: its questions, its golds, the model's way of solving them, and golds for the user's own circuits."""
+"""The circuit task: its questions, its golds, the model's way of solving them, and golds for your own circuits."""
 
 import json
 import random
@@ -41,7 +41,7 @@ def test_settings():
         {"inputs": 1}, {"inputs": 5}, {"inputs": True}, {"split": "dev"}, {"form": "prose"}, {"minterms": 16},
         {"minterms": -1}, {"template": "what is y?"},
     ):  # fmt: skip
-        with pytest.raises(ValueError, match="must be|needs"):
+        with pytest.raises(ValueError, match=r"must be|needs"):
             questions(**{"inputs": 4, "split": "train"} | wrong)
 
 

@@ -21,6 +21,7 @@ counterexample either is ungraded. One that Yosys refuses, or cannot read in `RE
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import re
@@ -33,9 +34,10 @@ from motif.grading.verdict import Grade
 from motif.grading.yosys import Yosys
 
 TIME_LIMIT = 90.0  # seconds for one answer: reading the gold and the answer, settling, proving
-MEMORY = 16 << 30  # bytes of address space, most of it only reserved: about 0.3 GB is used, 1.8 GB while compiling
+MEMORY = 32 << 30  # bytes of address space, most of it only reserved: about 0.3 GB is used, 1.8 GB while compiling
 READ_LIMIT = 5.0  # seconds for what takes milliseconds with a circuit of sensible size
 PROVE_LIMIT = 20.0  # seconds
+SETTLE_LIMIT = 5.0  # seconds for each number of cycles of reset that is tried
 INDUCTION = 24  # steps, two to a clock cycle
 CYCLES = (0, 1, 2, 4, 8)
 LONGEST = 200_000  # characters of an answer; what is taken for Verilog may have verilog.LONGEST
@@ -118,7 +120,7 @@ def by_yosys(gold: str, prediction: str) -> Grade:
     problem = wanted_net.difference(found)
     if problem:
         return _wrong(problem)
-    return _prove(wanted_net, found, wanted, _cycles(gold) if wanted_net.has_state else 0)
+    return _prove(wanted_net, found, wanted, _cycles(gold) if wanted_net.has_state else 0, PROVE_LIMIT)
 
 
 def prepare() -> None:
@@ -158,6 +160,7 @@ def check_gold(gold: str) -> Grade:
 
 @functools.cache
 def _yosys() -> Yosys:
+    atexit.register(_yosys.cache_clear)  # its parts cannot be freed once the interpreter is going down
     return Yosys()
 
 
@@ -337,12 +340,12 @@ def _cycles(gold: str) -> int:
     """Cycles of reset after which two copies of the gold that start differently are equal for ever; -1: not known."""
     wanted, net = read_gold(gold), _gold_netlist(gold)
     for cycles in CYCLES:
-        if _prove(net, net.renamed("gate"), wanted, cycles).verdict == "right":
+        if _prove(net, net.renamed("gate"), wanted, cycles, SETTLE_LIMIT).verdict == "right":
             return cycles
     return -1
 
 
-def _prove(gold: Netlist, answer: Netlist, wanted: Gold, cycles: int) -> Grade:
+def _prove(gold: Netlist, answer: Netlist, wanted: Gold, cycles: int, limit: float) -> Grade:
     if cycles < 0:
         return Grade(
             "ungraded",
@@ -366,15 +369,15 @@ def _prove(gold: Netlist, answer: Netlist, wanted: Gold, cycles: int) -> Grade:
         *(["clk2fflogic"] if sequential else []),
         # Were the constraints impossible, everything would follow from them.
         f"tee -o /work/possible {possible}",
-        f"tee -o /work/proof {proof} -timeout {PROVE_LIMIT:.0f} -show-inputs -show-outputs -prove trigger 0 miter",
+        f"tee -o /work/proof {proof} -timeout {limit:.0f} -show-inputs -show-outputs -prove trigger 0 miter",
     ]
     files = {"gold.il": gold.rtlil, "gate.il": answer.rtlil}
-    run = _yosys().run("\n".join(script) + "\n", files, ("possible", "proof"), PROVE_LIMIT)
+    run = _yosys().run("\n".join(script) + "\n", files, ("possible", "proof"), limit)
     proof_log = run.files["proof"]
     if "- model found: FAIL!" in proof_log or "model found for base case: FAIL!" in proof_log:
         return _wrong(_counterexample(proof_log))
     if run.ended == "time" or "TIMEOUT" in proof_log:
-        return Grade("ungraded", f"neither proved nor refuted in {PROVE_LIMIT:g} s")
+        return Grade("ungraded", f"neither proved nor refuted in {limit:g} s")
     proved = "no model found: SUCCESS!" in proof_log or "Induction step proven: SUCCESS!" in proof_log
     if run.ended == "ok" and proved and "- model found:" in run.files["possible"]:
         return Grade("right")

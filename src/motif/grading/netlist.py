@@ -14,7 +14,7 @@ $adff $adffe $adlatch $aldff $aldffe $dff $dffe $dffsr $dffsre $dlatch $dlatchsr
 """
 STATE = frozenset(_STATE_WORDS.split())
 _GATES_WORDS = """
-$add $alu $and $bmux $bweqx $demux $div $divfloor $eq $ge $gt $le $logic_and $logic_not $logic_or $lt $mod $modfloor
+$add $and $bmux $demux $div $divfloor $eq $ge $gt $le $logic_and $logic_not $logic_or $lt $mod $modfloor
 $mul $mux $ne $neg $not $or $pmux $pos $reduce_and $reduce_bool $reduce_or $reduce_xnor $reduce_xor $shift $shiftx
 $shl $shr $sshl $sshr $sub $xnor $xor
 """
