@@ -83,7 +83,11 @@ def expression(text: str, names: Sequence[str]) -> int:
     Raises:
         Unsupported: it is outside the grammar.
     """
-    parser = _Parser(tokens(text), columns(names), 1 << len(names))
+    return _table(tokens(text), columns(names), 1 << len(names))
+
+
+def _table(found: Sequence[str], known: Mapping[str, int], rows: int) -> int:
+    parser = _Parser(found, known, rows)
     value = parser.conditional()
     if parser.token:
         raise Unsupported(f"{parser.token!r} after the expression")
@@ -211,21 +215,15 @@ def module(text: str, order: Sequence[str] = ()) -> Module:
     read = Module(header[0], inputs, outputs)
     inputs = tuple(order) if set(order) == set(inputs) else inputs
     known = columns(inputs)
-    pending = dict(drivers)
     if set(inputs) & set(drivers) or not set(outputs) <= set(drivers):
         raise Unsupported("a driven input or an undriven output")
+    pending = dict(drivers)
     while pending:
-        ready = [name for name, body in pending.items() if not set(body) & (set(pending) | {name})]
+        ready = [name for name, body in pending.items() if not set(body) & set(pending)]
         if not ready:
             raise Unsupported("a loop")
         for name in ready:
-            parser = _Parser(pending[name], known, 1 << len(inputs))
-            value = parser.conditional()
-            if parser.token:
-                raise Unsupported(f"{parser.token!r} after an expression")
-            known[name] = value.table
-        for name in ready:
-            del pending[name]
+            known[name] = _table(pending.pop(name), known, 1 << len(inputs))
     read.tables = {name: known[name] for name in outputs}
     return read
 
