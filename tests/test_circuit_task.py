@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +112,17 @@ def test_the_model_is_asked_as_the_task_asks():
     question = questions(4, "test")[0]
     assert maker.question_text(bits_of(question)) == question.text
     assert boolean.expression("a?b?1:0:0", "abcd") == int(f"{'0' * 12}1111"[::-1], 2)
+
+
+@pytest.mark.slow
+def test_the_shipped_model_knows_the_folds_but_not_which_note_to_write():
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(maker.__file__).parent / "circuit_model"
+    figures = json.loads((folder / "warm_start.json").read_text())
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    report = maker.warm_start_report(model, tokenizer, limit=100, repeats=2)
+    assert report["success_by_first_note_style"]["careful"] > 0.95
+    assert report["1_round_greedy"] < 0.05
+    assert 0.15 < report["3_rounds_greedy"] < 0.5
+    assert report["3_rounds_sampled"] == pytest.approx(figures["3_rounds_sampled"], abs=0.12)
