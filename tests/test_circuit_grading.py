@@ -238,6 +238,8 @@ def test_check_gold():
 def test_a_missing_yosys_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "wasmtime", None)
     circuit._yosys.cache_clear()
+    assert circuit.check_gold(XOR_TABLE).verdict == "right"  # which needs no Yosys
+    assert circuit.quick_check("module top(input [3:0] a, output y); assign y = ^a; endmodule") is None
     with pytest.raises(RuntimeError, match=r"pip install 'motif-rl\[circuit\]'"):
         circuit.prepare()
     assert circuit.quick(XOR_TABLE, "a ^ b").verdict == "right"  # which needs no Yosys

@@ -30,7 +30,7 @@ class Gold:
     reset: dict[str, int] = field(default_factory=dict, hash=False)
     table: boolean.Module | None = field(default=None, hash=False)
     care: dict[str, int] = field(default_factory=dict, hash=False)
-    """For each output the rows that count, as a bit mask like a table; empty: all."""
+    """For each output the rows that count, as a bit mask like a table; empty for a gold in Verilog."""
     open_outputs: bool = False
     """Whether an x in the text leaves an output open (a table's -)."""
     expression: bool = False
