@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif.grading import boolean, circuit, verilog
+from motif.grading import boolean, circuit, one_bit, verilog
 from motif.tasks.circuit import gold_from_bits
 
 needs_yosys = pytest.mark.skipif(
@@ -51,6 +51,8 @@ XOR_TABLE = gold_from_bits("0110")
         ("((a))", "0011"),
         ("1", "1111"),
         ("~0", "1111"),
+        ("&a | ~|b", "1011"),
+        ("a & &b", "0001"),
     ],
 )
 def test_expression(text, bits):
@@ -60,8 +62,8 @@ def test_expression(text, bits):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "a +", "a + b", "&a", "a & & b", "c", "a b", "(a", "a)", "a ? b", "2", "1'bx", "1'h1", "a[0]", "{a,b}",
-        "(~a | 0) ? b : a", "!(a ? 0 : 1)", "a == 1", "a && 1", "a === b", "y",
+        "", "a +", "a + b", "c", "a b", "(a", "a)", "a ? b", "2", "1'bx", "1'h1", "a[0]", "{a,b}",
+        "(~a | 0) ? b : a", "!(a ? 0 : 1)", "a == 1", "a && 1", "a === b", "a &&& b", "a ==? b", "1'b01", "y",
         "(" * 200 + "a" + ")" * 200, "~" * 200 + "a",
     ],
 )  # fmt: skip
@@ -70,10 +72,20 @@ def test_outside_the_grammar(text):
         boolean.expression(text, "ab")
 
 
+def test_what_is_no_verilog_for_sure():
+    for text in ("", "a b", "(a", "a)", "a ? b", "c", "a & ~", "? a : b", "a : b", "~1 1"):
+        with pytest.raises(boolean.Malformed):
+            boolean.expression(text, "ab")
+        assert circuit.quick(XOR_TABLE, text).verdict == "wrong"
+    assert circuit.quick(XOR_TABLE, "c|d11:1").reason == "not an expression of a, b: 'c' where an input should be"
+    for text in ("a + b", "(~a | 0) ? b : a", "a[0]", "{a}"):  # Yosys must say
+        assert circuit.quick(XOR_TABLE, text) is None
+
+
 def test_module_tables():
-    found = boolean.module("module m(a, y, b); input a, b; output y; wire w = a & b; assign y = ~w; endmodule", "ab")
+    found = one_bit.module("module m(a, y, b); input a, b; output y; wire w = a & b; assign y = ~w; endmodule", "ab")
     assert (found.inputs, found.outputs, found.tables) == (("a", "b"), ("y",), {"y": 0b0111})
-    ordered = boolean.module("module m(input b, a, output y); assign y = a & ~b; endmodule", "ab")
+    ordered = one_bit.module("module m(input b, a, output y); assign y = a & ~b; endmodule", "ab")
     assert ordered.tables == {"y": 0b0100}
 
 
@@ -97,7 +109,7 @@ def test_module_tables():
 )
 def test_modules_outside_the_grammar(body):
     with pytest.raises(boolean.Unsupported):
-        boolean.module(f"{HEAD} {body} endmodule")
+        one_bit.module(f"{HEAD} {body} endmodule")
 
 
 def random_expression(rng, names, depth):
@@ -130,6 +142,33 @@ def test_the_fast_path_agrees_with_yosys():
             flipped = bits[:row] + str(1 - int(bits[row])) + bits[row + 1 :]
             assert circuit.by_yosys(gold_from_bits(flipped), text).verdict == "wrong", text
             assert circuit.quick(gold_from_bits(flipped), text).verdict == "wrong", text
+
+
+@needs_yosys
+@pytest.mark.slow
+def test_no_quick_verdict_on_a_scrambled_expression_differs_from_that_of_yosys():
+    """What is called malformed is so, and what is called right survives as a whole module."""
+    rng = random.Random(0)
+    words = [*"abcabc~!&|^?:()01", "~^", "~&", "~|", "&&", "||", "==", "1'b0", "y", "foo", "+"]
+    decided = 0
+    for count in range(300):
+        if count % 2:
+            text = rng.choice(("", " ")).join(rng.choices(words, k=rng.randint(1, 7)))
+        else:
+            text = random_expression(rng, "abc", 2)
+            place = rng.randrange(len(text) + 1)
+            text = text[:place] + rng.choice(words) + text[place:]
+        try:
+            bits = f"{boolean.expression(text, 'abc'):08b}"[::-1]
+        except boolean.Unsupported:
+            bits = f"{rng.randrange(1, 255):08b}"
+        gold = gold_from_bits(bits)
+        quick = circuit.quick(gold, text)
+        if quick is not None:
+            decided += 1
+            whole = f"module top(input a, input b, input c, output y);\nassign y = {text};\nendmodule"
+            assert circuit.by_yosys(gold, whole).verdict == quick.verdict, text
+    assert decided > 100
 
 
 @needs_yosys

@@ -1,39 +1,37 @@
 """Truth tables of one-bit Verilog, exactly and without Yosys: the fast path of the circuit grader.
 
 A table is an integer of 2^n bits: bit r is the value in row r, where the first of the n inputs is the most significant
-bit of r. The grammar is strict on purpose (one-bit nets, `assign`, the operators below); whatever is outside of it
-raises `Unsupported` and is left to Yosys, so this file never has to guess what Verilog means.
+bit of r. The grammar is strict on purpose (one-bit nets, the operators below); whatever is outside of it raises
+`Unsupported` and is left to Yosys, so this file never has to guess what Verilog means.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-
-from motif.grading.verilog import is_identifier
+from dataclasses import dataclass
 
 MOST_INPUTS = 8
+OTHERS = frozenset("+-=;,.")  # tokens of the grammar of modules, or of more Verilog than is read here
 DEEPEST = 60  # nesting; Python's own stack is the limit
 LONGEST = 4_000  # tokens
 
+NEGATED = ("~^", "^~", "~&", "~|")
+REDUCTIONS = ("&", "|", "^", *NEGATED)  # of one bit: the bit itself or its opposite
 # Verilog's binary operators on one bit, loosest first (IEEE 1364-2005, table 5-4).
 LEVELS = (("||",), ("&&",), ("|",), ("^", "~^", "^~"), ("&",), ("==", "!="))
-_TOKEN = re.compile(r"\s+|&&|\|\||==|!=|~\^|\^~|1'[bB][01]|[A-Za-z_][A-Za-z0-9_$]*|[01](?![\w'])|[-+~!&|^?:()=;,.]")
+_TOKEN = re.compile(
+    r"\s+|&&|\|\||==|!=|~\^|\^~|~&|~\||1'[bB][01](?![\w?])|[A-Za-z_][A-Za-z0-9_$]*|[01](?![\w'])|[-+~!&|^?:()=;,.]"
+)
+_LONGER = re.compile(r"&&&|[=!]=[=?]")  # these are one token each, not two of the above
 
 
 class Unsupported(Exception):
     """The text is outside the grammar; nothing is said about whether it is good Verilog."""
 
 
-@dataclass
-class Module:
-    """A one-bit combinational module: its ports, and the table of each output over `inputs`."""
-
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    tables: dict[str, int] = field(default_factory=dict)
+class Malformed(Unsupported):
+    """As an expression of these inputs, the text is no Verilog whatever stands around it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,8 @@ def tokens(text: str) -> list[str]:
     Raises:
         Unsupported: a character or word that the grammar does not have, or too many tokens.
     """
+    if _LONGER.search(text):
+        raise Unsupported("an operator of SystemVerilog")
     found: list[str] = []
     place = 0
     while place < len(text):
@@ -83,14 +83,19 @@ def expression(text: str, names: Sequence[str]) -> int:
     Raises:
         Unsupported: it is outside the grammar.
     """
-    return _table(tokens(text), columns(names), 1 << len(names))
+    return table(tokens(text), columns(names), 1 << len(names))
 
 
-def _table(found: Sequence[str], known: Mapping[str, int], rows: int) -> int:
+def table(found: Sequence[str], known: Mapping[str, int], rows: int) -> int:
+    """The table of an expression given as tokens, over nets whose tables of so many rows are known.
+
+    Raises:
+        Unsupported: it is outside the grammar.
+    """
     parser = _Parser(found, known, rows)
     value = parser.conditional()
     if parser.token:
-        raise Unsupported(f"{parser.token!r} after the expression")
+        raise parser.problem(f"{parser.token!r} after the expression")
     return value.table
 
 
@@ -112,6 +117,14 @@ class _Parser:
         self.place += 1
         return True
 
+    def need(self, wanted: str) -> None:
+        if not self.take(wanted):
+            raise self.problem(f"{self.token or 'the end'!r} where {wanted!r} should be")
+
+    def problem(self, message: str) -> Unsupported:
+        """What to raise at a token that does not fit: other operators may, the ones of this grammar cannot."""
+        return Unsupported(message) if self.token in OTHERS else Malformed(message)
+
     def conditional(self) -> _Value:
         self.depth += 1
         if self.depth > DEEPEST:
@@ -120,8 +133,7 @@ class _Parser:
         if self.take("?"):
             chosen = _narrow(value).table
             first = self.conditional()
-            if not self.take(":"):
-                raise Unsupported("a ? without its :")
+            self.need(":")
             second = self.conditional()
             value = _Value(chosen & first.table | ~chosen & self.ones & second.table, first.wide or second.wide)
         self.depth -= 1
@@ -157,6 +169,10 @@ class _Parser:
             value = _Value(value.table ^ self.ones, value.wide)
         elif self.take("!"):
             value = _Value(_narrow(self.unary()).table ^ self.ones)
+        elif self.token in REDUCTIONS:
+            negated = self.token in NEGATED
+            self.place += 1
+            value = _Value(_narrow(self.unary()).table ^ (self.ones if negated else 0))
         else:
             value = self.primary()
         self.depth -= 1
@@ -167,134 +183,17 @@ class _Parser:
         self.place += 1
         if token == "(":
             value = self.conditional()
-            if not self.take(")"):
-                raise Unsupported("a ( without its )")
+            self.need(")")
             return value
         if token in ("0", "1") or token[:2] == "1'":
             return _Value(self.ones if token.endswith("1") else 0, wide=len(token) == 1)
         if token in self.known:
             return _Value(self.known[token])
-        raise Unsupported(f"{token!r}")
+        self.place -= 1
+        raise self.problem(f"{token or 'the end'!r} where an input should be")
 
 
 def _narrow(value: _Value) -> _Value:
     if value.wide:
         raise Unsupported("a bare 0 or 1 where its width matters")
     return value
-
-
-# --- modules -----------------------------------------------------------------------------------------------------
-
-
-def module(text: str, order: Sequence[str] = ()) -> Module:
-    """Read a module of one-bit ports, wires and assigns (comments already taken out) and compute its outputs.
-
-    The tables are over the inputs in the given order; if that is not an order of these very inputs, over its own.
-
-    Raises:
-        Unsupported: it is outside the grammar: another construct, a loop, a net with two drivers or none, …
-    """
-    found = tokens(text)
-    if not found or found.count("module") != 1 or found.count("endmodule") != 1 or found[-1] != "endmodule":
-        raise Unsupported("not exactly one module")
-    statements = _split(found[1:-1], ";")
-    header, *rest = statements
-    if found[0] != "module" or not rest or rest[-1]:
-        raise Unsupported("no module header or end")
-    directions: dict[str, str] = {}
-    drivers: dict[str, list[str]] = {}
-    ports = _header(header, directions)
-    for statement in rest[:-1]:
-        _statement(statement, directions, drivers)
-    if any(directions.get(port) not in ("input", "output") for port in ports):
-        raise Unsupported("a port without a direction")
-    inputs = tuple(port for port in ports if directions[port] == "input")
-    outputs = tuple(port for port in ports if directions[port] == "output")
-    if {name for name, kind in directions.items() if kind != "wire"} != set(ports):
-        raise Unsupported("a direction for what is no port")
-    read = Module(header[0], inputs, outputs)
-    inputs = tuple(order) if set(order) == set(inputs) else inputs
-    known = columns(inputs)
-    if set(inputs) & set(drivers) or not set(outputs) <= set(drivers):
-        raise Unsupported("a driven input or an undriven output")
-    pending = dict(drivers)
-    while pending:
-        ready = [name for name, body in pending.items() if not set(body) & set(pending)]
-        if not ready:
-            raise Unsupported("a loop")
-        for name in ready:
-            known[name] = _table(pending.pop(name), known, 1 << len(inputs))
-    read.tables = {name: known[name] for name in outputs}
-    return read
-
-
-def _split(found: Sequence[str], mark: str) -> list[list[str]]:
-    parts: list[list[str]] = [[]]
-    for token in found:
-        if token == mark:
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return parts
-
-
-def _header(header: list[str], directions: dict[str, str]) -> list[str]:
-    if len(header) < 4 or header[1] != "(" or header[-1] != ")" or not _is_name(header[0]):
-        raise Unsupported("the header")
-    ports = []
-    direction = ""
-    for part in _split(header[2:-1], ","):
-        words = part[:-1]
-        if words and words[0] in ("input", "output"):
-            direction = words[0]
-            words = words[1:]
-        if words not in ([], ["wire"], ["logic"]) or not part or not _is_name(part[-1]):
-            raise Unsupported("a port")
-        ports.append(part[-1])
-        if direction:
-            _declare(part[-1], direction, directions)
-    if len(set(ports)) < len(ports):
-        raise Unsupported("a port twice")
-    return ports
-
-
-def _statement(statement: list[str], directions: dict[str, str], drivers: dict[str, list[str]]) -> None:
-    word = statement[0] if statement else ""
-    if word == "assign":
-        _drive(statement[1:], directions, drivers)
-    elif word in ("input", "output"):
-        names = statement[2:] if statement[1:2] in (["wire"], ["logic"]) else statement[1:]
-        for part in _split(names, ","):
-            if len(part) != 1:
-                raise Unsupported("a port declaration")
-            _declare(part[0], word, directions)
-    elif word == "wire":
-        for part in _split(statement[1:], ","):
-            if not part:
-                raise Unsupported("a declaration")
-            _declare(part[0], "wire", directions)
-            if len(part) > 1:
-                _drive(part, directions, drivers)
-    else:
-        raise Unsupported(f"{word!r}")
-
-
-def _declare(name: str, kind: str, directions: dict[str, str]) -> None:
-    if not _is_name(name) or name in directions:
-        raise Unsupported(f"the declaration of {name!r}")
-    directions[name] = kind
-
-
-def _drive(part: list[str], directions: dict[str, str], drivers: dict[str, list[str]]) -> None:
-    name = part[0] if part else ""
-    # A name declared only later is an error in Verilog, or an implicit net.
-    if part[1:2] != ["="] or name not in directions or name in drivers or "," in part:
-        raise Unsupported(f"the assignment to {name!r}")
-    body = part[2:]
-    if any(_is_name(token) and token not in directions for token in body):
-        raise Unsupported("a name that is not declared before")
-    drivers[name] = body
-
-
-def _is_name(token: str) -> bool:
-    return is_identifier(token)

@@ -7,7 +7,7 @@ module in the text, or, for a table with one output, an expression of its inputs
 
 Right takes three things. Every token is on the allow-list of `motif.grading.verilog`. The ports are the gold's by name,
 direction and width. And it is equivalent: one-bit modules of up to eight inputs in a small grammar are compared by
-their whole truth tables (`boolean`), everything else by Yosys (`proof`). Resets are held for the fewest cycles (0, 1,
+their whole truth tables (`one_bit`), everything else by Yosys (`proof`). Resets are held for the fewest cycles (0, 1,
 2, 4 or 8) after which two copies of the gold that start differently are equal.
 
 A counterexample makes an answer wrong and is the reason given. An answer that has not been proved and has no known
@@ -19,7 +19,7 @@ from __future__ import annotations
 import atexit
 import functools
 
-from motif.grading import boolean, verilog
+from motif.grading import boolean, one_bit, verilog
 from motif.grading.circuit_gold import BadGold, Gold, answer_module, read_gold
 from motif.grading.netlist import Netlist, Unusable, netlist
 from motif.grading.proof import LONGEST_REASON, guessed_reset, prove
@@ -58,7 +58,7 @@ def quick(gold: str, prediction: str) -> Grade | None:
     if wanted.table is None:
         return None
     try:
-        found = boolean.module(text, wanted.table.inputs)
+        found = one_bit.module(text, wanted.table.inputs)
     except boolean.Unsupported:
         return None
     return _compare_tables(wanted.table, wanted.care, found)
@@ -146,7 +146,7 @@ def _wrong(reason: str) -> Grade:
 # --- the verdict -------------------------------------------------------------------------------------------------
 
 
-def _compare_tables(wanted: boolean.Module, care: dict[str, int], found: boolean.Module) -> Grade:
+def _compare_tables(wanted: one_bit.Module, care: dict[str, int], found: one_bit.Module) -> Grade:
     for kind, ours, theirs in (("input", wanted.inputs, found.inputs), ("output", wanted.outputs, found.outputs)):
         if set(ours) != set(theirs):
             return _wrong(f"the {kind}s are {', '.join(theirs) or 'none'}, should be {', '.join(ours)}")

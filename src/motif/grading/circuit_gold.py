@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from motif.grading import boolean, verilog
+from motif.grading import boolean, one_bit, verilog
 
 LONGEST = 200_000  # characters of an answer; what is taken for Verilog may have verilog.LONGEST
 MOST_ROWS = 1 << 12
@@ -28,7 +28,7 @@ class Gold:
     text: str
     top: str
     reset: dict[str, int] = field(default_factory=dict, hash=False)
-    table: boolean.Module | None = field(default=None, hash=False)
+    table: one_bit.Module | None = field(default=None, hash=False)
     care: dict[str, int] = field(default_factory=dict, hash=False)
     """For each output the rows that count, as a bit mask like a table; empty for a gold in Verilog."""
     open_outputs: bool = False
@@ -69,7 +69,7 @@ def _verilog_gold(text: str, reset: Any) -> Gold:
     if not good:
         raise BadGold(f'"reset" must give each reset input its active value, 0 or 1, not {reset!r}')
     try:
-        table = boolean.module(cleaned)
+        table = one_bit.module(cleaned)
     except boolean.Unsupported:
         table = None
     return Gold(cleaned, names[-1], dict(reset or {}), table)
@@ -102,7 +102,7 @@ def _table_gold(data: dict[str, Any]) -> Gold:
     return Gold(
         text=_table_module(inputs, outputs, keys, values),
         top="top",
-        table=boolean.Module("top", tuple(inputs), tuple(outputs), tables) if small else None,
+        table=one_bit.Module("top", tuple(inputs), tuple(outputs), tables) if small else None,
         care=care,
         open_outputs=any("-" in value for value in values),
         expression=len(outputs) == 1,
@@ -151,8 +151,20 @@ def _expression_module(gold: Gold, text: str) -> str:
         cleaned = assigned["rest"]
     if ";" in cleaned or not cleaned.strip():
         raise verilog.Refused("neither a module nor an expression")
+    if gold.table is not None:
+        _refuse_malformed(cleaned, inputs)
     ports = ", ".join(f"input {name}" for name in inputs)
     return f"module top({ports}, output {output});\nassign {output} = {cleaned};\nendmodule"
+
+
+def _refuse_malformed(text: str, inputs: list[str]) -> None:
+    # What a model in training gets wrong is mostly this, and needs no Yosys to be found.
+    try:
+        boolean.expression(text, inputs)
+    except boolean.Malformed as error:
+        raise verilog.Refused(f"not an expression of {', '.join(inputs)}: {error}") from None
+    except boolean.Unsupported:
+        pass  # Yosys will say
 
 
 def _ports(gold: Gold) -> tuple[list[str], list[str]]:
