@@ -61,6 +61,8 @@ def test_golds_of_rows():
         "verilog": module,
         "reset": {"rst_n": 0},
     }
+    # The reader of JSONL files keeps numbers as they are spelled.
+    assert circuit.check_gold(gold_from_row({"verilog": module, "reset": {"rst_n": "0"}})).verdict == "right"
     for row in ({"truth_table": table}, {"truth_table": json.dumps(table)}, {"answer": module}):
         gold = gold_from_row(row)
         assert circuit.check_gold(gold).verdict == "right"

@@ -63,16 +63,17 @@ def _verilog_gold(text: str, reset: Any) -> Gold:
         names = verilog.module_names(cleaned)
     except verilog.Refused as error:
         raise BadGold(str(error)) from None
-    good = isinstance(reset or {}, dict) and all(
-        verilog.is_identifier(str(name)) and value in (0, 1) for name, value in (reset or {}).items()
-    )
-    if not good:
+    held = {} if reset is None else reset
+    # Data files may spell the value as text.
+    if not isinstance(held, dict) or not all(
+        verilog.is_identifier(str(name)) and str(value) in ("0", "1") for name, value in held.items()
+    ):
         raise BadGold(f'"reset" must give each reset input its active value, 0 or 1, not {reset!r}')
     try:
         table = one_bit.module(cleaned)
     except boolean.Unsupported:
         table = None
-    return Gold(cleaned, names[-1], dict(reset or {}), table)
+    return Gold(cleaned, names[-1], {str(name): int(value) for name, value in held.items()}, table)
 
 
 def _table_gold(data: dict[str, Any]) -> Gold:
