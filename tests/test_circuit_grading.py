@@ -449,10 +449,10 @@ def test_yosys_sees_no_files(tmp_path):
     secret = tmp_path / "secret.v"
     secret.write_text(AND)
     yosys = circuit._yosys()
-    for path in (secret, Path("/etc/passwd"), Path(__file__), Path("/work/../etc/passwd")):
+    for path in (secret, Path("/etc/passwd"), Path(__file__), Path("/box/../etc/passwd")):
         run = yosys.run(f"read_verilog -sv {path}\n", {}, limit=20)
         assert run.ended == "error" and "not found" in run.problems
-    run = yosys.run("read_verilog /work/m.v\n", {"m.v": f'`include "{secret}"\n'}, limit=20)
+    run = yosys.run("read_verilog /box/m.v\n", {"m.v": f'`include "{secret}"\n'}, limit=20)
     assert run.ended == "error"
     assert yosys.run("exec -- ls\n", {}, limit=20).ended == "error"
     assert yosys.run("write_verilog /tmp/motif-was-here.v\n", {}, limit=20).ended == "error"

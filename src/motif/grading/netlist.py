@@ -21,7 +21,7 @@ $shl $shr $sshl $sshr $sub $xnor $xor
 GATES = frozenset(_GATES_WORDS.split())
 # `check` finds loops, nets with two drivers or none; `proc` runs without the passes that take x for don't care.
 SCRIPT = """\
-read_verilog -sv -nopp /work/module.v
+read_verilog -sv -nopp /box/module.v
 hierarchy -check -top {top}
 proc -norom -noopt
 flatten -noscopeinfo
@@ -30,8 +30,8 @@ memory_collect
 memory_map
 check -assert
 rename -top {name}
-write_json /work/net.json
-write_rtlil /work/net.il
+write_json /box/net.json
+write_rtlil /box/net.il
 """
 
 

@@ -47,14 +47,14 @@ def prove(
         possible = f"sat {options} miter"
         proof = f"sat {options}"
     script = [
-        "read_rtlil /work/gold.il",
-        "read_rtlil /work/gate.il",
+        "read_rtlil /box/gold.il",
+        "read_rtlil /box/gate.il",
         f"miter -equiv -make_outputs -flatten {'-ignore_gold_x ' if open_outputs else ''}gold gate miter",
         "hierarchy -top miter",
         *(["clk2fflogic"] if sequential else []),
         # Were the constraints impossible, everything would follow from them.
-        f"tee -o /work/possible {possible}",
-        f"tee -o /work/proof {proof} -timeout {limit:.0f} -show-inputs -show-outputs -prove trigger 0 miter",
+        f"tee -o /box/possible {possible}",
+        f"tee -o /box/proof {proof} -timeout {limit:.0f} -show-inputs -show-outputs -prove trigger 0 miter",
     ]
     files = {"gold.il": gold.rtlil, "gate.il": answer.rtlil}
     run = yosys.run("\n".join(script) + "\n", files, ("possible", "proof"), limit)

@@ -63,7 +63,7 @@ class Yosys:
         self.module = self._load(Path(spec.submodule_search_locations[0]) / "yosys.wasm")
 
     def run(self, script: str, files: Mapping[str, str], results: tuple[str, ...] = (), limit: float = 10.0) -> Run:
-        """Run a script over files, which it finds under /work, for at most `limit` seconds of wall-clock time."""
+        """Run a script over files, which it finds under /box, for at most `limit` seconds of wall-clock time."""
         with tempfile.TemporaryDirectory(prefix="motif-") as name:
             folder = Path(name)
             for file, text in files.items():
@@ -76,8 +76,8 @@ class Yosys:
     def _run(self, folder: Path, limit: float) -> str:
         wasmtime = self.wasmtime
         wasi = wasmtime.WasiConfig()
-        wasi.argv = ["yosys", "-Q", "-T", "-s", "/work/script.ys"]
-        wasi.preopen_dir(str(folder), "/work")
+        wasi.argv = ["yosys", "-Q", "-T", "-s", "/box/script.ys"]
+        wasi.preopen_dir(str(folder), "/box")
         wasi.stdout_file = str(folder / "out")
         wasi.stderr_file = str(folder / "err")
         store = wasmtime.Store(self.engine)
