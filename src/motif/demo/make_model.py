@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -147,9 +148,9 @@ def problems(operation: str, split: str) -> list[Problem]:
     return [Problem(operation, int(first), int(second)) for first, second in numbers]
 
 
-def prompt_text(problem: Problem, note: str | None, round_: int, rounds: int) -> str:
+def prompt_text(question: str, note: str | None, round_: int, rounds: int) -> str:
     """Return the user message of one round, in the wording of the package's prompts without a system message."""
-    lines = [problem.text]
+    lines = [question]
     if note is not None:
         lines.append(f'Note {round_ - 1}: "{note}"')
     lines.append(f"Round {round_}/{rounds}, final." if round_ == rounds else f"Round {round_}/{rounds}.")
@@ -236,8 +237,16 @@ class Row:
     labels: list[int]
 
 
+class Rows(Protocol):
+    """An endless, seeded stream of training rows of several kinds."""
+
+    def rows(self, kind: str, count: int) -> list[Row]:
+        """Return so many rows of one kind."""
+        ...
+
+
 class Corpus:
-    """An endless, seeded stream of training rows."""
+    """The stream of rows for products and sums."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerFast, seed: int, multiply_shares: dict[str, float] | None = None
@@ -268,7 +277,7 @@ class Corpus:
         places, weights = zip(*rounds_weights, strict=True)
         round_, rounds = self.rng.choices(places, weights)[0]
         note, response = make(problem, situation, round_ == rounds, self.rng)
-        prompt = self._ids(chat_text(self.tokenizer, prompt_text(problem, note, round_, rounds)))
+        prompt = self._ids(chat_text(self.tokenizer, prompt_text(problem.text, note, round_, rounds)))
         answer = [*self._ids(response), self.tokenizer.eos_token_id]
         assert len(answer) <= WINDOW, response
         return Row(prompt + answer, [IGNORED] * len(prompt) + answer)
@@ -361,7 +370,7 @@ def _orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
 def train(
     model: LlamaForCausalLM,
-    corpus: Corpus,
+    corpus: Rows,
     steps: int,
     rows_of: Callable[[float], dict[str, int]],
     rate: float = 1.0,
@@ -432,7 +441,11 @@ RESPONSE = re.compile(r"<think>([^<]*)</think><note>([^<]*)</note><end>")
 
 
 def respond(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str], sampled: bool
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[str],
+    sampled: bool,
+    window: int = WINDOW,
 ) -> list[str]:
     """Return one response per user message, cut at the window, its <end> kept."""
     texts: list[str] = []
@@ -446,18 +459,18 @@ def respond(
         )
         choice = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {"do_sample": False}
         with torch.inference_mode():
-            output = model.generate(**batch, max_new_tokens=WINDOW, **choice)  # type: ignore[misc]
+            output = model.generate(**batch, max_new_tokens=window, **choice)  # type: ignore[misc]
         decoded = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=False)
         texts += [text.replace("<pad>", "") for text in decoded]
     return texts
 
 
-def note_of(tokenizer: PreTrainedTokenizerFast, response: str) -> str:
+def note_of(tokenizer: PreTrainedTokenizerFast, response: str, limit: int = NOTE_TOKENS) -> str:
     """Return the note that the next round sees."""
     found = re.search(r"<note>(.*?)</note>", response, re.DOTALL)
     note = found[1].strip().replace('"', "'") if found else ""
     token_ids = tokenizer(note, add_special_tokens=False)["input_ids"]
-    return note if len(token_ids) <= NOTE_TOKENS else str(tokenizer.decode(token_ids[:NOTE_TOKENS]))
+    return note if len(token_ids) <= limit else str(tokenizer.decode(token_ids[:limit]))
 
 
 def style_of(problem: Problem, response: str) -> str:
@@ -486,7 +499,7 @@ def measure(
     trajectories = [Trajectory(problem, "", False, []) for problem in asked]
     notes: list[str | None] = [None] * len(asked)
     for round_ in range(1, rounds + 1):
-        prompts = [prompt_text(problem, note, round_, rounds) for problem, note in zip(asked, notes, strict=True)]
+        prompts = [prompt_text(problem.text, note, round_, rounds) for problem, note in zip(asked, notes, strict=True)]
         responses = respond(model, tokenizer, prompts, sampled)
         for trajectory, response in zip(trajectories, responses, strict=True):
             trajectory.well_formed.append(RESPONSE.fullmatch(response) is not None)
