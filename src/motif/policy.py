@@ -18,23 +18,23 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from motif.config import ModelConfig, RecipeError
+from motif.demo import MODELS
 
 LOGIT_ELEMENTS = 2**24
 """Logits alive at once in `token_logprobs`: 64 MiB in float32, whatever the vocabulary and the sequence length."""
 
 
 def locate(name: str) -> str:
-    """The folder or hub id behind a model name: `embedded`, `pypi:PACKAGE`, a folder, a .gguf file, or a hub id.
+    """The folder or hub id behind a model name: `embedded`, `embedded-circuit`, `pypi:PACKAGE`, a folder, a .gguf file,
+    or a hub id.
 
     A GGUF file is converted once, to a folder under ~/.cache/motif, because unpacking it takes half a minute each time.
 
     Raises:
         RecipeError: the package is not installed or holds no GGUF file, or a GGUF file cannot be read here.
     """
-    if name == "embedded":
-        from motif.demo import MODEL_DIR
-
-        return str(MODEL_DIR)
+    if name in MODELS:
+        return str(MODELS[name])
     path = Path(name)
     if name.startswith("pypi:"):
         package = name.removeprefix("pypi:")

@@ -85,5 +85,5 @@ def open_session(recipe: Recipe, task: Task | None = None, run: str | Path | Non
         policy=policy,
         rounds=Rounds(recipe.rounds, policy.tokenizer),
         sampler=LocalSampler(policy, recipe.rollout.max_rows),
-        grader=Grader(task.grader),
+        grader=Grader(task.grader, recipe.data.grader_seconds, workers=2),
     )

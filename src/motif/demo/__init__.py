@@ -1,5 +1,8 @@
-"""The embedded demonstration model: a character-level arithmetic LM small enough to train on one CPU core."""
+"""The embedded models: character-level, and small enough to train on one CPU core."""
 
 from pathlib import Path
 
-MODEL_DIR = Path(__file__).parent / "model"
+MODELS = {
+    "embedded": Path(__file__).parent / "model",  # two-digit products
+    "embedded-circuit": Path(__file__).parent / "circuit_model",  # truth tables to Verilog
+}

@@ -20,18 +20,19 @@ LONGEST_JOIN = 40  # characters
 _JOIN = re.compile(r"(?:[\s,;.&$*/|]|\\[,;:! ()\[\]]|\\q?quad|\\(?:text|mbox)\{\s*(?:and|or)?\s*\}|and\b|or\b)*")
 
 
-def boxed(text: str, open_mark: str = "\\boxed{", close_mark: str = "}") -> str | None:
+def boxed(text: str, open_mark: str = "\\boxed{", close_mark: str = "}", beside: bool = True) -> str | None:
     r"""The stripped content of the last complete mark, or None where there is none.
 
     With `}` as the closing mark, braces are balanced (`\{` and `\}` are characters, not braces). Of nested boxes the
     innermost of the last counts; a box that is never closed is ignored. Boxes with nothing between them but commas,
     white space, "and" or "or" are one answer, a list: boxing several candidates side by side gives no several tries.
+    (Not where `beside` is off, for gold answers in worked solutions.)
     """
     if close_mark == "}":
         spans = _balanced(text, open_mark)
-        if len(spans) > 1:
+        if beside and len(spans) > 1:
             return _joined(text, spans, open_mark)
-        span = spans[0] if spans else None
+        span = spans[-1] if spans else None
     elif open_mark == close_mark:
         span = _last_pair(text, open_mark)
     else:

@@ -26,7 +26,8 @@ from motif.grading.proof import LONGEST_REASON, guessed_reset, prove
 from motif.grading.verdict import Grade
 from motif.grading.yosys import Yosys
 
-TIME_LIMIT = 90.0  # seconds for one answer: reading the gold and the answer, settling, proving
+START_LIMIT = 900.0  # seconds: Yosys is compiled once, for a minute or more
+LIMIT = 90.0  # seconds for one answer: reading the gold and the answer, settling, proving
 MEMORY = 32 << 30  # bytes of address space, most of it only reserved: about 0.3 GB is used, 1.8 GB while compiling
 READ_LIMIT = 5.0  # seconds for what takes milliseconds with a circuit of sensible size
 PROVE_LIMIT = 20.0  # seconds
@@ -37,7 +38,7 @@ CYCLES = (0, 1, 2, 4, 8)
 
 
 def grade(gold: str, prediction: str) -> Grade:
-    """Right, wrong with a reason, or ungraded with a reason. May take `TIME_LIMIT` seconds.
+    """Right, wrong with a reason, or ungraded with a reason. May take `LIMIT` seconds.
 
     Raises:
         RuntimeError: Yosys is needed and not installed.

@@ -49,22 +49,26 @@ def _all_of(text: str) -> list[str] | None:
             relations = [(sides[0], names[0], sides[1])]
         else:
             return None
-        for left, name, right in relations:
-            if not left or not right:
+        for relation in relations:
+            variable, name, bound = _turned(*relation)
+            if not bound or not _VARIABLE.fullmatch(variable):
                 return None
-            if _VARIABLE.fullmatch(right) and not _VARIABLE.fullmatch(left):
-                left, right, name = right, left, {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}.get(name, name)
-            if not _VARIABLE.fullmatch(left):
-                return None
-            variables.add(left)
+            variables.add(variable)
             if name == r"\ne":
-                holes.append(right)
+                holes.append(bound)
             elif name in (">", r"\ge"):
-                low, opening = right, "[" if name == r"\ge" else "("
+                low, opening = bound, "[" if name == r"\ge" else "("
             else:
-                high, closing = right, "]" if name == r"\le" else ")"
+                high, closing = bound, "]" if name == r"\le" else ")"
     if len(variables) != 1:
         return None
     edges = [(low, opening), *((hole, "(") for hole in holes)]
     ends = [*((hole, ")") for hole in holes), (high, closing)]
     return [f"{mark}{left},{right}{close}" for (left, mark), (right, close) in zip(edges, ends, strict=True)]
+
+
+def _turned(left: str, name: str, right: str) -> tuple[str, str, str]:
+    """The relation with its variable on the left."""
+    if _VARIABLE.fullmatch(right) and not _VARIABLE.fullmatch(left):
+        return right, {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}.get(name, name), left
+    return left, name, right

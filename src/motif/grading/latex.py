@@ -11,18 +11,18 @@ import re
 import unicodedata
 
 _SYMBOLS = {
-    "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∗": "*", "÷": "/", "⁄": "/",
-    "∶": ":", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
-    "∅": r"\emptyset ", "°": r"^\circ ", "º": r"^\circ ", "±": r"\pm ", "∓": r"\mp ", "…": r"\ldots ", "。": ".", "′": "'",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "∑": r"\sum ", "∫": r"\int ",
+    "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∗": "*", "÷": "/",
+    "⁄": "/", "∶": ":", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", 
+    "∈": r"\in ", "∅": r"\emptyset ", "°": r"^\circ ", "º": r"^\circ ", "±": r"\pm ", "∓": r"\mp ", "…": r"\ldots ",
+    "。": ".", "′": "'", "⟨": r"\langle ", "⟩": r"\rangle ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "∑": r"\sum ", "∫": r"\int ",
 }  # fmt: skip
 _GREEK = {
     chr(code): f"\\{name.lower() if unicodedata.category(chr(code)) == 'Ll' else name.title()} "
     for code in range(0x391, 0x3CA)
     if (name := unicodedata.name(chr(code), "").rpartition(" ")[2]).isalpha() and "WITH" not in name
 }
-_RAISED = {raised: plain for raised, plain in zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni", strict=True)}
-_LOWERED = {lowered: plain for lowered, plain in zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True)}
+_RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "0123456789+-ni", strict=True))
+_LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 _RAISED_RUN, _LOWERED_RUN = (re.compile(f"[{''.join(table)}]+") for table in (_RAISED, _LOWERED))
 
 _BRACED = r"\{((?:[^{}]|\{[^{}]*\})*)\}"
@@ -69,7 +69,11 @@ _REWRITES = tuple(
         (r"\s+", " "),
     )
 )
-_LEAD = re.compile(r"^\\approx(?![A-Za-z])\s*|^\\text\{[^{}]*\b(?:is|are|equals)\b[^{}]*\}\s*(?=[^\s])|^(?:the )?(?:final )?answer is:? ", re.IGNORECASE)
+_LEAD = re.compile(
+    r"^\\approx(?![A-Za-z])\s*|^\\text\{[^{}]*\b(?:is|are|equals)\b[^{}]*\}\s*(?=[^\s])"
+    r"|^(?:the )?(?:final )?answer is:? ",
+    re.IGNORECASE,
+)
 _TAIL = re.compile(r"(?<=\S)[\s,]*\\text\{\s*(?:for|where|with|if|when|since)\b[^{}]*\}.*$|(?<=[^\s\\])[.,;:]+$")
 _WRAPS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ("{", "}"))
 

@@ -13,7 +13,7 @@ import logging
 import re
 from typing import Any
 
-from motif.grading import exact, intervals, numeric
+from motif.grading import exact, intervals
 from motif.grading.latex import clean, without_text
 from motif.grading.quantity import numeral, quantity
 from motif.grading.verdict import Grade
@@ -25,22 +25,45 @@ DIGITS = 12  # in which two exact numbers must agree
 _BARE_NUMBER = re.compile(rf"[-+]?(?:\d+|\d{{1,3}}(?:,\d{{3}})+)(?:\.\d{{0,{PLACES}}})?")
 _WORDS = re.compile(r"(?=.*[A-Za-z]{5})[A-Za-z]+(?: [A-Za-z]+)*")  # shorter words may be products of variables
 _CHOICE = re.compile(r"\(?([A-J])\)?")
-_CHOSEN = re.compile(r"(?:option|choice|answer)?\s*(?:\(([A-J])\)|([A-J])\s*(?=[).:]|$))\W*(.*)", re.IGNORECASE | re.DOTALL)
+_CHOSEN = re.compile(
+    r"(?:option|choice|answer)?\s*(?:\(([A-J])\)|([A-J])\s*(?=[).:]|$))\W*(.*)", re.IGNORECASE | re.DOTALL
+)
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|approx|sim|equiv)(?![A-Za-z])")
 _DOTS = re.compile(r"\\[lcd]?dots(?![A-Za-z])|\.\.\.")
-_SMALL_WORDS = frozenset("a an the on in at of by it its is are was be all".split())
+_SMALL_WORDS = frozenset(["a", "an", "the", "on", "in", "at", "of", "by", "it", "its", "is", "are", "was", "be", "all"])
 _NUMBERS = {
     name: str(value)
     for value, name in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ]
     )
 }
 
 
 def grade(gold: str, prediction: str) -> Grade:
     """Right if both are the same mathematical object. May take arbitrarily long: call it through `Grader`."""
-    return quick(gold, prediction) or by_math_verify(gold, prediction)
+    return quick(gold, prediction) or thorough(gold, prediction)
 
 
 def quick(gold: str, prediction: str) -> Grade | None:
@@ -138,7 +161,7 @@ def _quick_dots(gold: str, prediction: str) -> Grade | None:
     return Grade("right" if same else "wrong")
 
 
-def by_math_verify(gold: str, prediction: str) -> Grade:
+def thorough(gold: str, prediction: str) -> Grade:
     """The verdict of math-verify, with `_differ` as a second opinion.
 
     An exception over the gold passes through; one over the prediction makes it wrong, for nothing else can be done
@@ -185,7 +208,7 @@ def _both_signs(text: str) -> str:
     r"""The one element of a list that has a \pm, written twice."""
     inner = re.fullmatch(r"\\\{(.*)\\\}", text)
     elements = re.split(r",(?![^({]*[)}])", inner[1] if inner else text)
-    both = []
+    both: list[str] = []
     for element in elements:
         head, sign, tail = element.partition(r"\pm")
         both += [f"{head}+{tail}", f"{head.rpartition('=')[2]}-{tail}"] if sign else [element]
@@ -194,9 +217,16 @@ def _both_signs(text: str) -> str:
 
 def _differ(gold: str, prediction: str, wanted: Any, found: Any) -> str:
     """Why two answers that math-verify calls equal are not; empty if they are."""
-    if bool(_RELATION.search(gold)) != bool(_RELATION.search(prediction)):
-        if not (intervals.is_interval(gold) or intervals.is_interval(prediction)):
-            return "a relation, not a value" if _RELATION.search(prediction) else "a value, not a relation"
+    related = bool(_RELATION.search(gold)), bool(_RELATION.search(prediction))
+    if related[0] != related[1] and not (intervals.is_interval(gold) or intervals.is_interval(prediction)):
+        return "a relation, not a value" if related[1] else "a value, not a relation"
+    left, equal, _ = gold.partition("=")
+    if (
+        equal
+        and "=" not in prediction
+        and not re.fullmatch(r"\s*(?:[A-Za-z]|\\[a-z]+)\w*(?:_\{?\w+\}?)?\s*(?:\(.*\))?\s*", left)
+    ):
+        return "a value, not an equation"
     if gold.startswith("(") and prediction.startswith(r"\{"):
         return "a set, not a tuple"
     units = quantity(gold), quantity(prediction)

@@ -33,7 +33,8 @@ _BASES = {
     "twelve": 12, "sixteen": 16,
 }  # fmt: skip
 _SYNONYMS = {
-    "dollar": "$", "usd": "$", "\\$": "$", "euro": "€", "eur": "€", "£": "pound", "gbp": "pound", "lb": "pound", "percent": "%", "\\%": "%",
+    "dollar": "$", "usd": "$", "\\$": "$", "euro": "€", "eur": "€", "£": "pound", "gbp": "pound", "lb": "pound",
+    "percent": "%", "\\%": "%",
     "degree": "°", "deg": "°", "^\\circ": "°", "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m",
     "kilometer": "km", "kilometre": "km", "millimeter": "mm", "millimetre": "mm", "inche": "inch", "in": "inch",
     "feet": "foot", "ft": "foot", "hour": "h", "hr": "h", "minute": "min", "second": "s", "sec": "s", "gram": "g",
@@ -90,8 +91,9 @@ def numeral(text: str) -> tuple[str, int] | None:
     match = _BASED.fullmatch(text) if len(text) <= LONGEST else None
     if match is None:
         return None
-    base = int(match[2]) if match[2].isdecimal() else _BASES.get(match[2].lower(), 0)
-    return (match[1].upper().lstrip("0") or "0", base) if 2 <= base <= 36 else None
+    base = int(match[2]) if match[2].isdecimal() else _BASES.get(match[2].lower(), -1)
+    known = 2 <= base <= 36 or (base >= 0 and match[1].isdecimal())  # x_1 is a variable, 40_1 a slip
+    return (match[1].upper().lstrip("0") or "0", base) if known else None
 
 
 def _value(match: re.Match[str]) -> Fraction | None:
@@ -123,7 +125,7 @@ def _unit(text: str) -> str | None:
     words = re.split(r"(?:[\s.]|(?<![{^])-)+|(?<=\S)(?=/)|(?<=/)", plain)
     found = []
     for word in filter(None, words):
-        if word == "/" or word == "per":
+        if word in ("/", "per"):
             found.append("/")
             continue
         if not _UNIT.fullmatch(word):

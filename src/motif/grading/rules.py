@@ -4,9 +4,11 @@ A rule's module holds
 
 * `grade(gold, prediction) -> Grade`: the verdict, in a worker process that can be killed;
 * `quick(gold, prediction) -> Grade | None`, optional: the verdict where it is cheap and safe to find in this process;
+* `thorough(gold, prediction) -> Grade`, optional: `grade` without the shortcuts of `quick`, which workers then use;
 * `check_gold(gold) -> Grade`, optional: can this gold answer tell right from wrong? (Otherwise: see `Grader.check`.)
+  `quick_check(gold) -> Grade | None`, optional: the same where no worker is needed;
 * `prepare()`, optional: load what is slow to load; raises RuntimeError with what to install;
-* `LIMIT`, optional: seconds that one verdict may take at most; `MEMORY`, optional: bytes of address space.
+* `LIMIT`, `START_LIMIT`, `MEMORY`, optional: seconds for one verdict, seconds to prepare, bytes of address space.
 """
 
 from __future__ import annotations
@@ -31,15 +33,25 @@ _OWN = re.compile(r"(?P<place>[^:]+(?:\\[^:]*)?|[A-Za-z]:[^:]+):(?P<function>[A-
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule as this process needs it; workers load the function themselves."""
+    """A rule by name; without a module it is the user's own function, which workers load."""
 
     name: str
-    module: Any = None  # None: the user's own, which runs in workers only
+    module: Any = None
 
     @property
     def limit(self) -> float:
-        """Seconds that one verdict may need, 0 where the caller decides."""
+        """Seconds that one verdict may need; 0 where the caller decides."""
         return float(getattr(self.module, "LIMIT", 0))
+
+    @property
+    def start_limit(self) -> float:
+        """Seconds for a worker to load the rule on a busy machine."""
+        return float(getattr(self.module, "START_LIMIT", 120))
+
+    @property
+    def memory(self) -> int:
+        """Bytes of a worker's address space; a user's function may import whatever it likes."""
+        return int(getattr(self.module, "MEMORY", (8 if self.module is None else 2) << 30))
 
     def quick(self, gold: str, prediction: str) -> Grade | None:
         """The verdict that needs no worker, or None."""
@@ -48,6 +60,18 @@ class Rule:
             return grade
         quick = getattr(self.module, "quick", None)
         return quick(gold, prediction) if quick else None
+
+    def load(self) -> Callable[[str, str], Grade]:
+        """In a worker: the function, with all it needs loaded.
+
+        Raises:
+            RuntimeError: what it needs is not installed, or there is no such function; the message says what to do.
+        """
+        if self.module is None:
+            return _own(self.name)
+        getattr(self.module, "prepare", lambda: None)()
+        grade: Callable[[str, str], Grade] = getattr(self.module, "thorough", self.module.grade)
+        return grade
 
 
 def find(name: str) -> Rule:
@@ -63,25 +87,6 @@ def find(name: str) -> Rule:
     close = difflib.get_close_matches(name, RULES, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "your own is given as 'module:function' or 'file.py:function'"
     raise ValueError(f"no grader {name!r}: known are {', '.join(RULES)}; {hint}")
-
-
-def memory(name: str) -> int:
-    """Bytes of address space that a worker with this rule may use; 0: what any worker may."""
-    return int(getattr(find(name).module, "MEMORY", 0))
-
-
-def load(name: str) -> Callable[[str, str], Grade]:
-    """In a worker: the rule's function, with all it needs loaded.
-
-    Raises:
-        RuntimeError: what it needs is not installed, or there is no such function; the message says what to do.
-    """
-    rule = find(name)
-    if rule.module is None:
-        return _own(name)
-    getattr(rule.module, "prepare", lambda: None)()
-    grade: Callable[[str, str], Grade] = rule.module.grade
-    return grade
 
 
 def _own(name: str) -> Callable[[str, str], Grade]:

@@ -21,9 +21,6 @@ from typing import IO, Any
 from motif.grading import rules
 from motif.grading.verdict import Grade
 
-START_LIMIT = 180.0  # seconds for a worker to load its rule on a busy machine (Yosys compiles itself once)
-MEMORY = 2 << 30  # bytes of address space of a worker
-OWN_MEMORY = 8 << 30  # where a user's function may import whatever it likes
 COMPUTING = 0.6  # of the limit spent on the processor: below, the machine or something outside was slow
 REASON = 300  # characters
 
@@ -37,8 +34,10 @@ class Worker:
         self.rule, self.time_limit = rule, time_limit
         self.process: subprocess.Popen[str] | None = None
 
-    def grade(self, gold: str, prediction: str) -> tuple[Grade, bool]:
+    def grade(self, gold: str, prediction: str | None) -> tuple[Grade, bool]:
         """The verdict, and whether it is final: one for want of time, or of a living worker, is not.
+
+        Without a prediction the gold answer is checked (`check_gold` of the rule).
 
         Raises:
             RuntimeError: the rule cannot be loaded; the message says what to do.
@@ -88,9 +87,10 @@ class Worker:
             )
         except OSError as error:
             return f"the grading worker did not start: {error}"
-        ready, computed = self._exchange(None, START_LIMIT)
+        limit = rules.find(self.rule).start_limit
+        ready, computed = self._exchange(None, limit)
         if ready is None:
-            return "the grading worker did not start" + (f" in {START_LIMIT:g} s" if computed is not None else "")
+            return "the grading worker did not start" + (f" in {limit:g} s" if computed is not None else "")
         if "error" in ready:
             self.stop()
             raise RuntimeError(f"grader {self.rule!r} cannot start: {ready['error']}")
@@ -156,26 +156,32 @@ def serve() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not look like a reply
     try:
-        _limit_memory(rules.memory(name) or (MEMORY if name in rules.RULES else OWN_MEMORY))
-        function = rules.load(name)
+        rule = rules.find(name)
+        _limit_memory(rule.memory)
+        function = rule.load()
     except Exception as error:
-        _reply(replies, {"error": str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"})
+        _reply(
+            replies, {"error": str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"}
+        )
         return
     _reply(replies, {"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
         _set_alarm(request["limit"] + 2)
-        grade = judge(name, function, request["gold"], request["prediction"])
+        grade = judge(rule, function, request["gold"], request["prediction"])
         _reply(replies, {"verdict": grade.verdict, "reason": grade.reason[:REASON]})
         _set_alarm(0)
 
 
-def judge(name: str, function: Callable[[str, str], Grade], gold: str, prediction: str) -> Grade:
-    """The function's verdict; what it raises is `ungraded`, but too little memory for an answer is the answer's fault."""
+def judge(rule: rules.Rule, function: Callable[[str, str], Grade], gold: str, prediction: str | None) -> Grade:
+    """The function's verdict; what it raises is `ungraded`, but want of memory is the answer's fault."""
     try:
+        if prediction is None:
+            checked: Grade = rule.module.check_gold(gold)
+            return checked
         return function(gold, prediction)
     except MemoryError:
-        return Grade("wrong", "grading it takes too much memory") if name in rules.RULES else Grade("ungraded", "memory")
+        return Grade("ungraded" if rule.module is None else "wrong", "grading it takes too much memory")
     except Exception as error:
         return Grade("ungraded", f"{type(error).__name__}: {error}")
 

@@ -18,7 +18,7 @@ from motif.tree import Question
 
 __all__ = ["TASKS", "BadRow", "BadRows", "Task", "load", "reject"]
 
-TASKS = ("arithmetic", "gsm8k", "math", "math500", "aime24", "file")
+TASKS = ("arithmetic", "circuit", "code", "gsm8k", "svamp", "math", "math500", "aime24", "file")
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,14 @@ def load(data: DataConfig, seed: int = 0) -> Task:
     """
     if data.task not in TASKS:
         raise RecipeError(f"no task {data.task!r}: known are {', '.join(TASKS)}")
-    train, test, own_grader = _arithmetic(data) if data.task == "arithmetic" else _table(data)
+    train, test, own_grader = MADE[data.task](data) if data.task in MADE else _table(data)
     grader_name = data.grader or own_grader
     train = table.without_repeats(train)
-    with Grader(grader_name, workers=min(4, os.cpu_count() or 1)) as grader:
-        train, test = table.gradable(train, grader), table.gradable(test, grader)
+    try:
+        with Grader(grader_name, data.grader_seconds, workers=min(4, os.cpu_count() or 1)) as grader:
+            train, test = table.gradable(train, grader), table.gradable(test, grader)
+    except (ValueError, RuntimeError) as error:
+        raise RecipeError(f"data.grader: {error}") from None
     train = table.without_leaks(train, test)
     bad = sorted(train.bad, key=lambda row: row.line) + sorted(test.bad, key=lambda row: row.line)
     reject(bad, data.skip_bad)
@@ -85,3 +88,27 @@ def _arithmetic(data: DataConfig) -> tuple[Side, Side, str]:
         for side in ("train", "test")
     )
     return train, test if not data.held_out else Side("", [], []), "numeric"
+
+
+def _circuit(data: DataConfig) -> tuple[Side, Side, str]:
+    from motif.tasks import circuit
+
+    if data.train or data.test:
+        return _table(data)
+    try:
+        train, test = (circuit.questions(data.inputs, side, data.form, data.minterms) for side in ("train", "test"))
+    except ValueError as error:
+        raise RecipeError(f"data: {error}") from None
+    return Side("circuit train", train, []), Side("circuit test", [] if data.held_out else test, []), "circuit"
+
+
+def _code(data: DataConfig) -> tuple[Side, Side, str]:
+    from motif.tasks import code
+
+    if data.train or data.test:
+        return _table(data)
+    train, test = code.questions("train"), code.questions("test")
+    return Side("code train", train, []), Side("code test", [] if data.held_out else test, []), "code"
+
+
+MADE = {"arithmetic": _arithmetic, "circuit": _circuit, "code": _code}

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from motif.tasks.table import TableTask
 from motif.tree import Question
 
 FORMS = ("table", "minterms")
@@ -121,3 +122,6 @@ def _question(bits: str, form: str, template: str) -> Question:
 
 def _hash(key: str) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=16).digest(), "big")
+
+
+TASK = TableTask(grader="circuit", questions=("specification", "question"), answers=(), gold=gold_from_row)

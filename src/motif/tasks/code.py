@@ -20,6 +20,7 @@ from importlib import resources
 from typing import Any
 
 from motif.grading.unit_tests import GoldError, read_gold
+from motif.tasks.table import TableTask
 from motif.tree import Question
 
 SPLITS = ("train", "test")
@@ -62,3 +63,6 @@ def gold_from_row(row: Mapping[str, Any]) -> str:
     text = json.dumps(gold | {"tests": tests})
     read_gold(text)
     return text
+
+
+TASK = TableTask(grader="code", questions=("question", "prompt", "text"), answers=(), gold=gold_from_row)

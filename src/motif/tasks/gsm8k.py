@@ -6,8 +6,8 @@ TASK = TableTask(
     grader="numeric",
     questions=("question",),
     answers=("answer",),
-    train=Hub("openai/gsm8k", "main", "train"),
-    test=Hub("openai/gsm8k", "main", "test"),
+    train=Hub("openai/gsm8k", "main", "train", 7473),
+    test=Hub("openai/gsm8k", "main", "test", 1319),
     pattern=r"#### *(.+)",
     clean=lambda gold: gold.replace(",", "").strip(),
 )

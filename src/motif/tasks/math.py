@@ -11,6 +11,6 @@ TASK = TableTask(
     questions=("problem", "question"),
     answers=("answer",),
     solution="solution",
-    train=Hub("DigitalLearningGmbH/MATH-lighteval", split="train"),
+    train=Hub("DigitalLearningGmbH/MATH-lighteval", split="train", rows=7500),
     test=MATH500.test,
 )

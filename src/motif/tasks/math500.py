@@ -6,5 +6,5 @@ TASK = TableTask(
     grader="math",
     questions=("problem", "question"),
     answers=("answer",),
-    test=Hub("HuggingFaceH4/MATH-500", split="test"),
+    test=Hub("HuggingFaceH4/MATH-500", split="test", rows=500),
 )

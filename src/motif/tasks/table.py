@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,8 @@ class Hub:
     id: str
     subset: str = ""
     split: str = "train"
+    rows: int = 0
+    """How many it is known to have; another number means another data set."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class TableTask:
     """Column whose last box is the answer, for sources without an answer column."""
     clean: Callable[[str], str] = str.strip
     """Applied to the answer last."""
+    gold: Callable[[Mapping[str, Any]], str] | None = None
+    """Makes the gold answer of a row's columns, where it is not one column's text; raises ValueError if it cannot."""
+    joined: bool = False
+    """The question is all of its columns, one after the other, not the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ def read_side(task: TableTask, data: DataConfig, split: str) -> Side | None:
             table = read(given, data.subset, data.train_split if split == "train" else data.test_split)
         elif own:
             table = read(own.id, own.subset, own.split)
+            if own.rows and len(table.rows) != own.rows:
+                raise ValueError(f"{own.id} has {len(table.rows)} rows, not {own.rows}: it has changed at its source")
     except ValueError as error:
         raise RecipeError(f"data.{split}: {error}") from error
     return _side(table, task, data, split)
@@ -83,7 +91,16 @@ class _Unusable(Exception):
 
 
 def _question(row: Row, task: TableTask, data: DataConfig, split: str) -> Question:
-    text = _text(row, _name(row, _wanted(data, "question_column", task.questions)))
+    names = _wanted(data, "question_column", task.questions)
+    if task.joined and names == task.questions:
+        text = " ".join(_text(row, _name(row, (name,))) for name in names)
+    else:
+        text = _text(row, _name(row, names))
+    if task.gold is not None:
+        try:
+            return Question(_id(row) or f"{split}-{row.line}", text, task.gold(row.columns), row.line)
+        except ValueError as error:
+            raise _Unusable(str(error)) from None
     answers = _wanted(data, "answer_column", task.answers)
     # A source without an answer column is not short of one if it has the worked solutions.
     name = _name(row, (*answers, task.solution) if task.solution in row.columns else answers)
@@ -128,7 +145,7 @@ def _picked(answer: str, pattern: str, boxes: bool) -> str:
         return match[1] or ""
     if not boxes:
         return answer
-    content = boxed(answer)
+    content = boxed(answer, beside=False)
     if content is None:
         raise _Unusable("the solution has no \\boxed{...} answer")
     return content
