@@ -12,9 +12,10 @@ import unicodedata
 
 _SYMBOLS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∗": "*", "÷": "/",
-    "⁄": "/", "∶": ":", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", 
+    "⁄": "/", "∶": ":", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ",
     "∈": r"\in ", "∅": r"\emptyset ", "°": r"^\circ ", "º": r"^\circ ", "±": r"\pm ", "∓": r"\mp ", "…": r"\ldots ",
-    "。": ".", "′": "'", "⟨": r"\langle ", "⟩": r"\rangle ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "∑": r"\sum ", "∫": r"\int ",
+    "。": ".", "′": "'", "⟨": r"\langle ", "⟩": r"\rangle ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
+    "∑": r"\sum ", "∫": r"\int ",
 }  # fmt: skip
 _GREEK = {
     chr(code): f"\\{name.lower() if unicodedata.category(chr(code)) == 'Ll' else name.title()} "

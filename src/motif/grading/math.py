@@ -32,33 +32,12 @@ _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|approx|sim|equiv)(?![A-Za-z])")
 _DOTS = re.compile(r"\\[lcd]?dots(?![A-Za-z])|\.\.\.")
 _SMALL_WORDS = frozenset(["a", "an", "the", "on", "in", "at", "of", "by", "it", "its", "is", "are", "was", "be", "all"])
 _NUMBERS = {
-    name: str(value)
-    for value, name in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-}
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
+    "eight": "8", "nine": "9", "ten": "10",
+    "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14",
+    "fifteen": "15", "sixteen": "16", "seventeen": "17", "eighteen": "18",
+    "nineteen": "19", "twenty": "20",
+}  # fmt: skip
 
 
 def grade(gold: str, prediction: str) -> Grade:
