@@ -9,6 +9,9 @@ once by motif. `distinct` is the same without repeats. The loop is `verify(parse
 time limits, the gold parsed once per question. Workers are warm on both sides. `ratios` are motif's verdicts per second
 ÷ the loop's, the median over rounds in which both ran in turns.
 
+The second table is agreement with the labelled cases (their origin and rules stand beside them). False positives are wrong
+answers called right. `contestable` labels are those on which careful people differ.
+
     python benchmarks/grading.py --json grading.json
 """
 
@@ -26,6 +29,7 @@ from typing import Any
 from common import interleaved, parser, ratios, table, write
 
 from motif.grading import Grader
+from motif.grading.answers import final
 from motif.grading.quantity import quantity
 
 CASES = Path(__file__).parents[1] / "tests" / "cases" / "math_answers.jsonl"
@@ -100,6 +104,32 @@ def loop(pairs: Pairs) -> Callable[[int], float]:
     return run
 
 
+def agreement() -> dict[str, dict[str, int]]:
+    """Errors by origin of the case, and those on contestable labels apart."""
+    rows = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
+    with Grader("math", workers=2) as grader:
+        pairs = [
+            (row["gold"], row["prediction"])
+            if row["form"] == "answer"
+            else (row["gold"], final(row["prediction"], row.get("fallback", "none")))
+            for row in rows
+        ]
+        grades = grader.grade_many(pairs)
+    counts: dict[str, dict[str, int]] = {}
+    for row, grade in zip(rows, grades, strict=True):
+        contestable = "contestable" in row.get("note", "")
+        origin = "contestable" if contestable else "ours" if "ours" in row["origin"] else "published"
+        mine = counts.setdefault(
+            origin, dict.fromkeys(("right", "wrong", "false positives", "false negatives", "ungraded"), 0)
+        )
+        mine[row["label"]] += 1
+        if grade.verdict == "ungraded":
+            mine["ungraded"] += 1
+        elif grade.verdict != row["label"]:
+            mine["false positives" if grade.verdict == "right" else "false negatives"] += 1
+    return counts
+
+
 def main() -> None:
     """Run the comparison."""
     options = parser(__doc__)
@@ -119,6 +149,10 @@ def main() -> None:
             result["verdicts_per_second"][key], result["ratios"][key] = found, share
             rows.append((key, len(chosen), *(round(statistics.median(found[one])) for one in found), share))
     table("Verdicts a second", ["answers", "how many", "motif", "math-verify in a loop", "motif ÷ loop"], rows)
+    result["agreement"] = found_agreement = agreement()
+    columns = ["right", "wrong", "false positives", "false negatives", "ungraded"]
+    rows = [(origin, *(counts[column] for column in columns)) for origin, counts in found_agreement.items()]
+    table("Agreement with the labelled cases", ["cases", *columns], rows)
     write(arguments.json, result)
 
 

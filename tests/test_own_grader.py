@@ -108,3 +108,19 @@ def test_a_file_of_answers(tmp_path, mine):
     own = motif("grade", "numbers.jsonl", "--grader", mine, "--out", "graded.jsonl", cwd=tmp_path)
     assert not own.stdout and json.loads((tmp_path / "graded.jsonl").read_text())["verdict"] == "wrong"
     assert "no such file" in motif("grade", "nothing.jsonl", cwd=tmp_path, check=False).stderr
+
+
+def test_the_example_of_the_documentation(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    (tmp_path / "factors.py").write_text(block(text, "python"))
+    (tmp_path / "factors.jsonl").write_text(block(text, "json"))
+    (tmp_path / "factors.toml").write_text(block(text, "toml"))
+    data = load_recipe(tmp_path / "factors.toml").data
+    (question,) = load(data).train
+    with Grader(data.grader) as grader:
+        verdicts = [grader.grade(question.gold, answer).verdict for answer in ("13*7", "1*91", "7*14", "ninety")]
+    assert verdicts == ["right", "wrong", "wrong", "ungraded"]
+
+
+def block(text: str, language: str) -> str:
+    return text.rpartition(f"```{language}\n")[2].partition("```")[0]

@@ -53,7 +53,7 @@ _REWRITES = tuple(
         (r"\^\(([^()]*)\)", r"^{(\1)}"),
         (r"\*", r"\\cdot "),
         (r"(?<![\\A-Za-z])(?:exp)\(([^()]*)\)", r"e^{\1}"),
-        (r"(?<![\\A-Za-z])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"(?<![A-Za-z])\\?sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"(?<![\\A-Za-z])(?:arc|a)(sin|cos|tan)(?![A-Za-z])", r"\\arc\1 "),
         (r"(?<![\\A-Za-z])(sin|cos|tan|ln|log|sqrt|pi|infty)(?![A-Za-z])", r"\\\1 "),
         (r"(?<![\\A-Za-z])(?:infinity|oo)(?![A-Za-z])|\\text\{\s*infinity\s*\}", r"\\infty "),
