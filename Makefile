@@ -25,8 +25,9 @@ format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-model: $(VENV)/.ready  ## make the embedded model again from nothing
+model: $(VENV)/.ready  ## make the embedded models again from nothing
 	$(BIN)/python -m motif.demo.make_model --out src/motif/demo/model
+	$(BIN)/python -m motif.demo.make_circuit_model --out src/motif/demo/circuit_model
 
 setup: $(VENV)/.ready
 

@@ -9,8 +9,8 @@ once by motif. `distinct` is the same without repeats. The loop is `verify(parse
 time limits, the gold parsed once per question. Workers are warm on both sides. `ratios` are motif's verdicts per second
 ÷ the loop's, the median over rounds in which both ran in turns.
 
-The second table is agreement with the labelled cases (their origin and rules stand beside them). False positives are wrong
-answers called right. `contestable` labels are those on which careful people differ.
+The second table is agreement with the labelled cases (their origin and rules stand beside them). False positives are
+wrong answers called right. `contestable` labels are those on which careful people differ.
 
     python benchmarks/grading.py --json grading.json
 """

