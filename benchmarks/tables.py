@@ -1,0 +1,132 @@
+"""Writes the benchmarks' numbers into the documentation, between `<!-- name -->` and `<!-- end -->`.
+
+python benchmarks/tables.py           # from docs/performance/*.json, which the benchmarks write with --json
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parents[1] / "docs"
+MOTIF = "motif"
+
+
+def load(name: str) -> Any:
+    """The numbers of one benchmark."""
+    return json.loads((DOCS / "performance" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table; numbers with three digits."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def rollout() -> str:
+    """Tokens a second of every contender, and the ratios."""
+    found = load("rollout")
+    rows: list[list[object]] = []
+    for setting, paces in found["tokens_per_second"].items():
+        own = statistics.median(paces[MOTIF])
+        rows.append([f"**{setting}**", MOTIF, own, ""])
+        for name, values in paces.items():
+            if name != MOTIF:
+                share = statistics.median(a / b for a, b in zip(paces[MOTIF], values, strict=True))
+                rows.append(["", name, statistics.median(values), f"{share:.3g} ×"])
+    return markdown(["", "contender", "useful tokens/s", "motif ÷ it"], rows)
+
+
+def limits() -> str:
+    """What the rollout is measured against besides contenders."""
+    ratios = load("rollout")["ratios"]
+    rows = []
+    for name, place in (("135M", ratios), ("embedded", ratios["embedded"])):
+        many = next(value for key, value in place.items() if key.startswith("questions_"))
+        shares = (place["prefill_over_unique"], many["prefill_over_unique"], place["matmul_fraction"])
+        rows.append([name, *(f"{share:.3f}" for share in shares)])
+    return markdown(["", "prefill_over_unique, 1 question", "8 questions", "matmul_fraction"], rows)
+
+
+def step() -> str:
+    """Ratios of whole steps and updates, where our step's time goes, and peak memory."""
+    found = load("step")
+    seconds, ratios = found["seconds"], found["ratios"]
+
+    def median(part: str, side: str, key: str) -> float:
+        return statistics.median(row[key] for row in seconds[part][side])
+
+    rows = [
+        ["vanilla GRPO, whole step", median("vanilla", "trl", "total"), median("vanilla", MOTIF, "total"), "trl"],
+        ["its update", median("vanilla", "trl", "update"), median("vanilla", MOTIF, "update_only"), "update_only"],
+        ["MOTIF, whole step", median("motif", "trl", "total"), median("motif", MOTIF, "total"), "trl_motif"],
+    ]
+    kept = "vanilla_no_checkpointing"
+    rows += [
+        ["vanilla, TRL keeping activations", median(kept, "trl", "total"), median(kept, MOTIF, "total"), "trl_no_checkpointing"],
+        ["its update", median(kept, "trl", "update"), median(kept, MOTIF, "update_only"), "update_only_no_checkpointing"],
+    ]  # fmt: skip
+    first = markdown(["", "TRL, s", "motif, s", "TRL ÷ motif"], [[*row[:3], ratios[row[3]]] for row in rows])
+    parts = found["breakdown"]
+    shares = [
+        [part, *(f"{100 * parts[kind][part] / parts[kind]['total']:.2f} %" for kind in ("vanilla", "motif"))]
+        for part in parts["motif"]
+    ]
+    second = markdown(["part of motif's step", "vanilla", "MOTIF"], shares)
+    third = markdown(["peak resident memory", "MiB"], [[k, round(v)] for k, v in found["peak_memory"].items()])
+    return "\n\n".join((first, second, third))
+
+
+def scaling() -> str:
+    """The fitted exponents."""
+    fits = load("scaling")["slopes"]
+    rows = [[name, *(f"{fit[part]['exponent']:.2f}" for part in ("sampling", "update"))] for name, fit in fits.items()]
+    return markdown(["cost grows with", "sampling ~ setting^", "update ~ setting^"], rows)
+
+
+def speed() -> str:
+    """Verdicts a second."""
+    found = load("grading")
+    rows = [
+        [key, *(statistics.median(paces[one]) for one in (MOTIF, "loop")), found["ratios"][key]]
+        for key, paces in found["verdicts_per_second"].items()
+    ]
+    return markdown(["answers", "motif, verdicts/s", "math-verify in a loop", "motif ÷ loop"], rows)
+
+
+def agreement() -> str:
+    """Errors by origin of the case."""
+    counts = load("grading")["agreement"]
+    columns = ["right", "wrong", "false positives", "false negatives", "ungraded"]
+    names = {"published": "published", "ours": "our instances", "contestable": "contestable label"}
+    return markdown(["cases", *columns], [[names[name], *(counts[name][c] for c in columns)] for name in names])
+
+
+def main() -> None:
+    """Fill in every page."""
+    makers = {f.__name__: f for f in (rollout, limits, step, scaling, speed, agreement)}
+    for page in sorted(DOCS.glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+
+        def filled(match: re.Match[str]) -> str:
+            return f"<!-- {match[1]} -->\n\n{makers[match[1]]()}\n\n<!-- end -->"
+
+        new = re.sub(rf"<!-- ({'|'.join(makers)}) -->.*?<!-- end -->", filled, text, flags=re.DOTALL)
+        if new != text:
+            page.write_text(new, encoding="utf-8")
+            print(f"{page}: written")
+
+
+if __name__ == "__main__":
+    main()
