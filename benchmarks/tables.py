@@ -67,17 +67,19 @@ def step() -> str:
     def median(part: str, side: str, key: str) -> float:
         return statistics.median(row[key] for row in seconds[part][side])
 
-    rows = [
-        ["vanilla GRPO, whole step", median("vanilla", "trl", "total"), median("vanilla", MOTIF, "total"), "trl"],
-        ["its update", median("vanilla", "trl", "update"), median("vanilla", MOTIF, "update_only"), "update_only"],
-        ["MOTIF, whole step", median("motif", "trl", "total"), median("motif", MOTIF, "total"), "trl_motif"],
-    ]
     kept = "vanilla_no_checkpointing"
-    rows += [
-        ["vanilla, TRL keeping activations", median(kept, "trl", "total"), median(kept, MOTIF, "total"), "trl_no_checkpointing"],
-        ["its update", median(kept, "trl", "update"), median(kept, MOTIF, "update_only"), "update_only_no_checkpointing"],
-    ]  # fmt: skip
-    first = markdown(["", "TRL, s", "motif, s", "TRL ÷ motif"], [[*row[:3], ratios[row[3]]] for row in rows])
+    pairs = [
+        ("vanilla GRPO, whole step", "vanilla", "total", "trl"),
+        ("its update", "vanilla", "update", "update_only"),
+        ("MOTIF, whole step", "motif", "total", "trl_motif"),
+        ("vanilla, TRL keeping activations", kept, "total", "trl_no_checkpointing"),
+        ("its update", kept, "update", "update_only_no_checkpointing"),
+    ]
+    rows = [
+        [what, median(part, "trl", key), median(part, MOTIF, key.replace("update", "update_only")), ratios[share]]
+        for what, part, key, share in pairs
+    ]
+    first = markdown(["", "TRL, s", "motif, s", "TRL ÷ motif"], rows)
     parts = found["breakdown"]
     shares = [
         [part, *(f"{100 * parts[kind][part] / parts[kind]['total']:.2f} %" for kind in ("vanilla", "motif"))]
