@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from motif.demo import MODEL_DIR
+from motif.demo import MODELS
 
 M, K, N, WINDOW = 8, 4, 3, 24  # responses per question, trajectories per response, rounds, tokens per round
 
@@ -86,8 +86,8 @@ def loss(model, prompt_ids, responses, advantages_M):
 def main(steps=20, questions_per_step=4):
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
-    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(MODELS["embedded"])
+    model = AutoModelForCausalLM.from_pretrained(MODELS["embedded"], dtype=torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-4, weight_decay=0.0)
     for step in range(1, steps + 1):
         rewards = []

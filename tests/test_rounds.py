@@ -212,9 +212,9 @@ def test_other_answer_marks():
 
 
 def test_fallbacks_apply_in_the_final_round_only():
-    text = "<reasoning>99</reasoning><answer>it is 12 or 1,360.5</answer>"
+    text = "<reasoning>99</reasoning><answer>12 of them make 1,360.5</answer>"
     assert read(text, final=True, fallback="last_number").answer == "1,360.5"
-    assert read(text, final=True, fallback="text").answer == "it is 12 or 1,360.5"
+    assert read(text, final=True, fallback="text").answer == "12 of them make 1,360.5"
     assert read(text, final=True, fallback="none").answer is None
     for fallback in ("last_number", "text"):
         assert read(text, final=False, fallback=fallback).answer is None
