@@ -82,8 +82,8 @@ class Bench:
     def __init__(self, model: str, temperature: float):
         self.model, self.temperature = model, temperature
         self.policy = Policy(recipe(Shape(), model, temperature).model)
-        self.policy.end_ids = [self.policy.vocabulary]  # no response ends early
         self.sampler = LocalSampler(self.policy)
+        self.policy.end_ids = [self.policy.vocabulary]  # no response ends early
         self.optimizer = torch.optim.AdamW(self.policy.trainable(), lr=0.0)  # costs the same, changes nothing
 
     def step(self, shape: Shape) -> Callable[[int], dict[str, float]]:
