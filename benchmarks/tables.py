@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,8 @@ def agreement() -> str:
 
 
 def main() -> None:
-    """Fill in every page."""
+    """Fill in every page, or with --check none; exit status 1 if one differs then."""
+    stale = []
     makers = {f.__name__: f for f in (rollout, limits, step, scaling, speed, agreement)}
     for page in sorted(DOCS.glob("*.md")):
         text = page.read_text(encoding="utf-8")
@@ -126,8 +128,12 @@ def main() -> None:
 
         new = re.sub(rf"<!-- ({'|'.join(makers)}) -->.*?<!-- end -->", filled, text, flags=re.DOTALL)
         if new != text:
-            page.write_text(new, encoding="utf-8")
-            print(f"{page}: written")
+            stale.append(page)
+            if "--check" not in sys.argv:
+                page.write_text(new, encoding="utf-8")
+    print(*stale, sep="\n")
+    if stale and "--check" in sys.argv:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -186,7 +186,9 @@ def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int) -> 
     rollout, model, train = recipe.rollout, recipe.model, recipe.train
     half = model.dtype == "bfloat16" or (model.dtype == "auto" and device.type == "cuda")
     size = 0.6 if model.four_bit else 2 if half and model.adapter == "lora" else 4
-    merged = 0 if model.adapter == "full" or model.four_bit else size * shape.parameters
+    # Sampling has weights of its own: the adapter folded in, or on a CPU those laid out for few rows.
+    copied = not model.four_bit and (model.adapter == "lora" or (device.type == "cpu" and not half))
+    copy = size * shape.parameters if copied else 0
     linear = 4 * shape.hidden * shape.hidden + 3 * shape.hidden * shape.intermediate
     adapter = shape.layers * model.lora_rank * (8 * shape.hidden + 3 * (shape.hidden + shape.intermediate))
     trainable = shape.parameters if model.adapter == "full" else min(adapter, shape.layers * linear)
@@ -205,7 +207,7 @@ def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int) -> 
     tokens = max(train.microbatch_tokens, length) + shared
     return {
         "weights": 0.5 * GIB + size * shape.parameters,  # half a GiB for Python and the libraries
-        "sampling": merged + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary),
+        "sampling": copy + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary),
         "update": activation * tokens * per_token + 4 * 4 * 2.0**24,
         "optimiser": 16.0 * trainable,  # value, gradient and two moments, float32
     }

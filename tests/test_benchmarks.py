@@ -1,0 +1,38 @@
+"""The benchmarks run and write what the documentation reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+RATIOS = {
+    "rollout": {"serial", "hf_generate", "prefill_over_unique"},
+    "step": {"trl", "trl_motif", "update_only"},
+    "scaling": set(),
+    "grading": {"gsm8k", "math"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RATIOS)
+def test_a_quick_run_writes_its_numbers(name, tmp_path):
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--json", str(tmp_path / "found.json")]
+    command += ["--skip-continuous-batching"] if name == "rollout" else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    ratios = found.get("ratios", {})
+    assert RATIOS[name] <= (ratios | ratios.get("embedded", {})).keys()
+    assert {"machine", "versions"} <= found.keys()
+
+
+def test_the_pages_hold_the_committed_numbers():
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "tables.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
