@@ -55,6 +55,8 @@ def test_agreement_with_the_labelled_answers():
         (r"(2,\infty)", "x > 2", "right"),
         ("(2,4)", r"2 \le x < 4", "wrong"),
         (r"(-\infty,2) \cup (2,4)", r"x < 4, x \neq 2", "right"),
+        (r"(-\infty,-1) \cup (2,\infty)", r"x < -1 \text{ or } x > 2", "right"),
+        ("(-1,2)", "x > -1 or x < 2", "wrong"),
         (r"1\frac{2}{3}", "1⅔", "right"),
         ("0.006", "6 × 10⁻³ m/s²", "right"),
         (r"16 \sqrt{3}", "16√3", "right"),

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from motif.config import DataConfig
+from motif.grading import Grader
+from motif.grading.code import prepare
 from motif.tasks import TASKS, BadRow, BadRows, load, reject
 from motif.tree import Question
 
@@ -353,3 +355,65 @@ def test_the_official_sets(name, train, test, counts, bad):
     task = load(DataConfig(task=name, train=train and str(DATA / train), test=str(DATA / test), skip_bad=True))
     assert (len(task.train), len(task.test)) == counts
     assert len(task.skipped) == bad
+
+
+def test_svamp_form(tmp_path):
+    rows = [{"Body": "There are 8 apples .", "Question": "How many are left ?", "Answer": 5.0, "ID": "chal-1"}]
+    train, test = (
+        write(tmp_path / "train.jsonl", rows),
+        write(tmp_path / "test.jsonl", [rows[0] | {"Question": "Why ?"}]),
+    )
+    (question,) = load(DataConfig(task="svamp", train=train, test=test)).train
+    assert (question.id, question.text, question.gold) == ("chal-1", "There are 8 apples . How many are left ?", "5.0")
+
+
+def test_a_hub_set_of_another_size_is_refused(monkeypatch):
+    monkeypatch.setattr("motif.tasks.rows._dataset", lambda *_: [{"question": "q", "answer": "#### 1"}])
+    with pytest.raises(ValueError, match="openai/gsm8k has 1 rows, not 7473"):
+        load(DataConfig(task="gsm8k"))
+
+
+def test_circuits_of_your_own(tmp_path):
+    module = "module inverter(input a, output y); assign y = {}; endmodule"
+    table = {"inputs": ["a", "b"], "outputs": ["y"], "rows": {"00": "0", "01": "1", "10": "1", "11": "-"}}
+    rows = [
+        {"specification": "an inverter", "verilog": module.format("~a")},
+        {"specification": "one or the other", "truth_table": table},
+        {"specification": "nothing to go by"},
+    ]
+    source = write(tmp_path / "circuits.jsonl", rows)
+    found, _ = problems(task="circuit", train=source)
+    assert [line for line, _ in found] == [3]
+    task = load(DataConfig(task="circuit", train=source, skip_bad=True))
+    assert task.grader == "circuit" and len(task.train) == 2
+    with Grader("circuit") as grader:
+        verdicts = [grader.grade(task.train[0].gold, module.format(y)).verdict for y in ("~a", "!a", "a")]
+        assert verdicts == ["right", "right", "wrong"]
+        assert grader.grade(task.train[1].gold, "a | b").verdict == "right"
+
+
+def test_programs_of_your_own(tmp_path):
+    pytest.importorskip("resource")
+    try:
+        prepare()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    solution = "def double(x):\n    return 2 * x\n"
+    rows = [
+        {"question": "double it", "tests": ["assert double(2) == 4"], "solution": solution},
+        {"question": "double them", "tests": ["assert double(2) == 5"], "solution": solution},
+        {"question": "anything goes", "tests": ["assert f(1) == None"]},
+        {"question": "no tests"},
+    ]
+    found, _ = problems(task="code", train=write(tmp_path / "code.jsonl", rows))
+    assert {line for line, _ in found} == {2, 3, 4}
+    assert any("its own solution fails" in problem for _, problem in found)
+
+
+def test_the_shipped_programs():
+    try:
+        prepare()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    task = load(DataConfig(task="code"))
+    assert (len(task.train), len(task.test), task.grader) == (60, 20, "code")

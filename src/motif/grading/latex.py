@@ -61,8 +61,6 @@ _REWRITES = tuple(
         (r"(\d|\})\s+i(?![A-Za-z])", r"\1i"),
         (r"\\imath(?![A-Za-z])", "i"),
         (r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\text\{\s*)?(?:st|nd|rd|th)(?![A-Za-z])\s*\}?\s*\}?", ""),
-        # Lists in words.
-        (r",?\s*\\text\{\s*,?\s*(?:and|or)\s*\}\s*|,\s*(?:and|or)\s+|(?<=\S)\s+(?:and|or)\s+(?=[^a-z])", ", "),
         (r"\s*\\text\{\s*to\s*\}\s*", ":"),
         (r"\b(?:square|sq\.?) ([A-Za-z]+)", r"\1^2"),
         (r"\bcubic ([A-Za-z]+)", r"\1^3"),
@@ -70,6 +68,9 @@ _REWRITES = tuple(
         (r"\s+", " "),
     )
 )
+# Lists in words. Between inequalities the words matter: `motif.grading.intervals` reads them.
+_LISTED = re.compile(r",?\s*\\text\{\s*,?\s*(?:and|or)\s*\}\s*|,\s*(?:and|or)\s+|(?<=\S)\s+(?:and|or)\s+(?=[^a-z])")
+_INEQUALITY = re.compile(r"[<>]|\\[lgn]e(?![A-Za-z])")
 _LEAD = re.compile(
     r"^\\approx(?![A-Za-z])\s*|^\\text\{[^{}]*\b(?:is|are|equals)\b[^{}]*\}\s*(?=[^\s])"
     r"|^(?:the )?(?:final )?answer is:? ",
@@ -85,6 +86,8 @@ def clean(text: str) -> str:
     text = _unwrapped(_plain(text).strip())
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
+    if not _INEQUALITY.search(text):
+        text = _LISTED.sub(", ", text)
     text = _LEAD.sub("", text.strip())
     return _unwrapped(_TAIL.sub("", text).strip())
 
