@@ -113,7 +113,7 @@ class Display:
             f"{duration(left)} left" if number < steps else "",
         ]
         if metrics["outcome/ungraded"]:
-            parts.append(f"ungraded {metrics['outcome/ungraded']}")
+            parts.append(f"ungraded {metrics['outcome/ungraded']} ({metrics['outcome/ungraded_reason']})")
         self._what = f"step {number + 1}/{steps}" if number < steps else ""
         self.message("  ".join(part for part in parts if part))
 

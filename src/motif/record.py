@@ -14,6 +14,7 @@ import math
 import os
 import platform
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -111,6 +112,9 @@ def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: 
         "outcome/mean": _mean(rates),
         "outcome/rate_counts": _rate_counts(first),
         "outcome/ungraded": sum(count.ungraded for count in counts),
+        "outcome/ungraded_reason": _commonest(
+            leaf.reason for tree in trees for leaf in tree.leaves() if leaf.verdict == "ungraded"
+        ),
         "outcome/never": _mean([max(values) == 0 for values in solved]),
         "outcome/always": _mean([min(values) == 1 for values in solved]),
         "outcome/sometimes": _mean([max(values) > 0 and min(values) < 1 for values in solved]),
@@ -146,6 +150,11 @@ def _rate_counts(first: Sequence[Node]) -> list[int]:
             counts += [0] * (len(verdicts) + 1 - len(counts))
             counts[verdicts.count("right")] += 1
     return counts
+
+
+def _commonest(reasons: Iterable[str]) -> str | None:
+    counted = Counter(reasons).most_common(1)
+    return counted[0][0] if counted else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
