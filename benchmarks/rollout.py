@@ -327,7 +327,7 @@ def main() -> None:
                 # The large case of the large model takes minutes a round.
                 yield smollm2(count, arguments.tokens), count, arguments.repeats if count == 1 else 1
             if "embedded" in arguments.models or arguments.quick:
-                yield embedded(count), count, 1 if arguments.quick else max(5, arguments.repeats)
+                yield embedded(count), count, 1 if arguments.quick else max(3, arguments.repeats)
 
     pace: dict[str, dict[str, list[float]]] = {}
     result: dict[str, Any] = {"setting": vars(arguments) | {"json": None}, "tokens_per_second": pace, "ratios": {}}

@@ -6,10 +6,11 @@ whatever the sampler is computing. Which tree grows depends only on (seed, step,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 from motif.config import RolloutConfig
-from motif.rounds import Rounds
+from motif.rounds import Reading, Rounds
 from motif.sampling import Completion, Request, Sampler, sampling_key
 from motif.tree import Node, Question, Tree
 
@@ -40,6 +41,16 @@ def grow(
     """
     trees = [Tree(question, step if isinstance(step, int) else 0) for question in questions]
 
+    # Equal notes make equal prompts, and equal responses read the same: with a small model many are.
+    @functools.cache
+    def prompt(question: str, notes: tuple[str, ...]) -> list[int]:
+        return rounds.prompt(question, list(notes), config.rounds)
+
+    @functools.cache
+    def read(token_ids: tuple[int, ...], truncated: bool, final: bool) -> tuple[str, Reading]:
+        text = str(rounds.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        return text, rounds.read(text, truncated, final)
+
     def request(tree: Tree, parent: Node | None, notes: list[str]) -> Request:
         depth = len(notes)
         path = parent.path if parent else ()
@@ -47,7 +58,7 @@ def grow(
         first = depth == 0
         temperature = config.temperature_first if first else config.temperature_continue
         return Request(
-            prompt_ids=rounds.prompt(tree.question.text, notes, config.rounds),
+            prompt_ids=prompt(tree.question.text, tuple(notes)),
             keys=[sampling_key(seed, step, tree.question.id, child) for child in paths],
             max_tokens=config.tokens_first if first else config.tokens_continue,
             temperature=0.0 if greedy else temperature,
@@ -58,9 +69,8 @@ def grow(
 
     def then(completion: Completion) -> Iterable[Request]:
         tree, parent, notes, paths = completion.request.tag
-        text = str(rounds.tokenizer.decode(completion.token_ids, skip_special_tokens=True))
         final = len(notes) + 1 == config.rounds
-        reading = rounds.read(text, completion.truncated, final)
+        text, reading = read(tuple(completion.token_ids), completion.truncated, final)
         node = Node(
             path=paths[completion.index],
             prompt_ids=list(completion.request.prompt_ids),

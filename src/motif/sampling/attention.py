@@ -121,11 +121,11 @@ class TreeCache(Cache):
         if softcap is not None:
             joined = torch.tanh(joined / softcap) * softcap
         assert self._bias is not None
-        weights = (joined + self._bias).softmax(-1, dtype=torch.float32).to(query.dtype)
+        weights = joined.add_(self._bias).softmax(-1, dtype=torch.float32).to(query.dtype)
         *shares, own = weights.split([part.shape[-1] for part in scores], dim=-1)
         output = own @ values.to(query.dtype)
         for level, share in zip(self.levels, shares, strict=True):
-            output = output + level.values(self._layer, share)
+            output += level.values(self._layer, share)
         return output
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
