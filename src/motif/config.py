@@ -53,7 +53,7 @@ class DataConfig(Section):
     """Where the questions come from and how answers are graded."""
 
     task: str = "file"
-    """A shipped task (`arithmetic`, `circuit`, `code`, `gsm8k`, `svamp`, `math`, `math500`, `aime24`) or `file` for
+    """A shipped task (`arithmetic`, `chain`, `circuit`, `code`, `gsm8k`, `svamp`, `math`, `math500`, `aime24`) or `file` for
     your own data."""
     train: str = ""
     """Path of a JSONL, Parquet or CSV file, or a Hugging Face data set id; empty: the task's own source."""
@@ -88,6 +88,10 @@ class DataConfig(Section):
     """arithmetic only: 0 means that `digits` gives the operands."""
     template: str = "What is {a} {op} {b}?"
     """arithmetic only: the wording of a question; `{a}`, `{b}` and `{op}` are replaced."""
+    shortest: Annotated[int, Field(ge=1)] = 2
+    """chain only: steps of the shortest questions."""
+    longest: Annotated[int, Field(ge=1)] = 9
+    """chain only: steps of the longest questions."""
     inputs: Annotated[int, Field(ge=2, le=4)] = 4
     """circuit only: inputs of the function."""
     form: Literal["table", "minterms"] = "table"
@@ -212,6 +216,10 @@ class CreditConfig(Section):
     """Compare a node with its siblings (same prompt), or with all of its round under the question (shared reward)."""
     train_rounds: Literal["first", "all"] = "first"
     """Train first-round responses only (the paper), or every node."""
+    balance_rounds: bool = False
+    """Each round weighs the same in the loss, however many nodes the tree has in it."""
+    merge_notes: bool = False
+    """Responses of a question whose notes are equal share their continuations, and are compared as siblings."""
     baseline: Literal["mean", "leave_one_out"] = "mean"
     divide_by_std: bool = True
     """Divide by the group's standard deviation (GRPO). Off: no blow-up of a single unlucky trajectory."""
