@@ -2,7 +2,7 @@
 
     python studies/sample_efficiency/make_model.py --out studies/sample_efficiency/model [--steps N] [--seed S]
 
-A round can write three steps in its window of 27 tokens (`<think>a*3=41b+8=49c-5=44</think><note>44d</note>`); the note
+A round can write three steps in its window of 29 tokens (`<think>47a*3=41b+8=49c-5=44</think><note>44d</note>`); the note
 is the number reached and the label of the next step, which the next round looks up in the question. The warm start
 teaches the steps, but leaves every round in several minds about how many of them to do and what to note:
 
@@ -41,7 +41,7 @@ from motif.demo.make_model import (
 from motif.tasks.chain import FACTORS, LABELS, MODULUS, Chain, apply, chains, draw, split_of
 
 FIT = 3  # steps that a window holds
-WINDOW = 27  # tokens of a response, <end> included: three steps and a boxed answer
+WINDOW = 29  # tokens of a response, <end> included: three steps and a boxed answer
 NOTE_TOKENS = 8
 SHORTEST, LONGEST = 2, 9
 LONGEST_SEEN = 11  # the warm start also sees some longer chains
@@ -55,16 +55,22 @@ FINAL_WEIGHTS = (0.70, 0.18, 0.12)
 
 PLACES = [((1, 3), 0.26), ((2, 3), 0.26), ((3, 3), 0.26), ((1, 1), 0.08), ((1, 2), 0.02), ((2, 2), 0.02), ((2, 4), 0.03),
           ((3, 4), 0.03), ((4, 4), 0.04)]  # fmt: skip
-EXTRA = {"facts": 24, "copies": 8, "examples": 12}
-MAIN = {"facts": 12, "copies": 0, "examples": 36}
-FIRST_SHARE = 0.25
-DEFAULT_STEPS = 1600
+FACTS_IN_A_ROW = 12
+FIRST_ROWS = {"facts": 24, "copies": 16, "examples": 0}
+LATER_ROWS = {"facts": 6, "copies": 0, "examples": 40}
+FIRST_SHARE = 0.3
+DEFAULT_STEPS = 1400
+# The last stage, at half the learning rate: looking up the step of a label is what takes longest to learn.
+LAST_ROWS = {"facts": 4, "copies": 24, "examples": 24}
+LAST_STEPS = 500
+LAST_RATE = 0.5
+LAST_WARMUP = 20
 
 
 def written(chain: Chain, at: int, count: int, number: int) -> tuple[str, int, int]:
     """A think block of `count` steps from step `at` on, and the place and number that it ends with."""
-    text = ""
     end = min(at + count, len(chain.steps))
+    text = f"{number:02d}" if end > at else ""
     for place in range(at, end):
         number = apply(chain.steps[place], number)
         text += f"{LABELS[place]}{chain.steps[place]}={number:02d}"
@@ -132,12 +138,17 @@ class ChainCorpus:
         return Row(prompt + answer, [IGNORED] * len(prompt) + answer)
 
     def _fact_row(self) -> Row:
-        """One step as a think block writes it, after the number that it is applied to."""
-        number, kind = self.rng.randrange(MODULUS), self.rng.choice("+-*")
-        step = kind + str(self.rng.choice(FACTORS) if kind == "*" else self.rng.randint(1, 9))
-        given = self._ids(f"={number:02d}{self.rng.choice(LABELS[:LONGEST])}{step}=")
-        learnt = self._ids(f"{apply(step, number):02d}")
-        return Row(given + learnt, [IGNORED] * len(given) + learnt)
+        """Steps without a question, as a think block writes them; only their results are to be learnt."""
+        number, kinds = self.rng.randrange(MODULUS), self.rng.choices("+-*", k=FACTS_IN_A_ROW)
+        token_ids = self._ids(f"<think>{number:02d}")
+        labels = [IGNORED] * len(token_ids)
+        for kind in kinds:
+            step = kind + str(self.rng.choice(FACTORS) if kind == "*" else self.rng.randint(1, 9))
+            number = apply(step, number)
+            given, learnt = self._ids(f"{self.rng.choice(LABELS)}{step}="), self._ids(f"{number:02d}")
+            token_ids += given + learnt
+            labels += [IGNORED] * len(given) + learnt
+        return Row(token_ids, labels)
 
     def _copy_row(self) -> Row:
         """A question, a note with a label, and the step of that label."""
@@ -146,7 +157,7 @@ class ChainCorpus:
         number = f"{self.rng.randrange(MODULUS):02d}"
         prompt = prompt_text(chain.text, f"{number}{LABELS[at]}", 2, 3)
         given = [*self._ids(chat_text(self.tokenizer, prompt)), *self._ids("<think>")]
-        learnt = self._ids(f"{LABELS[at]}{chain.steps[at]}={apply(chain.steps[at], int(number)):02d}")
+        learnt = self._ids(written(chain, at, 2, int(number))[0])
         return Row(given + learnt, [IGNORED] * len(given) + learnt)
 
 
@@ -199,7 +210,7 @@ def warm_start_report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFas
     counts = Counter(style for style, _ in sampled)
     numbers, kinds = range(MODULUS), [f"{kind}{d}" for kind in "+-" for d in range(1, 10)] + [f"*{d}" for d in FACTORS]
     facts = [(number, step) for number in numbers for step in kinds]
-    given = tokenizer([f"={number:02d}c{step}=" for number, step in facts], return_tensors="pt")["input_ids"]
+    given = tokenizer([f"<think>{number:02d}c{step}=" for number, step in facts], return_tensors="pt")["input_ids"]
     with torch.inference_mode():
         output = model.generate(given, max_new_tokens=2, do_sample=False)  # type: ignore[misc]
     told = tokenizer.batch_decode(output[:, given.shape[1] :])
@@ -223,6 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the study's model from procedural data.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, tokenizer and warm_start.json")
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
+    parser.add_argument("--last-steps", type=int, default=LAST_STEPS)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
@@ -237,7 +249,9 @@ def main() -> None:
             print(f"step {step} loss {loss:.4f} {time.monotonic() - started:.0f} s", flush=True)
 
     corpus = ChainCorpus(tokenizer, arguments.seed)
-    train(model, corpus, arguments.steps, lambda done: EXTRA if done < FIRST_SHARE else MAIN, after=progress)
+    train(model, corpus, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=progress)
+    last = ChainCorpus(tokenizer, arguments.seed + 1)
+    train(model, last, arguments.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP, after=progress)
     minutes = (time.monotonic() - started) / 60
     save(model, tokenizer, arguments.out)
     report = {
