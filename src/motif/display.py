@@ -13,13 +13,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from motif.accuracy import Accuracy
     from motif.estimators import Estimate
-    from motif.evaluate import Accuracy, Row
+    from motif.evaluate import Row
     from motif.plan import Plan
     from motif.train import Result
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
+WIDE = 400
+"""Characters in which a table may stand when the output is not a terminal, so that no number is broken over lines."""
 
 
 @contextmanager
@@ -127,15 +130,21 @@ class Display:
 
     def accuracies(self, rows: dict[str, Row], found: dict[str, Accuracy]) -> None:
         """The numbers of an evaluation: a column per row of it, a line per number."""
-        table = Table(title="held-out accuracy, 95 % intervals", title_justify="left", title_style="bold")
+        table = Table(
+            title="held-out accuracy, 95 % intervals",
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            padding=(0, 3, 0, 0),
+        )
         table.add_column("")
         for name in found:
             row = rows[name]
             tokens = row.tokens_first + (row.rounds - 1) * row.tokens_continue
-            table.add_column(f"{_plural(row.rounds, 'round')}, ≤ {tokens:,} tokens", justify="right")
+            table.add_column(f"{_plural(row.rounds, 'round')}\n≤ {tokens:,} tokens", justify="right")
         for line in _lines(list(found.values())):
             table.add_row(*line)
-        self.console.print(table)
+        self.console.print(table, width=None if self._live else WIDE)
 
     def finished(self, result: Result, report: Path) -> None:
         """The outcome: before and after, what it cost, where it is."""
@@ -184,8 +193,11 @@ def _lines(found: list[Accuracy]) -> Iterator[list[str]]:
         return "-" if value is None or value.n == 0 else str(value)
 
     first = found[0]
-    what = "accuracy" if first.samples == 1 else f"pass@1 (mean of {first.samples})"
-    yield [what, *(str(a).partition(", n =")[0] if a.n else "-" for a in found)]
+    alone = "accuracy, greedy" if first.temperature == 0 else "accuracy, one sample"
+    yield [
+        alone if first.samples == 1 else f"pass@1 (mean of {first.samples})",
+        *(str(a).partition(", n =")[0] if a.n else "-" for a in found),
+    ]
     for k in first.pass_at:
         yield [f"pass@{k}", *(interval(a.pass_at[k]) for a in found)]
     if first.majority:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from motif.accuracy import Accuracy
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.display import Display
 from motif.eval_store import EvalFolder, fingerprint, settings_of
-from motif.evaluate import Accuracy, answers_in, evaluate, rows
+from motif.evaluate import answers_in, evaluate, rows
 from motif.session import Session, open_session
 
 

@@ -20,8 +20,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from motif.accuracy import Accuracy, Answer, Answers, answers_of
 from motif.config import RecipeError
-from motif.evaluate import Accuracy, Answer, Answers, Drawing, Row, answers_of
+from motif.evaluate import Drawing, Row
 from motif.policy import Policy
 from motif.record import versions, write_atomically
 from motif.rounds import Rounds
