@@ -131,8 +131,8 @@ def test_intervals_cover_the_truth_near_0_and_1_too(questions, correlation):
         means = rng.binomial(samples, chances) / samples
         found = [estimate(row, answers=questions * samples) for row in means.tolist()]
         covered[truth] = np.mean([one.low <= truth <= one.high for one in found])
-    assert min(covered.values()) >= 0.84, covered
-    assert np.mean(list(covered.values())) >= 0.91, covered
+    assert min(covered.values()) >= 0.86, covered
+    assert np.mean(list(covered.values())) >= 0.92, covered
     assert covered[0.5] <= 0.99  # not by being too wide
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -186,11 +187,11 @@ def test_how_questions_are_chunked_changes_no_answer(demo):
 def test_every_answer_is_counted_once_whether_kept_or_new(demo, tmp_path):
     recipe = load_recipe("demo", [*SMALL, "eval.questions=10", "eval.matched=true"])
     questions, settings = demo.task.test[:10], {"any": "thing"}
-    for _ in range(2):
-        counted = []
+    counted: list[int] = []
+    for times in (1, 2):
         with EvalFolder(tmp_path / "eval", settings, "embedded") as folder:
             evaluate(questions, demo.sampler, demo.rounds, demo.grader, recipe, lambda: counted.append(1), folder)
-        assert len(counted) == answers_in(recipe, 10) == 30
+        assert len(counted) == times * answers_in(recipe, 10) == times * 30
 
 
 # -- kept and gone on with ---------------------------------------------------------------------------------------------
@@ -317,9 +318,9 @@ def test_one_changed_weight_is_another_model(demo):
 
 
 def test_a_folder_is_one_evaluations_and_one_processs_at_a_time(tmp_path):
-    with EvalFolder(tmp_path / "a", {"seed": 1, "samples": 2}, "m"):
-        with pytest.raises(RecipeError, match="another evaluation is writing"):
-            EvalFolder(tmp_path / "a", {"seed": 1, "samples": 2}, "m")
+    settings, busy = {"seed": 1, "samples": 2}, pytest.raises(RecipeError, match="another evaluation is writing")
+    with EvalFolder(tmp_path / "a", settings, "m"), busy:
+        EvalFolder(tmp_path / "a", settings, "m")
     with pytest.raises(RecipeError, match="other seed: choose another --out"):
         EvalFolder(tmp_path / "a", {"seed": 2, "samples": 2}, "m")
     (tmp_path / "a" / "settings.json").write_text("[]")
@@ -415,6 +416,26 @@ def test_options_and_what_they_stand_for():
     assert chosen(["eval.temperature=0.6"], samples=4) == (4, 0.6, True)
     assert chosen(["eval.samples=3", "eval.temperature=0.6"]) == (3, 0.6, False)
     assert chosen(temperature=0.7) == (1, 0.7, False)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_documentation_is_what_its_command_prints(tmp_path, monkeypatch):
+    """But for single tokens that another machine may sample otherwise."""
+    page = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    command = re.search(r"## An example\s+```sh\nmotif (.+)\n```", page)[1]
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(cli.app, command.split())
+    assert done.exit_code == 0, done.output
+
+    def table(text: str) -> dict[str, list[float]]:
+        lines = re.findall(r"^ *((?:pass@|majority|greedy|cut off|tokens an answer).*)$", text, re.MULTILINE)
+        cells = (re.split(r" {2,}", line.strip()) for line in lines)
+        return {name: [float(n) for cell in row for n in re.findall(r"[\d.]+", cell)] for name, *row in cells}
+
+    shown, printed = table(page.partition("## What the numbers mean")[0]), table(done.output)
+    assert shown.keys() == printed.keys() and len(shown) == 7
+    for name, numbers in shown.items():
+        assert printed[name] == pytest.approx(numbers, abs=3), name
 
 
 # -- during training ---------------------------------------------------------------------------------------------------

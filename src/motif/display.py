@@ -144,7 +144,8 @@ class Display:
             table.add_column(f"{_plural(row.rounds, 'round')}\n≤ {tokens:,} tokens", justify="right")
         for line in _lines(list(found.values())):
             table.add_row(*line)
-        self.console.print(table, width=None if self._live else WIDE)
+        plain = Console(file=self.console.file, width=WIDE, quiet=self.console.quiet)
+        (self.console if self._live else plain).print(table)
 
     def finished(self, result: Result, report: Path) -> None:
         """The outcome: before and after, what it cost, where it is."""
