@@ -139,7 +139,8 @@ def _open(what: Target) -> Session:
     try:
         return open_session(what.recipe, run=what.weights)
     except RecipeError as error:
-        if what.weights is None and str(error).startswith("model "):
+        is_run = (Path(what.name) / "recipe.toml").is_file()
+        if not is_run and str(error).startswith("model "):
             raise RecipeError(f"{what.name} is no run folder (it holds no recipe.toml), and {error}") from error
         raise
 
