@@ -283,6 +283,18 @@ class EvalConfig(Section):
     """0 is greedy."""
     samples: Annotated[int, Field(ge=1)] = 1
     """Answers per question; accuracy is their mean and the interval is over questions."""
+    greedy: bool = False
+    """With a temperature: also one greedy answer to each question, reported beside the samples."""
+    matched: bool = False
+    """Also test one round with as many new tokens as all the training rounds together (see `Recipe.matched_tokens`)."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> EvalConfig:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples = {self.samples} greedy answers would all be equal: set temperature too, e.g. 1.0"
+            )
+        return self
 
 
 class Recipe(Section):
@@ -332,6 +344,13 @@ class Recipe(Section):
     def eval_rounds(self) -> list[int]:
         """The numbers of rounds that accuracy is reported at, without repeats."""
         return list(dict.fromkeys(self.eval.rounds or [1, self.rollout.rounds]))
+
+    @property
+    def matched_tokens(self) -> int:
+        """New tokens of one round that match the training rounds together (of a single-round recipe: the most rounds
+        that it is tested at)."""
+        rounds = self.rollout.rounds if self.rollout.rounds > 1 else max(self.eval_rounds)
+        return self.rollout.tokens_first + (rounds - 1) * self.rollout.tokens_continue
 
     def to_toml(self) -> str:
         """The resolved recipe as TOML that `load_recipe` reads back to an equal recipe."""
