@@ -82,8 +82,9 @@ def test_train_eval_solve_report(tmp_path):
         for rounds in ("rounds_1", "rounds_3"):
             assert {"accuracy", "low", "high", "n"} <= summary[when][rounds].keys()
     ledger = {"questions", "updates", "generated_tokens", "prefill_tokens", "trained_tokens", "flops", "seconds"}
+    ledger |= {"distinct_questions", "prefill_saved", "sampling_seconds", "grading_seconds", "training_seconds"}
     assert ledger == summary["ledger"].keys()
-    assert summary["ledger"]["questions"] == 4
+    assert summary["ledger"]["questions"] == summary["ledger"]["distinct_questions"] == 4
 
     motif("eval", "runs/demo", "--json", "after.json", cwd=tmp_path)
     again = json.loads((tmp_path / "after.json").read_text())

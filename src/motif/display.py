@@ -15,6 +15,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from motif.evaluate import Accuracy
     from motif.plan import Plan
+    from motif.record import Ledger
     from motif.train import Result
 
 PLAIN_EVERY = 10.0
@@ -136,9 +137,10 @@ class Display:
             self.console.print(table)
         ledger = result.ledger
         self.message(
-            f"spent: {ledger.questions:,} questions, {ledger.updates:,} updates, "
-            f"{ledger.generated_tokens:,} generated + {ledger.prefill_tokens:,} prompt tokens, "
-            f"{ledger.trained_tokens:,} trained tokens, {ledger.flops:.2g} FLOPs, {duration(ledger.seconds)}"
+            f"spent: {ledger.questions:,} questions ({ledger.distinct_questions:,} distinct), "
+            f"{ledger.updates:,} updates, {ledger.generated_tokens:,} generated + {ledger.prefill_tokens:,} prompt "
+            f"tokens ({ledger.prefill_saved:,} more saved by sharing), {ledger.trained_tokens:,} trained tokens, "
+            f"{ledger.flops:.2g} FLOPs, {duration(ledger.seconds)}{_shares(ledger)}"
         )
         self.message(f"report: {report}")
         if not result.finished:
@@ -153,6 +155,19 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _shares(ledger: Ledger) -> str:
+    """Where the seconds went, in per cent."""
+    if not ledger.seconds:
+        return ""
+    parts = {
+        "sampling": ledger.sampling_seconds,
+        "grading": ledger.grading_seconds,
+        "training": ledger.training_seconds,
+    }
+    parts["the rest"] = ledger.seconds - sum(parts.values())
+    return f" ({', '.join(f'{name} {_percent(part / ledger.seconds)}' for name, part in parts.items())})"
 
 
 def _rounds(name: str) -> str:

@@ -30,6 +30,7 @@ from motif.plan import make_plan
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
 from motif.report import write_report
 from motif.rollout import grow
+from motif.sampling import Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tree import Question
 from motif.update import UpdateStats, collect, update
@@ -146,9 +147,10 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     clock.lap("update")
     run.trees(trees)
     clock.lap("record")
-    usage = session.sampler.usage
-    _charge(state.ledger, session, len(questions), usage.generated_tokens - used.generated_tokens,
-            usage.prefill_tokens - used.prefill_tokens, stats, clock.total())  # fmt: skip
+    state.drawn.update(sampling_key(question.text) for question in questions)
+    state.ledger.questions += len(questions)
+    state.ledger.distinct_questions = len(state.drawn)
+    _charge(state.ledger, session, used, stats, clock)
     metrics = {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
     metrics |= {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
     run.metrics(metrics)
@@ -191,21 +193,31 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 @dataclass
 class Progress:
-    """Where a run stands: all of the loop's state besides the weights and the optimiser."""
+    """Where a run stands: all of the loop's state besides the weights and the optimiser.
+
+    `drawn` holds a 64-bit key of the text of each question drawn so far.
+    """
 
     step: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
+    drawn: set[int] = field(default_factory=set)
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
-        return {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
+        kept = {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
+        return kept | {"drawn": sorted(self.drawn)}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
-        """The inverse of `extra`."""
-        return cls(step, ledger_from(extra["ledger"]), extra["evaluations"], extra["best"])
+        """The inverse of `extra`.
+
+        Raises:
+            RecipeError: the checkpoint is of an older version, see `ledger_from`.
+        """
+        ledger = ledger_from(extra["ledger"])
+        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]))
 
 
 class Clock:
@@ -282,18 +294,22 @@ def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
         session.policy.save(run.path / "best")
 
 
-def _charge(
-    ledger: Ledger, session: Session, questions: int, generated: int, prefill: int, stats: UpdateStats, seconds: float
-) -> None:
-    parameters = session.policy.parameter_count
-    ledger.questions += questions
+def _charge(ledger: Ledger, session: Session, before: Usage, stats: UpdateStats, clock: Clock) -> None:
+    """Add a step's work and time; `before` is what the sampler had used when it began."""
+    parameters, usage = session.policy.parameter_count, session.sampler.usage
+    generated = usage.generated_tokens - before.generated_tokens
+    prefill = usage.prefill_tokens - before.prefill_tokens
     ledger.updates += stats.updates
     ledger.generated_tokens += generated
     ledger.prefill_tokens += prefill
+    ledger.prefill_saved += usage.requested_prompt_tokens - before.requested_prompt_tokens - prefill
     ledger.trained_tokens += stats.tokens
     per_update_token = 6 if session.recipe.model.adapter == "full" else 4
     ledger.flops += parameters * (2.0 * (generated + prefill) + per_update_token * stats.computed_tokens)
-    ledger.seconds += seconds
+    ledger.seconds += clock.total()
+    ledger.sampling_seconds += clock.laps["sample"]
+    ledger.grading_seconds += clock.laps["grade"]
+    ledger.training_seconds += clock.laps["update"]
 
 
 def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
