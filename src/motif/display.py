@@ -15,6 +15,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from motif.evaluate import Accuracy
     from motif.plan import Plan
+    from motif.probe import ProbeResult
     from motif.record import Ledger
     from motif.train import Result
 
@@ -94,6 +95,10 @@ class Display:
         """A context that counts evaluation answers as they end."""
         return self._counting("evaluating", answers)
 
+    def probing(self, answers: int) -> Any:
+        """A context that counts a probe's answers as they end."""
+        return self._counting("probing", answers)
+
     def step(self, metrics: dict[str, Any], steps: int) -> None:
         """One line per training step."""
         number = metrics["step"]
@@ -120,10 +125,14 @@ class Display:
 
     def evaluated(self, step: int, results: dict[str, Accuracy]) -> None:
         """Accuracies after a step (0: before training)."""
-        when = "before training" if step == 0 else f"after step {step}"
+        when = _when(step)
         for name, accuracy in results.items():
             extra = f"  ({accuracy.ungraded} ungraded)" if accuracy.ungraded else ""
             self.message(f"{when}, {_rounds(name)}: {accuracy}{extra}")
+
+    def probed(self, step: int, result: ProbeResult) -> None:
+        """What a probe after a step found (0: before training)."""
+        self.message(f"{_when(step)}, probe: {result}")
 
     def finished(self, result: Result, report: Path) -> None:
         """The outcome: before and after, what it cost, where it is."""
@@ -155,6 +164,10 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _when(step: int) -> str:
+    return "before training" if step == 0 else f"after step {step}"
 
 
 def _shares(ledger: Ledger) -> str:

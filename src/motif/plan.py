@@ -87,6 +87,7 @@ class Plan:
             ),
             ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations"),
             ("evaluation", f"{tested:,} questions at {rounds} rounds, {evaluations} times" if tested else "none"),
+            *([("probe", self._probe())] if recipe.probe.questions else []),
             ("memory", f"about {total / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free: {parts}"),
             ("time", f"very roughly {duration}, if every response used up its tokens"),
         ]
@@ -111,6 +112,13 @@ class Plan:
             f"this needs about {total / GIB:.1f} GiB, and {self.available / GIB:.1f} GiB are free on {self.device}. "
             f"The largest part is {largest} ({self.memory[largest] / GIB:.1f} GiB): use {advice}"
         )
+
+    def _probe(self) -> str:
+        probe, rollout, steps = self.recipe.probe, self.recipe.rollout, self.recipe.train.steps
+        times = 2 + (max(0, steps - 1) // probe.every if probe.every else 0)
+        continued = (rollout.responses + 2) * probe.continuations * (rollout.rounds - 1)
+        total = probe.questions * (rollout.generations + continued)
+        return f"{probe.questions:,} questions, at most {total:,} generations, {times} times; not in the time below"
 
     def _adapter(self) -> str:
         model = self.recipe.model

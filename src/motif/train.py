@@ -24,9 +24,11 @@ import torch
 from motif import checkpoint
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.credit import assign
+from motif.diagnostics import components
 from motif.display import Display
 from motif.evaluate import evaluate, grading
 from motif.plan import make_plan
+from motif.probe import probe, probe_questions
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
 from motif.report import write_report
 from motif.rollout import grow
@@ -76,6 +78,7 @@ def train(
     plan, task = make_plan(recipe)
     display.plan(plan)
     plan.refuse_if_too_big()
+    probe_questions(task, recipe)  # refuses a probe of more questions than there are
     session = open_session(recipe, task)
     run = RunFolder(folder)
     write_atomically(folder / "recipe.toml", recipe.to_toml())
@@ -104,6 +107,7 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
 
     if not restored:
         state.evaluations[0] = _evaluate(session, run, 0, display)
+        _probe(session, run, 0, display)
         save()
     while state.step < recipe.train.steps and not interrupted.is_set():
         state.step += 1
@@ -112,6 +116,8 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
         if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
             state.evaluations[state.step] = _evaluate(session, run, state.step, display)
             _keep_best(session, run, state)
+        if last or (recipe.probe.every and state.step % recipe.probe.every == 0):
+            _probe(session, run, state.step, display)
         if last or interrupted.is_set() or state.step % recipe.train.save_every == 0:
             save()
     finished = state.step >= recipe.train.steps
@@ -152,7 +158,7 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     state.ledger.distinct_questions = len(state.drawn)
     _charge(state.ledger, session, used, stats, clock)
     metrics = {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
-    metrics |= {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
+    metrics |= components(trees).metrics() | {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
     run.metrics(metrics)
     display.step(metrics, recipe.train.steps)
 
@@ -284,6 +290,16 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
     result = {name: accuracy.to_dict() for name, accuracy in found.items()}
     run.metrics({"step": step, "eval": result})
     return result
+
+
+def _probe(session: Session, run: RunFolder, step: int, display: Display) -> None:
+    questions = probe_questions(session.task, session.recipe)
+    if questions:
+        found = probe(
+            questions, session.sampler, session.rounds, session.grader, session.recipe, display.probing
+        )
+        display.probed(step, found)
+        run.metrics({"step": step, "probe": found.to_dict()})
 
 
 def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
