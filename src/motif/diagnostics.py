@@ -44,8 +44,9 @@ class Estimate:
     def __str__(self) -> str:
         if self.value is None:
             return "undefined"
-        interval = "" if self.low is None or self.high is None else f" [{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.value:.2f}{interval}"
+        # Adding 0 makes a rounded -0 a 0.
+        value, *ends = (f"{round(part, 2) + 0.0:.2f}" for part in (self.value, self.low, self.high) if part is not None)
+        return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ class Components:
     @classmethod
     def from_metrics(cls, line: Mapping[str, Any]) -> Components:
         """The inverse of `metrics`; nothing if the line has none."""
-        sums = [line.get(f"diag/{key}") or 0 for key in KEYS]
-        return cls(*sums, weight=(line.get("diag/n0") or 0) * sums[1])
+        sums = {key: line.get(f"diag/{key}") or 0 for key in KEYS}
+        return cls(**sums, weight=(line.get("diag/n0") or 0) * sums["df_between"])
 
 
 def components(trees: Iterable[Tree]) -> Components:

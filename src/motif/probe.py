@@ -12,8 +12,8 @@ that follow
   written for another question. The note matters as far as these differ.
 
 The questions are the same at every probe of a run (drawn by its seed), and so are all random numbers, so probes before
-and after training can be compared in pairs. Equal notes of one question have the same true value and are continued once.
-Nothing is trained, and nothing of it is in the ledger.
+and after training can be compared in pairs. Equal notes of one question have the same true value and are continued
+once. Nothing is trained, and nothing of it is in the ledger.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ class ProbeResult:
     def __str__(self) -> str:
         values = self.values
         return (
-            f"advantage and true value r = {self.correlation}; notes explain {self.icc} of the variance; right with the "
-            f"own note {values['own']}, an empty one {values['empty']}, another question's {values['shuffled']}"
+            f"advantage and true value r = {self.correlation}; notes explain {self.icc} of the variance; right with "
+            f"the own note {values['own']}, an empty one {values['empty']}, another question's {values['shuffled']}"
         )
 
 
@@ -171,7 +171,7 @@ def probe(
 def measure(probed: Sequence[Probed], continuations: int, generated_tokens: int = 0) -> ProbeResult:
     """All of a probe's numbers from its outcomes."""
     spread = _sums(_spread(question) for question in probed)
-    halves = [question for question in probed if question.counted()]
+    counted = [question for question in probed if question.counted()]
     outcomes = [note for question in probed for note in question.outcomes]
     return ProbeResult(
         questions=len(probed),
@@ -183,7 +183,7 @@ def measure(probed: Sequence[Probed], continuations: int, generated_tokens: int 
         correlation=_correlation(probed),
         icc=jackknife(spread, lambda s: s[..., 0] / (s[..., 0] + s[..., 1])),
         trained_bias=_mean([_trained_bias(question) for question in probed]),
-        rewards=[_reward(halves, spread, k) for k in TRAJECTORIES],
+        rewards=[_reward(counted, spread, k) for k in TRAJECTORIES],
         values=_values(probed),
     )
 
@@ -301,10 +301,17 @@ def _values(probed: Sequence[Probed]) -> dict[str, Estimate]:
         if own and min(len(empty), len(shuffled)) >= FEWEST:
             rows.append((float(np.mean(own)), float(empty.mean()), float(shuffled.mean())))
     names = ("own", "empty", "shuffled")
-    found = {name: _mean([row[place] for row in rows]) for place, name in enumerate(names)}
+    found = {name: _share(_mean([row[place] for row in rows])) for place, name in enumerate(names)}
     for place, name in list(enumerate(names))[1:]:
         found[f"own_minus_{name}"] = _mean([row[0] - row[place] for row in rows])
     return found
+
+
+def _share(found: Estimate) -> Estimate:
+    """The interval of a mean outcome, which is not outside 0 and 1."""
+    if found.low is None or found.high is None:
+        return found
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:

@@ -158,7 +158,9 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     state.ledger.distinct_questions = len(state.drawn)
     _charge(state.ledger, session, used, stats, clock)
     metrics = {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
-    metrics |= components(trees).metrics() | {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
+    metrics |= (
+        components(trees).metrics() | {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
+    )
     run.metrics(metrics)
     display.step(metrics, recipe.train.steps)
 
@@ -295,9 +297,7 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
 def _probe(session: Session, run: RunFolder, step: int, display: Display) -> None:
     questions = probe_questions(session.task, session.recipe)
     if questions:
-        found = probe(
-            questions, session.sampler, session.rounds, session.grader, session.recipe, display.probing
-        )
+        found = probe(questions, session.sampler, session.rounds, session.grader, session.recipe, display.probing)
         display.probed(step, found)
         run.metrics({"step": step, "probe": found.to_dict()})
 
