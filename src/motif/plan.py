@@ -15,6 +15,7 @@ import torch
 
 from motif.config import Recipe, RecipeError
 from motif.policy import context_limit, load_tokenizer, locate, pick_device
+from motif.probe import probe_questions
 from motif.rounds import Rounds
 from motif.session import open_task, window_of
 from motif.tasks import Task
@@ -138,6 +139,7 @@ def make_plan(recipe: Recipe) -> tuple[Plan, Task]:
     task = open_task(recipe, tokenizer, window_of(recipe, shape.max_length))
     if not task.train:
         raise RecipeError(f"task {task.name!r} has no training questions: set data.train")
+    probe_questions(task, recipe)  # refuses more than there are
     device = pick_device(recipe.model.device)
     rounds = Rounds(recipe.rounds, tokenizer)
     sample = [len(rounds.prompt(question.text, [], recipe.rollout.rounds)) for question in task.train[:50]]

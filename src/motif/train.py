@@ -78,7 +78,6 @@ def train(
     plan, task = make_plan(recipe)
     display.plan(plan)
     plan.refuse_if_too_big()
-    probe_questions(task, recipe)  # refuses a probe of more questions than there are
     session = open_session(recipe, task)
     run = RunFolder(folder)
     write_atomically(folder / "recipe.toml", recipe.to_toml())

@@ -21,8 +21,7 @@ def diagnostics(steps: list[Record], probes: dict[int, Record]) -> list[Record]:
     text = share_explained(steps)
     if probes:
         latest = max(probes)
-        text += ["At the probe " + _when(latest) + ": " + reading for reading in readings(probes[latest])[:1]]
-        text += readings(probes[latest])[1:]
+        text += [f"The probe {_when(latest)}:", *readings(probes[latest])]
         charts += probe_charts(probes)
     if not charts:
         return []
@@ -43,8 +42,8 @@ def share_explained(steps: list[Record]) -> list[str]:
     )
     if reliability is not None and size is not None:
         text += (
-            f" So {_percent(Estimate(reliability))} of the variance of rewards from {size:.3g} trajectories "
-            "is worth, and the rest luck."
+            f" So {_percent(Estimate(reliability))} of the variance of rewards from {size:.3g} trajectories is due to "
+            "what the responses are worth, and the rest is luck."
         )
     return [text]
 
@@ -55,7 +54,7 @@ def icc_chart(steps: list[Record]) -> Chart:
         "id": "icc",
         "kind": "points",
         "title": "Variance explained by the first response",
-        "y": "share of the outcome's variance (%)",
+        "y": "share of variance (%)",
         "unit": "percent",
         "caption": "Intraclass correlation of outcomes within a question, by analysis of variance, pooled over the "
         "steps of each stretch, with 95 % intervals. Near zero, what a response is worth drowns in the luck of its "
@@ -122,7 +121,7 @@ def reward_table(probe: Record) -> Chart:
         "head": ["k", "Bias", "Variance", "Reliability"],
         "rows": rows,
         "caption": "Against the true value of the note, at the latest probe. Variance is luck alone and falls as 1/k; "
-        "reliability is the share of the rewards' variance within a question that is worth and not luck.",
+        "reliability is the share of the rewards' variance within a question that is not luck.",
     }
 
 
@@ -132,7 +131,7 @@ def readings(probe: Record) -> list[str]:
     if found := _estimate(probe.get("correlation")):
         seen = "the reward sees the worth of a note" if (found.low or 0) > 0 else "this does not show that it sees it"
         said.append(
-            f"the advantage and the true value of a note correlate with r = {_told(found)} within "
+            f"The advantage and the true value of a note correlate with r = {_told(found)} within "
             f"questions (an oracle's would with 1): {seen}."
         )
     if found := _estimate(probe.get("icc")):
