@@ -197,8 +197,8 @@ def _observations(tree: Tree) -> list[list[float]]:
 
 
 def _icc_of_log_f(log_f: float | None, n0: float) -> float | None:
-    # (F - 1) / (F - 1 + n_0), written so that a huge F does not overflow.
+    # (F - 1) / (F - 1 + n_0), in 1/F and cut off far out, so that nothing overflows.
     if log_f is None:
         return None
-    inverse = math.exp(-log_f) if log_f > -700 else math.inf
-    return (1 - inverse) / (1 + (n0 - 1) * inverse) if math.isfinite(inverse) else -1 / (n0 - 1)
+    inverse = math.exp(min(-log_f, 700))
+    return (1 - inverse) / (1 + (n0 - 1) * inverse)
