@@ -53,8 +53,8 @@ class DataConfig(Section):
     """Where the questions come from and how answers are graded."""
 
     task: str = "file"
-    """A shipped task (`arithmetic`, `chain`, `circuit`, `code`, `gsm8k`, `svamp`, `math`, `math500`, `aime24`) or `file` for
-    your own data."""
+    """A shipped task (`arithmetic`, `chain`, `circuit`, `code`, `gsm8k`, `svamp`, `math`, `math500`, `aime24`) or
+    `file` for your own data."""
     train: str = ""
     """Path of a JSONL, Parquet or CSV file, or a Hugging Face data set id; empty: the task's own source."""
     test: str = ""
