@@ -174,6 +174,8 @@ class RolloutConfig(Section):
     temperature_continue: Annotated[float, Field(gt=0)] = 1.0
     top_p_first: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_p_continue: Annotated[float, Field(gt=0, le=1)] = 1.0
+    skip_settled: bool = False
+    """Grow one trajectory per response first, and the rest of the tree only for questions whose outcomes differ."""
     continuation_policy: Literal["current", "base"] = "current"
     """Who continues after round 1: the policy being trained, or the base model (adapter off; the authors' script)."""
     window: Annotated[int, Field(ge=0)] = 0
@@ -216,8 +218,6 @@ class CreditConfig(Section):
     """Compare a node with its siblings (same prompt), or with all of its round under the question (shared reward)."""
     train_rounds: Literal["first", "all"] = "first"
     """Train first-round responses only (the paper), or every node."""
-    balance_rounds: bool = False
-    """Each round weighs the same in the loss, however many nodes the tree has in it."""
     merge_notes: bool = False
     """Responses of a question whose notes are equal share their continuations, and are compared as siblings."""
     baseline: Literal["mean", "leave_one_out"] = "mean"
@@ -234,6 +234,8 @@ class LossConfig(Section):
 
     kind: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
     """Mean over sequences of per-sequence means; mean over all tokens; or sum over a constant length."""
+    balance_rounds: bool = False
+    """Give every trained round the same weight, however many responses the tree has in it."""
     clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(ge=0)] = 0.2
     kl_beta: Annotated[float, Field(ge=0)] = 0.0
@@ -355,6 +357,10 @@ class Recipe(Section):
         alone = credit.group == "round" or credit.train_rounds == "first"
         if max(rollout.branching) == 1 or (alone and rollout.responses == 1):
             raise ValueError(f"rollout.branching = {rollout.branching} leaves nothing to compare a response with")
+        if credit.merge_notes and (credit.group == "round" or rollout.continuation_policy == "base"):
+            raise ValueError(
+                "credit.merge_notes needs credit.group = 'siblings' and rollout.continuation_policy = 'current'"
+            )
         if credit.reward == "original_code" and (credit.train_rounds != "first"):
             raise ValueError("credit.reward = 'original_code' is defined for credit.train_rounds = 'first' only")
         if self.probe.questions and rollout.rounds == 1:

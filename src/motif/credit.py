@@ -10,6 +10,9 @@ Which others, and why that is fair:
   is the paper's group. An only child has no siblings; it is compared with the responses of its round below its nearest
   ancestor that has others, itself left out. They did not see the same note, but they did share everything up to that
   ancestor, and leaving itself out keeps the baseline independent of the response.
+  With `merge_notes` the siblings are all responses to the same prompt, on whichever branch: where two notes are equal,
+  their continuations are drawn from one distribution, so each response's value is the mean over the continuations of
+  both, and those continuations can be compared with each other.
 * `round`: all nodes of one round under a question. Every round of a trajectory is paid with the trajectory's outcome
   and compared with the other trajectories of the question. The prompts differ, so part of the comparison is the luck of
   the earlier rounds. This is multi-round GRPO with one shared reward (InftyThink+, arXiv 2602.06960).
@@ -62,20 +65,23 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
                 root.reward = original_code_reward(root, tree.question.gold)
     for group in _groups(tree, config):
         graded = [node for node in group if node.reward is not None]
-        if len(graded) > 1:
+        advantages = _advantages(graded, tree, config)
+        if advantages:
             counts.groups += 1
-            advantages = group_advantages([_reward(node) for node in graded], config)
-            if not any(advantages):
-                counts.dead_groups += 1
+            counts.dead_groups += not any(advantages)
             for node, advantage in zip(graded, advantages, strict=True):
                 node.advantage = advantage
-        elif graded and config.group == "siblings" and graded[0].round > 1:
-            cousins = _cousins(tree, graded[0])
-            if cousins:
-                counts.groups += 1
-                graded[0].advantage = _only_child_advantage(graded[0], cousins, config)
-                counts.dead_groups += graded[0].advantage == 0.0
     return counts
+
+
+def _advantages(group: list[Node], tree: Tree, config: CreditConfig) -> list[float]:
+    """What each node of a group gets; empty where there is nothing to compare it with."""
+    if len(group) > 1:
+        return group_advantages([_reward(node) for node in group], config)
+    if group and config.group == "siblings" and group[0].round > 1:
+        cousins = _cousins(tree, group[0])
+        return [_only_child_advantage(group[0], cousins, config)] if cousins else []
+    return []
 
 
 def group_advantages(rewards_M: Sequence[float], config: CreditConfig) -> list[float]:

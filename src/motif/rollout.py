@@ -7,7 +7,7 @@ whatever the sampler is computing. Which tree grows depends only on (seed, step,
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from motif.config import RolloutConfig
 from motif.rounds import Reading, Rounds
@@ -66,9 +66,9 @@ def continue_from(
     on_response: Callable[[Node], None] | None = None,
     on_leaf: Callable[[Tree, Node], None] | None = None,
 ) -> None:
-    """Grow what is missing below the first-round responses that `trees` have, or the whole trees where they have none.
+    """Grow what `config.branching` asks for and the trees do not have yet, below the first-round responses they have.
 
-    Of a given response only path and note matter: `config.branching[1]` continuations of the note are grown below it.
+    A tree without any response is grown as a whole. Of a response that is there, only path, note and children matter.
     Arguments as in `grow`; the trees are changed in place.
     """
 
@@ -85,7 +85,8 @@ def continue_from(
     def request(tree: Tree, parent: Node | None, notes: list[str]) -> Request:
         depth = len(notes)
         path = parent.path if parent else ()
-        paths = [(*path, index) for index in range(config.branching[depth])]
+        there = len(parent.children if parent else tree.roots)
+        paths = [(*path, index) for index in range(there, config.branching[depth])]
         first = depth == 0
         temperature = config.temperature_first if first else config.temperature_continue
         return Request(
@@ -125,12 +126,22 @@ def continue_from(
 
     starts: list[Request] = []
     for tree in trees:
-        starts += [request(tree, root, [root.note]) for root in tree.roots] or [request(tree, None, [])]
-    sampler.run(starts, then)
+        starts += [] if tree.roots else [request(tree, None, [])]
+        inner = ((node, notes) for node, notes in _with_notes(tree.roots, []) if len(notes) < config.rounds)
+        starts += [request(tree, node, notes) for node, notes in inner]
+    sampler.run([start for start in starts if start.keys], then)
     for tree in trees:
         tree.roots.sort(key=_path)
         for node in tree.walk():
             node.children.sort(key=_path)
+
+
+def _with_notes(nodes: Sequence[Node], before: list[str]) -> Iterator[tuple[Node, list[str]]]:
+    """Every node with the notes of all rounds up to its own."""
+    for node in nodes:
+        notes = [*before, node.note]
+        yield node, notes
+        yield from _with_notes(node.children, notes)
 
 
 def _path(node: Node) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from motif import checkpoint
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.config import Recipe, RecipeError, RolloutConfig, load_recipe
 from motif.credit import assign
 from motif.diagnostics import components
 from motif.display import Display
@@ -31,10 +31,10 @@ from motif.plan import make_plan
 from motif.probe import probe, probe_questions
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
 from motif.report import write_report
-from motif.rollout import grow
+from motif.rollout import continue_from
 from motif.sampling import Usage, sampling_key
 from motif.session import Session, open_session
-from motif.tree import Question
+from motif.tree import Question, Tree
 from motif.update import UpdateStats, collect, update
 
 
@@ -130,19 +130,7 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     clock = Clock()
     questions = draw_questions(session.task.train, state.step, recipe.rollout.questions_per_step, recipe.train.seed)
     used = replace(session.sampler.usage)
-    leaves = len(questions) * recipe.rollout.responses * recipe.rollout.trajectories
-    with display.sampling(leaves) as advance, grading(session.grader, advance) as on_leaf:
-        trees = grow(
-            questions,
-            session.sampler,
-            session.rounds,
-            recipe.rollout,
-            seed=recipe.train.seed,
-            step=state.step,
-            on_leaf=on_leaf,
-        )
-        clock.lap("sample")
-    clock.lap("grade")  # what was left of it when the last leaf had been sampled
+    trees = sample(session, questions, state.step, clock, display)
     counts = [assign(tree, recipe.credit) for tree in trees]
     rate = learning_rate(state.step, recipe)
     for group in optimizer.param_groups:
@@ -162,6 +150,27 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     )
     run.metrics(metrics)
     display.step(metrics, recipe.train.steps)
+
+
+def sample(session: Session, questions: Sequence[Question], step: int, clock: Clock, display: Display) -> list[Tree]:
+    """Grow the step's trees, grading the leaves of some while others are being sampled."""
+    recipe = session.recipe
+    shape = recipe.rollout
+    trees = [Tree(question, step) for question in questions]
+
+    def grown(some: Sequence[Tree], shape: RolloutConfig) -> None:
+        with grading(session.grader, advance) as on_leaf:
+            parts = (session.sampler, session.rounds, shape)
+            continue_from(some, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
+            clock.lap("sample")
+        clock.lap("grade")  # what was left of it when the last leaf had been sampled
+
+    with display.sampling(len(questions) * shape.responses * shape.trajectories) as advance:
+        if shape.skip_settled:
+            grown(trees, shape.model_copy(update={"branching": [shape.responses] + [1] * (shape.rounds - 1)}))
+        undecided = [t for t in trees if not t.roots or {"right", "wrong"} <= {leaf.verdict for leaf in t.leaves()}]
+        grown(undecided, shape)
+    return trees
 
 
 def draw_questions(questions: Sequence[Question], step: int, count: int, seed: int) -> list[Question]:
@@ -237,7 +246,7 @@ class Clock:
     def lap(self, name: str) -> None:
         """End the part that has been going on."""
         now = time.perf_counter()
-        self.laps[name], self.last = now - self.last, now
+        self.laps[name], self.last = self.laps.get(name, 0.0) + now - self.last, now
 
     def total(self) -> float:
         """Seconds since the clock was made."""
