@@ -1,0 +1,77 @@
+"""What `motif compare` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from motif.compare import Prepared, prepare, run_study
+from motif.compare.progress import StudyProgress, count_finished
+from motif.compare.runner import Tally
+from motif.compare.study import Run
+from motif.display import duration
+
+
+def compare(
+    file: Path,
+    out: Path | None = None,
+    workers: int = 1,
+    arms: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    mode: Literal["plan", "collect", "run"] = "run",
+    results: Path | None = None,
+) -> int:
+    """Check, run and collect a study; returns the exit status: 0, 1 if a run failed, 130 if the user stopped it.
+
+    Raises:
+        RecipeError, BadRows: see `prepare` and `run_study`.
+    """
+    console = Console(highlight=False)
+    prepared = prepare(file, out)
+    runs = prepared.chosen(arms, seeds)
+    console.print(plan_table(prepared, runs, workers))
+    if mode == "plan":
+        return 0
+    tally = Tally(0)
+    if mode == "run":
+        planned = {arm: plan.run_seconds for arm, plan in prepared.plans.items()}
+        with StudyProgress(planned, console) as progress:
+            tally = run_study(prepared, runs, workers, progress)
+    path = prepared.collect()
+    console.print(f"results: {path} ({count_finished(prepared.runs)} of {len(prepared.runs)} runs)", markup=False)
+    for name, why in tally.failed.items():
+        console.print(f"failed: {name}: {why}", soft_wrap=True, markup=False)
+    if tally.stopped:
+        console.print("stopped; the same command goes on", markup=False)
+    return 130 if tally.stopped else 1 if tally.failed else 0
+
+
+def plan_table(prepared: Prepared, runs: Sequence[Run], workers: int) -> Table:
+    """What will be run, and roughly for how long."""
+    table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left")
+    for heading in ("arm", "runs", "done", "steps", "questions", "generations", "time of a run"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    total = 0.0
+    for arm, plan in prepared.plans.items():
+        mine = [run for run in runs if run.arm == arm]
+        if not mine:
+            continue
+        rollout, steps = plan.recipe.rollout, plan.recipe.train.steps
+        questions, done = steps * rollout.questions_per_step, count_finished(mine)
+        total += plan.run_seconds * (len(mine) - done)
+        table.add_row(
+            arm,
+            str(len(mine)),
+            str(done),
+            f"{steps:,}",
+            f"{questions:,}",
+            f"{questions * rollout.generations:,}",
+            duration(plan.run_seconds),
+        )
+    table.caption = f"very roughly {duration(total / workers)} to go, if every response used up its tokens"
+    table.caption_justify = "left"
+    return table
