@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from motif.compare.results import collect, write_results
+from motif.compare.results import Record, collect, write_results
 from motif.compare.runner import Runner, Tally, refuse_other_run
 from motif.compare.study import Run, Study, check_rows, load_study, main_row, plan_runs, resolve
 from motif.config import RecipeError
@@ -41,13 +41,13 @@ class Prepared:
                     raise RecipeError(f"the study has no {what} {one!r}, only {', '.join(map(str, known))}")
         return [r for r in self.runs if (not arms or r.arm in arms) and (not seeds or r.seed in seeds)]
 
-    def collect(self) -> Path:
-        """Write OUT/results.jsonl from all runs that have finished."""
+    def collect(self) -> list[Record]:
+        """Write OUT/results.jsonl from all runs that have finished, and return its lines."""
         recipes = {run.arm: run.recipe for run in self.runs}
         base = resolve(self.study, None, self.folder) if self.study.recipe else next(iter(recipes.values()))
-        path = self.out / "results.jsonl"
-        write_results(path, collect(self.study, base, main_row(self.study, recipes), self.runs))
-        return path
+        lines = collect(self.study, base, main_row(self.study, recipes), self.runs)
+        write_results(self.out / "results.jsonl", lines)
+        return lines
 
 
 def prepare(file: str | Path, out: str | Path | None = None) -> Prepared:

@@ -74,9 +74,11 @@ def curve(metrics: Iterable[Record], ledger: Record) -> list[Record]:
 
 
 def diagnostics(steps: Sequence[Record]) -> Record:
-    """Means over the run of all numbers under `diag/`."""
-    keys = {key for record in steps for key in record if key.startswith("diag/")}
-    return {key.removeprefix("diag/"): _mean(record.get(key) for record in steps) for key in sorted(keys)}
+    """All metrics under `diag/`, as columns over the steps that have any."""
+    there = [record for record in steps if any(key.startswith("diag/") for key in record)]
+    keys = sorted({key for record in there for key in record if key.startswith("diag/")})
+    columns = {key.removeprefix("diag/"): [record.get(key) for record in there] for key in keys}
+    return {"step": [record["step"] for record in there]} | columns if there else {}
 
 
 def final_outcomes(path: Path, step: int) -> dict[str, Record]:

@@ -219,7 +219,8 @@ def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
 
 def rows_of(recipe: Recipe) -> list[str]:
     """Names of the evaluation rows that a recipe's runs report."""
-    return [f"rounds_{count}" for count in recipe.eval_rounds]
+    matched = ["rounds_1_matched"] if getattr(recipe.eval, "matched", False) else []
+    return [f"rounds_{count}" for count in recipe.eval_rounds] + matched
 
 
 def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:
