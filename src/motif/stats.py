@@ -56,6 +56,12 @@ def mean_interval(values: Sequence[float] | Array, seed: int = 0) -> Interval:
     return _studentised(mean, error, len(x), None if resampled is None else resampled.mean(axis=1), errors)
 
 
+def student_interval(values: Sequence[float] | Array) -> Interval:
+    """The mean of independent values with Student's 95 % interval, for comparison with `mean_interval`."""
+    x = np.asarray(values, dtype=float)
+    return _studentised(float(x.mean()), float(_standard_error(x)), len(x), None, None)
+
+
 def ratio_interval(numerator: Sequence[float], denominator: Sequence[float], seed: int = 0) -> Interval | None:
     """The ratio of the means of paired positive amounts, with its 95 % interval; None where a mean is not positive.
 

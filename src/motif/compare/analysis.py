@@ -15,6 +15,7 @@ from motif.stats import (
     mcnemar,
     mean_interval,
     ratio_interval,
+    student_interval,
     value_at,
 )
 
@@ -118,7 +119,10 @@ def curve(run: Record, row: str, currency: str) -> tuple[list[float], list[float
 def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Record | None:
     """a - b over the seeds that both have; None if there are none."""
     by_seed = {seed: a[seed] - b[seed] for seed in a if seed in b}
-    return mean_interval(list(by_seed.values())).to_dict() | {"by_seed": by_seed} if by_seed else None
+    if not by_seed:
+        return None
+    values = list(by_seed.values())
+    return mean_interval(values).to_dict() | {"student": student_interval(values).to_dict(), "by_seed": by_seed}
 
 
 def contrast(asked: Contrast, default_row: str, results: Results) -> Record:

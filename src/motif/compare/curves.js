@@ -105,7 +105,13 @@ function shownArms(state) {
         curve.rows[state.row] &&
         (state.currency === "step" || curve.spent[state.currency]),
     )
-    .map(([name, curve]) => ({ name, ...amounts(curve, state.currency), steps: curve.steps, accuracies: curve.rows[state.row].means, by_seed: curve.rows[state.row].by_seed }));
+    .map(([name, curve]) => ({
+      name,
+      ...amounts(curve, state.currency),
+      steps: curve.steps,
+      accuracies: curve.rows[state.row].means,
+      by_seed: curve.rows[state.row].by_seed,
+    }));
 }
 
 function drawCurves(area, width, state) {
@@ -141,7 +147,7 @@ function curveFrame(plot, width, arms, state) {
   const y1 = Math.min(1, Math.ceil(Math.max(...drawn) * 20 + 0.2) / 20);
   const x1 = Math.max(...arms.flatMap((arm) => (state.seeds ? arm.bySeed.flat() : arm.means))) || 1;
   const left = MARGIN.left,
-    right = width - MARGIN.right,
+    right = width - 2 * MARGIN.right, // room for half of the last number
     bottom = PLOT_HEIGHT - MARGIN.bottom;
   const x = (value) => left + (value / x1) * (right - left);
   const y = (value) => bottom - ((value - y0) / (y1 - y0)) * (bottom - MARGIN.top);
@@ -164,7 +170,7 @@ function curveFrame(plot, width, arms, state) {
       "held-out accuracy (%)",
     ),
   );
-  return { x, y };
+  return { x, y, right };
 }
 
 const currencyOf = (key) =>
@@ -215,6 +221,11 @@ function curveMarks(arm, scale, state) {
         class: "line",
       }),
     );
+  if (arm.accuracies.length === 1 && there.length) {
+    // Nothing was trained: what it can do stands beside every amount.
+    const y = scale.y(there[0][0].mean);
+    group.append(svg("line", { x1: there[0][1], x2: scale.right, y1: y, y2: y, class: "guide" }));
+  }
   for (const [found, x] of there) group.append(marker(index, x, scale.y(found.mean)));
   return group;
 }

@@ -113,6 +113,8 @@ function contrastDetails({ a, b, difference, mcnemar, over_questions }) {
     "details",
     { class: "values" },
     el("summary", {}, "Seed by seed"),
+    difference.method !== difference.student.method &&
+      el("p", {}, `By ${difference.method}; by Student's t: ${signedInterval(difference.student)} points.`),
     over_questions &&
       el(
         "p",
