@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from motif.compare import Prepared, prepare, run_study
 from motif.compare.analysis import summarise
 from motif.compare.page import write_page
 from motif.compare.progress import StudyProgress, count_finished
@@ -21,6 +20,9 @@ from motif.compare.tables import markdown, print_summary
 from motif.config import RecipeError
 from motif.display import duration
 from motif.record import write_atomically
+
+if TYPE_CHECKING:
+    from motif.compare.prepare import Prepared
 
 
 def compare(
@@ -45,6 +47,8 @@ def compare(
     if results is not None:
         present(load_study(file), read_results(results), out or results.parent, console)
         return 0
+    from motif.compare.prepare import prepare, run_study  # with torch, which the above does without
+
     prepared = prepare(file, out)
     runs = prepared.chosen(arms, seeds)
     console.print(plan_table(prepared, runs, workers))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from motif.config import Recipe, RecipeError, Section, load_recipe
 from motif.record import Ledger
@@ -77,7 +77,10 @@ class Threshold(Section):
     arms: Annotated[list[str], Field(min_length=1)]
     currency: str
     row: str = ""
-    target: Annotated[float, Field(gt=0, le=1)] | ArmTarget
+    target: Annotated[
+        Annotated[float, Field(gt=0, le=1), Tag("a number")] | Annotated[ArmTarget, Tag("an arm")],
+        Discriminator(lambda given: "an arm" if isinstance(given, Mapping | ArmTarget) else "a number"),
+    ]
 
     @field_validator("currency")
     @classmethod
@@ -264,7 +267,7 @@ def _known(what: str, name: str, names: Iterable[str]) -> None:
 
 
 def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+    where = ".".join(str(part) for part in problem["loc"] if part not in ("a number", "an arm"))
     if problem["type"] == "extra_forbidden":
         section = _section_at(problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), n=1, cutoff=0.5)
@@ -278,14 +281,13 @@ def _section_at(place: Iterable[str | int]) -> type[BaseModel]:
     """The model that a place in the file is about."""
     found: Any = Study
     for part in place:
-        if isinstance(found, type) and issubclass(found, BaseModel):
-            if part not in found.model_fields:
-                continue  # the name of a union's member, which pydantic puts in between
-            found = found.model_fields[str(part)].annotation
-        elif typing.get_origin(found) in (dict, list):
+        if typing.get_origin(found) in (dict, list):
             found = typing.get_args(found)[-1]
-        if isinstance(found, types.UnionType):
-            found = next((kind for kind in typing.get_args(found) if _is_section(kind)), found)
+        elif _is_section(found) and part in found.model_fields:
+            found = found.model_fields[str(part)].annotation
+        if typing.get_origin(found) in (typing.Union, types.UnionType):
+            kinds = [getattr(kind, "__origin__", kind) for kind in typing.get_args(found)]  # without Annotated
+            found = next((kind for kind in kinds if _is_section(kind)), found)
     return found if _is_section(found) else Study
 
 
