@@ -57,7 +57,12 @@ def numbers(run: Path) -> list[dict]:
 
 
 def assert_same_run(one: Path, two: Path) -> None:
-    for name in ("adapter/adapter_model.safetensors", "trees.jsonl", "best/adapter/adapter_model.safetensors"):
+    for name in (
+        "adapter/adapter_model.safetensors",
+        "trees.jsonl",
+        "outcomes.jsonl",
+        "best/adapter/adapter_model.safetensors",
+    ):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
     assert numbers(one) == numbers(two)
 

@@ -76,46 +76,63 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    run: RunArgument,
-    settings: Settings = None,
+    model: Annotated[
+        str, typer.Argument(help="A run folder, or a model: hub id, folder, .gguf file, embedded, pypi:PACKAGE.")
+    ],
+    recipe: Annotated[
+        str | None, typer.Option(help="For a model: the recipe with scaffold, data and limits (a name or a file).")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Test on this task instead of the recipe's; its files: --set data.test=FILE.")
+    ] = None,
+    rounds: Annotated[
+        str | None, typer.Option(metavar="N,N,…", help="Numbers of rounds. Default: 1 and as trained.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Answers per question: 1 is greedy, more are sampled.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Temperature of samples. Default: the recipe's, or else 1.0.")
+    ] = None,
+    greedy: Annotated[
+        bool | None,
+        typer.Option("--greedy/--no-greedy", help="A greedy answer beside the samples. Default: with --samples > 1."),
+    ] = None,
+    questions: Annotated[int | None, typer.Option(min=1, help="How many held-out questions.")] = None,
+    matched: Annotated[
+        bool, typer.Option("--matched", help="Also one round with the tokens of all training rounds together.")
+    ] = False,
     base: Annotated[bool, typer.Option("--base", help="Test the model as it was before training.")] = False,
     best: Annotated[bool, typer.Option("--best", help="Test the best checkpoint instead of the last weights.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file too.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where answers are kept. Default: RUN/eval/… or runs/eval-MODEL/….")
+    ] = None,
+    settings: Settings = None,
 ) -> None:
-    """Held-out accuracy of a trained run, with intervals.
+    """Held-out accuracy of a trained run or of any model, with intervals.
 
-    At 1 round and at the number it was trained for, or at any others, with any token limits:
-    --set eval.rounds=[1,2,3,5] --set rollout.tokens_continue=48
+    Stopped at any moment, the same command goes on where it stood. What the numbers mean: docs/evaluation.md.
     """
     with _readable_errors():
         import json
 
-        from motif.display import Display
-        from motif.evaluate import evaluate as measure
-        from motif.session import open_session
+        from motif.eval_model import Drawn, evaluate_model, target
 
-        recipe = recipe_of(run, settings or [])
-        weights = None if base else run / "best" if best else run
-        session = open_session(recipe, run=weights)
-        display = Display()
-        questions = session.task.test[: recipe.eval.questions]
-        if not questions:
-            raise RecipeError(
-                "the recipe has no held-out questions: set data.test or data.held_out, and eval.questions"
-            )
-        total = len(questions) * len(recipe.eval_rounds) * recipe.eval.samples
-        try:
-            with display, display.evaluating(total) as on_answer:
-                found = measure(questions, session.sampler, session.rounds, session.grader, recipe, on_answer)
-        finally:
-            session.close()
-        for name, accuracy in found.items():
-            display.message(
-                f"{name.removeprefix('rounds_')} rounds: {accuracy}  ({accuracy.mean_tokens:.0f} tokens an answer, "
-                f"{100 * accuracy.truncated:.0f} % cut off, {accuracy.ungraded} ungraded)"
-            )
+        drawn = Drawn(_whole_numbers(rounds), samples, temperature, greedy, questions, matched)
+        what = target(model, recipe=recipe, task=task, base=base, best=best, drawn=drawn, settings=settings or [])
+        found = evaluate_model(what, out)
         if json_path:
             json_path.write_text(json.dumps({name: a.to_dict() for name, a in found.items()}, indent=2) + "\n")
+
+
+def _whole_numbers(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise RecipeError(f"--rounds takes whole numbers with commas between them, e.g. 1,3,5; got {text!r}") from None
 
 
 @app.command()

@@ -53,7 +53,7 @@ class DataConfig(Section):
     """Where the questions come from and how answers are graded."""
 
     task: str = "file"
-    """A shipped task (`arithmetic`, `circuit`, `code`, `gsm8k`, `svamp`, `math`, `math500`, `aime24`) or `file` for
+    """A shipped task (`arithmetic`, `chain`, `circuit`, `code`, `gsm8k`, `svamp`, `math`, `math500`, `aime24`) or `file` for
     your own data."""
     train: str = ""
     """Path of a JSONL, Parquet or CSV file, or a Hugging Face data set id; empty: the task's own source."""
@@ -88,6 +88,10 @@ class DataConfig(Section):
     """arithmetic only: 0 means that `digits` gives the operands."""
     template: str = "What is {a} {op} {b}?"
     """arithmetic only: the wording of a question; `{a}`, `{b}` and `{op}` are replaced."""
+    shortest: Annotated[int, Field(ge=1)] = 2
+    """chain only: steps of the shortest questions."""
+    longest: Annotated[int, Field(ge=1)] = 9
+    """chain only: steps of the longest questions."""
     inputs: Annotated[int, Field(ge=2, le=4)] = 4
     """circuit only: inputs of the function."""
     form: Literal["table", "minterms"] = "table"
@@ -212,6 +216,10 @@ class CreditConfig(Section):
     """Compare a node with its siblings (same prompt), or with all of its round under the question (shared reward)."""
     train_rounds: Literal["first", "all"] = "first"
     """Train first-round responses only (the paper), or every node."""
+    balance_rounds: bool = False
+    """Each round weighs the same in the loss, however many nodes the tree has in it."""
+    merge_notes: bool = False
+    """Responses of a question whose notes are equal share their continuations, and are compared as siblings."""
     baseline: Literal["mean", "leave_one_out"] = "mean"
     divide_by_std: bool = True
     """Divide by the group's standard deviation (GRPO). Off: no blow-up of a single unlucky trajectory."""
@@ -275,6 +283,18 @@ class EvalConfig(Section):
     """0 is greedy."""
     samples: Annotated[int, Field(ge=1)] = 1
     """Answers per question; accuracy is their mean and the interval is over questions."""
+    greedy: bool = False
+    """With a temperature: also one greedy answer to each question, reported beside the samples."""
+    matched: bool = False
+    """Also test one round with as many new tokens as all the training rounds together (see `Recipe.matched_tokens`)."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> EvalConfig:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples = {self.samples} greedy answers would all be equal: set temperature too, e.g. 1.0"
+            )
+        return self
 
 
 class Recipe(Section):
@@ -324,6 +344,13 @@ class Recipe(Section):
     def eval_rounds(self) -> list[int]:
         """The numbers of rounds that accuracy is reported at, without repeats."""
         return list(dict.fromkeys(self.eval.rounds or [1, self.rollout.rounds]))
+
+    @property
+    def matched_tokens(self) -> int:
+        """New tokens of one round that match the training rounds together (of a single-round recipe: the most rounds
+        that it is tested at)."""
+        rounds = self.rollout.rounds if self.rollout.rounds > 1 else max(self.eval_rounds)
+        return self.rollout.tokens_first + (rounds - 1) * self.rollout.tokens_continue
 
     def to_toml(self) -> str:
         """The resolved recipe as TOML that `load_recipe` reads back to an equal recipe."""

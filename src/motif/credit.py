@@ -51,6 +51,8 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
     counts = CreditCounts()
     for root in tree.roots:
         counts.ungraded += _value(root)
+    if config.merge_notes:
+        _merge_values(tree)
     for node in tree.walk():
         if node.value is not None:
             node.reward = node.value + config.format_weight * node.well_formed
@@ -108,6 +110,26 @@ def _value(node: Node) -> int:
     return len(leaves) - len(outcomes)
 
 
+def _merge_values(tree: Tree) -> None:
+    """Give responses that led to the same prompt the same value: the mean over all responses to that prompt.
+
+    What follows a response depends on it only through the prompt that its note makes. So the continuations of one are
+    a sample for the others too, whichever branch they grew on.
+    """
+    for level in reversed(tree.rounds()[:-1]):
+        below: dict[tuple[int, ...], list[float]] = {}
+        for node in level:
+            values = [child.value for child in node.children if child.value is not None]
+            below.setdefault(_prompt(node.children[0]), []).extend(values)
+        for node in level:
+            values = below[_prompt(node.children[0])]
+            node.value = statistics.fmean(values) if values else None
+
+
+def _prompt(node: Node) -> tuple[int, ...]:
+    return tuple(node.prompt_ids)
+
+
 def _reward(node: Node) -> float:
     assert node.reward is not None
     return node.reward
@@ -118,6 +140,12 @@ def _groups(tree: Tree, config: CreditConfig) -> list[list[Node]]:
     trained = rounds[:1] if config.train_rounds == "first" else rounds
     if config.group == "round":
         return trained
+    if config.merge_notes:
+        alike: dict[tuple[int, ...], list[Node]] = {}
+        for level in trained:
+            for node in level:
+                alike.setdefault((node.round, *node.prompt_ids), []).append(node)
+        return list(alike.values())
     families = [tree.roots]
     if config.train_rounds == "all":
         families += [node.children for node in tree.walk() if node.children]

@@ -13,12 +13,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from motif.evaluate import Accuracy
+    from motif.accuracy import Accuracy
+    from motif.estimators import Estimate
+    from motif.evaluate import Row
     from motif.plan import Plan
     from motif.train import Result
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
+WIDE = 400
+"""Characters in which a table may stand when the output is not a terminal, so that no number is broken over lines."""
 
 
 @contextmanager
@@ -124,6 +128,25 @@ class Display:
             extra = f"  ({accuracy.ungraded} ungraded)" if accuracy.ungraded else ""
             self.message(f"{when}, {_rounds(name)}: {accuracy}{extra}")
 
+    def accuracies(self, rows: dict[str, Row], found: dict[str, Accuracy]) -> None:
+        """The numbers of an evaluation: a column per row of it, a line per number."""
+        table = Table(
+            title="held-out accuracy, 95 % intervals",
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            padding=(0, 3, 0, 0),
+        )
+        table.add_column("")
+        for name in found:
+            row = rows[name]
+            tokens = row.tokens_first + (row.rounds - 1) * row.tokens_continue
+            table.add_column(f"{_plural(row.rounds, 'round')}\n≤ {tokens:,} tokens", justify="right")
+        for line in _lines(list(found.values())):
+            table.add_row(*line)
+        plain = Console(file=self.console.file, width=WIDE, quiet=self.console.quiet)
+        (self.console if self._live else plain).print(table)
+
     def finished(self, result: Result, report: Path) -> None:
         """The outcome: before and after, what it cost, where it is."""
         self._bar.stop()
@@ -156,12 +179,41 @@ def duration(seconds: float) -> str:
 
 
 def _rounds(name: str) -> str:
-    count = int(name.removeprefix("rounds_"))
-    return f"{count} round" + ("s" if count > 1 else "")
+    count, _, matched = name.removeprefix("rounds_").partition("_")
+    return _plural(int(count), "round") + (", the tokens of all" if matched else "")
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}" + ("s" if count != 1 else "")
+
+
+def _lines(found: list[Accuracy]) -> Iterator[list[str]]:
+    """What is said of each row, with its heading; the rows of one evaluation have the same numbers."""
+
+    def interval(value: Estimate | None) -> str:
+        return "-" if value is None or value.n == 0 else str(value)
+
+    first = found[0]
+    alone = "accuracy, greedy" if first.temperature == 0 else "accuracy, one sample"
+    yield [
+        alone if first.samples == 1 else f"pass@1 (mean of {first.samples})",
+        *(str(a).partition(", n =")[0] if a.n else "-" for a in found),
+    ]
+    for k in first.pass_at:
+        yield [f"pass@{k}", *(interval(a.pass_at[k]) for a in found)]
+    if first.majority:
+        yield [f"majority of {first.samples}", *(interval(a.majority) for a in found)]
+    if first.greedy:
+        yield ["greedy", *(interval(a.greedy) for a in found)]
+    yield ["questions graded", *(f"{a.n:,}" for a in found)]
+    yield ["answers ungraded", *(f"{a.ungraded:,}" for a in found)]
+    yield ["cut off", *(f"{100 * a.truncated:.1f} %" for a in found)]
+    yield ["well formed", *(f"{100 * a.well_formed:.1f} %" for a in found)]
+    yield ["tokens an answer", *(f"{a.mean_tokens:,.1f}" for a in found)]
 
 
 def _interval(found: dict[str, Any] | None) -> str:
-    if not found:
+    if not found or found["accuracy"] is None:
         return "-"
     return f"{100 * found['accuracy']:.1f} % [{100 * found['low']:.1f}–{100 * found['high']:.1f}]"
 

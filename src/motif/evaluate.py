@@ -1,47 +1,81 @@
-"""Accuracy on held-out questions, with the rounds as deployed and an interval beside every number."""
+"""Accuracy on held-out questions, with the rounds as deployed and an interval beside every number.
+
+What is reported is a *row* per number of rounds, and what is computed is a *chunk* of questions at a time, so that an
+evaluation can be kept as it goes (`motif.eval_store`). What the answers amount to is in `motif.accuracy`.
+"""
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Protocol
 
-from motif.config import Recipe
+from motif.accuracy import Accuracy, Answers, answers_of, summarise
+from motif.config import Recipe, RolloutConfig
 from motif.grading import Grader
+from motif.grading.rules import IN_PROCESS
 from motif.rollout import grow
 from motif.rounds import Rounds
 from motif.sampling import Sampler
 from motif.tree import Node, Question, Tree
 
-Z95 = 1.959963984540054
+CHUNK_BATCHES = 2
+"""Answers grown at once, in full decoding batches: what a killed evaluation loses at most."""
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Fraction right with its 95 % interval, over `n` questions that could be graded.
+class Row:
+    """One way of answering that is tested: how many rounds, with how many new tokens in the first and in the others."""
 
-    `ungraded` answers are in neither numerator nor denominator. `mean_tokens` is what one answer costs, all rounds
-    together; `truncated` the fraction of answers with at least one response cut off by the token limit.
-    """
+    name: str
+    rounds: int
+    tokens_first: int
+    tokens_continue: int
 
-    accuracy: float
-    low: float
-    high: float
-    n: int
-    ungraded: int
-    truncated: float
-    mean_tokens: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Its fields, for JSON."""
-        return asdict(self)
+@dataclass(frozen=True)
+class Drawing:
+    """How answers are drawn: so many per question at this temperature (0 is greedy)."""
 
-    def __str__(self) -> str:
-        return f"{100 * self.accuracy:.1f} % [{100 * self.low:.1f}–{100 * self.high:.1f}], n = {self.n}"
+    name: str
+    samples: int
+    temperature: float
+
+
+class Store(Protocol):
+    """Keeps the answers of an evaluation as they come, and gives them back when it is started again."""
+
+    def get(self, row: Row, drawing: Drawing, questions: Sequence[Question]) -> Answers | None:
+        """The answers to these questions, if all of them are there."""
+        ...
+
+    def put(self, row: Row, drawing: Drawing, trees: Sequence[Tree]) -> None:
+        """Keep graded trees."""
+        ...
+
+
+def rows(recipe: Recipe) -> list[Row]:
+    """The rows of an evaluation: `rounds_1`, `rounds_3`, … and, with `eval.matched`, `rounds_1_matched`."""
+    first, later = recipe.rollout.tokens_first, recipe.rollout.tokens_continue
+    found = [Row(f"rounds_{count}", count, first, later) for count in recipe.eval_rounds]
+    if recipe.eval.matched:
+        found.append(Row("rounds_1_matched", 1, recipe.matched_tokens, later))
+    return found
+
+
+def drawings(recipe: Recipe) -> list[Drawing]:
+    """How the answers of each row are drawn: greedily, or so many samples, or samples and a greedy one beside them."""
+    if recipe.eval.temperature == 0:
+        return [Drawing("greedy", 1, 0.0)]
+    sampled = Drawing("sampled", recipe.eval.samples, recipe.eval.temperature)
+    return [sampled, Drawing("greedy", 1, 0.0)] if recipe.eval.greedy else [sampled]
+
+
+def answers_in(recipe: Recipe, questions: int) -> int:
+    """How many answers an evaluation on so many questions takes."""
+    return questions * len(rows(recipe)) * sum(drawing.samples for drawing in drawings(recipe))
 
 
 def evaluate(
@@ -50,33 +84,69 @@ def evaluate(
     rounds: Rounds,
     grader: Grader,
     recipe: Recipe,
-    on_answer: Callable[[Tree, Node], None] | None = None,
+    on_answer: Callable[[], None] | None = None,
+    store: Store | None = None,
 ) -> dict[str, Accuracy]:
-    """Accuracy at every number of rounds in `recipe.eval_rounds`, under the keys `rounds_1`, `rounds_3`, ….
+    """Accuracy of every row of the recipe (see `rows`), by its name.
 
     The token limits of each round are the training ones. Answers are greedy, or `eval.samples` samples a question at
     `eval.temperature`. The same questions get the same random numbers at every call, so calls can be compared in pairs.
+
+    Args:
+        on_answer: called once per answer.
+        store: keeps answers, and has those that need not be drawn again.
     """
+    advance = on_answer or (lambda: None)
+
+    def grown(chunk: Sequence[Question], row: Row, drawing: Drawing) -> list[Tree]:
+        shape, greedy = _shape(recipe, row, drawing), drawing.temperature == 0
+        seed = recipe.train.seed
+        with grading(grader, lambda tree, leaf: advance()) as on_leaf:
+            return grow(chunk, sampler, rounds, shape, seed=seed, step="eval", greedy=greedy, on_leaf=on_leaf)
+
+    def answers(row: Row, drawing: Drawing) -> Answers:
+        found: Answers = {}
+        for chunk in _chunks(questions, drawing.samples, recipe.rollout):
+            kept = store.get(row, drawing, chunk) if store else None
+            if kept is not None:
+                for _ in range(len(chunk) * drawing.samples):
+                    advance()
+            else:
+                trees = grown(chunk, row, drawing)
+                kept = dict(answers_of(tree.to_dict()) for tree in trees)
+                if store:
+                    store.put(row, drawing, trees)
+            found |= kept
+        return found
+
     results = {}
-    for count in recipe.eval_rounds:
-        greedy = recipe.eval.temperature == 0
-        temperature = recipe.eval.temperature or 1.0
-        shape = recipe.rollout.model_copy(
-            update={
-                "branching": [1 if greedy else recipe.eval.samples] + [1] * (count - 1),
-                "temperature_first": temperature,
-                "temperature_continue": temperature,
-                "top_p_first": 1.0,
-                "top_p_continue": 1.0,
-                "continuation_policy": "current",
-            }
-        )
-        with grading(grader, on_answer) as on_leaf:
-            trees = grow(
-                questions, sampler, rounds, shape, seed=recipe.train.seed, step="eval", greedy=greedy, on_leaf=on_leaf
-            )
-        results[f"rounds_{count}"] = accuracy(trees)
+    for row in rows(recipe):
+        first, *greedy = (answers(row, drawing) for drawing in drawings(recipe))
+        results[row.name] = summarise(first, recipe.eval.temperature, _equality(grader), greedy[0] if greedy else None)
     return results
+
+
+def _chunks(questions: Sequence[Question], samples: int, shape: RolloutConfig) -> Iterator[Sequence[Question]]:
+    # The same chunks whenever they are asked for: which responses share a batch decides the last bits of their logits.
+    size = max(1, CHUNK_BATCHES * shape.max_rows // samples)
+    for start in range(0, len(questions), size):
+        yield questions[start : start + size]
+
+
+def _shape(recipe: Recipe, row: Row, drawing: Drawing) -> RolloutConfig:
+    temperature = drawing.temperature or 1.0
+    return recipe.rollout.model_copy(
+        update={
+            "branching": [drawing.samples] + [1] * (row.rounds - 1),
+            "tokens_first": row.tokens_first,
+            "tokens_continue": row.tokens_continue,
+            "temperature_first": temperature,
+            "temperature_continue": temperature,
+            "top_p_first": 1.0,
+            "top_p_continue": 1.0,
+            "continuation_policy": "current",
+        }
+    )
 
 
 @contextmanager
@@ -107,49 +177,8 @@ def grading(grader: Grader, then: Callable[[Tree, Node], None] | None = None) ->
         pool.shutdown(cancel_futures=True)
 
 
-def accuracy(trees: Sequence[Tree]) -> Accuracy:
-    """The accuracy of graded trees: the mean over questions of the mean over their leaves.
-
-    One answer per question: Wilson's interval. Several: the normal interval of the per-question means, because answers
-    to one question are not independent of each other.
-    """
-    leaves = [leaf for tree in trees for leaf in tree.leaves()]
-    means = []
-    for tree in trees:
-        outcomes = [leaf.verdict == "right" for leaf in tree.leaves() if leaf.verdict in ("right", "wrong")]
-        if outcomes:
-            means.append(statistics.fmean(outcomes))
-    mean = statistics.fmean(means) if means else math.nan
-    single = len(leaves) == len(trees)
-    low, high = wilson(mean, len(means)) if single else _normal(means)
-    answers = [root for tree in trees for root in tree.roots]
-    return Accuracy(
-        accuracy=mean,
-        low=low,
-        high=high,
-        n=len(means),
-        ungraded=sum(leaf.verdict == "ungraded" for leaf in leaves),
-        truncated=statistics.fmean(any(node.truncated for node in answer.walk()) for answer in answers)
-        if answers
-        else 0.0,
-        mean_tokens=statistics.fmean(sum(len(node.token_ids) for node in answer.walk()) for answer in answers)
-        if answers
-        else 0.0,
-    )
-
-
-def wilson(mean: float, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval for a fraction `mean` of `n` (Wilson 1927); (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _normal(means: Sequence[float]) -> tuple[float, float]:
-    if len(means) < 2:
-        return 0.0, 1.0
-    half = Z95 * statistics.stdev(means) / math.sqrt(len(means))
-    mean = statistics.fmean(means)
-    return max(0.0, mean - half), min(1.0, mean + half)
+def _equality(grader: Grader) -> Callable[[str, str], bool] | None:
+    """Which answers are the same to the grader, where asking it that often costs next to nothing."""
+    if grader.name not in IN_PROCESS:
+        return None
+    return lambda first, other: grader.grade(first, other).verdict == "right"

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from motif.config import Recipe, RecipeError
+from motif.evaluate import answers_in, rows
 from motif.policy import context_limit, load_tokenizer, locate, pick_device
 from motif.rounds import Rounds
 from motif.session import open_task, window_of
@@ -78,7 +79,8 @@ class Plan:
         total = sum(self.memory.values())
         evaluations, duration = self.evaluations, _duration(self.run_seconds)
         tested = min(recipe.eval.questions, self.test_questions)
-        rounds = " and ".join(str(count) for count in recipe.eval_rounds)
+        counts = " and ".join(str(count) for count in recipe.eval_rounds)
+        matched = f", and one of {recipe.matched_tokens:,} tokens" if recipe.eval.matched else ""
         skipped = f", {self.skipped:,} rows skipped" if self.skipped else ""
         parts = ", ".join(f"{name} {part / GIB:.1f}" for name, part in self.memory.items())
         steps, questions = recipe.train.steps, rollout.questions_per_step
@@ -96,7 +98,10 @@ class Plan:
                 f"at most {limit:,} new tokens; trained: {trained}",
             ),
             ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations"),
-            ("evaluation", f"{tested:,} questions at {rounds} rounds, {evaluations} times" if tested else "none"),
+            (
+                "evaluation",
+                f"{tested:,} questions at {counts} rounds{matched}, {evaluations} times" if tested else "none",
+            ),
             ("memory", f"about {total / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free: {parts}"),
             ("time", f"very roughly {duration}, if every response used up its tokens"),
         ]
@@ -262,10 +267,11 @@ def _step_seconds(recipe: Recipe, shape: Shape, prompt: int, rate: float) -> flo
 
 
 def _eval_seconds(recipe: Recipe, shape: Shape, held_out: int, rate: float) -> float:
-    rollout, answers = recipe.rollout, min(recipe.eval.questions, held_out) * recipe.eval.samples
-    tokens = sum(rollout.tokens_first + (count - 1) * rollout.tokens_continue for count in recipe.eval_rounds) * answers
-    rows = max(1, min(rollout.max_rows, answers))
-    return 2.0 * shape.parameters * tokens / (DECODE_EFFICIENCY * rate) + tokens / rows * shape.layers * STEP_OVERHEAD
+    answers = answers_in(recipe, min(recipe.eval.questions, held_out))
+    each = [row.tokens_first + (row.rounds - 1) * row.tokens_continue for row in rows(recipe)]
+    tokens = answers * sum(each) / len(each)
+    batch = max(1, min(recipe.rollout.max_rows, answers / len(each)))
+    return 2.0 * shape.parameters * tokens / (DECODE_EFFICIENCY * rate) + tokens / batch * shape.layers * STEP_OVERHEAD
 
 
 def _count(number: int) -> str:

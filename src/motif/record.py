@@ -3,6 +3,7 @@
 recipe.toml     the resolved recipe
 metrics.jsonl   a line per step, and one per evaluation; TRL's names where the meaning is the same
 trees.jsonl     a line per grown tree
+outcomes.jsonl  a line per evaluation and number of rounds: the mean outcome of each held-out question
 summary.json    accuracy before and after, the ledger, versions
 """
 
@@ -58,13 +59,17 @@ class RunFolder:
         """Append a step's trees."""
         self._append("trees.jsonl", [tree.to_dict() for tree in trees])
 
+    def outcomes(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Append what became of each question in an evaluation: `step`, `row`, `questions` (ids), `outcomes`."""
+        self._append("outcomes.jsonl", list(lines))
+
     def summary(self, content: dict[str, Any]) -> None:
         """Replace the summary as a whole."""
         write_atomically(self.path / "summary.json", json.dumps(content, indent=2) + "\n")
 
     def cut_back(self, step: int) -> None:
         """Drop all lines of later steps than `step`, and a last line that was only half written."""
-        for name in ("metrics.jsonl", "trees.jsonl"):
+        for name in ("metrics.jsonl", "trees.jsonl", "outcomes.jsonl"):
             file = self.path / name
             if file.is_file():
                 kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]

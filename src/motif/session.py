@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from motif.config import Recipe
+from motif.config import Recipe, RecipeError
 from motif.grading import Grader
 from motif.policy import Policy
 from motif.rounds import Rounds
@@ -37,6 +37,7 @@ def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
 
     Raises:
         BadRows: rows that cannot be used, unless `data.skip_bad`.
+        RecipeError: the one long round of `eval.matched` does not fit.
     """
     task = load(recipe.data)
     rounds = Rounds(recipe.rounds, tokenizer)
@@ -58,7 +59,19 @@ def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
             else:
                 usable[split].append(question)
     reject(bad, recipe.data.skip_bad)
+    if recipe.eval.matched:
+        _check_matched(recipe, rounds, usable["test"][: recipe.eval.questions], window)
     return Task(task.name, usable["train"], usable["test"], task.grader, [*task.skipped, *bad])
+
+
+def _check_matched(recipe: Recipe, rounds: Rounds, questions: list[Any], window: int) -> None:
+    """Refuse a matched budget that some question leaves no room for, rather than test on fewer questions."""
+    longest = max((len(rounds.prompt(question.text, [], 1)) for question in questions), default=0)
+    if longest + recipe.matched_tokens > window:
+        raise RecipeError(
+            f"eval.matched: one round of {recipe.matched_tokens} new tokens after a prompt of up to {longest} does not "
+            f"fit the window of {window}: lower rollout.tokens_first or rollout.tokens_continue, or set it false"
+        )
 
 
 def window_of(recipe: Recipe, model_limit: int) -> int:

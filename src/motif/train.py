@@ -25,7 +25,7 @@ from motif import checkpoint
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.credit import assign
 from motif.display import Display
-from motif.evaluate import evaluate, grading
+from motif.evaluate import answers_in, evaluate, grading
 from motif.plan import make_plan
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
 from motif.report import write_report
@@ -266,18 +266,19 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
     questions = session.task.test[: recipe.eval.questions]
     if not questions:
         return {}
-    with display.evaluating(len(questions) * len(recipe.eval_rounds) * recipe.eval.samples) as on_answer:
+    with display.evaluating(answers_in(recipe, len(questions))) as on_answer:
         found = evaluate(questions, session.sampler, session.rounds, session.grader, recipe, on_answer)
     display.evaluated(step, found)
     result = {name: accuracy.to_dict() for name, accuracy in found.items()}
     run.metrics({"step": step, "eval": result})
+    run.outcomes({"step": step} | accuracy.outcomes_dict(name) for name, accuracy in found.items())
     return result
 
 
 def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
     """Save the weights under best/ if no earlier evaluation at the training rounds was higher."""
     here = state.evaluations[state.step].get(f"rounds_{session.recipe.eval_rounds[-1]}")
-    if here and (state.best is None or here["accuracy"] > state.best["accuracy"]):
+    if here and here["accuracy"] is not None and (state.best is None or here["accuracy"] > state.best["accuracy"]):
         state.best = {"step": state.step, "accuracy": here["accuracy"]}
         session.policy.save(run.path / "best")
 

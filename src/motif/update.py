@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -60,6 +61,9 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
     nodes = [node for tree in trees for node in tree.walk() if node.advantage is not None]
     longest = max(rollout.tokens_first, rollout.tokens_continue if recipe.credit.train_rounds == "all" else 0)
     weights = token_weights([len(node.token_ids) for node in nodes], recipe.loss.kind, longest) if nodes else []
+    if recipe.credit.balance_rounds and nodes:
+        counts = Counter(node.round for node in nodes)
+        weights = [w * len(nodes) / counts[node.round] / len(counts) for node, w in zip(nodes, weights, strict=True)]
     return [
         Sample(
             prompt_ids=node.prompt_ids,

@@ -18,7 +18,7 @@ from motif.tree import Question
 
 __all__ = ["TASKS", "BadRow", "BadRows", "Task", "load", "reject"]
 
-TASKS = ("arithmetic", "circuit", "code", "gsm8k", "svamp", "math", "math500", "aime24", "file")
+TASKS = ("arithmetic", "chain", "circuit", "code", "gsm8k", "svamp", "math", "math500", "aime24", "file")
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,19 @@ def _arithmetic(data: DataConfig) -> tuple[Side, Side, str]:
     return train, test if not data.held_out else Side("", [], []), "numeric"
 
 
+def _chain(data: DataConfig) -> tuple[Side, Side, str]:
+    from motif.tasks import chain
+
+    given = [key for key in ("train", "test", "subset", "answer_pattern") if getattr(data, key)]
+    if given:
+        raise RecipeError(f"data.{given[0]} does not apply to task 'chain', which makes its own questions")
+    try:
+        train, test = (chain.questions(data.shortest, data.longest, side) for side in ("train", "test"))
+    except ValueError as error:
+        raise RecipeError(f"data.shortest, data.longest: {error}") from None
+    return Side("chain train", train, []), Side("chain test", [] if data.held_out else test, []), "numeric"
+
+
 def _circuit(data: DataConfig) -> tuple[Side, Side, str]:
     from motif.tasks import circuit
 
@@ -111,4 +124,4 @@ def _code(data: DataConfig) -> tuple[Side, Side, str]:
     return Side("code train", train, []), Side("code test", [] if data.held_out else test, []), "code"
 
 
-MADE = {"arithmetic": _arithmetic, "circuit": _circuit, "code": _code}
+MADE = {"arithmetic": _arithmetic, "chain": _chain, "circuit": _circuit, "code": _code}
