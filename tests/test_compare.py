@@ -18,7 +18,7 @@ import pytest
 from motif.compare.analysis import summarise
 from motif.compare.command import compare
 from motif.compare.prepare import prepare, run_study
-from motif.compare.results import curve, final_outcomes, read_results, read_run, spelled_out, write_results
+from motif.compare.results import collect, curve, final_outcomes, read_results, read_run, spelled_out, write_results
 from motif.compare.runner import Runner, claim, differences, is_finished
 from motif.compare.study import Run, Study, load_study, plan_runs, resolve
 from motif.config import RecipeError, load_recipe
@@ -372,6 +372,17 @@ def test_a_run_becomes_one_line(tmp_path):
     ids["rounds_1"] = ["a", "b"]
     with pytest.raises(RecipeError, match="other questions"):
         read_run(run, base, ids)
+
+
+def test_results_name_files_as_the_study_does(tmp_path):
+    run = finished_run(tmp_path)
+    elsewhere = run.recipe.model.model_copy(update={"name": str(tmp_path / "model")})
+    base = run.recipe.model_copy(update={"model": elsewhere})
+    head, line = collect(load_study(tmp_path / "small.toml"), base, "rounds_3", [run], tmp_path)
+    assert head["base"]["model.name"] == "model" and head["base"]["train.steps"] == 4
+    assert head["questions"]["rounds_3"] == ["a", "b", "c"]
+    assert line["settings"] == {"model.name": "embedded"}
+    assert str(tmp_path) not in json.dumps([head, line])
 
 
 def test_currencies_are_those_of_the_evaluated_step():

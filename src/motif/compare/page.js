@@ -124,7 +124,8 @@ function rowCell(found) {
     el(
       "div",
       { class: "sub" },
-      `${plural(n, "seed")}, ${grouped(found.mean_tokens)} tokens an answer` +
+      plural(n, "seed") +
+        (found.mean_tokens === null ? "" : `, ${grouped(found.mean_tokens)} tokens an answer`) +
         (found.truncated > 0.005 ? `, ${show(found.truncated, "percent")} cut off` : ""),
     ),
   ];

@@ -40,7 +40,7 @@ class Prepared:
         """Write OUT/results.jsonl from all runs that have finished, and return its lines."""
         recipes = {run.arm: run.recipe for run in self.runs}
         base = resolve(self.study, None, self.folder) if self.study.recipe else next(iter(recipes.values()))
-        lines = collect(self.study, base, main_row(self.study, recipes), self.runs)
+        lines = collect(self.study, base, main_row(self.study, recipes), self.runs, self.folder)
         write_results(self.out / "results.jsonl", lines)
         return lines
 

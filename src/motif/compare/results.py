@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.compare.runner import differences, is_finished
-from motif.compare.study import Run, Study
+from motif.compare.study import Run, Study, flat
 from motif.compare.worker import wall_seconds
 from motif.config import Recipe, RecipeError
 from motif.record import write_atomically
@@ -23,12 +23,22 @@ LETTERS = {1.0: "1", 0.0: "0", None: "-"}
 """A question's outcome where each was answered once: right, wrong, ungraded."""
 
 
-def collect(study: Study, base: Recipe, row: str, runs: Sequence[Run]) -> list[Record]:
-    """The lines of results.jsonl, from the run folders that have finished."""
+def collect(study: Study, base: Recipe, row: str, runs: Sequence[Run], folder: Path) -> list[Record]:
+    """The lines of results.jsonl, from the run folders that have finished.
+
+    Paths below the study's `folder` are written as the study names them, so that results mean the same elsewhere.
+    """
     ids: dict[str, list[str]] = {}
     lines = [read_run(run, base, ids) for run in runs if is_finished(run)]
-    head = {"study": study.name, "row": row, "base": base.model_dump(mode="json"), "questions": ids}
-    return [head, *lines]
+    for line in lines:
+        line["settings"] = _relative(line["settings"], folder)
+    settings = _relative(dict(flat(base.model_dump(mode="json"))), folder)
+    return [{"study": study.name, "row": row, "base": settings, "questions": ids}, *lines]
+
+
+def _relative(settings: Record, folder: Path) -> Record:
+    here = f"{folder.resolve()}/"
+    return {key: value.removeprefix(here) if isinstance(value, str) else value for key, value in settings.items()}
 
 
 def read_run(run: Run, base: Recipe, ids: dict[str, list[str]]) -> Record:

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from motif.config import Recipe, RecipeError, Section, load_recipe
+from motif.evaluate import rows as evaluated
 from motif.record import Ledger
 
 CURRENCIES = tuple(field.name for field in fields(Ledger))
@@ -222,8 +223,7 @@ def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
 
 def rows_of(recipe: Recipe) -> list[str]:
     """Names of the evaluation rows that a recipe's runs report."""
-    matched = ["rounds_1_matched"] if getattr(recipe.eval, "matched", False) else []
-    return [f"rounds_{count}" for count in recipe.eval_rounds] + matched
+    return [row.name for row in evaluated(recipe)]
 
 
 def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:
