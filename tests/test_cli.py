@@ -30,7 +30,7 @@ def motif(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subprocess.C
 
 def test_help_names_every_command_and_recipe():
     text = motif("--help").stdout
-    assert all(command in text for command in ("train", "eval", "solve", "report", "doctor"))
+    assert all(command in text for command in ("train", "eval", "probe", "solve", "report", "doctor"))
     text = "".join(motif("train", "--help").stdout.split())  # a name may be broken over two lines at its hyphen
     assert all(recipe in text for recipe in shipped_recipes())
 
@@ -51,6 +51,9 @@ def test_help_imports_nothing_heavy():
         (["train", "demo", "--set", "train.microbatch_tokens=100000000000", "--dry-run"], "train.microbatch_tokens"),
         (["eval", "nowhere"], "no run folder"),
         (["report", "nowhere"], "no run folder"),
+        (["probe", "nowhere"], "no run folder"),
+        (["train", "vanilla-grpo", "--set", "probe.questions=20"], "several rounds"),
+        (["train", "demo", "--set", "probe.questions=5000", "--dry-run"], "only 1384 held-out questions"),
     ],
 )
 def test_bad_input_gets_one_clear_sentence(arguments, message, tmp_path):
@@ -82,8 +85,9 @@ def test_train_eval_solve_report(tmp_path):
         for rounds in ("rounds_1", "rounds_3"):
             assert {"accuracy", "low", "high", "n"} <= summary[when][rounds].keys()
     ledger = {"questions", "updates", "generated_tokens", "prefill_tokens", "trained_tokens", "flops", "seconds"}
+    ledger |= {"distinct_questions", "prefill_saved", "sampling_seconds", "grading_seconds", "training_seconds"}
     assert ledger == summary["ledger"].keys()
-    assert summary["ledger"]["questions"] == 4
+    assert summary["ledger"]["questions"] == summary["ledger"]["distinct_questions"] == 4
 
     motif("eval", "runs/demo", "--json", "after.json", cwd=tmp_path)
     again = json.loads((tmp_path / "after.json").read_text())
@@ -91,6 +95,14 @@ def test_train_eval_solve_report(tmp_path):
     motif("eval", "runs/demo", "--base", "--json", "before.json", cwd=tmp_path)
     again = json.loads((tmp_path / "before.json").read_text())
     assert again["rounds_3"]["accuracy"] == summary["before"]["rounds_3"]["accuracy"]
+
+    text = motif("probe", "runs/demo", "--questions", "2", "--continuations", "16", cwd=tmp_path).stdout
+    assert "after step 2, probe: advantage and true value r =" in text
+    found = json.loads((run / "probe.json").read_text())
+    assert (found["step"], found["probe"]["questions"], found["probe"]["continuations"]) == (2, 2, 16)
+    done = motif("probe", "runs/demo", "--questions", "1", cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert "at least 2" in done.stderr
 
     text = motif("solve", "What is 15 × 24?", cwd=tmp_path).stdout
     assert "round 1 of 3" in text

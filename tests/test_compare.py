@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -571,7 +570,6 @@ def test_the_example_study_runs_and_is_not_run_twice(tmp_path):
             grown.append([(tree["step"], tree["question"]["id"]) for tree in map(json.loads, trees)])
         assert grown[0] == grown[1]
         assert runs["motif", seed]["curve"][0]["rows"] == runs["single", seed]["curve"][0]["rows"]
-    start = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and time.monotonic() - start < 60
+    assert done.returncode == 0
     assert "done in" not in done.stdout

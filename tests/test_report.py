@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from motif.diagnostics import Components, of_question
 from motif.report import write_report
 from motif.report.charts import moving_average, rate_levels
 from motif.report.data import report_data
@@ -44,6 +45,7 @@ def fake_run(
     questions: int = 4,
     after: float | None = 0.72,
     text: str | None = None,
+    probed: bool = False,
     seed: int = 0,
 ) -> Path:
     """A run that goes from about 40 % to about 70 %: recipe, metrics with evaluations, trees, summary."""
@@ -59,7 +61,7 @@ def fake_run(
     rounds = len(branching)
     before_rate = 0.41
     ledger: dict[str, Any] = dict.fromkeys(("questions", "updates", "generated_tokens", "prefill_tokens"), 0)
-    ledger |= {"trained_tokens": 0, "flops": 0.0, "seconds": 0.0}
+    ledger |= {"prefill_saved": 0, "trained_tokens": 0, "flops": 0.0, "seconds": 0.0}
     before, end = _evaluation(before_rate, rounds), _evaluation(after or 0.5, rounds)
     metrics: list[dict[str, Any]] = [{"step": 0, "eval": before}]
     with (folder / "trees.jsonl").open("w") as trees:
@@ -70,6 +72,8 @@ def fake_run(
             metrics.append(_training_line(rng, step, grown, ledger, branching=branching, skill=skill))
             if step % 20 == 0:
                 metrics.append({"step": step, "eval": _evaluation(skill, rounds)})
+    if probed:
+        metrics += [{"step": 0, "probe": _probe(0.4)}, {"step": steps, "probe": _probe(0.7)}]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
     summary: dict[str, Any] = {"before": before, "ledger": ledger, "seed": seed, "status": "stopped"}
     summary["versions"] = {"motif-rl": "0.1.0", "torch": "2.13.0", "transformers": "5.13.0", "python": "3.11.7"}
@@ -175,6 +179,7 @@ def _training_line(
     for key, amount in (
         ("generated_tokens", 24_000),
         ("prefill_tokens", 9_000),
+        ("prefill_saved", 60_000),
         ("trained_tokens", 7_000),
         ("flops", 3.1e12),
     ):
@@ -215,7 +220,32 @@ def _training_line(
         line[f"format/rate_{count}"] = min(1, 0.5 + 0.45 * skill + 0.03 * count + rng.gauss(0, 0.03))
         line[f"length/round_{count}"] = 120 - 14 * count + 30 * skill + rng.gauss(0, 4)
         line[f"truncated/round_{count}"] = max(0, 0.12 - 0.1 * skill - 0.01 * count + rng.gauss(0, 0.01))
-    return line | {f"ledger/{key}": value for key, value in ledger.items()}
+    parts = Components()
+    if k > 1:
+        parts = sum((of_question(_outcomes(tree)) for tree in trees), parts)
+    return line | parts.metrics() | {f"ledger/{key}": value for key, value in ledger.items()}
+
+
+def _outcomes(tree: dict[str, Any]) -> list[list[float]]:
+    return [
+        [child["value"] for child in response["children"] if child["value"] is not None]
+        for response in tree["responses"]
+    ]
+
+
+def _probe(own: float) -> dict[str, Any]:
+    def estimate(value: float, half: float = 0.05) -> dict[str, float]:
+        return {"value": value, "low": value - half, "high": value + half}
+
+    values = {"own": own, "empty": 0.05, "shuffled": 0.02, "own_minus_empty": own - 0.05}
+    return {
+        "questions": 20,
+        "correlation": estimate(0.7),
+        "icc": estimate(0.3),
+        "trained_bias": estimate(0.01),
+        "rewards": [{"k": k, "bias": estimate(0.0), "variance": 0.2 / k, "reliability": 0.3} for k in (1, 2, 4, 8)],
+        "values": {name: estimate(value) for name, value in values.items()},
+    }
 
 
 class Elements(HTMLParser):
@@ -505,6 +535,75 @@ def test_other_shapes(make_run: MakeRun, branching: tuple[int, ...]) -> None:
     assert f"m {branching[0]} × k {math.prod(branching[1:])} × n {len(branching)}" in words
 
 
+# -- cost and diagnostics ----------------------------------------------------------------------------------------------
+
+
+def test_where_time_and_tokens_went(make_run: MakeRun) -> None:
+    run = make_run(steps=10)
+    data = report_data(run)
+    seconds = {part["name"]: part["value"] for part in data["time"]["parts"]}
+    assert list(seconds.values()) == pytest.approx([121, 8, 75, 6])
+    assert sum(seconds.values()) == pytest.approx(210)
+    tokens = [part["value"] for part in data["tokens"]]
+    assert tokens == pytest.approx([280_000, 680_000, 360_000, 2_400_000])
+    # Two passes train the same tokens twice.
+    (run / "recipe.toml").write_text("[loss]\ninner_epochs = 2\n")
+    assert [part["value"] for part in report_data(run)["tokens"]][:2] == pytest.approx([140_000, 820_000])
+
+
+def test_a_run_of_an_older_version_still_has_its_pictures(make_run: MakeRun) -> None:
+    run = make_run(steps=3)
+    new = ("prefill_saved", "diag/")
+    for name in ("metrics.jsonl", "summary.json"):
+        lines = [json.loads(line) for line in (run / name).read_text().splitlines()]
+        for line in lines:
+            line.get("ledger", {}).pop("prefill_saved", None)
+        kept = [{k: v for k, v in line.items() if not any(key in k for key in new)} for line in lines]
+        (run / name).write_text("".join(json.dumps(line) + "\n" for line in kept))
+    data = report_data(run)
+    assert len(data["tokens"]) == 3
+    assert [section["id"] for section in data["sections"]] == ["learning", "outcomes", "responses", "stability"]
+
+
+def test_diagnostics_say_what_the_trees_hold(make_run: MakeRun) -> None:
+    run = make_run(steps=40)
+    section = report_data(run)["sections"][-1]
+    trees = [json.loads(line) for line in (run / "trees.jsonl").read_text().splitlines()]
+    whole = sum((of_question(_outcomes(tree)) for tree in trees), Components())
+    assert f"explains {100 * whole.icc:.1f} % [" in section["text"][0]
+    [chart] = section["charts"]
+    points = chart["series"][0]["points"]
+    assert len(points) == 8 and points[0]["title"] == "steps 1–5" and points[-1]["step"] == 38
+    assert all(point["low"] < point["value"] < point["high"] for point in points)
+
+
+def test_one_round_has_no_diagnostics(make_run: MakeRun) -> None:
+    assert report_data(make_run(steps=5, branching=(8,)))["sections"][-1]["id"] == "stability"
+
+
+def test_a_probe_is_read_out(make_run: MakeRun) -> None:
+    run = make_run(steps=8, probed=True)
+    section = report_data(run)["sections"][-1]
+    assert "correlate with r = 0.70 [0.65, 0.75]" in "".join(section["text"])
+    assert "The own note is worth 65.0 points [60.0, 70.0] more than no note." in section["text"]
+    charts = {chart["id"]: chart for chart in section["charts"]}
+    assert [point["value"] for point in charts["note-value"]["series"][0]["points"]] == [0.4, 0.7]
+    assert charts["rewards"]["rows"][1] == ["2", "0.000 [−0.050, 0.050]", "0.100", "0.300"]
+    # One made afterwards replaces that of its step.
+    (run / "probe.json").write_text(json.dumps({"step": 8, "probe": _probe(0.9)}))
+    section = report_data(run)["sections"][-1]
+    [values] = [chart for chart in section["charts"] if chart["id"] == "note-value"]
+    assert [point["value"] for point in values["series"][0]["points"]] == [0.4, 0.9]
+
+
+@pytest.mark.parametrize("probe", [{}, {"rewards": 3, "values": [], "icc": 1}, {"rewards": [None, {"k": "x"}]}])
+def test_a_broken_probe_does_not_stop_the_report(make_run: MakeRun, probe: dict[str, Any]) -> None:
+    run = make_run(steps=2, branching=(8,))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 2, "probe": probe}) + "\n" + '{"step": 2, "probe": 7, "diag/icc": "x"}\n')
+    report(run)
+
+
 # -- in a browser -----------------------------------------------------------------------------------------------------
 
 CHROME = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -541,13 +640,14 @@ def dump_dom(page: Path, profile: Path) -> str:
     "settings",
     [
         {"steps": 40},
+        {"steps": 20, "probed": True},
         {"steps": 2, "after": None},
         {"steps": 2, "text": HOSTILE},
         {"steps": 2, "branching": (8,)},
         {"steps": 12, "branching": (2, 2, 2, 1)},
         {"steps": 0, "after": None},
     ],
-    ids=["finished", "stopped", "hostile", "one round", "deep", "nothing"],
+    ids=["finished", "probed", "stopped", "hostile", "one round", "deep", "nothing"],
 )
 def test_page_draws_itself_without_errors(make_run: MakeRun, tmp_path: Path, settings: dict[str, Any]) -> None:
     run = make_run(**settings)
@@ -560,6 +660,8 @@ def test_page_draws_itself_without_errors(make_run: MakeRun, tmp_path: Path, set
     assert "<img" not in dom.partition("<script")[0]
     if settings["steps"]:
         assert dom.count('class="plot"><svg') >= 10
+        assert dom.count('class="stack"') == 2
+        assert ("What the note is worth" in dom) == bool(settings.get("probed"))
         assert 'class="diagram"' in dom and 'class="response"' in dom and 'class="leaf' in dom
     else:
         assert "No tree has been recorded." in dom

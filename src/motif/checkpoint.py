@@ -90,7 +90,7 @@ def load_latest(
 
 
 def fingerprint(recipe: Recipe) -> str:
-    """A hash of all settings that change what is computed; more steps or rarer checkpoints are no other run.
+    """A hash of all settings that change what is trained; more steps, rarer checkpoints or a probe are no other run.
 
     A schedule that depends on the number of steps does tie the run to that number.
     """
@@ -99,6 +99,6 @@ def fingerprint(recipe: Recipe) -> str:
     if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
         free.add("steps")
     data["train"] = {key: value for key, value in data["train"].items() if key not in free}
-    data.pop("about")
-    data.pop("name")
+    for aside in ("about", "name", "probe"):
+        data.pop(aside)
     return hashlib.sha256(repr(sorted(data.items())).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The command line: train, eval, compare, solve, grade, report, doctor."""
+"""The command line: train, eval, probe, compare, solve, grade, report, doctor."""
 
 from __future__ import annotations
 
@@ -133,6 +133,51 @@ def _whole_numbers(text: str | None) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise RecipeError(f"--rounds takes whole numbers with commas between them, e.g. 1,3,5; got {text!r}") from None
+
+
+@app.command()
+def probe(
+    run: RunArgument,
+    questions: Annotated[int | None, typer.Option(help="Held-out questions. Default: the recipe's, or 20.")] = None,
+    continuations: Annotated[int | None, typer.Option(help="Of each note. Default: the recipe's.")] = None,
+    settings: Settings = None,
+) -> None:
+    """What the notes of a trained run are truly worth, measured by continuing each of them hundreds of times.
+
+    Prints whether the reward sees it, and writes RUN/probe.json and the report.
+    """
+    with _readable_errors():
+        import json
+
+        from motif.display import Display
+        from motif.probe import probe as measure
+        from motif.probe import probe_questions
+        from motif.record import write_atomically
+        from motif.report import write_report
+        from motif.report.diagnostics import readings
+        from motif.session import open_session
+
+        chosen = list(settings or [])
+        count = questions if questions is not None else recipe_of(run, chosen).probe.questions or 20
+        chosen += [f"probe.questions={count}"]
+        chosen += [f"probe.continuations={continuations}"] if continuations is not None else []
+        recipe = recipe_of(run, chosen)
+        if not count:
+            raise RecipeError("a probe needs at least 2 questions")
+        step = steps_of(run)
+        session, display = open_session(recipe, run=run), Display()
+        try:
+            asked = probe_questions(session.task, recipe)
+            with display:
+                found = measure(asked, session.sampler, session.rounds, session.grader, recipe, display.probing)
+        finally:
+            session.close()
+        display.probed(step, found)
+        numbers = found.to_dict()
+        for reading in readings(numbers):
+            display.message(f"- {reading}")
+        write_atomically(run / "probe.json", json.dumps({"step": step, "probe": numbers}, indent=2) + "\n")
+        display.message(f"written: {run / 'probe.json'}, {write_report(run)}")
 
 
 @app.command()
@@ -309,6 +354,20 @@ def _numbers(text: str) -> list[int]:
             raise RecipeError(f"--seeds takes numbers and ranges such as 0-4 or 0,2,7, got {text!r}")
         found += range(int(first), int(last or first) + 1)
     return found
+
+
+def steps_of(run: Path) -> int:
+    """How many steps the weights in a run folder have been trained for.
+
+    Raises:
+        RecipeError: the run has not ended yet, so it holds no weights but those in checkpoints.
+    """
+    import json
+
+    try:
+        return int(json.loads((run / "summary.json").read_text(encoding="utf-8"))["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise RecipeError(f"{run} has not ended (it holds no summary.json): go on with motif train --resume") from None
 
 
 class _readable_errors:

@@ -53,8 +53,8 @@ class DataConfig(Section):
     """Where the questions come from and how answers are graded."""
 
     task: str = "file"
-    """A shipped task (`arithmetic`, `chain`, `circuit`, `code`, `gsm8k`, `svamp`, `math`, `math500`, `aime24`) or `file` for
-    your own data."""
+    """A shipped task (`arithmetic`, `chain`, `circuit`, `code`, `gsm8k`, `svamp`, `math`, `math500`, `aime24`) or
+    `file` for your own data."""
     train: str = ""
     """Path of a JSONL, Parquet or CSV file, or a Hugging Face data set id; empty: the task's own source."""
     test: str = ""
@@ -297,6 +297,24 @@ class EvalConfig(Section):
         return self
 
 
+class ProbeConfig(Section):
+    """Measuring what the notes are truly worth (see `motif.probe`). It trains nothing and changes no training."""
+
+    questions: Annotated[int, Field(ge=0)] = 0
+    """Held-out questions probed before and after training (0: no probe; else at least 2)."""
+    continuations: Annotated[int, Field(ge=16)] = 200
+    """Fresh continuations of every note; their mean outcome counts as the note's true value."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps between probes during training (0: before and after only)."""
+
+    @field_validator("questions")
+    @classmethod
+    def _another_question(cls, questions: int) -> int:
+        if questions == 1:
+            raise ValueError("needs 0 (off) or at least 2: a note is also compared with that of another question")
+        return questions
+
+
 class Recipe(Section):
     """A whole run."""
 
@@ -310,6 +328,7 @@ class Recipe(Section):
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+    probe: ProbeConfig = ProbeConfig()
 
     @field_validator("model", mode="before")
     @classmethod
@@ -338,6 +357,8 @@ class Recipe(Section):
             raise ValueError(f"rollout.branching = {rollout.branching} leaves nothing to compare a response with")
         if credit.reward == "original_code" and (credit.train_rounds != "first"):
             raise ValueError("credit.reward = 'original_code' is defined for credit.train_rounds = 'first' only")
+        if self.probe.questions and rollout.rounds == 1:
+            raise ValueError("probe.questions needs several rounds: with one round there is no note to continue from")
         return self
 
     @property

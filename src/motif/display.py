@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from motif.estimators import Estimate
     from motif.evaluate import Row
     from motif.plan import Plan
+    from motif.probe import ProbeResult
+    from motif.record import Ledger
     from motif.train import Result
 
 PLAIN_EVERY = 10.0
@@ -97,6 +99,10 @@ class Display:
         """A context that counts evaluation answers as they end."""
         return self._counting("evaluating", answers)
 
+    def probing(self, answers: int) -> Any:
+        """A context that counts a probe's answers as they end."""
+        return self._counting("probing", answers)
+
     def step(self, metrics: dict[str, Any], steps: int) -> None:
         """One line per training step."""
         number = metrics["step"]
@@ -123,7 +129,7 @@ class Display:
 
     def evaluated(self, step: int, results: dict[str, Accuracy]) -> None:
         """Accuracies after a step (0: before training)."""
-        when = "before training" if step == 0 else f"after step {step}"
+        when = _when(step)
         for name, accuracy in results.items():
             extra = f"  ({accuracy.ungraded} ungraded)" if accuracy.ungraded else ""
             self.message(f"{when}, {_rounds(name)}: {accuracy}{extra}")
@@ -147,6 +153,10 @@ class Display:
         plain = Console(file=self.console.file, width=WIDE, quiet=self.console.quiet)
         (self.console if self._live else plain).print(table)
 
+    def probed(self, step: int, result: ProbeResult) -> None:
+        """What a probe after a step found (0: before training)."""
+        self.message(f"{_when(step)}, probe: {result}")
+
     def finished(self, result: Result, report: Path) -> None:
         """The outcome: before and after, what it cost, where it is."""
         self._bar.stop()
@@ -159,9 +169,10 @@ class Display:
             self.console.print(table)
         ledger = result.ledger
         self.message(
-            f"spent: {ledger.questions:,} questions, {ledger.updates:,} updates, "
-            f"{ledger.generated_tokens:,} generated + {ledger.prefill_tokens:,} prompt tokens, "
-            f"{ledger.trained_tokens:,} trained tokens, {ledger.flops:.2g} FLOPs, {duration(ledger.seconds)}"
+            f"spent: {ledger.questions:,} questions ({ledger.distinct_questions:,} distinct), "
+            f"{ledger.updates:,} updates, {ledger.generated_tokens:,} generated + {ledger.prefill_tokens:,} prompt "
+            f"tokens ({ledger.prefill_saved:,} more saved by sharing), {ledger.trained_tokens:,} trained tokens, "
+            f"{ledger.flops:.2g} FLOPs, {duration(ledger.seconds)}{_shares(ledger)}"
         )
         self.message(f"report: {report}")
         if not result.finished:
@@ -176,6 +187,23 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _when(step: int) -> str:
+    return "before training" if step == 0 else f"after step {step}"
+
+
+def _shares(ledger: Ledger) -> str:
+    """Where the seconds went, in per cent."""
+    if not ledger.seconds:
+        return ""
+    parts = {
+        "sampling": ledger.sampling_seconds,
+        "grading": ledger.grading_seconds,
+        "training": ledger.training_seconds,
+    }
+    parts["the rest"] = ledger.seconds - sum(parts.values())
+    return f" ({', '.join(f'{name} {_percent(part / ledger.seconds)}' for name, part in parts.items())})"
 
 
 def _rounds(name: str) -> str:

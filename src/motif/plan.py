@@ -16,6 +16,7 @@ import torch
 from motif.config import Recipe, RecipeError
 from motif.evaluate import answers_in, rows
 from motif.policy import context_limit, load_tokenizer, locate, pick_device
+from motif.probe import probe_questions
 from motif.rounds import Rounds
 from motif.session import open_task, window_of
 from motif.tasks import Task
@@ -102,6 +103,7 @@ class Plan:
                 "evaluation",
                 f"{tested:,} questions at {counts} rounds{matched}, {evaluations} times" if tested else "none",
             ),
+            *([("probe", self._probe())] if recipe.probe.questions else []),
             ("memory", f"about {total / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free: {parts}"),
             ("time", f"very roughly {duration}, if every response used up its tokens"),
         ]
@@ -127,6 +129,13 @@ class Plan:
             f"The largest part is {largest} ({self.memory[largest] / GIB:.1f} GiB): use {advice}"
         )
 
+    def _probe(self) -> str:
+        probe, rollout, steps = self.recipe.probe, self.recipe.rollout, self.recipe.train.steps
+        times = 2 + (max(0, steps - 1) // probe.every if probe.every else 0)
+        continued = (rollout.responses + 2) * probe.continuations * (rollout.rounds - 1)
+        total = probe.questions * (rollout.generations + continued)
+        return f"{probe.questions:,} questions, at most {total:,} generations, {times} times; not in the time below"
+
     def _adapter(self) -> str:
         model = self.recipe.model
         return f"LoRA r = {model.lora_rank}" if model.adapter == "lora" else "all weights trained"
@@ -145,6 +154,7 @@ def make_plan(recipe: Recipe) -> tuple[Plan, Task]:
     task = open_task(recipe, tokenizer, window_of(recipe, shape.max_length))
     if not task.train:
         raise RecipeError(f"task {task.name!r} has no training questions: set data.train")
+    probe_questions(task, recipe)  # refuses more than there are
     device = pick_device(recipe.model.device)
     rounds = Rounds(recipe.rounds, tokenizer)
     sample = [len(rounds.prompt(question.text, [], recipe.rollout.rounds)) for question in task.train[:50]]

@@ -21,27 +21,35 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from motif.config import RecipeError
 from motif.credit import CreditCounts
 from motif.tree import Node, Tree
 
 
 @dataclass
 class Ledger:
-    """What a run has spent so far on training; evaluation is not in it.
+    """What a run has spent so far on training; evaluation and the probe are not in it.
 
-    questions: drawn, repeats included. generated_tokens: over all rounds and branches. prefill_tokens: prompt tokens
-    run through the model (a prompt shared by siblings counts once). trained_tokens: response tokens in the loss, once
-    per pass. flops: 2P per generated or prefilled token and 6P per token of an update pass (4P with a frozen base,
-    which needs no weight gradients), for P parameters; attention is left out. seconds: wall clock of the steps.
+    questions: drawn, repeats included; distinct_questions: of these, with different texts. generated_tokens: over all
+    rounds and branches. prefill_tokens: prompt tokens run through the model; prefill_saved: those that were not,
+    because responses share prompts or beginnings of them. trained_tokens: response tokens in the loss, once per pass.
+    flops: 2P per generated or prefilled token and 6P per token of an update pass (4P with a frozen base, which needs no
+    weight gradients), for P parameters; attention is left out. seconds: wall clock of the steps, of which sampling,
+    grading (what was left of it when the last response had been sampled) and training (credit and update).
     """
 
     questions: int = 0
+    distinct_questions: int = 0
     updates: int = 0
     generated_tokens: int = 0
     prefill_tokens: int = 0
+    prefill_saved: int = 0
     trained_tokens: int = 0
     flops: float = 0.0
     seconds: float = 0.0
+    sampling_seconds: float = 0.0
+    grading_seconds: float = 0.0
+    training_seconds: float = 0.0
 
 
 class RunFolder:
@@ -179,7 +187,17 @@ def _step_of(line: str) -> float:
 
 
 def ledger_from(state: dict[str, Any]) -> Ledger:
-    """A ledger from its saved fields."""
+    """A ledger from its saved fields.
+
+    Raises:
+        RecipeError: an older version saved it, and what that did not count cannot be known now.
+    """
+    missing = [field.name for field in fields(Ledger) if field.name not in state]
+    if missing:
+        raise RecipeError(
+            f"the checkpoint is of an older version, which did not count {', '.join(missing)}: finish the run with "
+            "that version, or start afresh with another --out"
+        )
     return Ledger(**{field.name: state[field.name] for field in fields(Ledger)})
 
 

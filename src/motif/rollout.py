@@ -40,6 +40,37 @@ def grow(
         Trees in the order of `questions`, children in path order, not yet graded.
     """
     trees = [Tree(question, step if isinstance(step, int) else 0) for question in questions]
+    continue_from(
+        trees,
+        sampler,
+        rounds,
+        config,
+        seed=seed,
+        step=step,
+        greedy=greedy,
+        on_response=on_response,
+        on_leaf=on_leaf,
+    )
+    return trees
+
+
+def continue_from(
+    trees: Sequence[Tree],
+    sampler: Sampler,
+    rounds: Rounds,
+    config: RolloutConfig,
+    *,
+    seed: int = 0,
+    step: int | str = 0,
+    greedy: bool = False,
+    on_response: Callable[[Node], None] | None = None,
+    on_leaf: Callable[[Tree, Node], None] | None = None,
+) -> None:
+    """Grow what is missing below the first-round responses that `trees` have, or the whole trees where they have none.
+
+    Of a given response only path and note matter: `config.branching[1]` continuations of the note are grown below it.
+    Arguments as in `grow`; the trees are changed in place.
+    """
 
     # Equal notes make equal prompts, and equal responses read the same: with a small model many are.
     @functools.cache
@@ -92,12 +123,14 @@ def grow(
             on_leaf(tree, node)
         return []
 
-    sampler.run([request(tree, None, []) for tree in trees], then)
+    starts: list[Request] = []
+    for tree in trees:
+        starts += [request(tree, root, [root.note]) for root in tree.roots] or [request(tree, None, [])]
+    sampler.run(starts, then)
     for tree in trees:
         tree.roots.sort(key=_path)
         for node in tree.walk():
             node.children.sort(key=_path)
-    return trees
 
 
 def _path(node: Node) -> tuple[int, ...]:

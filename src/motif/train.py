@@ -24,12 +24,15 @@ import torch
 from motif import checkpoint
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.credit import assign
+from motif.diagnostics import components
 from motif.display import Display
 from motif.evaluate import answers_in, evaluate, grading
 from motif.plan import make_plan
+from motif.probe import probe, probe_questions
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
 from motif.report import write_report
 from motif.rollout import grow
+from motif.sampling import Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tree import Question
 from motif.update import UpdateStats, collect, update
@@ -103,6 +106,7 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
 
     if not restored:
         state.evaluations[0] = _evaluate(session, run, 0, display)
+        _probe(session, run, 0, display)
         save()
     while state.step < recipe.train.steps and not interrupted.is_set():
         state.step += 1
@@ -111,6 +115,8 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
         if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
             state.evaluations[state.step] = _evaluate(session, run, state.step, display)
             _keep_best(session, run, state)
+        if last or (recipe.probe.every and state.step % recipe.probe.every == 0):
+            _probe(session, run, state.step, display)
         if last or interrupted.is_set() or state.step % recipe.train.save_every == 0:
             save()
     finished = state.step >= recipe.train.steps
@@ -146,11 +152,14 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     clock.lap("update")
     run.trees(trees)
     clock.lap("record")
-    usage = session.sampler.usage
-    _charge(state.ledger, session, len(questions), usage.generated_tokens - used.generated_tokens,
-            usage.prefill_tokens - used.prefill_tokens, stats, clock.total())  # fmt: skip
+    state.drawn.update(sampling_key(question.text) for question in questions)
+    state.ledger.questions += len(questions)
+    state.ledger.distinct_questions = len(state.drawn)
+    _charge(state.ledger, session, used, stats, clock)
     metrics = {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
-    metrics |= {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
+    metrics |= (
+        components(trees).metrics() | {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
+    )
     run.metrics(metrics)
     display.step(metrics, recipe.train.steps)
 
@@ -191,21 +200,31 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 
 @dataclass
 class Progress:
-    """Where a run stands: all of the loop's state besides the weights and the optimiser."""
+    """Where a run stands: all of the loop's state besides the weights and the optimiser.
+
+    `drawn` holds a 64-bit key of the text of each question drawn so far.
+    """
 
     step: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
+    drawn: set[int] = field(default_factory=set)
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
-        return {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
+        kept = {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
+        return kept | {"drawn": sorted(self.drawn)}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
-        """The inverse of `extra`."""
-        return cls(step, ledger_from(extra["ledger"]), extra["evaluations"], extra["best"])
+        """The inverse of `extra`.
+
+        Raises:
+            RecipeError: the checkpoint is of an older version, see `ledger_from`.
+        """
+        ledger = ledger_from(extra["ledger"])
+        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]))
 
 
 class Clock:
@@ -275,6 +294,14 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
     return result
 
 
+def _probe(session: Session, run: RunFolder, step: int, display: Display) -> None:
+    questions = probe_questions(session.task, session.recipe)
+    if questions:
+        found = probe(questions, session.sampler, session.rounds, session.grader, session.recipe, display.probing)
+        display.probed(step, found)
+        run.metrics({"step": step, "probe": found.to_dict()})
+
+
 def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
     """Save the weights under best/ if no earlier evaluation at the training rounds was higher."""
     here = state.evaluations[state.step].get(f"rounds_{session.recipe.eval_rounds[-1]}")
@@ -283,18 +310,22 @@ def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
         session.policy.save(run.path / "best")
 
 
-def _charge(
-    ledger: Ledger, session: Session, questions: int, generated: int, prefill: int, stats: UpdateStats, seconds: float
-) -> None:
-    parameters = session.policy.parameter_count
-    ledger.questions += questions
+def _charge(ledger: Ledger, session: Session, before: Usage, stats: UpdateStats, clock: Clock) -> None:
+    """Add a step's work and time; `before` is what the sampler had used when it began."""
+    parameters, usage = session.policy.parameter_count, session.sampler.usage
+    generated = usage.generated_tokens - before.generated_tokens
+    prefill = usage.prefill_tokens - before.prefill_tokens
     ledger.updates += stats.updates
     ledger.generated_tokens += generated
     ledger.prefill_tokens += prefill
+    ledger.prefill_saved += usage.requested_prompt_tokens - before.requested_prompt_tokens - prefill
     ledger.trained_tokens += stats.tokens
     per_update_token = 6 if session.recipe.model.adapter == "full" else 4
     ledger.flops += parameters * (2.0 * (generated + prefill) + per_update_token * stats.computed_tokens)
-    ledger.seconds += seconds
+    ledger.seconds += clock.total()
+    ledger.sampling_seconds += clock.laps["sample"]
+    ledger.grading_seconds += clock.laps["grade"]
+    ledger.training_seconds += clock.laps["update"]
 
 
 def _update_metrics(stats: UpdateStats) -> dict[str, Any]:

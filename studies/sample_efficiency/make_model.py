@@ -2,8 +2,8 @@
 
     python studies/sample_efficiency/make_model.py --out studies/sample_efficiency/model [--steps N] [--seed S]
 
-A round can write three steps in its window of 29 tokens (`<think>47a*3=41b+8=49c-5=44</think><note>44d</note>`); the note
-is the number reached and the label of the next step, which the next round looks up in the question. The warm start
+A round can write three steps in its window of 29 tokens, `<think>47a*3=41b+8=49c-5=44</think><note>44d</note>`; the
+note is the number reached and the label of the next step, which the next round looks up in the question. The warm start
 teaches the steps, but leaves every round in several minds about how many of them to do and what to note:
 
     careful   as many steps as fit, and the right note
@@ -53,8 +53,11 @@ ODD_WEIGHTS = (0.16, 0.30, 0.24, 0.22, 0.08)
 FINAL_STYLES = ("careful", "hasty", "one")
 FINAL_WEIGHTS = (0.70, 0.18, 0.12)
 
-PLACES = [((1, 3), 0.26), ((2, 3), 0.26), ((3, 3), 0.26), ((1, 1), 0.08), ((1, 2), 0.02), ((2, 2), 0.02), ((2, 4), 0.03),
-          ((3, 4), 0.03), ((4, 4), 0.04)]  # fmt: skip
+# (round, rounds) and how often it is shown.
+PLACES = [
+    *[((1, 3), 0.26), ((2, 3), 0.26), ((3, 3), 0.26), ((1, 1), 0.08)],
+    *[((1, 2), 0.02), ((2, 2), 0.02), ((2, 4), 0.03), ((3, 4), 0.03), ((4, 4), 0.04)],
+]
 FACTS_IN_A_ROW = 12
 FIRST_ROWS = {"facts": 24, "copies": 16, "examples": 0}
 LATER_ROWS = {"facts": 6, "copies": 0, "examples": 40}
@@ -62,7 +65,7 @@ FIRST_SHARE = 0.3
 DEFAULT_STEPS = 1400
 # The last stage, at half the learning rate: looking up the step of a label is what takes longest to learn.
 LAST_ROWS = {"facts": 4, "copies": 24, "examples": 24}
-LAST_STEPS = 500
+LAST_STEPS = 180  # with 500 look-ups are right nearly always, and too little is left to learn
 LAST_RATE = 0.5
 LAST_WARMUP = 20
 
@@ -257,6 +260,7 @@ def main() -> None:
     report = {
         "parameters": model.num_parameters(),
         "steps": arguments.steps,
+        "last_steps": arguments.last_steps,
         "seed": arguments.seed,
         "train_minutes_one_core": round(minutes, 1),
         "window": WINDOW,

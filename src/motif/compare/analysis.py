@@ -8,6 +8,7 @@ from typing import Any
 from motif.compare import words
 from motif.compare.results import Record, spelled_out
 from motif.compare.study import ArmTarget, Contrast, Point, Study, Threshold
+from motif.diagnostics import Components
 from motif.stats import (
     amount_to_reach,
     crossed_interval,
@@ -235,18 +236,10 @@ def ratio(numerator: Record, denominator: Record) -> Record | None:
 
 
 def pooled_icc(columns: Mapping[str, Sequence[float | None]]) -> float | None:
-    """The share of outcome variance that the first response explains, from the sums of squares of all steps."""
-    keys = ("ss_between", "df_between", "ss_within", "df_within", "n0")
-    if any(key not in columns for key in keys):
-        return None
-    rows = [tuple(value or 0.0 for value in row) for row in zip(*(columns[key] for key in keys), strict=True)]
-    ss_between, df_between, ss_within, df_within = (sum(row[place] for row in rows) for place in range(4))
-    weight = sum(row[1] * row[4] for row in rows)
-    if not (df_between and df_within and weight):
-        return None
-    within = ss_within / df_within
-    between = (ss_between / df_between - within) * df_between / weight
-    return between / (between + within) if between + within > 0 else None
+    """The share of outcome variance that the first response explains, over all steps of a run; None if not known."""
+    steps = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    parts = [Components.from_metrics({f"diag/{key}": value for key, value in step.items()}) for step in steps]
+    return sum(parts, Components()).icc
 
 
 def versions(runs: Sequence[Record]) -> dict[str, list[str]]:

@@ -175,88 +175,6 @@ function intervalBars({ before, after }) {
   );
 }
 
-// -- cost -------------------------------------------------------------------------------------------------
-
-function exactly({ value, unit }) {
-  return `${value >= 1e12 ? scientific(value, 3) : grouped(value)}${unit === "seconds" ? " s" : ""}`;
-}
-
-function costSection() {
-  const rows = data.ledger.map((entry) =>
-    el(
-      "tr",
-      {},
-      el("th", { scope: "row" }, entry.name),
-      el("td", {}, el("b", {}, FORMAT[entry.unit](entry.value))),
-      el("td", { class: "sub" }, exactly(entry)),
-    ),
-  );
-  const ledger = el(
-    "figure",
-    {},
-    el("h3", {}, "Ledger"),
-    rows.length
-      ? el(
-          "table",
-          { class: "ledger" },
-          el(
-            "thead",
-            { class: "unseen" },
-            el(
-              "tr",
-              {},
-              ["What", "Amount", "Exactly"].map((name) => el("th", { scope: "col" }, name)),
-            ),
-          ),
-          el("tbody", {}, rows),
-        )
-      : el("p", { class: "missing" }, "Neither summary.json nor metrics.jsonl has a ledger."),
-    el("figcaption", {}, "What training has consumed so far; evaluation is not included."),
-  );
-  const { parts, steps } = data.time;
-  const total = parts.reduce((sum, entry) => sum + entry.seconds, 0);
-  const time = el(
-    "figure",
-    { id: "chart-time" },
-    el("h3", {}, "Where the time goes"),
-    parts.length
-      ? el(
-          "table",
-          { class: "time" },
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              ["Part", "Seconds a step", "Share", ""].map((name) => el("th", { scope: "col" }, name)),
-            ),
-          ),
-          el(
-            "tbody",
-            {},
-            parts.map((entry) =>
-              el(
-                "tr",
-                {},
-                el("th", { scope: "row" }, entry.name),
-                el("td", {}, significant(entry.seconds / steps)),
-                el("td", {}, show(entry.seconds / total, "percent")),
-                el(
-                  "td",
-                  { class: "meter", "aria-hidden": "true" },
-                  el("div", { style: { width: `${(100 * entry.seconds) / total}%` } }),
-                ),
-              ),
-            ),
-          ),
-        )
-      : el("p", { class: "missing" }, "Not recorded in this run: metrics.jsonl has no time/…"),
-    el("figcaption", {}, `Wall clock by part of a step, mean over ${plural(steps, "step")}.`),
-  );
-  section("cost", "Cost", "What the run has spent.", el("div", { class: "charts" }, ledger, time));
-}
-
 // -- trees ------------------------------------------------------------------------------------------------
 
 function treeSection() {
@@ -294,7 +212,13 @@ function recipeSection() {
 header();
 resultSection();
 for (const part of data.sections)
-  section(part.id, part.title, part.lead, el("div", { class: "charts" }, part.charts.map(chartFigure)));
+  section(
+    part.id,
+    part.title,
+    part.lead,
+    (part.text ?? []).map((sentence) => el("p", { class: "says" }, tidy(sentence))),
+    el("div", { class: "charts" }, part.charts.map(chartFigure)),
+  );
 costSection();
 treeSection();
 recipeSection();

@@ -10,6 +10,10 @@ const firstDraws = []; // called once the page stands and widths are known
 /** A chart with its title, legend, caption and table of values; redrawn when its width changes. */
 function chartFigure(chart) {
   const figure = el("figure", { class: "chart", id: `chart-${chart.id}` }, el("h3", {}, chart.title));
+  if (chart.kind === "table") {
+    figure.append(numberTable(chart), el("figcaption", {}, tidy(chart.caption)));
+    return figure;
+  }
   if (chart.missing) {
     figure.append(el("p", { class: "missing" }, chart.missing), el("figcaption", {}, tidy(chart.caption)));
     return figure;
@@ -30,6 +34,34 @@ function chartFigure(chart) {
     if (values.open && !values.querySelector("table")) values.append(valueTable(chart, columns));
   });
   return figure;
+}
+
+function numberTable({ head, rows }) {
+  return el(
+    "table",
+    { class: "numbers" },
+    el(
+      "thead",
+      {},
+      el(
+        "tr",
+        {},
+        head.map((name) => el("th", { scope: "col" }, name)),
+      ),
+    ),
+    el(
+      "tbody",
+      {},
+      rows.map(([name, ...cells]) =>
+        el(
+          "tr",
+          {},
+          el("th", { scope: "row" }, name),
+          cells.map((cell) => el("td", {}, cell)),
+        ),
+      ),
+    ),
+  );
 }
 
 function legend(chart) {
@@ -220,10 +252,11 @@ function drawLines(chart, plot, width) {
 function drawPoints(chart, plot, width) {
   const all = chart.series.flatMap((series) => series.points);
   const steps = [...new Set(all.map((point) => point.step))].sort((a, b) => a - b);
-  const values = all.flatMap((point) => [point.low ?? point.accuracy, point.high ?? point.accuracy]);
+  const values = all.flatMap((point) => [point.low ?? point.value, point.high ?? point.value]);
   const top = Math.min(1, Math.ceil(Math.max(...values) * 10 + 0.2) / 10);
+  const bottom = Math.min(0, Math.floor(Math.min(...values) * 10) / 10);
   const pad = (steps[steps.length - 1] - steps[0]) * 0.04;
-  const scale = frame(chart, plot, width, [steps[0] - pad, steps[steps.length - 1] + pad], [0, top]);
+  const scale = frame(chart, plot, width, [steps[0] - pad, steps[steps.length - 1] + pad], [bottom, top]);
   chart.series.forEach((series, index) => {
     const group = svg("g", { class: `s${index % SHAPES}` });
     const shift = (index - (chart.series.length - 1) / 2) * 5; // so that whiskers at one step stand side by side
@@ -231,7 +264,7 @@ function drawPoints(chart, plot, width) {
     group.append(
       svg("path", {
         d: series.points
-          .map((point, place) => `${place ? "L" : "M"}${at(point)} ${scale.y(point.accuracy)}`)
+          .map((point, place) => `${place ? "L" : "M"}${at(point)} ${scale.y(point.value)}`)
           .join(""),
         class: "raw",
       }),
@@ -247,28 +280,36 @@ function drawPoints(chart, plot, width) {
           }),
         );
       }
-      group.append(marker(index, at(point), scale.y(point.accuracy)));
+      group.append(marker(index, at(point), scale.y(point.value)));
     }
     plot.append(group);
   });
   return steps.map((step) => ({
     x: scale.x(step),
-    title: step === 0 ? "before training" : `step ${grouped(step)}`,
+    title:
+      all.find((point) => point.step === step).title ??
+      (step === 0 ? "before training" : `step ${grouped(step)}`),
     rows: chart.series.flatMap((series) =>
       series.points
         .filter((point) => point.step === step)
         .map((point) => ({
           name: series.name,
-          value: interval(point) + (point.n === null ? "" : `, n ${grouped(point.n)}`),
+          value: within(point, chart.unit) + (point.n === null ? "" : `, n ${grouped(point.n)}`),
         })),
     ),
   }));
 }
 
-function interval(result) {
-  const text = show(result.accuracy, "percent");
-  if (result.low === null || result.high === null) return text;
-  return `${text} [${grouped(100 * result.low, 1)}–${grouped(100 * result.high, 1)}]`;
+function interval({ accuracy, low, high }) {
+  return within({ value: accuracy, low, high }, "percent");
+}
+
+/** A value with its interval. */
+function within({ value, low, high }, unit) {
+  const text = show(value, unit);
+  if (low === null || high === null) return text;
+  const ends = unit === "percent" ? [grouped(100 * low, 1), grouped(100 * high, 1)] : [low, high].map(points);
+  return `${text} [${ends.join(low < 0 ? ", " : "–").replaceAll("-", "−")}]`;
 }
 
 function drawBars(chart, plot, width) {

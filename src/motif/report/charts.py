@@ -14,6 +14,7 @@ Chart = dict[str, Any]
 
 MOST_POINTS = 600  # more than a chart has pixels for
 MOST_BARS = 40
+PARTS = {"sample": "sampling", "grade": "grading, as far as it made sampling wait", "update": "training"}
 
 
 def moving_average(values: Sequence[Value], window: int) -> list[Value]:
@@ -126,7 +127,8 @@ def eval_points(evals: dict[int, Record], rounds: list[int]) -> Chart:
     series = []
     for count in sorted(rounds, reverse=True):
         found = [
-            {"step": step} | {key: number(result.get(key)) for key in ("accuracy", "low", "high", "n")}
+            {"step": step, "value": number(result.get("accuracy"))}
+            | {key: number(result.get(key)) for key in ("low", "high", "n")}
             for step, record in sorted(evals.items())
             if isinstance(result := record.get(f"rounds_{count}"), dict) and number(result.get("accuracy")) is not None
         ]
@@ -136,20 +138,12 @@ def eval_points(evals: dict[int, Record], rounds: list[int]) -> Chart:
 
 
 def step_time(steps: list[Record]) -> Record:
-    """Seconds per part of a step, summed over the run, largest first; what no part accounts for is `other`."""
-    totals: dict[str, float] = {}
-    for record in steps:
-        for key, value in record.items():
-            if key.startswith("time/") and (seconds := number(value)) is not None and seconds > 0:
-                totals[key.removeprefix("time/")] = totals.get(key.removeprefix("time/"), 0) + seconds
-    whole = totals.pop("total", 0)
-    other = whole - sum(totals.values())
-    if totals and other > 0.005 * whole:
-        totals["other"] = other
-    elif not totals and whole:
-        totals["whole step"] = whole
-    parts = sorted(totals.items(), key=lambda part: -part[1])
-    return {"steps": len(steps), "parts": [{"name": name, "seconds": number(seconds)} for name, seconds in parts]}
+    """Seconds of sampling, grading, training and the rest, summed over the run."""
+    totals = {key: sum(_seconds(record, key) for record in steps) for key in (*PARTS, "total")}
+    rest = totals.pop("total") - sum(totals.values())
+    parts = {PARTS[key]: seconds for key, seconds in totals.items()} | {"the rest": max(0.0, rest)}
+    found = [{"name": name, "value": number(seconds)} for name, seconds in parts.items()]
+    return {"steps": len(steps), "parts": found if any(parts.values()) else []}
 
 
 def with_dead_share(steps: list[Record]) -> list[Record]:
@@ -160,6 +154,10 @@ def with_dead_share(steps: list[Record]) -> list[Record]:
         share = dead / groups if dead is not None and groups else number(record.get("frac_reward_zero_std"))
         extended.append(record | {"dead_share": share})
     return extended
+
+
+def _seconds(record: Record, key: str) -> float:
+    return max(0.0, number(record.get(f"time/{key}")) or 0.0)
 
 
 def _counts(value: Any) -> list[float]:

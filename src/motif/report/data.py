@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from motif.report import charts, result
-from motif.report.files import Metrics, Record, number, read_metrics, read_recipe, read_summary, section, whole
+from motif.report.diagnostics import diagnostics
+from motif.report.files import (
+    Metrics,
+    Record,
+    number,
+    read_metrics,
+    read_probes,
+    read_recipe,
+    read_summary,
+    section,
+    whole,
+)
 from motif.report.sections import sections
 from motif.report.trees import select_trees
 
@@ -33,9 +44,10 @@ def report_data(run: Path) -> dict[str, Any]:
         },
         "warnings": result.warnings(steps, by_step, recipe),
         "notices": _notices(run, recipe, metrics),
-        "sections": sections(steps, by_step, shape["rounds"]),
+        "sections": sections(steps, by_step, shape["rounds"]) + diagnostics(steps, read_probes(run, metrics)),
         "ledger": result.ledger(metrics, summary),
         "time": charts.step_time(steps),
+        "tokens": result.tokens(metrics, summary, recipe),
         "forest": select_trees(run / "trees.jsonl"),
         "recipe": recipe_text[:RECIPE_LIMIT],
     }

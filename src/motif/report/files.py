@@ -15,10 +15,11 @@ Record = dict[str, Any]
 
 @dataclass
 class Metrics:
-    """The lines of metrics.jsonl, told apart: training steps in order, and evaluations by step."""
+    """The lines of metrics.jsonl, told apart: training steps in order, evaluations and probes by step."""
 
     steps: list[Record] = field(default_factory=list)
     evals: dict[int, Record] = field(default_factory=dict)
+    probes: dict[int, Record] = field(default_factory=dict)
     skipped: int = 0
 
 
@@ -68,7 +69,7 @@ def parse(line: bytes) -> Record | None:
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Training lines and evaluations of a metrics.jsonl; nothing if there is no such file."""
+    """Training lines, evaluations and probes of a metrics.jsonl; nothing if there is no such file."""
     metrics = Metrics()
     for _, record in records(path):
         step = whole(record.get("step")) if record else None
@@ -77,7 +78,9 @@ def read_metrics(path: Path) -> Metrics:
             continue
         if isinstance(record.get("eval"), dict):
             metrics.evals[step] = record["eval"]
-        if record.keys() - {"step", "eval"}:
+        if isinstance(record.get("probe"), dict):
+            metrics.probes[step] = record["probe"]
+        if record.keys() - {"step", "eval", "probe"}:
             # A run resumed from a checkpoint repeats the steps after it: what was written last is what counts.
             while metrics.steps and metrics.steps[-1]["step"] >= step:
                 metrics.steps.pop()
@@ -100,8 +103,15 @@ def read_recipe(path: Path) -> tuple[Record, str]:
         return {}, text
 
 
+def read_probes(run: Path, metrics: Metrics) -> dict[int, Record]:
+    """The probes of a run by step; one that was made afterwards (probe.json) replaces what training had at its step."""
+    later = read_summary(run / "probe.json")
+    step = whole(later.get("step"))
+    return metrics.probes | ({step: section(later, "probe")} if step is not None and later.get("probe") else {})
+
+
 def read_summary(path: Path) -> Record:
-    """summary.json, or an empty dictionary."""
+    """summary.json (or another file of one JSON object), or an empty dictionary."""
     try:
         return parse(path.read_bytes()) or {}
     except OSError:

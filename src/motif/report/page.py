@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SCRIPTS = ("dom.js", "charts.js", "tree.js", "trees.js", "app.js")  # joined in this order into one script
+SCRIPTS = ("dom.js", "charts.js", "tree.js", "trees.js", "cost.js", "app.js")  # joined in this order into one script
 
 
 def to_json(value: Any) -> str:

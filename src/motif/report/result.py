@@ -10,9 +10,11 @@ from motif.report.files import Metrics, Record, number, section
 RECENT = 10  # steps that a warning looks back on
 LEDGER = {
     "questions": ("Questions", "count"),
+    "distinct_questions": ("Distinct questions", "count"),
     "updates": ("Optimiser updates", "count"),
     "generated_tokens": ("Generated tokens", "tokens"),
     "prefill_tokens": ("Prefill tokens (prompts read)", "tokens"),
+    "prefill_saved": ("Prefill tokens saved by sharing", "tokens"),
     "trained_tokens": ("Trained tokens", "tokens"),
     "flops": ("Floating-point operations", "flops"),
     "seconds": ("Time", "seconds"),
@@ -89,13 +91,34 @@ def ledger(metrics: Metrics, summary: Record) -> list[Record]:
     """What the run has consumed: from the summary, else from the last step that says so."""
     rows = []
     for key, (name, unit) in LEDGER.items():
-        value = number(section(summary, "ledger").get(key))
-        if value is None:
-            recorded = (number(record.get(f"ledger/{key}")) for record in reversed(metrics.steps))
-            value = next((entry for entry in recorded if entry is not None), None)
+        value = _spent(metrics, summary, key)
         if value is not None:
             rows.append({"name": name, "unit": unit, "value": value})
     return rows
+
+
+def tokens(metrics: Metrics, summary: Record, recipe: Record) -> list[Record]:
+    """Where the tokens went: parts of all that was generated and of all prompts, as far as the ledger has them."""
+    generated = _spent(metrics, summary, "generated_tokens")
+    if generated is None:
+        return []
+    passes = max(1, number(section(recipe, "loss").get("inner_epochs")) or 1)
+    trained = min(generated, (_spent(metrics, summary, "trained_tokens") or 0) / passes)
+    parts = {
+        "generated, in the loss": trained,
+        "generated, for the outcomes only": generated - trained,
+        "prompts read": _spent(metrics, summary, "prefill_tokens"),
+        "prompts shared, so not read": _spent(metrics, summary, "prefill_saved"),
+    }
+    return [{"name": name, "value": number(value)} for name, value in parts.items() if value is not None]
+
+
+def _spent(metrics: Metrics, summary: Record, key: str) -> float | int | None:
+    value = number(section(summary, "ledger").get(key))
+    if value is not None:
+        return value
+    recorded = (number(record.get(f"ledger/{key}")) for record in reversed(metrics.steps))
+    return next((entry for entry in recorded if entry is not None), None)
 
 
 def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) -> list[Record]:

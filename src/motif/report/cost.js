@@ -1,0 +1,121 @@
+// The cost: the ledger, and pictures of where the time and the tokens went.
+
+function exactly({ value, unit }) {
+  return `${value >= 1e12 ? scientific(value, 3) : grouped(value)}${unit === "seconds" ? " s" : ""}`;
+}
+
+function costSection() {
+  const { parts, steps } = data.time;
+  const spread = el(
+    "div",
+    { class: "charts" },
+    partsFigure("time", "Where the time went", parts, "seconds", {
+      missing: "Not recorded in this run: metrics.jsonl has no time/…",
+      caption: `Wall clock of ${plural(steps, "step")}; evaluation and probes are not included.`,
+    }),
+    partsFigure("tokens", "Where the tokens went", data.tokens, "tokens", {
+      missing: "Neither summary.json nor metrics.jsonl counts the tokens.",
+      caption:
+        "All tokens that were generated, and all prompts of all responses. What responses share of their prompts " +
+        "is read once; the hollow part is what reading it for each would have come to.",
+    }),
+  );
+  section("cost", "Cost", "What training has spent.", spread, el("div", { class: "charts" }, ledgerFigure()));
+}
+
+/** A stacked bar over a table of its parts; the table is also what a screen reader gets. */
+function partsFigure(id, title, parts, unit, { missing, caption }) {
+  const total = parts.reduce((sum, part) => sum + part.value, 0);
+  const figure = el("figure", { id: `chart-${id}` }, el("h3", {}, title));
+  if (!total) {
+    figure.append(el("p", { class: "missing" }, missing));
+    return figure;
+  }
+  const share = (part) => show(part.value / total, "percent");
+  const rows = parts.map((part, index) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, partSwatch(index), part.name),
+      el("td", {}, show(part.value, unit)),
+      el("td", {}, share(part)),
+    ),
+  );
+  const says = parts.map((part) => `${part.name} ${show(part.value, unit)}, ${share(part)}`).join("; ");
+  figure.append(
+    stackedBar(parts, total, `${title}: ${says}.`),
+    el(
+      "table",
+      { class: "parts" },
+      el(
+        "thead",
+        { class: "unseen" },
+        el(
+          "tr",
+          {},
+          ["Part", "Amount", "Share"].map((name) => el("th", { scope: "col" }, name)),
+        ),
+      ),
+      el("tbody", {}, rows),
+    ),
+    el("figcaption", {}, caption),
+  );
+  return figure;
+}
+
+function stackedBar(parts, total, says) {
+  let before = 0;
+  const pieces = parts.map((part, index) => {
+    const share = (100 * part.value) / total;
+    const middle = before + share / 2;
+    before += share;
+    return [
+      svg("rect", { x: `${middle - share / 2}%`, y: 1, width: `${share}%`, height: 32, class: `part${index}` }),
+      share > 9 && // narrower than its number; the table has it
+        svg("text", { x: `${middle}%`, y: 22, "text-anchor": "middle", class: `on${index}` }, `${grouped(share)} %`),
+    ];
+  });
+  return svg("svg", { class: "stack", width: "100%", height: 34, role: "img", "aria-label": says }, pieces);
+}
+
+function partSwatch(index) {
+  return svg(
+    "svg",
+    { width: 12, height: 12, "aria-hidden": "true" },
+    svg("rect", { x: 0.5, y: 0.5, width: 11, height: 11, class: `part${index}` }),
+  );
+}
+
+function ledgerFigure() {
+  const rows = data.ledger.map((entry) =>
+    el(
+      "tr",
+      {},
+      el("th", { scope: "row" }, entry.name),
+      el("td", {}, el("b", {}, FORMAT[entry.unit](entry.value))),
+      el("td", { class: "sub" }, exactly(entry)),
+    ),
+  );
+  return el(
+    "figure",
+    {},
+    el("h3", {}, "Ledger"),
+    rows.length
+      ? el(
+          "table",
+          { class: "ledger" },
+          el(
+            "thead",
+            { class: "unseen" },
+            el(
+              "tr",
+              {},
+              ["What", "Amount", "Exactly"].map((name) => el("th", { scope: "col" }, name)),
+            ),
+          ),
+          el("tbody", {}, rows),
+        )
+      : el("p", { class: "missing" }, "Neither summary.json nor metrics.jsonl has a ledger."),
+    el("figcaption", {}, "What training has consumed so far; evaluation and probes are not included."),
+  );
+}
