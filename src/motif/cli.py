@@ -1,4 +1,4 @@
-"""The command line: train, eval, probe, solve, grade, report, doctor."""
+"""The command line: train, eval, probe, compare, solve, grade, report, doctor."""
 
 from __future__ import annotations
 
@@ -272,6 +272,44 @@ def grade(
 
 
 @app.command()
+def compare(
+    study: Annotated[
+        Path, typer.Argument(help="A study file: arms, seeds, and what to ask of them (docs/compare.md).")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Where runs and results go. Default: runs/<study>.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, each in its own process.")] = 1,
+    arms: Annotated[str, typer.Option(help="Run only these arms, e.g. paper,recommended.")] = "",
+    seeds: Annotated[str, typer.Option(help="Run only these seeds, e.g. 0-4 or 0,2,7.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, list the runs, run nothing.")] = False,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Run nothing; make results, table and page from what has finished.")
+    ] = False,
+    results: Annotated[
+        Path | None, typer.Option("--from", help="Run nothing; make table and page from this results.jsonl.")
+    ] = None,
+) -> None:
+    """Run arms × seeds and compare them, paired by seed.
+
+    What has finished is not run again, and what was stopped is resumed. The same command in several terminals, or on
+    several machines that share the disk, shares the work.
+    """
+    with _readable_errors():
+        from motif.compare.command import compare as run
+
+        status = run(
+            study,
+            out=out,
+            workers=workers,
+            arms=[arm.strip() for arm in arms.split(",") if arm.strip()],
+            seeds=_numbers(seeds),
+            mode="plan" if dry_run else "collect" if collect else "run",
+            results=results,
+        )
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command()
 def report(run: RunArgument) -> None:
     """Write RUN/report.html again, one offline file."""
     with _readable_errors():
@@ -301,6 +339,21 @@ def recipe_of(run: Path, settings: list[str]) -> Recipe:
     if not file.is_file():
         raise RecipeError(f"{run} is no run folder (it holds no recipe.toml)")
     return load_recipe(file, settings)
+
+
+def _numbers(text: str) -> list[int]:
+    """`0-2,7` as [0, 1, 2, 7].
+
+    Raises:
+        RecipeError: not of this form.
+    """
+    found: list[int] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise RecipeError(f"--seeds takes numbers and ranges such as 0-4 or 0,2,7, got {text!r}")
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 def steps_of(run: Path) -> int:

@@ -57,6 +57,17 @@ class Plan:
     step_seconds: float
     eval_seconds: float
 
+    @property
+    def evaluations(self) -> int:
+        """How often the run evaluates."""
+        train, every = self.recipe.train, self.recipe.eval.every
+        return (2 if train.steps else 1) + (max(0, train.steps - 1) // every if every else 0)
+
+    @property
+    def run_seconds(self) -> float:
+        """Of the whole run, if every response used up its tokens."""
+        return self.recipe.train.steps * self.step_seconds + self.evaluations * self.eval_seconds
+
     def rows(self) -> list[tuple[str, str]]:
         """What to show, as (name, text) pairs."""
         recipe, rollout = self.recipe, self.recipe.rollout
@@ -67,8 +78,7 @@ class Plan:
         )
         trained = "round 1" if recipe.credit.train_rounds == "first" else "all rounds"
         total = sum(self.memory.values())
-        evaluations = 2 + (max(0, recipe.train.steps - 1) // recipe.eval.every if recipe.eval.every else 0)
-        duration = _duration(recipe.train.steps * self.step_seconds + evaluations * self.eval_seconds)
+        evaluations, duration = self.evaluations, _duration(self.run_seconds)
         tested = min(recipe.eval.questions, self.test_questions)
         counts = " and ".join(str(count) for count in recipe.eval_rounds)
         matched = f", and one of {recipe.matched_tokens:,} tokens" if recipe.eval.matched else ""

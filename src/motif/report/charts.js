@@ -351,10 +351,10 @@ function drawBars(chart, plot, width) {
 
 // -- reading values ---------------------------------------------------------------------------------------
 
-function interact(plot, columns, width) {
+function interact(plot, columns, width, height = HEIGHT) {
   const guide = svg("line", {
     y1: MARGIN.top,
-    y2: HEIGHT - MARGIN.bottom,
+    y2: height - MARGIN.bottom,
     class: "guide",
     visibility: "hidden",
   });

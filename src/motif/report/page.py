@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,23 @@ def to_json(value: Any) -> str:
 
 
 def render(data: dict[str, Any]) -> str:
-    """The whole page. Only the title and the no-script line are written as HTML; all else is drawn from the data."""
-    script = "\n".join(_asset(name) for name in SCRIPTS)
+    """The report of a run. Only the title and the no-script line are written as HTML; all else is drawn from data."""
+    title, reading = f"{data['head']['name']} – motif run report", data["result"]["reading"]
+    return assemble(title, reading, data, [asset(name) for name in SCRIPTS], skip_to="trees")
+
+
+def assemble(
+    title: str, reading: str, data: Any, scripts: Sequence[str], styles: Sequence[str] = (), skip_to: str = "main"
+) -> str:
+    """A page in the report's style that needs nothing else.
+
+    Args:
+        reading: what to say where scripts are off.
+        data: what the scripts find as JSON in the element `data`.
+        styles: style sheets on top of the report's.
+        skip_to: id of the section that the first link leads to.
+    """
+    script = "\n".join(scripts)
     # The policy names the script by its hash: even if a text got into the page as HTML, no script in it would run.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -33,15 +49,17 @@ def render(data: dict[str, Any]) -> str:
     )
     parts = {
         "policy": html.escape(policy),
-        "title": html.escape(f"{data['head']['name']} – motif run report"),
-        "reading": html.escape(data["result"]["reading"]),
-        "style": _asset("style.css"),
+        "title": html.escape(title),
+        "reading": html.escape(reading),
+        "skip": html.escape(skip_to),
+        "style": "\n".join([asset("style.css"), *styles]),
         "data": to_json(data),
         "script": script,
     }
     # One pass, so that a placeholder inside an inserted text is left alone.
-    return re.sub(r"\[\[(\w+)\]\]", lambda match: parts[match[1]], _asset("template.html"))
+    return re.sub(r"\[\[(\w+)\]\]", lambda match: parts[match[1]], asset("template.html"))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file that goes into pages."""
     return (HERE / name).read_text(encoding="utf-8")

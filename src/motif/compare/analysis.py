@@ -1,0 +1,276 @@
+"""From raw results to numbers: every arm's accuracy and cost, the study's contrasts and thresholds. Trains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from motif.compare import words
+from motif.compare.results import Record, spelled_out
+from motif.compare.study import ArmTarget, Contrast, Point, Study, Threshold
+from motif.diagnostics import Components
+from motif.stats import (
+    amount_to_reach,
+    crossed_interval,
+    discordant,
+    mcnemar,
+    mean_interval,
+    ratio_interval,
+    student_interval,
+    value_at,
+)
+
+Results = dict[str, dict[int, Record]]
+"""Runs by arm and seed."""
+
+
+def summarise(study: Study, lines: Sequence[Record]) -> Record:
+    """All numbers of a study: what table, page and summary.json show.
+
+    Args:
+        lines: results.jsonl; runs of arms or seeds that the study does not have are left out, and counted.
+    """
+    head, *runs = lines
+    results: Results = {arm: {} for arm in study.arms}
+    others = 0
+    for run in runs:
+        if run["arm"] in study.arms and run["seed"] in study.seeds:
+            results[run["arm"]][run["seed"]] = run
+        else:
+            others += 1
+    row = study.row or head["row"]
+    arms = {arm: summarise_arm(study, arm, results) for arm in study.arms}
+    made_with = versions(runs)
+    return {
+        "study": study.name,
+        "about": study.about,
+        "row": row,
+        "rows": list(dict.fromkeys(name for arm in arms.values() for name in arm["rows"])),
+        "reference": study.reference or None,
+        "seeds": study.seeds,
+        "arms": arms,
+        "contrasts": [contrast(one, row, results) for one in study.contrasts],
+        "thresholds": [threshold(one, row, results) for one in study.thresholds],
+        "versions": made_with,
+        "notes": notes(study, results, others, made_with),
+    }
+
+
+def summarise_arm(study: Study, name: str, results: Results) -> Record:
+    """An arm's final accuracy in every row, over seeds and against the reference, and what it spent."""
+    runs = results[name]
+    rows: Record = {}
+    for row in dict.fromkeys(row for run in runs.values() for row in run["curve"][-1]["rows"]):
+        values = values_of(Point(arm=name), row, runs)
+        if not values:
+            continue
+        rows[row] = {"accuracy": accuracy_interval(list(values.values())), "by_seed": values}
+        rows[row] |= {
+            key: _mean([run["curve"][-1]["rows"].get(row, {}).get(key) for run in runs.values()])
+            for key in ("truncated", "mean_tokens", "ungraded")
+        }
+        if study.reference and study.reference != name:
+            rows[row]["difference"] = difference(
+                values, values_of(Point(arm=study.reference), row, results[study.reference])
+            )
+    ledgers = [run["ledger"] for run in runs.values()]
+    return {
+        "about": study.arms[name].about,
+        "settings": next((run["settings"] for run in runs.values()), {}),
+        "runs": len(runs),
+        "rows": rows,
+        "spent": {key: _mean([ledger.get(key) for ledger in ledgers]) for key in (ledgers[0] if ledgers else {})},
+        "dead_groups": _mean([run["dead_groups"] for run in runs.values()]),
+        "truncated": _mean([run["truncated"] for run in runs.values()]),
+        "wall_seconds": _mean([run["wall_seconds"] for run in runs.values()]),
+        "icc": _interval_or_none([icc for run in runs.values() if (icc := pooled_icc(run["diagnostics"])) is not None]),
+    }
+
+
+def accuracy_interval(values: Sequence[float]) -> Record:
+    """The mean over seeds; its interval ends where accuracies do."""
+    found = mean_interval(values).to_dict()
+    return found | {end: None if found[end] is None else min(1.0, max(0.0, found[end])) for end in ("low", "high")}
+
+
+def values_of(point: Point, row: str, runs: Mapping[int, Record]) -> dict[int, float]:
+    """The accuracy that a point means, by seed; seeds whose curve does not reach there are left out."""
+    found = {}
+    for seed, run in sorted(runs.items()):
+        if not point.at:
+            value = run["curve"][-1]["rows"].get(row, {}).get("accuracy")
+        else:
+            [(currency, amount)] = point.at.items()
+            value = value_at(*curve(run, row, currency), amount)
+        if value is not None:
+            found[seed] = value
+    return found
+
+
+def curve(run: Record, row: str, currency: str) -> tuple[list[float], list[float]]:
+    """What had been spent, and the accuracy then, at every evaluation that has the row."""
+    points = [
+        (float(point["spent"][currency]), float(point["rows"][row]["accuracy"]))
+        for point in run["curve"]
+        if point["rows"].get(row, {}).get("accuracy") is not None and point["spent"].get(currency) is not None
+    ]
+    return [amount for amount, _ in points], [value for _, value in points]
+
+
+def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Record | None:
+    """a - b over the seeds that both have; None if there are none."""
+    by_seed = {seed: a[seed] - b[seed] for seed in a if seed in b}
+    if not by_seed:
+        return None
+    values = list(by_seed.values())
+    return mean_interval(values).to_dict() | {"student": student_interval(values).to_dict(), "by_seed": by_seed}
+
+
+def contrast(asked: Contrast, default_row: str, results: Results) -> Record:
+    """One contrast: its difference with interval and per seed, what it amounts to, and tests by question at the end."""
+    found: list[Record] = []
+    for point in (asked.a, asked.b):
+        row = point.row or default_row
+        values = values_of(point, row, results[point.arm])
+        outside = sorted(results[point.arm].keys() - values.keys())
+        told = words.place(point.arm, row, point.at)
+        found.append({"arm": point.arm, "row": row, "at": point.at, "words": told, "by_seed": values, "none": outside})
+    a, b = found
+    result: Record = {"name": asked.name, "a": a, "b": b, "margin": asked.margin}
+    result["difference"] = difference(a["by_seed"], b["by_seed"])
+    result["notes"] = [
+        f"{side['words']}: no value for seed{'s' * (len(side['none']) > 1)} {', '.join(map(str, side['none']))}, whose "
+        "evaluations do not reach there."
+        for side in found
+        if side["none"]
+    ]
+    result |= question_tests(a, b, results) if not (asked.a.at or asked.b.at) else {}
+    result["finding"] = finding(result["difference"], asked.margin)
+    return result | {"sentence": words.contrast_sentence(result)}
+
+
+def question_tests(a: Record, b: Record, results: Results) -> Record:
+    """Where final outcomes are known: the interval over seeds and questions, and McNemar's test seed by seed."""
+    tables: list[list[float | None]] = []
+    tests: Record = {}
+    for seed in sorted(results[a["arm"]].keys() & results[b["arm"]].keys()):
+        sides = [results[side["arm"]][seed]["outcomes"].get(side["row"]) for side in (a, b)]
+        if None in sides:
+            continue
+        x, y = (spelled_out(side) for side in sides)
+        if len(x) != len(y):
+            continue
+        tables.append([None if p is None or q is None else p - q for p, q in zip(x, y, strict=True)])
+        only_a, only_b = discordant(x, y)
+        tests[str(seed)] = {"only_a": only_a, "only_b": only_b, "p": mcnemar(only_a, only_b)}
+    if not any(value is not None for table in tables for value in table):
+        return {}
+    return {"over_questions": crossed_interval(tables).to_dict(), "mcnemar": tests}
+
+
+def finding(found: Record | None, margin: float | None) -> str:
+    """What a difference amounts to: better, worse, not inferior, within margin, not shown, one seed, none."""
+    if found is None:
+        return "none"
+    if found["low"] is None:
+        return "one seed"
+    if found["low"] > 0:
+        return "better"
+    inside = margin is not None and found["low"] > margin
+    if found["high"] < 0:
+        return "within margin" if inside else "worse"
+    return "not inferior" if inside else "not shown"
+
+
+def threshold(asked: Threshold, default_row: str, results: Results) -> Record:
+    """How much every arm needs to reach the accuracy, and the ratios to the first arm."""
+    row = asked.row or default_row
+    target = asked.target
+    if isinstance(target, ArmTarget):
+        finals = list(values_of(Point(arm=target.arm), row, results[target.arm]).values())
+        aim = sum(finals) / len(finals) if finals else None
+    else:
+        aim = target
+    arms = {arm: needed(results[arm], row, asked.currency, aim) for arm in asked.arms} if aim is not None else {}
+    first, *others = asked.arms
+    ratios = {arm: ratio(arms[arm], arms[first]) for arm in others} if arms else {}
+    found: Record = {
+        "name": asked.name,
+        "row": row,
+        "currency": asked.currency,
+        "target": aim,
+        "target_arm": target.arm if isinstance(target, ArmTarget) else None,
+        "first": first,
+        "arms": arms,
+        "ratios": ratios,
+    }
+    return found | {"sentence": words.threshold_sentence(found)}
+
+
+def needed(runs: Mapping[int, Record], row: str, currency: str, target: float) -> Record:
+    """Amounts by seed; a run that never reaches the target counts with all it spent, and is marked."""
+    amounts: dict[int, float] = {}
+    censored: list[int] = []
+    for seed, run in sorted(runs.items()):
+        xs, ys = curve(run, row, currency)
+        if not xs:
+            continue
+        amount = amount_to_reach(xs, ys, target)
+        if amount is None:
+            censored.append(seed)
+        amounts[seed] = xs[-1] if amount is None else amount
+    mean = mean_interval(list(amounts.values())).to_dict() if amounts else None
+    return {"by_seed": amounts, "not_reached": censored, "amount": mean}
+
+
+def ratio(numerator: Record, denominator: Record) -> Record | None:
+    """How many times as much the one needs as the other, over shared seeds; `bound` is what censoring makes of it."""
+    seeds = sorted(numerator["by_seed"].keys() & denominator["by_seed"].keys())
+    top, bottom = ([side["by_seed"][seed] for seed in seeds] for side in (numerator, denominator))
+    found = ratio_interval(top, bottom)
+    if found is None:
+        return None
+    above, below = (any(seed in side["not_reached"] for seed in seeds) for side in (numerator, denominator))
+    bound = "unknown" if above and below else "lower" if above else "upper" if below else None
+    return found.to_dict() | {"bound": bound}
+
+
+def pooled_icc(columns: Mapping[str, Sequence[float | None]]) -> float | None:
+    """The share of outcome variance that the first response explains, over all steps of a run; None if not known."""
+    steps = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    parts = [Components.from_metrics({f"diag/{key}": value for key, value in step.items()}) for step in steps]
+    return sum(parts, Components()).icc
+
+
+def versions(runs: Sequence[Record]) -> dict[str, list[str]]:
+    """Every version that any run was made with."""
+    found: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for name, version in run["versions"].items():
+            found.setdefault(name, {})[version] = None
+    return {name: list(several) for name, several in found.items()}
+
+
+def notes(study: Study, results: Results, others: int, made_with: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a reader should know before believing the table."""
+    said = []
+    for arm, runs in results.items():
+        if missing := [str(seed) for seed in study.seeds if seed not in runs]:
+            said.append(f"{arm}: no finished run of seed{'s' * (len(missing) > 1)} {', '.join(missing)}.")
+    if others:
+        said.append(f"{others} run{'s' * (others > 1)} in the results belong to no arm or seed of the study.")
+    for name, several in made_with.items():
+        if len(several) > 1:
+            said.append(f"The runs were made with different versions of {name}: {', '.join(several)}.")
+    if sum(len(runs) for runs in results.values()) and len(study.seeds) < 5:
+        said.append(f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}: too few for intervals to be trusted much.")
+    return said
+
+
+def _mean(values: Sequence[Any]) -> float | None:
+    numbers = [float(value) for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def _interval_or_none(values: Sequence[float]) -> Record | None:
+    return mean_interval(values).to_dict() if values else None

@@ -1,0 +1,89 @@
+"""The page of a study: one self-contained HTML file in the style of the run report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from motif.compare import words
+from motif.compare.analysis import accuracy_interval
+from motif.compare.results import Record
+from motif.compare.tables import COSTS, cost_columns, method
+from motif.report.page import assemble, asset
+
+HERE = Path(__file__).parent
+
+
+def write_page(path: Path, summary: Record, lines: Sequence[Record]) -> None:
+    """Write the page from the summary and the raw results it was made from."""
+    scripts = [asset("dom.js"), asset("charts.js"), *(_own(name) for name in ("curves.js", "forest.js", "page.js"))]
+    reading = " ".join(one["sentence"] for one in summary["contrasts"] + summary["thresholds"]) or method(summary)
+    title = f"{summary['study']} – motif study"
+    page = assemble(title, reading, page_data(summary, lines), scripts, [_own("page.css")], skip_to="curves")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(page.encode("utf-8", errors="replace"))
+    partial.replace(path)
+
+
+def page_data(summary: Record, lines: Sequence[Record]) -> Record:
+    """What the page shows: the summary, the curves, and the words for both."""
+    curves = {arm: arm_curves([line for line in lines[1:] if line["arm"] == arm]) for arm in summary["arms"]}
+    spent = {key for curve in curves.values() for key, table in curve["spent"].items() if any(map(any, table))}
+    currencies = [key for key in COSTS if key in spent] + sorted(spent - {*COSTS})
+    return {
+        "summary": summary,
+        "method": method(summary),
+        "curves": curves,
+        "currencies": [{"key": key, "name": words.currency(key), "unit": unit(key)} for key in currencies],
+        "rows": [{"key": row, "name": words.row(row)} for row in summary["rows"]],
+        "costs": dict(zip(("heads", "lines"), cost_columns(summary), strict=True)),
+        "settings": {
+            name: [f"{key} = {value}" for key, value in arm["settings"].items()]
+            for name, arm in summary["arms"].items()
+        },
+    }
+
+
+def arm_curves(runs: Sequence[Record]) -> Record:
+    """An arm's evaluations: steps, what each seed had spent by then, and every row's accuracy by seed and on average.
+
+    Tables are seed by step. Only steps that every seed was evaluated at are shown.
+    """
+    by_step = [{point["step"]: point for point in run["curve"]} for run in runs]
+    steps = sorted(set.intersection(*(set(points) for points in by_step))) if by_step else []
+    table = [[points[step] for step in steps] for points in by_step]
+    keys = {key for points in table for point in points for key in point["spent"]}
+    rows = list(dict.fromkeys(row for points in table for point in points for row in point["rows"]))
+    return {
+        "seeds": [run["seed"] for run in runs],
+        "steps": steps,
+        "spent": {key: [[point["spent"].get(key, 0) for point in points] for points in table] for key in sorted(keys)},
+        "rows": {row: _row([[_accuracy(point, row) for point in points] for points in table]) for row in rows},
+    }
+
+
+def unit(currency: str) -> str:
+    """How the page prints amounts of a currency; see FORMAT in dom.js."""
+    if "seconds" in currency:
+        return "seconds"
+    if currency == "flops":
+        return "flops"
+    return "tokens" if currency.endswith(("_tokens", "_saved")) else "count"
+
+
+def _row(by_seed: list[list[float | None]]) -> Record:
+    means: list[Record | None] = []
+    for column in zip(*by_seed, strict=True):
+        values = [value for value in column if value is not None]
+        means.append(accuracy_interval(values) if values else None)
+    return {"by_seed": by_seed, "means": means}
+
+
+def _accuracy(point: Record, row: str) -> float | None:
+    value: Any = point["rows"].get(row, {}).get("accuracy")
+    return None if value is None else float(value)
+
+
+def _own(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")

@@ -1,0 +1,137 @@
+"""Raw results of a study: one file, from which every number, table and figure can be made again.
+
+results.jsonl begins with a line about the study (`"study"`), followed by a line per run. A curve has an entry per
+evaluation with what had been spent by then, taken from the ledger in the metrics line of the same step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from motif.compare.runner import differences, is_finished
+from motif.compare.study import Run, Study, flat
+from motif.compare.worker import wall_seconds
+from motif.config import Recipe, RecipeError
+from motif.record import write_atomically
+from motif.report.files import records
+
+Record = dict[str, Any]
+LETTERS = {1.0: "1", 0.0: "0", None: "-"}
+"""A question's outcome where each was answered once: right, wrong, ungraded."""
+
+
+def collect(study: Study, base: Recipe, row: str, runs: Sequence[Run], folder: Path) -> list[Record]:
+    """The lines of results.jsonl, from the run folders that have finished.
+
+    Paths below the study's `folder` are written as the study names them, so that results mean the same elsewhere.
+    """
+    ids: dict[str, list[str]] = {}
+    lines = [read_run(run, base, ids) for run in runs if is_finished(run)]
+    for line in lines:
+        line["settings"] = _relative(line["settings"], folder)
+    settings = _relative(dict(flat(base.model_dump(mode="json"))), folder)
+    return [{"study": study.name, "row": row, "base": settings, "questions": ids}, *lines]
+
+
+def _relative(settings: Record, folder: Path) -> Record:
+    here = f"{folder.resolve()}/"
+    return {key: value.removeprefix(here) if isinstance(value, str) else value for key, value in settings.items()}
+
+
+def read_run(run: Run, base: Recipe, ids: dict[str, list[str]]) -> Record:
+    """One run as one record; question ids go into `ids`, by row, and are checked against those of other runs.
+
+    Raises:
+        RecipeError: the run was evaluated on other questions than the runs before it.
+    """
+    metrics = [record for _, record in records(run.folder / "metrics.jsonl") if record]
+    summary = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
+    steps = [record for record in metrics if "eval" not in record and "probe" not in record]
+    last = max(run.recipe.train.steps, 0)
+    outcomes = final_outcomes(run.folder / "outcomes.jsonl", last)
+    for row, found in outcomes.items():
+        if ids.setdefault(row, found["questions"]) != found["questions"]:
+            raise RecipeError(f"{run.folder}: {row} was evaluated on other questions than in the runs before it")
+    return {
+        "arm": run.arm,
+        "seed": run.seed,
+        "settings": {key: new for key, (_, new) in differences(base, run.recipe).items() if key != "train.seed"},
+        "curve": curve(metrics, summary.get("ledger", {})),
+        "outcomes": {row: found["outcomes"] for row, found in outcomes.items()},
+        "dead_groups": _mean(record.get("frac_reward_zero_std") for record in steps),
+        "truncated": _mean(record.get("completions/clipped_ratio") for record in steps),
+        "diagnostics": diagnostics(steps),
+        "probes": [record for record in metrics if "probe" in record],
+        "ledger": summary.get("ledger", {}),
+        "wall_seconds": wall_seconds(run.folder),
+        "versions": summary.get("versions", {}),
+    }
+
+
+def curve(metrics: Iterable[Record], ledger: Record) -> list[Record]:
+    """An entry per evaluation: step, what was spent by then, and every row's accuracy. `ledger` is the run's last."""
+    spent: Record = dict.fromkeys(ledger, 0)
+    points = []
+    for record in metrics:
+        now = {key.removeprefix("ledger/"): value for key, value in record.items() if key.startswith("ledger/")}
+        spent = now or spent
+        if "eval" in record:
+            points.append({"step": record["step"], "spent": spent, "rows": record["eval"]})
+    return points
+
+
+def diagnostics(steps: Sequence[Record]) -> Record:
+    """All metrics under `diag/`, as columns over the steps that have any."""
+    there = [record for record in steps if any(key.startswith("diag/") for key in record)]
+    keys = sorted({key for record in there for key in record if key.startswith("diag/")})
+    columns = {key.removeprefix("diag/"): [record.get(key) for record in there] for key in keys}
+    return {"step": [record["step"] for record in there]} | columns if there else {}
+
+
+def final_outcomes(path: Path, step: int) -> dict[str, Record]:
+    """Per row, question ids and outcomes of the evaluation after `step`; a string of letters where that says it all."""
+    found = {}
+    for _, record in records(path):
+        if record and record.get("step") == step:
+            outcomes = record["outcomes"]
+            if all(outcome in LETTERS for outcome in outcomes):
+                outcomes = "".join(LETTERS[outcome] for outcome in outcomes)
+            found[str(record["row"])] = {"questions": record["questions"], "outcomes": outcomes}
+    return found
+
+
+def spelled_out(outcomes: str | list[float | None]) -> list[float | None]:
+    """The inverse of the shorthand: a number or None per question."""
+    values = {letter: value for value, letter in LETTERS.items()}
+    return [values[letter] for letter in outcomes] if isinstance(outcomes, str) else outcomes
+
+
+def write_results(path: Path, lines: Sequence[Record]) -> None:
+    """Write results.jsonl as a whole."""
+    text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
+    write_atomically(path, text)
+
+
+def read_results(path: Path) -> list[Record]:
+    """The lines of results.jsonl.
+
+    Raises:
+        RecipeError: no such file, or not one of this kind.
+    """
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise RecipeError(f"{path}: not JSON lines: {error}") from None
+    if not lines or "study" not in lines[0] or not all("arm" in line and "curve" in line for line in lines[1:]):
+        raise RecipeError(f"{path} is not what `motif compare` writes: a line on the study, then a line per run")
+    return lines
+
+
+def _mean(values: Iterable[Any]) -> float | None:
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    return sum(numbers) / len(numbers) if numbers else None

@@ -1,0 +1,295 @@
+"""The study: arms, seeds, and the questions asked of them, checked before anything is spent.
+
+A study is a TOML file. Every arm is a recipe with settings of its own; every seed of every arm is one run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+
+from motif.config import Recipe, RecipeError, Section, load_recipe
+from motif.evaluate import rows as evaluated
+from motif.record import Ledger
+
+CURRENCIES = tuple(field.name for field in fields(Ledger))
+"""What curves can be drawn against: the quantities of a run's ledger."""
+
+
+class Arm(Section):
+    """One way of training."""
+
+    about: str = ""
+    recipe: str = ""
+    """A shipped name or a file relative to the study; empty: the study's."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Settings on top of the recipe's and the study's, as `"section.key" = value`."""
+
+
+class Point(Section):
+    """An accuracy of an arm: at the end of its runs, or when they had spent an amount of one currency."""
+
+    arm: str
+    at: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """At most one currency, e.g. `{ questions = 120 }`; empty: at the end."""
+    row: str = ""
+    """The evaluation row; empty: the study's."""
+
+    @field_validator("at")
+    @classmethod
+    def _one_currency(cls, at: dict[str, float]) -> dict[str, float]:
+        if len(at) > 1:
+            raise ValueError("takes one currency")
+        for currency in at:
+            _known("currency", currency, CURRENCIES)
+        return at
+
+
+class Contrast(Section):
+    """The difference a - b, paired by seed."""
+
+    name: str
+    a: Point
+    b: Point
+    margin: Annotated[float, Field(le=0)] | None = None
+    """How much lower a may be and still count as not inferior, e.g. -0.01 for one point; None: not asked."""
+
+
+class ArmTarget(Section):
+    """The mean accuracy of an arm at the end of its runs, as a threshold for others."""
+
+    arm: str
+
+
+class Threshold(Section):
+    """How much of a currency each arm needs to reach an accuracy; the first arm is what the others are divided by."""
+
+    name: str
+    arms: Annotated[list[str], Field(min_length=1)]
+    currency: str
+    row: str = ""
+    target: Annotated[
+        Annotated[float, Field(gt=0, le=1), Tag("a number")] | Annotated[ArmTarget, Tag("an arm")],
+        Discriminator(lambda given: "an arm" if isinstance(given, Mapping | ArmTarget) else "a number"),
+    ]
+
+    @field_validator("currency")
+    @classmethod
+    def _known_currency(cls, currency: str) -> str:
+        _known("currency", currency, CURRENCIES)
+        return currency
+
+
+class Study(Section):
+    """A comparison of arms over seeds."""
+
+    name: str
+    about: str = ""
+    recipe: str = ""
+    """What arms start from: a shipped name or a file relative to the study."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(default_factory=lambda: [0])
+    """Values of `train.seed`. Runs of the same seed draw the same questions in the same order."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Settings for all arms."""
+    row: str = ""
+    """The evaluation row that contrasts and thresholds use unless they say otherwise; empty: the recipe's own number
+    of rounds."""
+    reference: str = ""
+    """The arm that the table compares the others with; empty: none."""
+    keep_trees: bool = True
+    """Off: once a run has finished, its trees and checkpoints are deleted; weights, metrics and report stay."""
+    arms: Annotated[dict[str, Arm], Field(min_length=1)]
+    contrasts: list[Contrast] = Field(default_factory=list)
+    thresholds: list[Threshold] = Field(default_factory=list)
+
+    @field_validator("name")
+    @classmethod
+    def _folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError("names a folder: use letters, digits, _ . and - only")
+        return name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        for name, arm in self.arms.items():
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(f"arm {name!r} names a folder: use letters, digits, _ . and - only")
+            if not (arm.recipe or self.recipe):
+                raise ValueError(f"arm {name!r} has no recipe: give the study or the arm one")
+        if len(set_of := {*self.seeds}) != len(self.seeds):
+            raise ValueError(f"seeds: {len(self.seeds) - len(set_of)} given twice")
+        for settings in (self.set, *(arm.set for arm in self.arms.values())):
+            if "train.seed" in dict(flat(settings)):
+                raise ValueError("train.seed is set by `seeds`, so that arms are paired")
+        for arm_name in self._arms_named():
+            _known("arm", arm_name, self.arms)
+        asked = [contrast.name for contrast in self.contrasts] + [threshold.name for threshold in self.thresholds]
+        if repeated := {name for name in asked if asked.count(name) > 1}:
+            raise ValueError(f"two contrasts or thresholds are called {repeated.pop()!r}")
+        return self
+
+    def _arms_named(self) -> Iterator[str]:
+        if self.reference:
+            yield self.reference
+        for contrast in self.contrasts:
+            yield from (contrast.a.arm, contrast.b.arm)
+        for threshold in self.thresholds:
+            yield from threshold.arms
+            if isinstance(threshold.target, ArmTarget):
+                yield threshold.target.arm
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one arm: its resolved recipe and its folder."""
+
+    arm: str
+    seed: int
+    recipe: Recipe
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{self.arm} seed {self.seed}"
+
+
+def load_study(path: str | Path) -> Study:
+    """Read a study file; its recipes are not looked at yet.
+
+    Raises:
+        RecipeError: no such file, malformed TOML, unknown keys (with the nearest match), or values that do not fit.
+    """
+    try:
+        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from None
+    data.setdefault("name", Path(path).stem)
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        problems = "\n".join(dict.fromkeys(_explain(problem) for problem in error.errors()))
+        raise RecipeError(f"{path}: {problems}") from None
+
+
+def plan_runs(study: Study, folder: Path, out: Path) -> list[Run]:
+    """All runs of a study, seed by seed, so that a study cut short still compares all arms.
+
+    Args:
+        folder: what relative recipes are relative to, the study file's folder.
+        out: where the run folders go, as `out/ARM/seed-S`.
+
+    Raises:
+        RecipeError: an arm's recipe cannot be read, or a setting in it is unknown or out of range.
+    """
+    base = {name: resolve(study, name, folder) for name in study.arms}
+    runs = []
+    for seed in study.seeds:
+        for arm, recipe in base.items():
+            train = recipe.train.model_copy(update={"seed": seed})
+            named = recipe.model_copy(update={"train": train, "name": f"{study.name}: {arm}, seed {seed}"})
+            runs.append(Run(arm, seed, named, out / arm / f"seed-{seed}"))
+    return runs
+
+
+def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
+    """The recipe of an arm: its recipe file, then the study's settings, then its own. None: what all arms share.
+
+    Runs that take turns on the same cores should not each want all of them, so `train.threads` is 1 unless set.
+    """
+    chosen = study.arms[arm] if arm is not None else Arm()
+    source = chosen.recipe or study.recipe
+    beside = folder / source
+    settings = [f"{key}={json.dumps(value)}" for part in (study.set, chosen.set) for key, value in flat(part)]
+    try:
+        recipe = load_recipe(beside if beside.is_file() else source, settings)
+    except RecipeError as error:
+        raise RecipeError(f"arm {arm!r}: {error}" if arm is not None else str(error)) from None
+    about = chosen.about or recipe.about
+    return recipe.model_copy(
+        update={"train": recipe.train.model_copy(update={"threads": recipe.train.threads or 1}), "about": about}
+    )
+
+
+def rows_of(recipe: Recipe) -> list[str]:
+    """Names of the evaluation rows that a recipe's runs report."""
+    return [row.name for row in evaluated(recipe)]
+
+
+def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:
+    """Refuse rows that an arm does not report.
+
+    Raises:
+        RecipeError: names the row, the arm and what it reports.
+    """
+    row = main_row(study, recipes)
+    asked = [(point.arm, point.row or row) for contrast in study.contrasts for point in (contrast.a, contrast.b)]
+    asked += [(arm, threshold.row or row) for threshold in study.thresholds for arm in threshold.arms]
+    if study.row:
+        asked += [(arm, study.row) for arm in study.arms]
+    for arm, name in asked:
+        known = rows_of(recipes[arm])
+        if name not in known:
+            raise RecipeError(
+                f"arm {arm!r} has no evaluation row {name!r}, only {', '.join(known) or 'none'}: set eval.rounds"
+            )
+
+
+def main_row(study: Study, recipes: Mapping[str, Recipe]) -> str:
+    """The row that is meant where none is named: the study's, else that of the most rounds any arm trains."""
+    return study.row or f"rounds_{max(recipe.rollout.rounds for recipe in recipes.values())}"
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings as dotted keys and values, however they were nested."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _known(what: str, name: str, names: Iterable[str]) -> None:
+    if name not in names:
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        known = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+        raise ValueError(f"no {what} {name!r}: {known}")
+
+
+def _explain(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"] if part not in ("a number", "an arm"))
+    if problem["type"] == "extra_forbidden":
+        section = _section_at(problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), n=1, cutoff=0.5)
+        known = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(section.model_fields)}"
+        return f"unknown key {where}: {known}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _section_at(place: Iterable[str | int]) -> type[BaseModel]:
+    """The model that a place in the file is about."""
+    found: Any = Study
+    for part in place:
+        if typing.get_origin(found) in (dict, list):
+            found = typing.get_args(found)[-1]
+        elif _is_section(found) and part in found.model_fields:
+            found = found.model_fields[str(part)].annotation
+        if typing.get_origin(found) in (typing.Union, types.UnionType):
+            kinds = [getattr(kind, "__origin__", kind) for kind in typing.get_args(found)]  # without Annotated
+            found = next((kind for kind in kinds if _is_section(kind)), found)
+    return found if _is_section(found) else Study
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -1,0 +1,58 @@
+"""One run of a study in a process of its own: `python -m motif.compare.worker FOLDER`.
+
+The folder holds the resolved recipe. Standard input is a lifeline: when the study that started this process is gone,
+however it went, the run ends its step, saves, and stops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+WALL = "wall.json"
+"""In a run folder: seconds of wall clock from start to end, evaluations included, over all its resumptions."""
+
+
+def main(folder: Path) -> int:
+    """Train to the end, or until interrupted (130). A bad recipe is one sentence and 2."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    from motif.config import RecipeError
+    from motif.record import write_atomically
+    from motif.tasks import BadRows
+    from motif.train import train
+
+    start, before = time.monotonic(), wall_seconds(folder) or 0.0
+    try:
+        result = train(folder / "recipe.toml", folder, resume=True)
+    except (RecipeError, BadRows, FloatingPointError) as error:
+        print(f"motif: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        write_atomically(folder / WALL, json.dumps({"seconds": before + time.monotonic() - start}) + "\n")
+    return 0 if result.finished else 130
+
+
+def wall_seconds(folder: Path) -> float | None:
+    """What `main` wrote down, if it did."""
+    try:
+        return float(json.loads((folder / WALL).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _follow_parent() -> None:
+    # Not through sys.stdin: a thread that waits inside it would keep the interpreter from ending.
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
