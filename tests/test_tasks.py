@@ -280,7 +280,7 @@ def test_nothing_left_is_an_error(tmp_path):
 
 
 def test_settings_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="known are arithmetic, circuit, code, gsm8k"):
+    with pytest.raises(ValueError, match="known are arithmetic, chain, circuit, code, gsm8k"):
         load(DataConfig(task="gsm9k"))
     with pytest.raises(ValueError, match=r"needs data\.train"):
         load(DataConfig())
@@ -333,7 +333,7 @@ def test_math_form(tmp_path):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_is_there(name):
-    if name not in ("arithmetic", "circuit", "code", "file"):
+    if name not in ("arithmetic", "chain", "circuit", "code", "file"):
         module = __import__(f"motif.tasks.{name}", fromlist=["TASK"])
         assert module.TASK.test is not None and module.TASK.grader in ("numeric", "math")
 
