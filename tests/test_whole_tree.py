@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import make_node
 
+from conftest import make_node
 from motif.config import CreditConfig, LossConfig, RolloutConfig
 from motif.credit import assign
 from motif.rollout import continue_from, grow
