@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from conftest import make_tree
 from motif.config import CreditConfig
 from motif.credit import assign
-from motif.diagnostics import Components, components, jackknife, of_question, pooled_icc, student
+from motif.diagnostics import Components, components, jackknife, of_question, pooled_icc
+from motif.stats import t_quantile
 from motif.tree import Tree
 
 OUTCOMES = st.lists(st.lists(st.sampled_from([0.0, 1.0]), max_size=5), min_size=1, max_size=6)
@@ -130,4 +131,4 @@ def test_the_jackknife_of_a_mean_is_students_interval():
     ("freedom", "point"), [(1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (39, 2.02269)]
 )
 def test_students_t(freedom, point):
-    assert student(freedom) == pytest.approx(point, rel=2e-3)
+    assert t_quantile(0.975, freedom) == pytest.approx(point, rel=2e-3)

@@ -361,6 +361,12 @@ class Recipe(Section):
             raise ValueError(
                 "credit.merge_notes needs credit.group = 'siblings' and rollout.continuation_policy = 'current'"
             )
+        if rollout.skip_settled and rollout.trajectories == 1:
+            raise ValueError(f"rollout.skip_settled has nothing to skip in branching = {rollout.branching}")
+        if self.loss.balance_rounds and (credit.train_rounds == "first" or rollout.rounds == 1):
+            raise ValueError("loss.balance_rounds needs several trained rounds: set credit.train_rounds = 'all'")
+        if credit.merge_notes and rollout.rounds == 1:
+            raise ValueError("credit.merge_notes needs notes, and a single round has none")
         if credit.reward == "original_code" and (credit.train_rounds != "first"):
             raise ValueError("credit.reward = 'original_code' is defined for credit.train_rounds = 'first' only")
         if self.probe.questions and rollout.rounds == 1:
@@ -467,11 +473,15 @@ def _explain(problem: Any) -> str:
         for part in problem["loc"][:-1]:
             field = section.model_fields.get(part)
             section = field.annotation if field else Recipe
-        close = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), n=1, cutoff=0.5)
-        known = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(section.model_fields)}"
-        return f"unknown key {where}: {known}"
+        return f"unknown key {where}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message} (got {problem['input']!r})" if where else message
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """What to say of a name that is not among `names`: the nearest of them, or all."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
 
 
 def _anchor_paths(recipe: Recipe, folder: Path) -> Recipe:

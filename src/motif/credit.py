@@ -108,12 +108,10 @@ def _value(node: Node) -> int:
     A value is the mean over leaves, not over children: with an ungraded leaf below one child they differ, and every
     trajectory should count the same.
     """
-    leaves = list(node.leaves())
     for child in node.children:
         _value(child)
-    outcomes = [float(leaf.verdict == "right") for leaf in leaves if leaf.verdict in ("right", "wrong")]
-    node.value = statistics.fmean(outcomes) if outcomes else None
-    return len(leaves) - len(outcomes)
+    node.value = node.mean_outcome()
+    return sum(leaf.verdict not in ("right", "wrong") for leaf in node.leaves())
 
 
 def _merge_values(tree: Tree) -> None:

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
+from motif.stats import t_quantile
 from motif.tree import Tree
 
-Z = 1.959963984540054
 KEYS = ("ss_between", "df_between", "ss_within", "df_within")
 
 
@@ -110,11 +110,11 @@ class Components:
 
 
 def components(trees: Iterable[Tree]) -> Components:
-    """The components over all questions of graded and credited trees (they need values).
+    """The components over all questions of graded trees.
 
-    The observations of a response are the values of its children: the outcomes of its trajectories where nothing
-    branches later ([m, k, 1, …]), else the means over later branches, which are independent of each other given the
-    note as single trajectories would not be. What is ungraded is left out.
+    The observations of a response are the mean outcomes below its children: the outcomes of its trajectories where
+    nothing branches later ([m, k, 1, …]), else the means over later branches, which are independent of each other given
+    the note as single trajectories would not be. What is ungraded is left out.
     """
     return sum((of_question(_observations(tree)) for tree in trees), Components())
 
@@ -172,28 +172,13 @@ def jackknife(rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -
     if units < 2 or not np.isfinite(without).all():
         return Estimate(value)
     pseudo = units * value - (units - 1) * without
-    half = student(units - 1) * float(pseudo.std(ddof=1)) / math.sqrt(units)
+    half = t_quantile(0.975, units - 1) * float(pseudo.std(ddof=1)) / math.sqrt(units)
     return Estimate(value, float(pseudo.mean()) - half, float(pseudo.mean()) + half)
 
 
-def student(freedom: int) -> float:
-    """The 97.5 % point of Student's t: exact for 1 and 2 degrees of freedom, else to 0.2 %.
-
-    Abramowitz & Stegun, Handbook of Mathematical Functions, 26.7.5.
-    """
-    if freedom <= 2:
-        return 12.706204736 if freedom == 1 else 4.302652730
-    terms = (
-        (Z**3 + Z) / 4,
-        (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96,
-        (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384,
-        (79 * Z**9 + 776 * Z**7 + 1482 * Z**5 - 1920 * Z**3 - 945 * Z) / 92160,
-    )
-    return Z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
-
-
 def _observations(tree: Tree) -> list[list[float]]:
-    return [[child.value for child in root.children if child.value is not None] for root in tree.roots]
+    means = ([child.mean_outcome() for child in root.children] for root in tree.roots)
+    return [[mean for mean in group if mean is not None] for group in means]
 
 
 def _icc_of_log_f(log_f: float | None, n0: float) -> float | None:

@@ -106,9 +106,9 @@ def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: 
             level.extend(nodes)
     first = levels[0]
     nodes = [node for level in levels for node in level]
-    rates = [root.value for root in first if root.value is not None]
-    solved = [[root.value for root in tree.roots if root.value is not None] for tree in trees]
-    solved = [values for values in solved if values]
+    rates = [root.mean_outcome() for root in first]
+    means = [[root.mean_outcome() for root in tree.roots] for tree in trees]
+    solved = [values for group in means if (values := [mean for mean in group if mean is not None])]
     notes = [node for level in levels[:-1] for node in level]
     groups, dead = sum(count.groups for count in counts), sum(count.dead_groups for count in counts)
     spreads = [

@@ -63,6 +63,11 @@ class Node:
         """The final responses below this node (itself, if it has no children)."""
         return (node for node in self.walk() if not node.children)
 
+    def mean_outcome(self) -> float | None:
+        """The fraction right of the leaves below that have a grade; None if none has."""
+        outcomes = [leaf.verdict == "right" for leaf in self.leaves() if leaf.verdict in ("right", "wrong")]
+        return sum(outcomes) / len(outcomes) if outcomes else None
+
 
 @dataclass
 class Tree:

@@ -65,7 +65,7 @@ FIRST_SHARE = 0.3
 DEFAULT_STEPS = 1400
 # The last stage, at half the learning rate: looking up the step of a label is what takes longest to learn.
 LAST_ROWS = {"facts": 4, "copies": 24, "examples": 24}
-LAST_STEPS = 180  # with 500 look-ups are right nearly always, and too little is left to learn
+LAST_STEPS = 500
 LAST_RATE = 0.5
 LAST_WARMUP = 20
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from motif.compare import words
-from motif.compare.results import Record, spelled_out
+from motif.compare.results import Record, mean, spelled_out
 from motif.compare.study import ArmTarget, Contrast, Point, Study, Threshold
 from motif.diagnostics import Components
 from motif.stats import (
@@ -66,7 +65,7 @@ def summarise_arm(study: Study, name: str, results: Results) -> Record:
             continue
         rows[row] = {"accuracy": accuracy_interval(list(values.values())), "by_seed": values}
         rows[row] |= {
-            key: _mean([run["curve"][-1]["rows"].get(row, {}).get(key) for run in runs.values()])
+            key: mean([run["curve"][-1]["rows"].get(row, {}).get(key) for run in runs.values()])
             for key in ("truncated", "mean_tokens", "ungraded")
         }
         if study.reference and study.reference != name:
@@ -79,10 +78,10 @@ def summarise_arm(study: Study, name: str, results: Results) -> Record:
         "settings": next((run["settings"] for run in runs.values()), {}),
         "runs": len(runs),
         "rows": rows,
-        "spent": {key: _mean([ledger.get(key) for ledger in ledgers]) for key in (ledgers[0] if ledgers else {})},
-        "dead_groups": _mean([run["dead_groups"] for run in runs.values()]),
-        "truncated": _mean([run["truncated"] for run in runs.values()]),
-        "wall_seconds": _mean([run["wall_seconds"] for run in runs.values()]),
+        "spent": {key: mean([ledger.get(key) for ledger in ledgers]) for key in (ledgers[0] if ledgers else {})},
+        "dead_groups": mean([run["dead_groups"] for run in runs.values()]),
+        "truncated": mean([run["truncated"] for run in runs.values()]),
+        "wall_seconds": mean([run["wall_seconds"] for run in runs.values()]),
         "icc": _interval_or_none([icc for run in runs.values() if (icc := pooled_icc(run["diagnostics"])) is not None]),
     }
 
@@ -265,11 +264,6 @@ def notes(study: Study, results: Results, others: int, made_with: Mapping[str, S
     if sum(len(runs) for runs in results.values()) and len(study.seeds) < 5:
         said.append(f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}: too few for intervals to be trusted much.")
     return said
-
-
-def _mean(values: Sequence[Any]) -> float | None:
-    numbers = [float(value) for value in values if value is not None]
-    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _interval_or_none(values: Sequence[float]) -> Record | None:

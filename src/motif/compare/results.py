@@ -61,8 +61,8 @@ def read_run(run: Run, base: Recipe, ids: dict[str, list[str]]) -> Record:
         "settings": {key: new for key, (_, new) in differences(base, run.recipe).items() if key != "train.seed"},
         "curve": curve(metrics, summary.get("ledger", {})),
         "outcomes": {row: found["outcomes"] for row, found in outcomes.items()},
-        "dead_groups": _mean(record.get("frac_reward_zero_std") for record in steps),
-        "truncated": _mean(record.get("completions/clipped_ratio") for record in steps),
+        "dead_groups": mean(record.get("frac_reward_zero_std") for record in steps),
+        "truncated": mean(record.get("completions/clipped_ratio") for record in steps),
         "diagnostics": diagnostics(steps),
         "probes": [record for record in metrics if "probe" in record],
         "ledger": summary.get("ledger", {}),
@@ -132,6 +132,7 @@ def read_results(path: Path) -> list[Record]:
     return lines
 
 
-def _mean(values: Iterable[Any]) -> float | None:
+def mean(values: Iterable[Any]) -> float | None:
+    """The mean of the numbers among the values; None if there are none."""
     numbers = [float(value) for value in values if isinstance(value, int | float)]
     return sum(numbers) / len(numbers) if numbers else None

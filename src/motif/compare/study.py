@@ -5,7 +5,6 @@ A study is a TOML file. Every arm is a recipe with settings of its own; every se
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -18,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from motif.config import Recipe, RecipeError, Section, load_recipe
+from motif.config import Recipe, RecipeError, Section, load_recipe, nearest
 from motif.evaluate import rows as evaluated
 from motif.record import Ledger
 
@@ -261,18 +260,14 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _known(what: str, name: str, names: Iterable[str]) -> None:
     if name not in names:
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        known = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
-        raise ValueError(f"no {what} {name!r}: {known}")
+        raise ValueError(f"no {what} {name!r}: {nearest(name, names)}")
 
 
 def _explain(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"] if part not in ("a number", "an arm"))
     if problem["type"] == "extra_forbidden":
         section = _section_at(problem["loc"][:-1])
-        close = difflib.get_close_matches(str(problem["loc"][-1]), list(section.model_fields), n=1, cutoff=0.5)
-        known = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(section.model_fields)}"
-        return f"unknown key {where}: {known}"
+        return f"unknown key {where}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 
