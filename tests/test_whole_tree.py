@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from conftest import make_node
-from motif.config import CreditConfig, LossConfig, RolloutConfig
+from motif.config import CreditConfig, LossConfig, RecipeError, RolloutConfig, load_recipe
 from motif.credit import assign
+from motif.diagnostics import components
 from motif.rollout import continue_from, grow
 from motif.tree import Question, Tree
 from motif.update import _weights
@@ -86,3 +87,26 @@ def tiny_policy_parts(tiny_model):
 
     policy = Policy(ModelConfig(name=tiny_model, device="cpu", lora_rank=4), 0)
     return LocalSampler(policy), Rounds(RoundsConfig(system_prompt="", note_tokens=8), policy.tokenizer)
+
+
+def test_merging_changes_no_diagnostics():
+    found = []
+    for merge in (True, False):
+        tree = tree_of([NOTE_A, NOTE_A, NOTE_B], [[1, 1], [1, 0], [0, 0]])
+        assign(tree, MERGED.model_copy(update={"merge_notes": merge}))
+        found.append((components([tree]), [root.mean_outcome() for root in tree.roots]))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["rollout.skip_settled=true", "rollout.branching=[8]"], "nothing to skip"),
+        (["loss.balance_rounds=true"], "several trained rounds"),
+        (["credit.merge_notes=true", "rollout.branching=[8]"], "a single round has none"),
+        (["credit.merge_notes=true", 'credit.group="round"'], "needs credit.group = 'siblings'"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(settings, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("demo", settings)
