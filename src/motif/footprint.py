@@ -105,7 +105,9 @@ def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool) 
     # Sampling has weights of its own: the adapter folded in, or on a CPU those laid out for few rows.
     copied = not recipe.model.four_bit and (recipe.model.adapter == "lora" or (cpu and not half))
     copy = size * shape.parameters if copied else 0
-    rows = min(rollout.max_rows, rollout.questions_per_step * rollout.responses * rollout.trajectories)
+    sampled = rollout.questions_per_step * rollout.responses * rollout.trajectories
+    tested = recipe.eval.questions * recipe.eval.samples
+    rows = min(rollout.max_rows, max(sampled, tested))
     length = longest_sequence(recipe, prompt)
     activation = 2 if half else 4
     per_token = shape.layers * (14 * shape.hidden + 5 * shape.intermediate)

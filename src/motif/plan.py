@@ -162,7 +162,6 @@ class DevicePlan:
         forecast, best = self.forecast, self.forecast.best
         duration = forecast.run_seconds(best, self.work.evaluations)
         tested = self.work.evaluations * best.evaluation
-        hours = duration * forecast.count / 3600
         steps = self.work.recipe.train.steps
         return [
             *self.work.rows(f"{forecast.count} × {forecast.device}"),
@@ -172,13 +171,20 @@ class DevicePlan:
             *((self._name(layout), self._layout(layout)) for layout in forecast.layouts),
             ("balance", self._balance(best)),
             ("time", f"{_duration(duration)} for the whole run, of which evaluation {_duration(tested)}"),
-            ("price", f"{hours:,.1f} GPU-hours, all {forecast.count} devices counted from beginning to end"),
+            ("price", self._price(best, duration / 3600)),
             (
                 "beware",
                 "a model from data-sheet numbers, not a measurement: expect a factor of 2 either way. Its formulas "
                 "and what they leave out are at the top of motif/forecast.py",
             ),
         ]
+
+    def _price(self, best: Layout, hours: float) -> str:
+        count = self.forecast.count
+        if count == 1:
+            return f"{hours:,.1f} GPU-hours"
+        less = f"; without those that stand idle {hours * best.devices:,.1f}" if best.devices < count else ""
+        return f"{hours * count:,.1f} GPU-hours, all {count} devices counted from beginning to end{less}"
 
     def _name(self, layout: Layout) -> str:
         return "fastest" if layout == self.forecast.best else "or"
@@ -195,12 +201,12 @@ class DevicePlan:
     def _balance(self, best: Layout) -> str:
         busy, training = best.sampling / best.seconds, best.training / best.seconds
         if best.kind == "local":
-            return f"every device spends {100 * busy:.0f} % of a step sampling and {100 * training:.0f} % training"
+            return f"a device spends {100 * busy:.0f} % of a step sampling and {100 * training:.0f} % training"
         forecast = self.forecast
         sampling = best.samplers * (forecast.per_server or 1)
         return (
-            f"{sampling} devices for sampling, busy {100 * busy:.0f} % of a step, and {best.devices - sampling} for "
-            f"training, busy {100 * training:.0f} %"
+            f"sampling {sampling} of {forecast.count} devices, busy {100 * busy:.0f} % of a step; training "
+            f"{best.devices - sampling}, busy {100 * training:.0f} %"
         )
 
     def _memory(self) -> list[str]:
