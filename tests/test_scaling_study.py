@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 STUDY = Path(__file__).parent.parent / "studies" / "scaling"
 sys.path.insert(0, str(STUDY))
 import lengths  # noqa: E402
+import measure  # noqa: E402
 import run  # noqa: E402
 from simulate import Costs, cycle, sample  # noqa: E402
+
+from motif.devices import TABLE  # noqa: E402
+from motif.forecast import Unit  # noqa: E402
 
 FLAT = Costs([0.0] + [1.0] * 64)  # a step takes a second, however many rows
 
@@ -110,6 +114,17 @@ def test_continuous_growth_and_more_servers_pay(name):
     assert level > continuous[0] > continuous[1] > continuous[2] > continuous[0] / 4
 
 
+@pytest.mark.parametrize("name", ["measured", "long tail"])
+@pytest.mark.parametrize("servers", [1, 4])
+def test_the_forecast_is_the_simulation_level_by_level(name, servers):
+    """The closed formula of `motif.forecast`, within a fifth of the simulated mean."""
+    world = run.World.of(name)
+    questions, unit = 32, Unit(TABLE["H100"], server=True, rows=world.forecast.server_rows())
+    said = world.forecast.sampling_time(world.forecast.step_levels(questions), unit, servers)
+    seen = [sample(world.trees(questions, step), servers, world.costs, "level")[0] for step in range(6)]
+    assert said == pytest.approx(sum(seen) / len(seen), rel=0.2)
+
+
 def test_overlap_hides_the_shorter_part():
     assert cycle(5, 3, 1, lag=0) == 9
     assert cycle(5, 3, 1, lag=1) == 6
@@ -133,8 +148,6 @@ def test_the_readme_shows_the_results():
 
 def test_the_single_machine_end_agrees_with_the_measured_sampler():
     """Seconds within 35 % and what continuous growth saves within 12 %, on the machine of measured.json."""
-    import measure
-
     rows = measure.compare(json.loads((STUDY / "measured.json").read_text()))
     assert [row["questions"] for row in rows] == list(measure.QUESTIONS)
     for row in rows:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import lengths
+import measure
 import numpy as np
 from figure import draw
 from simulate import Costs, Growth, Node, cycle, sample
@@ -241,9 +242,19 @@ def check(results: dict[str, Any]) -> str:
     )
 
 
+def local(_: dict[str, Any]) -> str:
+    """The local sampler, measured and simulated."""
+    found = json.loads((HERE / "measured.json").read_text(encoding="utf-8"))
+    columns = ["level by level, s", "simulated", "continuous, s", "simulated", "ratio", "simulated"]
+    keys = [f"{what} {which}" for which in ("level", "continuous", "ratio") for what in ("measured", "simulated")]
+    rows = [[int(row["questions"]), *(row[key] for key in keys)] for row in measure.compare(found)]
+    loads = " and ".join(f"{load:.1f}" for load in found["load_average"])
+    return table(["questions", *columns], rows) + f"\n\n(load average of the machine before and after: {loads})"
+
+
 def readme(results: dict[str, Any]) -> str:
     """README.md with its tables made anew."""
-    makers = {maker.__name__: maker for maker in (one, strong, weak, check)}
+    makers = {maker.__name__: maker for maker in (one, strong, weak, check, local)}
 
     def filled(match: re.Match[str]) -> str:
         return f"<!-- {match[1]} -->\n\n{makers[match[1]](results)}\n\n<!-- end -->"
