@@ -224,6 +224,12 @@ def test_memory_adds_up():
     assert server["cache"] == pytest.approx(plan.server_rows() * per_row, abs=per_row)
 
 
+def test_an_evaluation_fills_the_rows_that_training_leaves_empty():
+    tested, untested = (forecast("paper", [f"eval.questions={n}"]).local_memory()["sampling"] for n in (1319, 0))
+    assert tested > 2 * untested  # 256 rows, where a step of one question has 32
+    assert forecast("paper", ["eval.questions=20"]).local_memory()["sampling"] == untested
+
+
 def test_rows_of_a_server_are_bounded_by_memory_and_by_the_recipe():
     assert forecast(on="H100").server_rows() == load_recipe("recommended").rollout.max_rows
     small = forecast(on="memory=16 tflops=100 bandwidth=1").server_rows()

@@ -64,11 +64,11 @@ def measured(run: str | Path) -> Lengths:
                 prompts[depth].append(node["prompt_tokens"])
     if not responses:
         raise RecipeError(f"--lengths: {file} holds no trees yet")
-    base = np.mean(prompts[0])
+    base = float(np.mean(prompts[0]))
     return Lengths(
         source=str(run),
         responses=tuple(np.array(level) for level in responses),
-        carried=tuple(float(max(0.0, np.mean(level) - base)) for level in prompts),
+        carried=tuple(max(0.0, float(np.mean(level)) - base) for level in prompts),
     )
 
 

@@ -34,7 +34,7 @@ from motif.forecast import Forecast, Unit
 from motif.lengths import Lengths
 
 HERE = Path(__file__).parent
-ROWS, MIN_STEPS = 60_000, 6
+ROWS, MIN_STEPS = 30_000, 6
 MILLION = 1_000_000
 SERVERS = (1, 2, 4, 8, 16, 32, 64)
 QUESTIONS = 64
