@@ -85,7 +85,6 @@ class Plan:
         skipped = f", {self.skipped:,} rows skipped" if self.skipped else ""
         parts = ", ".join(f"{name} {part / GIB:.1f}" for name, part in self.memory.items())
         steps, questions = recipe.train.steps, rollout.questions_per_step
-        upto = "up to " if rollout.skip_settled else ""
         return [
             ("recipe", f"{recipe.name}: {recipe.about}" if recipe.about else recipe.name),
             (
@@ -96,10 +95,10 @@ class Plan:
             (
                 "each step",
                 f"{questions} questions × {rollout.responses} responses × {rollout.trajectories} trajectories, "
-                f"{rollout.rounds} rounds (branching {rollout.branching}): {upto}{generations:,} generations, "
+                f"{rollout.rounds} rounds (branching {rollout.branching}): {generations:,} generations, "
                 f"at most {limit:,} new tokens; trained: {trained}",
             ),
-            ("the run", f"{steps:,} steps, {steps * questions:,} questions, {upto}{steps * generations:,} generations"),
+            ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations"),
             (
                 "evaluation",
                 f"{tested:,} questions at {counts} rounds{matched}, {evaluations} times" if tested else "none",

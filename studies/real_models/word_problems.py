@@ -14,21 +14,40 @@ NAMES = ("Ada", "Ben", "Chloe", "David", "Ella", "Farid", "Grace", "Hugo", "Iris
 THINGS = ("apples", "books", "cards", "coins", "eggs", "flowers", "marbles", "pencils", "shells", "stamps", "stickers")
 
 
+STORIES = (
+    (
+        "{name} has {a} {thing}. {friend} gives {name} {b} more, and then {name} loses {c}. "
+        "How many {thing} does {name} have now?",
+        lambda a, b, c: a + b - c,
+    ),
+    (
+        "{name} buys {c} boxes of {thing} with {b} in each box and already had {a} {thing}. "
+        "How many {thing} does {name} have in all?",
+        lambda a, b, c: c * b + a,
+    ),
+    (
+        "{name} has {a} {thing}. {friend} has {b} more than {name}. How many {thing} do they have together?",
+        lambda a, b, c: 2 * a + b,
+    ),
+    (
+        "A shop had {sum} {thing}. It sold {b} in the morning and {c} in the afternoon. How many {thing} are left?",
+        lambda a, b, c: a,
+    ),
+    (
+        "{name} shares {product} {thing} equally among {c} friends. {friend}, one of them, already had {a}. "
+        "How many {thing} does {friend} have now?",
+        lambda a, b, c: a + b,
+    ),
+)
+
+
 def problem(rng: random.Random) -> tuple[str, int]:
     """A question and its answer."""
     name, friend = rng.sample(NAMES, 2)
-    thing = rng.choice(THINGS)
     a, b, c = rng.randint(11, 60), rng.randint(3, 30), rng.randint(2, 9)
-    kind = rng.randrange(5)
-    if kind == 0:
-        return f"{name} has {a} {thing}. {friend} gives {name} {b} more, and then {name} loses {c}. How many {thing} does {name} have now?", a + b - c
-    if kind == 1:
-        return f"{name} buys {c} boxes of {thing} with {b} in each box and already had {a} {thing}. How many {thing} does {name} have in all?", c * b + a
-    if kind == 2:
-        return f"{name} has {a} {thing}. {friend} has {b} more than {name}. How many {thing} do they have together?", 2 * a + b
-    if kind == 3:
-        return f"A shop had {a + b + c} {thing}. It sold {b} in the morning and {c} in the afternoon. How many {thing} are left?", a
-    return f"{name} shares {b * c} {thing} equally among {c} friends. {friend}, one of them, already had {a}. How many {thing} does {friend} have now?", a + b
+    story, answer = rng.choice(STORIES)
+    words = {"name": name, "friend": friend, "thing": rng.choice(THINGS)}
+    return story.format(a=a, b=b, c=c, sum=a + b + c, product=b * c, **words), answer(a, b, c)
 
 
 def main() -> None:
