@@ -174,8 +174,6 @@ class RolloutConfig(Section):
     temperature_continue: Annotated[float, Field(gt=0)] = 1.0
     top_p_first: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_p_continue: Annotated[float, Field(gt=0, le=1)] = 1.0
-    skip_settled: bool = False
-    """Grow one trajectory per response first, and the rest of the tree only for questions whose outcomes differ."""
     continuation_policy: Literal["current", "base"] = "current"
     """Who continues after round 1: the policy being trained, or the base model (adapter off; the authors' script)."""
     window: Annotated[int, Field(ge=0)] = 0
@@ -218,8 +216,6 @@ class CreditConfig(Section):
     """Compare a node with its siblings (same prompt), or with all of its round under the question (shared reward)."""
     train_rounds: Literal["first", "all"] = "first"
     """Train first-round responses only (the paper), or every node."""
-    merge_notes: bool = False
-    """Responses of a question whose notes are equal share their continuations, and are compared as siblings."""
     baseline: Literal["mean", "leave_one_out"] = "mean"
     divide_by_std: bool = True
     """Divide by the group's standard deviation (GRPO). Off: no blow-up of a single unlucky trajectory."""
@@ -234,8 +230,6 @@ class LossConfig(Section):
 
     kind: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
     """Mean over sequences of per-sequence means; mean over all tokens; or sum over a constant length."""
-    balance_rounds: bool = False
-    """Give every trained round the same weight, however many responses the tree has in it."""
     clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(ge=0)] = 0.2
     kl_beta: Annotated[float, Field(ge=0)] = 0.0
@@ -357,16 +351,6 @@ class Recipe(Section):
         alone = credit.group == "round" or credit.train_rounds == "first"
         if max(rollout.branching) == 1 or (alone and rollout.responses == 1):
             raise ValueError(f"rollout.branching = {rollout.branching} leaves nothing to compare a response with")
-        if credit.merge_notes and (credit.group == "round" or rollout.continuation_policy == "base"):
-            raise ValueError(
-                "credit.merge_notes needs credit.group = 'siblings' and rollout.continuation_policy = 'current'"
-            )
-        if rollout.skip_settled and rollout.trajectories == 1:
-            raise ValueError(f"rollout.skip_settled has nothing to skip in branching = {rollout.branching}")
-        if self.loss.balance_rounds and (credit.train_rounds == "first" or rollout.rounds == 1):
-            raise ValueError("loss.balance_rounds needs several trained rounds: set credit.train_rounds = 'all'")
-        if credit.merge_notes and rollout.rounds == 1:
-            raise ValueError("credit.merge_notes needs notes, and a single round has none")
         if credit.reward == "original_code" and (credit.train_rounds != "first"):
             raise ValueError("credit.reward = 'original_code' is defined for credit.train_rounds = 'first' only")
         if self.probe.questions and rollout.rounds == 1:

@@ -10,9 +10,6 @@ Which others, and why that is fair:
   is the paper's group. An only child has no siblings; it is compared with the responses of its round below its nearest
   ancestor that has others, itself left out. They did not see the same note, but they did share everything up to that
   ancestor, and leaving itself out keeps the baseline independent of the response.
-  With `merge_notes` the siblings are all responses to the same prompt, on whichever branch: where two notes are equal,
-  their continuations are drawn from one distribution, so each response's value is the mean over the continuations of
-  both, and those continuations can be compared with each other.
 * `round`: all nodes of one round under a question. Every round of a trajectory is paid with the trajectory's outcome
   and compared with the other trajectories of the question. The prompts differ, so part of the comparison is the luck of
   the earlier rounds. This is multi-round GRPO with one shared reward (InftyThink+, arXiv 2602.06960).
@@ -54,8 +51,6 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
     counts = CreditCounts()
     for root in tree.roots:
         counts.ungraded += _value(root)
-    if config.merge_notes:
-        _merge_values(tree)
     for node in tree.walk():
         if node.value is not None:
             node.reward = node.value + config.format_weight * node.well_formed
@@ -114,26 +109,6 @@ def _value(node: Node) -> int:
     return sum(leaf.verdict not in ("right", "wrong") for leaf in node.leaves())
 
 
-def _merge_values(tree: Tree) -> None:
-    """Give responses that led to the same prompt the same value: the mean over all responses to that prompt.
-
-    What follows a response depends on it only through the prompt that its note makes. So the continuations of one are
-    a sample for the others too, whichever branch they grew on.
-    """
-    for level in reversed(tree.rounds()[:-1]):
-        below: dict[tuple[int, ...], list[float]] = {}
-        for node in level:
-            values = [child.value for child in node.children if child.value is not None]
-            below.setdefault(_prompt(node.children[0]), []).extend(values)
-        for node in level:
-            values = below[_prompt(node.children[0])]
-            node.value = statistics.fmean(values) if values else None
-
-
-def _prompt(node: Node) -> tuple[int, ...]:
-    return tuple(node.prompt_ids)
-
-
 def _reward(node: Node) -> float:
     assert node.reward is not None
     return node.reward
@@ -144,12 +119,6 @@ def _groups(tree: Tree, config: CreditConfig) -> list[list[Node]]:
     trained = rounds[:1] if config.train_rounds == "first" else rounds
     if config.group == "round":
         return trained
-    if config.merge_notes:
-        alike: dict[tuple[int, ...], list[Node]] = {}
-        for level in trained:
-            for node in level:
-                alike.setdefault((node.round, *node.prompt_ids), []).append(node)
-        return list(alike.values())
     families = [tree.roots]
     if config.train_rounds == "all":
         families += [node.children for node in tree.walk() if node.children]

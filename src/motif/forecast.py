@@ -23,8 +23,8 @@ FLOP/s and M bytes/s, by its data sheet or description:
 * A model that needs several devices per server (tensor parallel) or training process (sharded) gets their sum times
   TOGETHER.
 
-Not in it: start-up, loading the model, checkpoints, failures, how much of a step is dead groups, `rollout.skip_settled`
-(so an upper bound), and that a cached system prompt is not computed again.
+Not in it: start-up, loading the model, checkpoints, failures, how much of a step is dead groups, and that a cached
+system prompt is not computed again.
 """
 
 from __future__ import annotations

@@ -76,7 +76,6 @@ class Work:
         matched = f", and one of {recipe.matched_tokens:,} tokens" if recipe.eval.matched else ""
         skipped = f", {len(task.skipped):,} rows skipped" if task.skipped else ""
         steps, questions = recipe.train.steps, rollout.questions_per_step
-        upto = "up to " if rollout.skip_settled else ""
         model = recipe.model
         adapter = f"LoRA r = {model.lora_rank}" if model.adapter == "lora" else "all weights trained"
         return [
@@ -86,10 +85,10 @@ class Work:
             (
                 "each step",
                 f"{questions} questions × {rollout.responses} responses × {rollout.trajectories} trajectories, "
-                f"{rollout.rounds} rounds (branching {rollout.branching}): {upto}{generations:,} generations, "
+                f"{rollout.rounds} rounds (branching {rollout.branching}): {generations:,} generations, "
                 f"at most {self.most_tokens:,} new tokens; trained: {trained}",
             ),
-            ("the run", f"{steps:,} steps, {steps * questions:,} questions, {upto}{steps * generations:,} generations"),
+            ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations"),
             (
                 "evaluation",
                 f"{tested:,} questions at {counts} rounds{matched}, {self.evaluations} times" if tested else "none",

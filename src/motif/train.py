@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from motif import checkpoint
-from motif.config import Recipe, RecipeError, RolloutConfig, load_recipe
+from motif.config import Recipe, RecipeError, load_recipe
 from motif.credit import assign
 from motif.diagnostics import components
 from motif.display import Display
@@ -31,7 +31,7 @@ from motif.plan import make_plan
 from motif.probe import probe, probe_questions
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
 from motif.report import write_report
-from motif.rollout import continue_from
+from motif.rollout import grow
 from motif.sampling import Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tree import Question, Tree
@@ -156,20 +156,14 @@ def sample(session: Session, questions: Sequence[Question], step: int, clock: Cl
     """Grow the step's trees, grading the leaves of some while others are being sampled."""
     recipe = session.recipe
     shape = recipe.rollout
-    trees = [Tree(question, step) for question in questions]
-
-    def grown(some: Sequence[Tree], shape: RolloutConfig) -> None:
-        with grading(session.grader, advance) as on_leaf:
-            parts = (session.sampler, session.rounds, shape)
-            continue_from(some, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
-            clock.lap("sample")
-        clock.lap("grade")  # what was left of it when the last leaf had been sampled
-
-    with display.sampling(len(questions) * shape.responses * shape.trajectories) as advance:
-        if shape.skip_settled:
-            grown(trees, shape.model_copy(update={"branching": [shape.responses] + [1] * (shape.rounds - 1)}))
-        undecided = [t for t in trees if not t.roots or {"right", "wrong"} <= {leaf.verdict for leaf in t.leaves()}]
-        grown(undecided, shape)
+    with (
+        display.sampling(len(questions) * shape.responses * shape.trajectories) as advance,
+        grading(session.grader, advance) as on_leaf,
+    ):
+        parts = (session.sampler, session.rounds, shape)
+        trees = grow(questions, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
+        clock.lap("sample")
+    clock.lap("grade")  # what was left of it when the last leaf had been sampled
     return trees
 
 

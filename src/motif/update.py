@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from motif.config import LossConfig, Recipe
+from motif.config import Recipe
 from motif.loss import LossInputs, policy_loss, token_weights
 from motif.policy import LOGIT_ELEMENTS, Policy
 from motif.prefix import KeysValues, Segment, agreement, batches, branch, forward
-from motif.tree import Node, Tree
+from motif.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
     rollout = recipe.rollout
     nodes = [node for tree in trees for node in tree.walk() if node.advantage is not None]
     longest = max(rollout.tokens_first, rollout.tokens_continue if recipe.credit.train_rounds == "all" else 0)
-    weights = _weights(nodes, recipe.loss, longest)
+    weights = token_weights([len(node.token_ids) for node in nodes], recipe.loss.kind, longest)
     return [
         Sample(
             prompt_ids=node.prompt_ids,
@@ -72,22 +72,6 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
         for node, weight in zip(nodes, weights, strict=True)
         if node.advantage or recipe.loss.kl_beta
     ]
-
-
-def _weights(nodes: Sequence[Node], config: LossConfig, longest: int) -> list[float]:
-    """The weight of each node's tokens in the batch's loss.
-
-    The gradient of the accuracy over n rounds is a sum of n expectations, one per round, and a tree has more responses
-    in later rounds. `balance_rounds` estimates each of them by the mean over its own round.
-    """
-    rounds = [node.round for node in nodes] if config.balance_rounds else [0] * len(nodes)
-    weights = [0.0] * len(nodes)
-    for wanted in set(rounds):
-        members = [index for index, found in enumerate(rounds) if found == wanted]
-        shares = token_weights([len(nodes[index].token_ids) for index in members], config.kind, longest)
-        for index, share in zip(members, shares, strict=True):
-            weights[index] = share / len(set(rounds))
-    return weights
 
 
 def update(policy: Policy, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], recipe: Recipe) -> UpdateStats:
