@@ -120,5 +120,6 @@ def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool) 
         "weights": LIBRARIES + size * shape.parameters,
         "sampling": copy + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary),
         "update": activation * tokens * per_token + 4 * 4 * 2.0**24,
-        "optimiser": 16.0 * trainable(recipe, shape),  # value, gradient and two moments, float32
+        # Gradient and two moments, and an adapter's values (others are among the weights), float32.
+        "optimiser": (12.0 if recipe.model.adapter == "full" else 16.0) * trainable(recipe, shape),
     }
