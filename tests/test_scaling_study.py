@@ -60,6 +60,11 @@ def test_prompts_stop_everything_and_siblings_share_theirs():
     assert sample([[chain(4, 4)]], 1, costs, "continuous")[0] == pytest.approx(2 + 4 + 1 + 4)
 
 
+def test_a_response_may_stop_everything():
+    costs = Costs([0.0] + [1.0] * 8, response=0.5)
+    assert sample([[leaf(4), leaf(4)]], 1, costs, "continuous")[0] == pytest.approx(2 * 0.5 + 4)
+
+
 def test_newcomers_may_have_to_be_many():
     # With 8 rows running, one newcomer is fewer than a quarter, and waits until so few run that it is one.
     tree = [chain(1, 5)] + [leaf(10)] * 8
@@ -147,10 +152,10 @@ def test_the_readme_shows_the_results():
 
 
 def test_the_single_machine_end_agrees_with_the_measured_sampler():
-    """Seconds within 35 % and what continuous growth saves within 12 %, on the machine of measured.json."""
+    """Seconds within 30 % and what continuous growth saves within 10 %, on the machine of measured.json."""
     rows = measure.compare(json.loads((STUDY / "measured.json").read_text()))
     assert [row["questions"] for row in rows] == list(measure.QUESTIONS)
     for row in rows:
         for growth in ("level", "continuous"):
-            assert row[f"simulated {growth}"] == pytest.approx(row[f"measured {growth}"], rel=0.35)
-        assert row["simulated ratio"] == pytest.approx(row["measured ratio"], rel=0.12)
+            assert row[f"simulated {growth}"] == pytest.approx(row[f"measured {growth}"], rel=0.30)
+        assert row["simulated ratio"] == pytest.approx(row["measured ratio"], rel=0.10)

@@ -1,27 +1,31 @@
 """The simulation's single-machine end: the local sampler on this machine, timed both ways.
 
-    python studies/scaling/measure.py --json studies/scaling/measured.json    # a minute, one thread, quiet machine
+    python studies/scaling/measure.py --json studies/scaling/measured.json    # a minute, one thread
 
 The embedded model grows the trees of the demo recipe level by level and continuously, in turns; both give the same
-trees. How long a decoding step of b rows takes is measured apart, on single rounds of different size, so that the
-simulation is not fitted to what it is compared with. `tests/test_scaling_study.py` makes the comparison.
+trees. Seconds are those of the processor: with one thread and nothing else to wait for they are the clock's, and a busy
+neighbour disturbs them less. How long a decoding step of b rows takes is measured apart, on single rounds of different
+size, so that the simulation is not fitted to what it is compared with. Responses that have said the same so far are one
+row of the local sampler, which the simulation does not know: it is told how many rows a token there were.
+`tests/test_scaling_study.py` makes the comparison.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lengths import compact, node
-from simulate import Costs, sample
+from lengths import all_lengths, compact, node
+from simulate import GROWTHS, Costs, Growth, sample
 
 from motif.config import RolloutConfig, load_recipe
 from motif.policy import Policy
@@ -69,53 +73,60 @@ class Bench:
         local = LocalSampler(self.policy, self.shape.max_rows)
         self.samplers = {"level": LevelByLevel(local), "continuous": local}
 
-    def grow(self, growth: str, questions: int, repeat: int, shape: RolloutConfig) -> tuple[float, list[Tree]]:
-        """Seconds, and the trees."""
+    def grow(self, growth: str, questions: int, repeat: int, shape: RolloutConfig) -> tuple[float, int, list[Tree]]:
+        """Seconds of the processor, rows decoded in all steps together, and the trees."""
         asked = self.questions[questions * (repeat + 1) :][:questions]
-        start = time.perf_counter()
+        usage = self.samplers[growth].usage
+        start, rows = time.process_time(), usage.decoded_rows
         trees = grow(asked, self.samplers[growth], self.rounds, shape, seed=repeat)  # type: ignore[arg-type]
-        return time.perf_counter() - start, trees
+        return time.process_time() - start, usage.decoded_rows - rows, trees
 
 
-def pace(bench: Bench, repeats: int) -> dict[str, float]:
-    """Seconds of a decoding step, `fixed + per_row · rows`, by least squares over single rounds."""
-    single = bench.shape.model_copy(update={"branching": [8]})
-    steps, tokens, seconds = [], [], []
-    for repeat in range(-1, repeats):
-        for questions in SIZES:
-            took, trees = bench.grow("continuous", questions, repeat, single)
-            lengths = [len(root.token_ids) for tree in trees for root in tree.roots]
-            if repeat >= 0:
-                steps.append(max(lengths))
-                tokens.append(sum(lengths))
-                seconds.append(took)
+def pace(singles: Sequence[tuple[int, int, int, float]]) -> dict[str, float]:
+    """Seconds of a decoding step, `fixed + per_row · rows`, and of a response, by least squares over single rounds.
+
+    Args:
+        singles: steps (the longest response), decoded rows, responses and seconds of each.
+    """
+    *work, seconds = np.array(singles).T
     # Relative errors: a round of few rows counts as much as one of many.
-    weights = 1 / np.array(seconds)
-    table = np.stack([steps, tokens], axis=1) * weights[:, None]
-    fixed, per_row = np.linalg.lstsq(table, np.ones(len(seconds)), rcond=None)[0]
-    return {"fixed": float(fixed), "per_row": float(per_row)}
+    found = np.linalg.lstsq(np.stack(work, axis=1) / seconds[:, None], np.ones(len(seconds)))[0]
+    return dict(zip(("fixed", "per_row", "response"), found.tolist(), strict=True))
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Seconds of both growths, in turns, with the trees that were grown and the pace of a step."""
+    """Seconds of both growths, with the trees that were grown and the pace of a step, all in turns."""
     torch.set_num_threads(1)
     bench = Bench()
+    shapes = [bench.shape.model_copy(update={"branching": [8], "tokens_first": tokens}) for tokens in (1, 24)]
     load_before = os.getloadavg()[0]
-    found = []
-    for questions in QUESTIONS:
-        for repeat in range(-1, repeats):
-            took = {name: bench.grow(name, questions, repeat, bench.shape) for name in ("level", "continuous")}
-            kept = {name: [_kept(tree) for tree in trees] for name, (_, trees) in took.items()}
-            if kept["level"] != kept["continuous"]:
+    singles, runs = [], []
+    for repeat in range(-1, repeats):
+        for questions, shape in itertools.product(SIZES, shapes):
+            took, rows, trees = bench.grow("continuous", questions, repeat, shape)
+            # The first token comes with the prompt.
+            steps = max(len(root.token_ids) for tree in trees for root in tree.roots) - 1
+            singles.append((steps, rows, 8 * questions, took))
+        for questions in QUESTIONS:
+            found = {name: bench.grow(name, questions, repeat, bench.shape) for name in bench.samplers}
+            level, continuous = ([_kept(tree) for tree in trees] for _, _, trees in found.values())
+            if level != continuous:
                 raise SystemExit("the two growths gave different trees: near-ties of rounding; choose another seed")
-            if repeat >= 0:
-                seconds = {name: seconds for name, (seconds, _) in took.items()}
-                found.append({"questions": questions, "seconds": seconds, "trees": kept["level"]})
+            tokens = sum(sum(lengths) for lengths in all_lengths([[node(root) for root in tree] for tree in level]))
+            runs.append(
+                {
+                    "questions": questions,
+                    "seconds": {name: took for name, (took, _, _) in found.items()},
+                    "rows_per_token": {name: rows / tokens for name, (_, rows, _) in found.items()},
+                    "trees": level,
+                }
+            )
+    warm = len(SIZES) * len(shapes), len(QUESTIONS)  # the first turn of each warms up
     return {
-        "pace": pace(bench, repeats),
+        "pace": pace(singles[warm[0] :]),
         "max_rows": bench.shape.max_rows,
         "load_average": [load_before, os.getloadavg()[0]],
-        "runs": found,
+        "runs": runs[warm[1] :],
     }
 
 
@@ -127,20 +138,23 @@ def _plain(found: Any) -> dict[str, Any]:
     return {"tokens": len(found.token_ids), "children": [_plain(child) for child in found.children]}
 
 
+def simulated(run: dict[str, Any], measured: dict[str, Any], growth: Growth) -> float:
+    """Seconds that the simulation gives for a measured run."""
+    fixed, per_row = measured["pace"]["fixed"], measured["pace"]["per_row"] * run["rows_per_token"][growth]
+    pace = [0.0, *(fixed + per_row * rows for rows in range(1, measured["max_rows"] + 1))]
+    costs = Costs(pace, response=measured["pace"]["response"], admit=0.25)
+    return sample([[node(root) for root in tree] for tree in run["trees"]], 1, costs, growth)[0]
+
+
 def compare(measured: dict[str, Any]) -> list[dict[str, float]]:
     """Measured and simulated seconds, the median over repeats, for each number of questions."""
-    fixed, per_row = measured["pace"]["fixed"], measured["pace"]["per_row"]
-    costs = Costs([0.0, *(fixed + per_row * b for b in range(1, measured["max_rows"] + 1))], admit=0.25)
     rows = []
     for questions in sorted({run["questions"] for run in measured["runs"]}):
         runs = [run for run in measured["runs"] if run["questions"] == questions]
         row: dict[str, float] = {"questions": questions}
-        for growth in ("level", "continuous"):
+        for growth in GROWTHS:
             row[f"measured {growth}"] = statistics.median(run["seconds"][growth] for run in runs)
-            row[f"simulated {growth}"] = statistics.median(
-                sample([[node(root) for root in tree] for tree in run["trees"]], 1, costs, growth)[0]  # type: ignore[arg-type]
-                for run in runs
-            )
+            row[f"simulated {growth}"] = statistics.median(simulated(run, measured, growth) for run in runs)
         for what in ("measured", "simulated"):
             row[f"{what} ratio"] = row[f"{what} level"] / row[f"{what} continuous"]
         rows.append(row)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Growth = Literal["level", "continuous"]
+GROWTHS: tuple[Growth, Growth] = ("level", "continuous")
 Node = tuple[int, list]  # the length of a response, and its children
 
 
@@ -30,14 +31,16 @@ class Costs:
     """What serving costs.
 
     pace: seconds of a decoding step of b rows, at index b. prefill: seconds a prompt token. prompt: tokens of a
-    question's prompt; note: what a note adds. admit: newcomers wait until they are this share of the rows that run
-    (0: nobody waits for others; the local sampler: a quarter).
+    question's prompt; note: what a note adds. response: seconds for which a response keeps the sampler from decoding
+    (letting it in, reading it), which servers do beside. admit: newcomers wait until they are this share of the rows
+    that run (0: nobody waits for others; the local sampler: a quarter).
     """
 
     pace: Sequence[float]
     prefill: float = 0.0
     prompt: float = 0.0
     note: float = 0.0
+    response: float = 0.0
     admit: float = 0.0
 
 
@@ -80,8 +83,9 @@ class Server:
             node, fresh = self.waiting.popleft()
             read += fresh
             heapq.heappush(self.ends, (self.steps + node[0], next(ids), node))
-        self.now += read * self.costs.prefill
-        self.busy += read * self.costs.prefill
+        stopped = read * self.costs.prefill + newcomers * self.costs.response
+        self.now += stopped
+        self.busy += stopped
 
 
 def sample(trees: Sequence[Sequence[Node]], servers: int, costs: Costs, growth: Growth) -> tuple[float, float]:
