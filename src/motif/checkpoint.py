@@ -59,6 +59,12 @@ def save(
     return target
 
 
+def checksum(policy: Policy) -> int:
+    """A sum over the bits of all trained numbers, the same for equal weights in whatever order they are added."""
+    sums = [parameter.detach().view(torch.int32).sum(dtype=torch.int64) for parameter in policy.trainable()]
+    return int(torch.stack(sums).sum())
+
+
 def all_checkpoints(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     folder = run / "checkpoints"
