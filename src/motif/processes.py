@@ -12,6 +12,8 @@ live when one of them dies.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -170,13 +172,12 @@ def together(recipe: Recipe) -> Iterator[Processes]:
         return
     _refuse_unsupported(recipe)
     gpus = _take_device(recipe)
-    store, rank, _ = next(iter(dist.rendezvous("env://")))
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    number = next(_joined)
+    group_store, own_store = (dist.PrefixStore(f"motif/{number}/{name}", _store()) for name in ("group", "words"))
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
-    dist.init_process_group(
-        backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count, timeout=PATIENCE
-    )
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    group = Processes(rank, count, local, dist.PrefixStore("motif", store))
+    dist.init_process_group(backend, store=group_store, rank=rank, world_size=count, timeout=PATIENCE)
+    group = Processes(rank, count, local, own_store)
     try:
         yield group
     except PeerFailed:
@@ -186,6 +187,15 @@ def together(recipe: Recipe) -> Iterator[Processes]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+_joined = itertools.count()  # a script may train several times; what was said in one run must not be heard in the next
+
+
+@functools.cache
+def _store() -> Any:
+    """Where the processes find each other: the launcher's own store, or one that process 0 serves."""
+    return next(iter(dist.rendezvous("env://")))[0]
 
 
 def _refuse_unknown_launcher() -> None:
@@ -227,13 +237,13 @@ def _take_device(recipe: Recipe) -> bool:
         )
     if device.type == "cpu":
         return False
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if local >= torch.cuda.device_count():
+    wanted, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if wanted > there:
         raise RecipeError(
-            f"process {local} of this machine has no GPU of its own, there are {torch.cuda.device_count()}: start "
-            "fewer processes, or set model.device = 'cpu'"
+            f"{wanted} processes on this machine, and GPUs for {there}: start as many processes as there are GPUs, or "
+            "set model.device = 'cpu'"
         )
-    torch.cuda.set_device(local)
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     return True
 
 

@@ -40,9 +40,6 @@ from motif.tasks import Task
 from motif.tree import Question, Tree
 from motif.update import UpdateStats, collect, update
 
-ECHO = 3.0
-"""Seconds in which several processes may get one Ctrl-C twice."""
-
 
 @dataclass(frozen=True)
 class Result:
@@ -287,26 +284,26 @@ class Clock:
 def interruptions(processes: Processes = ALONE) -> Iterator[threading.Event]:
     """An event that the first Ctrl-C (or SIGTERM) sets, so that the step in progress can end; the second aborts.
 
-    A launcher passes the terminal's Ctrl-C on to processes that had it already, so with several of them a second one
-    counts only after `ECHO` seconds. It sends SIGTERM also to end those whose peer has failed.
+    With several processes the third does: they have the terminal's Ctrl-C already when their launcher passes it on. It
+    sends SIGTERM also to end those whose peer has failed.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
 
-    first = 0.0
+    more = 1 if processes.count == 1 else 2
 
     def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal first
+        nonlocal more
         if failure := processes.failure():
             raise PeerFailed(failure)
         if event.is_set():
-            if processes.count > 1 and time.monotonic() - first < ECHO:
-                return
-            raise KeyboardInterrupt
+            more -= 1
+            if more == 0:
+                raise KeyboardInterrupt
+            return
         event.set()
-        first = time.monotonic()
         if processes.main:
             print("\nfinishing this step or evaluation, then saving (Ctrl-C again: stop now, without it)", flush=True)
 

@@ -154,8 +154,8 @@ def deal(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
     In the order of their prompts, so that most of what samples share stays in one part; work is measured in tokens,
     shared ones counted once.
     """
-    if count == 1:
-        return [list(samples)]
+    if count == 1 or not samples:
+        return [list(samples), *([] for _ in range(count - 1))]
     ordered = sorted(samples, key=lambda sample: sample.prompt_ids)
     before: list[Sequence[int]] = [[], *(sample.prompt_ids for sample in ordered[:-1])]
     work = [
