@@ -35,7 +35,7 @@ SMALL = [
     "probe.continuations=16",
 ]
 OTHERS = [  # minibatches of the global list, over two passes, a reference pass, every round, all weights
-    ["train.steps=2", "loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1"],
+    ["train.steps=2", "loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.shard_optimizer=true"],
     ["train.steps=2", "credit.train_rounds=all", "loss.balance_rounds=true", "loss.kind=dr_grpo"],
     ["train.steps=2", "model.adapter=full", "rollout.questions_per_step=1", "rollout.skip_settled=true"],  # an idle one
 ]
@@ -123,12 +123,13 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
     train("demo", begun_by_one, settings=[*SMALL, "train.steps=2"], display=quiet)
     others = [(tmp_path / f"{index}", [*SMALL, "probe.questions=0", *more]) for index, more in enumerate(OTHERS)]
     interrupt = {"rank": 1, "at": 2, "does": "signal.raise_signal(signal.SIGTERM)"}
+    sharded = [*SMALL, "train.shard_optimizer=true"]  # the state of both processes must be in one checkpoint, and apart
     done = torchrun(
         tmp_path,
         [
             {"out": str(two), "settings": SMALL},
-            {"out": str(begun_by_one), "settings": SMALL, "resume": True},
-            {"out": str(begun_by_two), "settings": SMALL} | interrupt,
+            {"out": str(begun_by_one), "settings": sharded, "resume": True},
+            {"out": str(begun_by_two), "settings": sharded} | interrupt,
             *({"out": f"{out}-by-two", "settings": settings} for out, settings in others),
         ],
     )
@@ -155,7 +156,8 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
 def test_ctrl_c_under_accelerate_launch_stops_all_at_a_step_and_saves(tmp_path, alone):
     out = tmp_path / "run"
     settings = [*SMALL, "train.steps=500", "eval.questions=0", "probe.questions=0"]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
+    config = Path(__file__).parents[1] / "examples" / "accelerate" / "ddp.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", f"--config_file={config}"]
     command = [*launch, f"--main_process_port={_free_port()}", "-m", "motif", "train", "demo", "--out", str(out)]
     command += [part for setting in settings for part in ("--set", setting)]
     process = subprocess.Popen(
@@ -234,6 +236,8 @@ def test_the_plan_is_for_each_process():
     recipe = load_recipe("demo", SMALL)
     (one, _), (two, _) = make_plan(recipe), make_plan(recipe, Processes(0, 4, 4))
     assert two.memory["sampling"] < one.memory["sampling"]
+    sharded, _ = make_plan(load_recipe("demo", [*SMALL, "train.shard_optimizer=true"]), Processes(0, 4, 4))
+    assert sharded.memory["optimiser"] == pytest.approx(10 / 16 * one.memory["optimiser"])
     assert two.available < 0.5 * one.available
     text = dict(two.rows())["processes"]
     assert "up to 1 of 3 questions" in text

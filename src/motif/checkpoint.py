@@ -101,7 +101,7 @@ def fingerprint(recipe: Recipe) -> str:
     A schedule that depends on the number of steps does tie the run to that number.
     """
     data = recipe.model_dump(mode="json")
-    free = {"save_every", "keep_checkpoints"}
+    free = {"save_every", "keep_checkpoints", "shard_optimizer"}
     if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
         free.add("steps")
     data["train"] = {key: value for key, value in data["train"].items() if key not in free}

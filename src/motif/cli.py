@@ -71,8 +71,11 @@ def train(
         if dry_run:
             from motif.display import Display
             from motif.plan import make_plan
+            from motif.processes import launched
 
-            plan, _ = make_plan(resolved)
+            if not launched().main:
+                return
+            plan, _ = make_plan(resolved, launched())
             Display().plan(plan)
             plan.refuse_if_too_big()
             return

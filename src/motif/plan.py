@@ -187,7 +187,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         test_questions=len(task.test),
         skipped=len(task.skipped),
         prompt_tokens=prompt,
-        memory=_memory(one, shape, device, prompt),
+        memory=_memory(one, shape, device, prompt, processes.count if recipe.train.shard_optimizer else 1),
         available=_available(device) / (processes.local_count if device.type == "cpu" else 1),
         step_seconds=_step_seconds(one, shape, prompt, rate),
         eval_seconds=_eval_seconds(recipe, shape, len(task.test), rate) / processes.count,
@@ -227,7 +227,7 @@ def model_shape(name: str) -> Shape:
     )
 
 
-def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int) -> dict[str, float]:
+def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int, shards: int) -> dict[str, float]:
     rollout, model, train = recipe.rollout, recipe.model, recipe.train
     half = model.dtype == "bfloat16" or (model.dtype == "auto" and device.type == "cuda")
     size = 0.6 if model.four_bit else 2 if half and model.adapter == "lora" else 4
@@ -254,7 +254,7 @@ def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int) -> 
         "weights": 0.5 * GIB + size * shape.parameters,  # half a GiB for Python and the libraries
         "sampling": copy + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary),
         "update": activation * tokens * per_token + 4 * 4 * 2.0**24,
-        "optimiser": 16.0 * trainable,  # value, gradient and two moments, float32
+        "optimiser": (8.0 + 8.0 / shards) * trainable,  # value, gradient and two moments, float32
     }
 
 

@@ -18,7 +18,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -126,6 +126,12 @@ class Processes:
             for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
 
+    def collect(self, optimizer: torch.optim.Optimizer) -> None:
+        """Bring the state of an optimiser that is spread over the processes to the main one, for its `state_dict`."""
+        if consolidate := getattr(optimizer, "consolidate_state_dict", None):  # a ZeroRedundancyOptimizer
+            with self._peers():
+                consolidate(to=0)
+
     def failure(self) -> str | None:
         """Which process has failed first, and of what; None while none is known to."""
         if self.store is None:
@@ -155,6 +161,12 @@ class Processes:
 ALONE = Processes()
 
 
+def launched() -> Processes:
+    """This process as its launcher describes it, not joined with the others."""
+    rank, count, local = (int(os.environ.get(name, "1")) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    return Processes(rank, count, local) if count > 1 else ALONE
+
+
 @contextmanager
 def together(recipe: Recipe) -> Iterator[Processes]:
     """The processes that the launcher started, joined for as long as the block lasts.
@@ -165,19 +177,18 @@ def together(recipe: Recipe) -> Iterator[Processes]:
         RecipeError: the launcher was asked for something that these processes do not do.
         PeerFailed: another process failed.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    group = launched()
+    if group.count == 1:
         _refuse_unknown_launcher()
         yield ALONE
         return
     _refuse_unsupported(recipe)
     gpus = _take_device(recipe)
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     number = next(_joined)
     group_store, own_store = (dist.PrefixStore(f"motif/{number}/{name}", _store()) for name in ("group", "words"))
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
-    dist.init_process_group(backend, store=group_store, rank=rank, world_size=count, timeout=PATIENCE)
-    group = Processes(rank, count, local, own_store)
+    dist.init_process_group(backend, store=group_store, rank=group.rank, world_size=group.count, timeout=PATIENCE)
+    group = replace(group, store=own_store)
     try:
         yield group
     except PeerFailed:
@@ -213,8 +224,9 @@ def _refuse_unsupported(recipe: Recipe) -> None:
     for name, title in (("DEEPSPEED", "DeepSpeed"), ("FSDP", "FSDP"), ("MEGATRON_LM", "Megatron-LM")):
         if environment(f"ACCELERATE_USE_{name}", "false") == "true":
             raise RecipeError(
-                f"{title} shards the weights, and a process that samples needs all of them: use "
-                "examples/accelerate/ddp.yaml"
+                f"{title} is not supported, because a process that samples needs all weights at once: use "
+                "examples/accelerate/ddp.yaml, with train.shard_optimizer = true to spread the optimiser's state over "
+                "the processes, or train inside a trainer that shards (docs/scaling.md)"
             )
     precision = environment("ACCELERATE_MIXED_PRECISION", "no")
     if precision != "no" and not (precision == "bf16" and recipe.model.dtype != "float32"):
@@ -237,7 +249,7 @@ def _take_device(recipe: Recipe) -> bool:
         )
     if device.type == "cpu":
         return False
-    wanted, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    wanted, there = launched().local_count, torch.cuda.device_count()
     if wanted > there:
         raise RecipeError(
             f"{wanted} processes on this machine, and GPUs for {there}: start as many processes as there are GPUs, or "

@@ -38,7 +38,7 @@ from motif.sampling import Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tasks import Task
 from motif.tree import Question, Tree
-from motif.update import UpdateStats, collect, update
+from motif.update import UpdateStats, collect, make_optimizer, update
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,7 @@ def _prepare(recipe: Recipe, folder: Path, resume: bool, display: Display, proce
 
 def _run(session: Session, run: RunFolder, interrupted: threading.Event, display: Display) -> Result:
     recipe, policy, processes = session.recipe, session.policy, session.processes
-    optimizer = torch.optim.AdamW(
-        policy.trainable(), betas=recipe.train.betas, weight_decay=recipe.train.weight_decay, lr=0.0
-    )
+    optimizer = make_optimizer(policy.trainable(), recipe.train, processes)
     state = Progress()
     restored = checkpoint.load_latest(run.path, policy, optimizer, recipe)
     if restored:
@@ -117,6 +115,7 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
     def save() -> None:
         keep = recipe.train.keep_checkpoints
         processes.agree(checkpoint.checksum(policy), "the weights have drifted apart: their checksums are")
+        processes.collect(optimizer)
         if processes.main:
             checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep)
 

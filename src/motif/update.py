@@ -6,12 +6,13 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from motif.config import LossConfig, Recipe
+from motif.config import LossConfig, Recipe, TrainConfig
 from motif.loss import LossInputs, policy_loss, token_weights
 from motif.policy import LOGIT_ELEMENTS, Policy
 from motif.prefix import KeysValues, Segment, agreement, batches, branch, forward
@@ -89,6 +90,18 @@ def _weights(nodes: Sequence[Node], config: LossConfig, longest: int) -> list[fl
         for index, share in zip(members, shares, strict=True):
             weights[index] = share / len(set(rounds))
     return weights
+
+
+def make_optimizer(
+    parameters: Sequence[nn.Parameter], config: TrainConfig, processes: Processes = ALONE
+) -> torch.optim.Optimizer:
+    """AdamW with learning rate 0; with `shard_optimizer` its state is spread over the processes."""
+    options: dict[str, Any] = {"betas": config.betas, "weight_decay": config.weight_decay, "lr": 0.0}
+    if config.shard_optimizer and processes.count > 1:
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+
+        return ZeroRedundancyOptimizer(parameters, torch.optim.AdamW, **options)
+    return torch.optim.AdamW(parameters, **options)
 
 
 def update(
