@@ -79,10 +79,10 @@ def assert_same_weights(one: Path, two: Path) -> None:
 
 
 SCRIPT = """
-import json, os, signal, sys
+import importlib, json, os, signal, sys
 import torch
 torch.set_num_threads(1)
-from motif import train as module
+module = importlib.import_module("motif.train")  # motif.train is the function
 from motif.display import Display
 
 rank, sample = int(os.environ["RANK"]), module.sample

@@ -163,8 +163,8 @@ ALONE = Processes()
 
 def launched() -> Processes:
     """This process as its launcher describes it, not joined with the others."""
-    rank, count, local = (int(os.environ.get(name, "1")) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    return Processes(rank, count, local) if count > 1 else ALONE
+    count, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    return Processes(int(os.environ.get("RANK", "0")), count, local) if count > 1 else ALONE
 
 
 @contextmanager
