@@ -27,6 +27,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from motif.config import Recipe, RecipeError
+from motif.policy import pick_device
 
 T = TypeVar("T")
 
@@ -239,8 +240,6 @@ def _refuse_unsupported(recipe: Recipe) -> None:
 
 def _take_device(recipe: Recipe) -> bool:
     """Make this process's GPU the current one; False on CPUs."""
-    from motif.policy import pick_device
-
     device = pick_device(recipe.model.device)
     if device.type not in ("cpu", "cuda") or device.index is not None:
         raise RecipeError(
