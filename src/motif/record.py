@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from motif.config import RecipeError
+from motif.config import Recipe, RecipeError
 from motif.credit import CreditCounts
 from motif.tree import Node, Tree
 
@@ -62,6 +62,11 @@ class RunFolder:
         self.path, self.writes = path, writes
         if writes:
             path.mkdir(parents=True, exist_ok=True)
+
+    def recipe(self, recipe: Recipe) -> None:
+        """Write the resolved recipe."""
+        if self.writes:
+            write_atomically(self.path / "recipe.toml", recipe.to_toml())
 
     def metrics(self, line: dict[str, Any]) -> None:
         """Append one line of numbers; what is not finite is written as null, because JSON knows no NaN."""

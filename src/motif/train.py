@@ -31,7 +31,7 @@ from motif.evaluate import answers_in, evaluate, grading
 from motif.plan import make_plan
 from motif.probe import probe, probe_questions
 from motif.processes import ALONE, PeerFailed, Processes, together
-from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
+from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.report import write_report
 from motif.rollout import continue_from
 from motif.sampling import Usage, sampling_key
@@ -81,21 +81,21 @@ def train(
         display = (display or Display()) if processes.main else Display(quiet=True)
         task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes))
         session = open_session(recipe, task, processes=processes)
+        run = RunFolder(folder, processes.main)
+        run.recipe(recipe)
         try:
             with display, interruptions(processes) as interrupted:
-                return _run(session, RunFolder(folder, processes.main), interrupted, display)
+                return _run(session, run, interrupted, display)
         finally:
             session.close()
 
 
 def _prepare(recipe: Recipe, folder: Path, resume: bool, display: Display, processes: Processes) -> Task:
-    """Check all that can be checked before anything is spent, and write the recipe."""
+    """Load the questions and check all that can be checked before anything is spent."""
     refuse_used_folder(folder, resume)
     plan, task = make_plan(recipe, processes)
     display.plan(plan)
     plan.refuse_if_too_big()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "recipe.toml", recipe.to_toml())
     return task
 
 
