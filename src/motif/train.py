@@ -107,10 +107,9 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
     if restored:
         state = Progress.restore(*restored)
         display.message(f"going on after step {state.step}")
-    processes.agree(
-        state.step, f"{run.path} must be on a disk that all machines share; its newest checkpoint is of step"
-    )
-    run.cut_back(state.step if restored else -1)
+    begun = state.step if restored else -1
+    processes.agree(begun, f"{run.path} must be on a disk that all machines share; its newest checkpoint is of step")
+    run.cut_back(begun)
 
     def save() -> None:
         keep = recipe.train.keep_checkpoints
