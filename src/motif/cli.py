@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from enum import StrEnum
@@ -34,10 +35,18 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.
 
 
 @app.callback(invoke_without_command=True)
-def _main(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
     if version:
         print(f"motif {__version__}")
         raise typer.Exit
+    rank, count = place()
+    if count > 1 and context.invoked_subcommand != "train":
+        if rank == 0:
+            print(f"motif: several processes can train; start motif {context.invoked_subcommand} once", file=sys.stderr)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -62,8 +71,11 @@ def train(
         if dry_run:
             from motif.display import Display
             from motif.plan import make_plan
+            from motif.processes import launched
 
-            plan, _ = make_plan(resolved)
+            if not launched().main:
+                return
+            plan, _ = make_plan(resolved, launched())
             Display().plan(plan)
             plan.refuse_if_too_big()
             return
@@ -377,8 +389,13 @@ class _readable_errors:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        from motif.processes import PeerFailed
         from motif.tasks import BadRows
 
+        if isinstance(error, PeerFailed):
+            if place()[0] == 0:
+                _stop(str(error), 1)
+            raise typer.Exit(1)
         if isinstance(error, RecipeError | BadRows | FloatingPointError):
             _stop(str(error), 2)
         if isinstance(error, KeyboardInterrupt):
@@ -386,8 +403,15 @@ class _readable_errors:
 
 
 def _stop(message: str, status: int) -> NoReturn:
-    print(f"motif: {message}", file=sys.stderr)
+    rank, count = place()
+    which = f" (process {rank} of {count})" if count > 1 else ""
+    print(f"motif{which}: {message}", file=sys.stderr, flush=True)
     raise typer.Exit(status)
+
+
+def place() -> tuple[int, int]:
+    """This process's rank and the number of processes, as accelerate or torchrun tells them."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 train.__doc__ = f"{train.__doc__}\n\n    Shipped recipes: {', '.join(shipped_recipes())}"

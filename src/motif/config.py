@@ -264,6 +264,9 @@ class TrainConfig(Section):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads for torch; 0: torch's own choice."""
+    shard_optimizer: bool = False
+    """With several processes: each keeps the optimiser's moments of its share of the weights only (ZeRO stage 1), which
+    saves up to 8 bytes per trained number and does not change the result."""
 
 
 class EvalConfig(Section):

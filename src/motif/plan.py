@@ -17,6 +17,7 @@ from motif.config import Recipe, RecipeError
 from motif.evaluate import answers_in, rows
 from motif.policy import context_limit, load_tokenizer, locate, pick_device
 from motif.probe import probe_questions
+from motif.processes import ALONE, Processes
 from motif.rounds import Rounds
 from motif.session import open_task, window_of
 from motif.tasks import Task
@@ -43,7 +44,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Plan:
-    """Derived totals of a recipe on this machine. Memory in bytes, time in seconds."""
+    """Derived totals of a recipe on this machine. Memory in bytes (of each process), time in seconds."""
 
     recipe: Recipe
     shape: Shape
@@ -56,6 +57,7 @@ class Plan:
     available: float
     step_seconds: float
     eval_seconds: float
+    processes: int = 1
 
     @property
     def evaluations(self) -> int:
@@ -85,6 +87,7 @@ class Plan:
         skipped = f", {self.skipped:,} rows skipped" if self.skipped else ""
         parts = ", ".join(f"{name} {part / GIB:.1f}" for name, part in self.memory.items())
         steps, questions = recipe.train.steps, rollout.questions_per_step
+        each = " for each process" if self.processes > 1 else ""
         return [
             ("recipe", f"{recipe.name}: {recipe.about}" if recipe.about else recipe.name),
             (
@@ -104,7 +107,8 @@ class Plan:
                 f"{tested:,} questions at {counts} rounds{matched}, {evaluations} times" if tested else "none",
             ),
             *([("probe", self._probe())] if recipe.probe.questions else []),
-            ("memory", f"about {total / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free: {parts}"),
+            *([("processes", self._processes())] if self.processes > 1 else []),
+            ("memory", f"about {total / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free{each}: {parts}"),
             ("time", f"very roughly {duration}, if every response used up its tokens"),
         ]
 
@@ -136,13 +140,25 @@ class Plan:
         total = probe.questions * (rollout.generations + continued)
         return f"{probe.questions:,} questions, at most {total:,} generations, {times} times; not in the time below"
 
+    def _processes(self) -> str:
+        questions = self.recipe.rollout.questions_per_step
+        idle = self.processes - questions
+        text = (
+            f"{self.processes}, each with the whole model and the trees of up to {-(-questions // self.processes)} of "
+        )
+        text += f"{questions} questions"
+        return text + (f"; {idle} of them have nothing to sample: raise rollout.questions_per_step" if idle > 0 else "")
+
     def _adapter(self) -> str:
         model = self.recipe.model
         return f"LoRA r = {model.lora_rank}" if model.adapter == "lora" else "all weights trained"
 
 
-def make_plan(recipe: Recipe) -> tuple[Plan, Task]:
+def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]:
     """Plan a run from the model's configuration and the data, without loading any weights; returns the loaded task too.
+
+    Args:
+        processes: among which the questions of a step and of an evaluation are divided.
 
     Raises:
         RecipeError, BadRows: the model cannot be found or the data cannot be used.
@@ -160,6 +176,8 @@ def make_plan(recipe: Recipe) -> tuple[Plan, Task]:
     sample = [len(rounds.prompt(question.text, [], recipe.rollout.rounds)) for question in task.train[:50]]
     prompt = round(sum(sample) / len(sample))
     rate = _matmul_rate(device, shape)
+    share = -(-recipe.rollout.questions_per_step // processes.count)
+    one = recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})})
     plan = Plan(
         recipe=recipe,
         shape=shape,
@@ -168,10 +186,11 @@ def make_plan(recipe: Recipe) -> tuple[Plan, Task]:
         test_questions=len(task.test),
         skipped=len(task.skipped),
         prompt_tokens=prompt,
-        memory=_memory(recipe, shape, device, prompt),
-        available=_available(device),
-        step_seconds=_step_seconds(recipe, shape, prompt, rate),
-        eval_seconds=_eval_seconds(recipe, shape, len(task.test), rate),
+        memory=_memory(one, shape, device, prompt, processes.count if recipe.train.shard_optimizer else 1),
+        available=_available(device) / (processes.local_count if device.type == "cpu" else 1),
+        step_seconds=_step_seconds(one, shape, prompt, rate),
+        eval_seconds=_eval_seconds(recipe, shape, len(task.test), rate) / processes.count,
+        processes=processes.count,
     )
     return plan, task
 
@@ -207,7 +226,7 @@ def model_shape(name: str) -> Shape:
     )
 
 
-def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int) -> dict[str, float]:
+def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int, shards: int) -> dict[str, float]:
     rollout, model, train = recipe.rollout, recipe.model, recipe.train
     half = model.dtype == "bfloat16" or (model.dtype == "auto" and device.type == "cuda")
     size = 0.6 if model.four_bit else 2 if half and model.adapter == "lora" else 4
@@ -234,7 +253,7 @@ def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int) -> 
         "weights": 0.5 * GIB + size * shape.parameters,  # half a GiB for Python and the libraries
         "sampling": copy + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary),
         "update": activation * tokens * per_token + 4 * 4 * 2.0**24,
-        "optimiser": 16.0 * trainable,  # value, gradient and two moments, float32
+        "optimiser": (8.0 + 8.0 / shards) * trainable,  # value, gradient and two moments, float32
     }
 
 

@@ -84,9 +84,11 @@ def _converted(file: Path) -> Path:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU."""
+    """`auto` is CUDA, then Apple's MPS, then the CPU, which `accelerate launch --cpu` also asks for."""
     if name != "auto":
         return torch.device(name)
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

@@ -11,6 +11,7 @@ import torch
 from motif.config import Recipe, RecipeError
 from motif.grading import Grader
 from motif.policy import Policy
+from motif.processes import ALONE, Processes
 from motif.rounds import Rounds
 from motif.sampling.local import LocalSampler
 from motif.tasks import BadRow, Task, load, reject
@@ -26,6 +27,7 @@ class Session:
     rounds: Rounds
     sampler: LocalSampler
     grader: Grader
+    processes: Processes = ALONE
 
     def close(self) -> None:
         """End the grader's worker processes."""
@@ -79,7 +81,9 @@ def window_of(recipe: Recipe, model_limit: int) -> int:
     return min(recipe.rollout.window or model_limit, model_limit)
 
 
-def open_session(recipe: Recipe, task: Task | None = None, run: str | Path | None = None) -> Session:
+def open_session(
+    recipe: Recipe, task: Task | None = None, run: str | Path | None = None, processes: Processes = ALONE
+) -> Session:
     """Build all parts; with `run`, the policy gets that run's trained weights.
 
     Raises:
@@ -99,4 +103,5 @@ def open_session(recipe: Recipe, task: Task | None = None, run: str | Path | Non
         rounds=Rounds(recipe.rounds, policy.tokenizer),
         sampler=LocalSampler(policy, recipe.rollout.max_rows),
         grader=Grader(task.grader, recipe.data.grader_seconds, workers=2),
+        processes=processes,
     )
