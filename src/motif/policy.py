@@ -334,6 +334,11 @@ class Policy:
         staging.rename(target)
         return target
 
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter alone, in PEFT format, into a folder."""
+        self.wrapped.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+
     def load(self, run: Path) -> None:
         """Put the weights of a finished run back into this policy.
 

@@ -1,7 +1,7 @@
 """Samplers: whatever turns prompts into responses.
 
 `rollout.grow` talks to this protocol only. `local.LocalSampler` decodes with the live weights of the policy being
-trained.
+trained, `server.ServerSampler` asks vLLM servers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+
+class SamplerError(RuntimeError):
+    """Sampling cannot go on, but may later: what has been trained so far is as it was."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Completion:
     token_ids: list[int]
     logprobs: list[float]
     truncated: bool
+    version: int | None = None  # of the weights (see `Sampler.publish`), where the sampler has a copy of them
 
 
 @dataclass
@@ -64,6 +69,18 @@ class Sampler(Protocol):
 
     def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
         """Answer all requests and all that `then` returns; `then` is called once per response, as soon as it ends."""
+        ...
+
+    def publish(self, version: int) -> None:
+        """From now on "current" means the policy's weights as they are now.
+
+        Args:
+            version: a number of its own for each state of the weights: the steps trained so far.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what is held."""
         ...
 
 
