@@ -406,7 +406,12 @@ class Recipe(Section):
         return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _importance(self) -> Recipe:
+    def _servers(self) -> Recipe:
+        if self.sampler.urls and self.model.adapter == "full":
+            raise ValueError(
+                "sampler.urls needs model.adapter = 'lora': servers get an adapter after each update, not a whole "
+                "model. To train all weights with vLLM use the TRL host (motif.integrations, docs/scaling.md)"
+            )
         if self.sampler.urls and "importance_cap" not in self.loss.model_fields_set:
             loss = self.loss.model_copy(update={"importance_cap": SERVER_IMPORTANCE_CAP})
             object.__setattr__(self, "loss", loss)  # frozen for others; here it is still being made
@@ -417,11 +422,6 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         rollout, credit = self.rollout, self.credit
-        if self.sampler.urls and self.model.adapter == "full":
-            raise ValueError(
-                "sampler.urls needs model.adapter = 'lora': servers get an adapter after each update, not a whole "
-                "model. To train all weights with vLLM use the TRL host (motif.integrations, docs/scaling.md)"
-            )
         if self.loss.kl_beta and self.model.adapter == "full":
             raise ValueError("loss.kl_beta needs model.adapter = 'lora': the reference is the adapter-off model")
         if rollout.continuation_policy == "base":

@@ -321,6 +321,16 @@ class Policy:
             for name, parameter in own.items():
                 parameter.copy_(state[name])
 
+    @contextlib.contextmanager
+    def holding(self, state: dict[str, Tensor]) -> Iterator[None]:
+        """Other trained weights, from `state()`, for a while."""
+        own = self.state()
+        self.load_state(state)
+        try:
+            yield
+        finally:
+            self.load_state(own)
+
     def save(self, run: Path) -> Path:
         """Write `adapter/` (PEFT format) or, when all weights are trained, `model/`, with the tokenizer."""
         target = run / ("adapter" if self.config.adapter == "lora" else "model")

@@ -1,7 +1,7 @@
 """The loop: sample and grade, credit, update, record.
 
 `train` reads from top to bottom: what is opened, the evaluation before, the steps, the evaluation after. What a step
-does stands in `step` in five lines. Left out on purpose: several processes, and sampling on a server.
+does stands in `step` in five lines. Left out on purpose: several processes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from motif import checkpoint
 from motif.config import Recipe, RecipeError, RolloutConfig, load_recipe
@@ -27,12 +28,13 @@ from motif.credit import assign
 from motif.diagnostics import components
 from motif.display import Display
 from motif.evaluate import answers_in, evaluate, grading
+from motif.overlap import Sampled
 from motif.plan import make_plan
 from motif.probe import probe, probe_questions
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
 from motif.report import write_report
 from motif.rollout import continue_from
-from motif.sampling import Usage, sampling_key
+from motif.sampling import SamplerError, Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tree import Question, Tree
 from motif.update import UpdateStats, collect, update
@@ -70,6 +72,7 @@ def train(
     Raises:
         RecipeError: the recipe, the model or the folder cannot be used; nothing has been spent yet.
         BadRows: the data has unusable rows (see `data.skip_bad`).
+        SamplerError: no server is left to sample on; `resume` goes on later.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     display = display or Display()
@@ -84,6 +87,8 @@ def train(
     try:
         with display, interruptions() as interrupted:
             return _run(session, run, interrupted, display)
+    except SamplerError as error:
+        raise SamplerError(f"{error}. What has been trained is in {folder}: go on with --resume") from error
     finally:
         session.close()
 
@@ -110,7 +115,12 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
         save()
     while state.step < recipe.train.steps and not interrupted.is_set():
         state.step += 1
-        step(session, run, optimizer, state, display)
+        try:
+            step(session, run, optimizer, state, display)
+        except SamplerError:  # before anything was trained
+            state.step -= 1
+            save()
+            raise
         last = state.step == recipe.train.steps
         if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
             state.evaluations[state.step] = _evaluate(session, run, state.step, display)
@@ -126,11 +136,16 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
 
 def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
     """One training step: sample, grade, credit, update, record."""
-    recipe, policy = session.recipe, session.policy
+    recipe, policy, ahead = session.recipe, session.policy, session.ahead
     clock = Clock()
-    questions = draw_questions(session.task.train, state.step, recipe.rollout.questions_per_step, recipe.train.seed)
-    used = replace(session.sampler.usage)
-    trees = sample(session, questions, state.step, clock, display)
+    sampled = (ahead.take() if ahead else None) or _sample_now(session, state, clock, display)
+    session.sampler.publish(state.step - 1)
+    clock.lap("sample")
+    if ahead:
+        state.weights_before, following = policy.state(), state.step + 1
+        if state.step < recipe.train.steps:
+            ahead.start(lambda: sample(session, _questions(session, following), following, Clock(), display))
+    trees, questions = sampled.trees, [tree.question for tree in sampled.trees]
     counts = [assign(tree, recipe.credit) for tree in trees]
     rate = learning_rate(state.step, recipe)
     for group in optimizer.param_groups:
@@ -138,13 +153,18 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     samples = collect(trees, recipe)
     stats = update(policy, optimizer, samples, recipe) if samples else UpdateStats()
     clock.lap("update")
+    if ahead:
+        ahead.wait()
+        clock.lap("sample")  # what was left of it
     run.trees(trees)
     clock.lap("record")
     state.drawn.update(sampling_key(question.text) for question in questions)
     state.ledger.questions += len(questions)
     state.ledger.distinct_questions = len(state.drawn)
-    _charge(state.ledger, session, used, stats, clock)
+    _charge(state.ledger, session, sampled.usage, stats, clock)
     metrics = {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
+    if lags := [state.step - 1 - node.version for tree in trees for node in tree.walk() if node.version is not None]:
+        metrics |= {"sampler/lag": max(lags), "time/sampling_beside_training": sampled.seconds if ahead else 0.0}
     metrics |= (
         components(trees).metrics() | {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
     )
@@ -152,10 +172,25 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     display.step(metrics, recipe.train.steps)
 
 
-def sample(session: Session, questions: Sequence[Question], step: int, clock: Clock, display: Display) -> list[Tree]:
-    """Grow the step's trees, grading the leaves of some while others are being sampled."""
+def _questions(session: Session, step: int) -> list[Question]:
     recipe = session.recipe
-    shape = recipe.rollout
+    return draw_questions(session.task.train, step, recipe.rollout.questions_per_step, recipe.train.seed)
+
+
+def _sample_now(session: Session, state: Progress, clock: Clock, display: Display) -> Sampled:
+    """The step's trees, from the weights as they are, or as they were where a run with overlap is gone on with."""
+    if state.weights_before is None:
+        session.sampler.publish(state.step - 1)
+    else:
+        with session.policy.holding(state.weights_before):
+            session.sampler.publish(state.step - 2)
+    return sample(session, _questions(session, state.step), state.step, clock, display)
+
+
+def sample(session: Session, questions: Sequence[Question], step: int, clock: Clock, display: Display) -> Sampled:
+    """Grow the step's trees, grading the leaves of some while others are being sampled."""
+    recipe, used = session.recipe, replace(session.sampler.usage)
+    shape, begun = recipe.rollout, time.perf_counter()
     trees = [Tree(question, step) for question in questions]
 
     def grown(some: Sequence[Tree], shape: RolloutConfig) -> None:
@@ -170,7 +205,7 @@ def sample(session: Session, questions: Sequence[Question], step: int, clock: Cl
             grown(trees, shape.model_copy(update={"branching": [shape.responses] + [1] * (shape.rounds - 1)}))
         undecided = [t for t in trees if not t.roots or {"right", "wrong"} <= {leaf.verdict for leaf in t.leaves()}]
         grown(undecided, shape)
-    return trees
+    return Sampled(trees, session.sampler.usage.since(used), time.perf_counter() - begun)
 
 
 def draw_questions(questions: Sequence[Question], step: int, count: int, seed: int) -> list[Question]:
@@ -211,7 +246,8 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 class Progress:
     """Where a run stands: all of the loop's state besides the weights and the optimiser.
 
-    `drawn` holds a 64-bit key of the text of each question drawn so far.
+    `drawn` holds a 64-bit key of the text of each question drawn so far. `weights_before`: with `sampler.overlap`, what
+    the last step started from, and the next step's trees are sampled with.
     """
 
     step: int = 0
@@ -219,11 +255,12 @@ class Progress:
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     drawn: set[int] = field(default_factory=set)
+    weights_before: dict[str, Tensor] | None = None
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
         kept = {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
-        return kept | {"drawn": sorted(self.drawn)}
+        return kept | {"drawn": sorted(self.drawn), "weights_before": self.weights_before}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
@@ -233,7 +270,8 @@ class Progress:
             RecipeError: the checkpoint is of an older version, see `ledger_from`.
         """
         ledger = ledger_from(extra["ledger"])
-        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]))
+        before = extra.get("weights_before")
+        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]), before)
 
 
 class Clock:
@@ -294,6 +332,7 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
     questions = session.task.test[: recipe.eval.questions]
     if not questions:
         return {}
+    session.sampler.publish(step)
     with display.evaluating(answers_in(recipe, len(questions))) as on_answer:
         found = evaluate(questions, session.sampler, session.rounds, session.grader, recipe, on_answer)
     display.evaluated(step, found)
@@ -306,6 +345,7 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
 def _probe(session: Session, run: RunFolder, step: int, display: Display) -> None:
     questions = probe_questions(session.task, session.recipe)
     if questions:
+        session.sampler.publish(step)
         found = probe(questions, session.sampler, session.rounds, session.grader, session.recipe, display.probing)
         display.probed(step, found)
         run.metrics({"step": step, "probe": found.to_dict()})
@@ -319,21 +359,20 @@ def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
         session.policy.save(run.path / "best")
 
 
-def _charge(ledger: Ledger, session: Session, before: Usage, stats: UpdateStats, clock: Clock) -> None:
-    """Add a step's work and time; `before` is what the sampler had used when it began."""
-    parameters, usage = session.policy.parameter_count, session.sampler.usage
-    generated = usage.generated_tokens - before.generated_tokens
-    prefill = usage.prefill_tokens - before.prefill_tokens
+def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, clock: Clock) -> None:
+    """Add a step's work and time; `usage` is what sampling its trees took."""
+    parameters = session.policy.parameter_count
+    generated, prefill = usage.generated_tokens, usage.prefill_tokens
     ledger.updates += stats.updates
     ledger.generated_tokens += generated
     ledger.prefill_tokens += prefill
-    ledger.prefill_saved += usage.requested_prompt_tokens - before.requested_prompt_tokens - prefill
+    ledger.prefill_saved += usage.requested_prompt_tokens - prefill
     ledger.trained_tokens += stats.tokens
     per_update_token = 6 if session.recipe.model.adapter == "full" else 4
     ledger.flops += parameters * (2.0 * (generated + prefill) + per_update_token * stats.computed_tokens)
     ledger.seconds += clock.total()
     ledger.sampling_seconds += clock.laps["sample"]
-    ledger.grading_seconds += clock.laps["grade"]
+    ledger.grading_seconds += clock.laps.get("grade", 0.0)
     ledger.training_seconds += clock.laps["update"]
 
 
@@ -346,6 +385,8 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
             "kl": None,
             "clip_ratio": None,
             "sampler/mean_gap": None,
+            "sampler/max_gap": None,
+            "sampler/capped": None,
         }
     return {
         "loss": stats.loss / stats.updates,
@@ -354,6 +395,8 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
         "kl": stats.kl / stats.tokens,
         "clip_ratio": stats.clipped / stats.tokens,
         "sampler/mean_gap": stats.sampler_gap / stats.tokens,
+        "sampler/max_gap": stats.sampler_gap_max,
+        "sampler/capped": stats.capped / stats.tokens,
     }
 
 

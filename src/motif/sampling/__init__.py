@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 
@@ -61,6 +61,10 @@ class Usage:
     requested_prompt_tokens: int = field(default=0)
     """Prompt tokens as a sampler without sharing would have computed them: every response's own prompt."""
 
+    def since(self, before: Usage) -> Usage:
+        """What has been used since `before`, a copy taken then."""
+        return Usage(*(getattr(self, part.name) - getattr(before, part.name) for part in fields(self)))
+
 
 class Sampler(Protocol):
     """Anything that can answer requests."""
@@ -77,6 +81,10 @@ class Sampler(Protocol):
         Args:
             version: a number of its own for each state of the weights: the steps trained so far.
         """
+        ...
+
+    def cancel(self) -> None:
+        """Let a `run` in another thread end soon, with an error."""
         ...
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shlex
 import shutil
 import subprocess
@@ -37,7 +38,8 @@ class AdapterFolder:
 
     def __init__(self, config: SamplerConfig):
         self.config = config
-        self.run = uuid.uuid4().hex[:8]
+        self.prefix = f"motif-{uuid.uuid4().hex[:8]}-"
+        self._serial = itertools.count(1)
         shared = config.adapter_dir and not config.copy_command
         self._temporary = None if shared else tempfile.TemporaryDirectory(prefix="motif-adapters-")
         place = self._temporary.name if self._temporary else config.adapter_dir
@@ -46,7 +48,7 @@ class AdapterFolder:
 
     def write(self, policy: Policy, version: int) -> Adapter:
         """Write the policy's adapter as it is now."""
-        name = f"motif-{self.run}-v{version:06d}-{uuid.uuid4().hex[:4]}"
+        name = f"{self.prefix}v{version:06d}-{next(self._serial)}"
         partial = self.path / f".{name}.partial"
         policy.save_adapter(partial)
         partial.rename(self.path / name)

@@ -94,7 +94,7 @@ class Server:
     fault: str = ""  # the last one
 
     async def greet(self, client: httpx2.AsyncClient) -> None:
-        """Ask what it serves.
+        """Ask what it serves, and which adapters it has.
 
         Raises:
             Fault: it does not answer, or not as a vLLM server would.
@@ -102,13 +102,15 @@ class Server:
         """
         answer = await self._call(client, "GET", "/v1/models", None, CONNECT_SECONDS)
         try:
-            card = next(card for card in answer.json()["data"] if not card.get("parent"))
+            cards = answer.json()["data"]
+            card = next(card for card in cards if not card.get("parent"))
             base, length = str(card["id"]), int(card["max_model_len"])
+            loaded = {str(card["id"]) for card in cards if card.get("parent")}
         except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
             raise Fault("answers /v1/models in a way that is not vLLM's") from None
         if self.base and base != self.base:
             raise Fault(f"now serves {base!r} instead of {self.base!r}")
-        self.base, self.max_length = base, length
+        self.base, self.max_length, self.loaded = base, length, loaded
 
     async def load(self, client: httpx2.AsyncClient, name: str, path: str) -> None:
         """Give it an adapter.
@@ -133,9 +135,7 @@ class Server:
         self.loaded.discard(name)
         await self._call(client, "POST", "/v1/unload_lora_adapter", {"lora_name": name}, CONNECT_SECONDS)
 
-    async def complete(
-        self, client: httpx2.AsyncClient, ask: Ask, seconds: float
-    ) -> AsyncIterator[tuple[int, Answer]]:
+    async def complete(self, client: httpx2.AsyncClient, ask: Ask, seconds: float) -> AsyncIterator[tuple[int, Answer]]:
         """The siblings as they end: index, and what was sampled.
 
         Args:

@@ -76,6 +76,9 @@ class LocalSampler:
     def publish(self, version: int) -> None:
         """Nothing to do: the weights are the live ones."""
 
+    def cancel(self) -> None:
+        """Nothing to do: it samples in the thread that trains."""
+
     def close(self) -> None:
         """Nothing to do: nothing is held between runs."""
 

@@ -164,7 +164,7 @@ class ServerSampler:
         left = ask.count
         server.waiting += left
         try:
-            if current and adapter.name not in server.loaded:
+            if current:
                 await self._load(server, adapter)
             async with aclosing(server.complete(self.client, ask, self.config.timeout)) as answers:
                 async for index, found in answers:
@@ -228,8 +228,10 @@ class ServerSampler:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             try:
                 await server.greet(self.client)
-                if self.adapter and self.adapter.name not in server.loaded:
+                if self.adapter:
                     await self._load(server, self.adapter)
+                    for name in [name for name in server.loaded if self._is_old(name)]:  # retired while it was away
+                        await server.unload(self.client, name)
                 break
             except (Fault, RecipeError) as fault:
                 server.fault = str(fault)
@@ -240,11 +242,18 @@ class ServerSampler:
     # -- adapters --------------------------------------------------------------------------------------------------
 
     async def _load(self, server: Server, adapter: Adapter) -> None:
+        """Load an adapter on a server, if it does not have it."""
+        if adapter.name in server.loaded:
+            return
         lock = self._loading.setdefault(server, asyncio.Lock())
         async with lock:
             if adapter.name not in server.loaded:
                 path = await self.folder.bring(adapter, server.url)
                 await server.load(self.client, adapter.name, path)
+
+    def _is_old(self, name: str) -> bool:
+        current = self.adapter.name if self.adapter else ""
+        return name.startswith(self.folder.prefix) and name != current
 
     async def _publish(self, version: int) -> None:
         old, self.adapter = self.adapter, self.folder.write(self.policy, version)
@@ -256,10 +265,12 @@ class ServerSampler:
             except Fault as fault:
                 self._lost(server, fault)
 
-        await _all(load(server) for server in self.servers if server.up)
-        await self._least_loaded()
-        if old:
-            await self._retire(old)
+        try:
+            await _all(load(server) for server in self.servers if server.up)
+            await self._least_loaded()
+        finally:
+            if old:
+                await self._retire(old)
 
     async def _retire(self, adapter: Adapter) -> None:
         """Unload an adapter wherever it is and remove its folder; a server that fails here is found out later."""
