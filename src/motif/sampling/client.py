@@ -20,6 +20,8 @@ CONNECT_SECONDS = 10.0
 """Until a server that does not take a connection, or does not say what it serves, counts as lost."""
 LOAD_SECONDS = 120.0
 """Until an adapter counts as not loaded."""
+WHOLE = 2**20
+"""More tokens than a response has."""
 IDLE_SECONDS = 3.0
 """A connection is used again for so long: less than the five seconds after which the server closes it."""
 
@@ -68,7 +70,8 @@ class Ask:
             "skip_special_tokens": False,
             "logprobs": 0,  # of the sampled token, and no others
             "return_token_ids": True,
-            "stream": True,  # a sibling that ends is told at once
+            "stream": True,  # a sibling that ends is told at once,
+            "stream_interval": WHOLE,  # and as a whole, not token by token
         }
 
 

@@ -23,7 +23,7 @@ from motif.config import Recipe, RecipeError
 from motif.policy import Policy
 from motif.sampling import Completion, Request, SamplerError, Usage
 from motif.sampling.adapters import Adapter, AdapterFolder
-from motif.sampling.client import Answer, Ask, Fault, NotLoaded, Server
+from motif.sampling.client import IDLE_SECONDS, Answer, Ask, Fault, NotLoaded, Server
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds until a server that failed is asked again: doubled each time, up to the longest."""
@@ -299,7 +299,7 @@ class ServerSampler:
         key = os.environ.get(self.config.api_key_variable)
         self.client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            limits=httpx2.Limits(max_connections=None, keepalive_expiry=3.0),
+            limits=httpx2.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS),
         )
         self._any_up = asyncio.Event()
         self._any_up.set()

@@ -14,8 +14,6 @@ from motif.session import window_of
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that `--max-lora-rank` takes."""
-NEVER = 2**20
-"""More tokens than a response has: a response is told when it ends, and not token by token."""
 
 
 def commands(recipe: Recipe) -> list[str]:
@@ -48,7 +46,6 @@ def _words(recipe: Recipe) -> list[str]:
         *("--enable-lora", "--max-loras", "2", "--max-lora-rank", str(rank)),
         *("--logprobs-mode", "processed_logprobs"),  # at the sampling temperature, as the trainer has them
         *("--generation-config", "vllm"),  # no top-k or penalties from the model's own settings
-        *("--stream-interval", str(NEVER)),
     ]
 
 
