@@ -93,6 +93,8 @@ class ServerSampler:
 
     def close(self) -> None:
         """Unload the adapter and remove it."""
+        if self._busy:  # an interrupt left it where it was
+            self._busy.cancel()
         if self.adapter:
             self._call(self._retire, self.adapter)
             self.adapter = None
