@@ -23,6 +23,7 @@ from motif.policy import Policy
 from motif.sampling import Completion, Request
 from motif.sampling.local import LocalSampler
 
+
 class FakeVLLM:
     """Serves a model on a free port of this machine.
 
@@ -40,18 +41,21 @@ class FakeVLLM:
         self.policy.load_state({name: torch.zeros_like(value) for name, value in self.policy.state().items()})
         self.empty = self.policy.state()
         self.sampler = LocalSampler(self.policy)
+        self.loaded: dict[str, dict[str, torch.Tensor]] = {}
+        self.lock = threading.Lock()
+        self.port, self.died = 0, True
+        self.reset()
+
+    def reset(self) -> None:
+        """Well-behaved and running, as if nothing had been."""
         self.misbehave: Callable[[int, dict[str, Any]], Any] = lambda count, body: None
         self.calls: Counter[str] = Counter()
-        self.loaded: dict[str, dict[str, torch.Tensor]] = {}
         self.history: list[str] = []
-        self.served = 0
-        self.most_waiting = self.waiting = 0
         self.bodies: list[dict[str, Any]] = []
-        self.key = ""
-        self.processed = True
-        self.lock = threading.Lock()
-        self.port = 0
-        self.start()
+        self.served = self.waiting = self.most_waiting = 0
+        self.key, self.processed = "", True
+        if self.died:
+            self.start()
 
     @property
     def url(self) -> str:
@@ -73,6 +77,7 @@ class FakeVLLM:
 
     def sample(self, body: dict[str, Any]) -> list[Completion]:
         """What this server answers to a request."""
+        torch.set_num_threads(1)  # of this thread: with more, the last bits are a matter of chance
         state = self.loaded.get(body["model"], self.empty)
         keys = [body["seed"] + place for place in range(body["n"])]
         request = Request(body["prompt"], keys, body["max_tokens"], body["temperature"], body["top_p"])

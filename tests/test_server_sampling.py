@@ -1,5 +1,6 @@
 """Sampling on servers: what is asked, what is taken, and that no failure of a server changes what a run comes to."""
 
+import importlib
 import json
 import shutil
 import threading
@@ -44,13 +45,7 @@ def pair():
 def servers(pair, monkeypatch):
     monkeypatch.setattr("motif.sampling.server.FIRST_PAUSE", 0.02)
     for server in pair:
-        if server.died:
-            server.start()
-        server.misbehave = lambda count, body: None
-        server.calls.clear()
-        server.history.clear()
-        server.bodies.clear()
-        server.served, server.key, server.processed = 0, "", True
+        server.reset()
     return pair
 
 
@@ -87,6 +82,8 @@ def assert_same_run(one: Path, two: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(pair, tmp_path_factory):
+    for server in pair:
+        server.reset()
     return run(tmp_path_factory.mktemp("undisturbed") / "run", pair)
 
 
@@ -185,6 +182,20 @@ def test_an_update_is_written_once_loaded_everywhere_and_the_old_one_removed(ser
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_several_processes_one_publishes(servers):
+    main, other = sampler(servers), sampler(servers)
+    main.publish(3)
+    other.once = lambda work: main.adapter
+    other.publish(3)
+    assert [len(server.history) for server in servers] == [1, 1]
+    request = Request([5, 6], [3], 8)
+    assert answers(other, request)[0].token_ids == answers(main, request)[0].token_ids
+    assert [len(server.history) for server in servers] == [1, 1]
+    other.close()
+    assert all(server.loaded for server in servers)
+    main.close()
+
+
 def test_a_copy_command_brings_adapters_to_servers_that_share_no_folder(servers, tmp_path):
     there = tmp_path / "on the server"
     there.mkdir()
@@ -278,8 +289,7 @@ def test_when_no_server_is_left_the_run_stops_and_can_go_on(servers, undisturbed
     steps = len([line for line in numbers(tmp_path / "run") if "loss" in line])
     assert saved[-1] == f"step-{steps:06d}"
     for server in servers:
-        server.misbehave = lambda count, body: None
-        server.start()
+        server.reset()
     run(tmp_path / "run", servers, "train.save_every=100", resume=True)
     assert_same_run(undisturbed, tmp_path / "run")
 
@@ -326,15 +336,13 @@ def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path):
     with pytest.raises(SamplerError):
         run(broken, servers, "sampler.overlap=true", "train.steps=4", "sampler.patience=1.5")
     for server in servers:
-        server.misbehave = lambda count, body: None
-        server.start()
+        server.reset()
     run(broken, servers, "sampler.overlap=true", "train.steps=4", resume=True)
     assert_same_run(whole, broken)
 
 
 def test_with_overlap_sampling_goes_on_while_the_trainer_works(servers, tmp_path, monkeypatch):
-    import motif.train as loop
-
+    loop = importlib.import_module("motif.train")  # the package's attribute of this name is the function
     served, update = [], loop.update
 
     def slow(*arguments):

@@ -38,17 +38,28 @@ bfloat16 makes some hundredths, another model several nats."""
 class ServerSampler:
     """Answers requests on the servers of a recipe.
 
+    Args:
+        window: the longest sequence, in tokens.
+        once: with several training processes, each with a sampler of its own: does some work in one of them when all
+            have come to it, and gives all of them its result.
+
     Raises:
         RecipeError: a server does not answer, or serves something else than the recipe's model.
     """
 
-    def __init__(self, policy: Policy, recipe: Recipe, window: int):
+    def __init__(
+        self,
+        policy: Policy,
+        recipe: Recipe,
+        window: int,
+        once: Callable[[Callable[[], Adapter]], Adapter] = lambda work: work(),
+    ):
         self.policy, self.config = policy, recipe.sampler
         self.usage = Usage()
         self.servers = [Server(url) for url in self.config.urls]
         self.folder = AdapterFolder(self.config)
         self.adapter: Adapter | None = None
-        self.window = window
+        self.window, self.once = window, once
         self._heated = {recipe.rollout.temperature_first, recipe.rollout.temperature_continue} != {1.0}
         self._runner = asyncio.Runner()  # one loop for all runs, so that connections stay open
         self._recoveries: dict[Server, asyncio.Task[None]] = {}
@@ -84,7 +95,7 @@ class ServerSampler:
             RecipeError: a server cannot load it.
         """
         if self.adapter is None or self.adapter.version != version:
-            self._call(self._publish, version)
+            self.adapter = self.once(lambda: self._published(version))
 
     def cancel(self) -> None:
         """Let a `run` in another thread end with `asyncio.CancelledError`."""
@@ -95,9 +106,8 @@ class ServerSampler:
         """Unload the adapter and remove it."""
         if self._busy:  # an interrupt left it where it was
             self._busy.cancel()
-        if self.adapter:
+        if self.adapter and self.adapter.name.startswith(self.folder.prefix):
             self._call(self._retire, self.adapter)
-            self.adapter = None
         self._call(self._shut)
         self._runner.close()
         self.folder.close()
@@ -256,6 +266,11 @@ class ServerSampler:
     def _is_old(self, name: str) -> bool:
         current = self.adapter.name if self.adapter else ""
         return name.startswith(self.folder.prefix) and name != current
+
+    def _published(self, version: int) -> Adapter:
+        self._call(self._publish, version)
+        assert self.adapter is not None
+        return self.adapter
 
     async def _publish(self, version: int) -> None:
         old, self.adapter = self.adapter, self.folder.write(self.policy, version)
