@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fake_vllm import FakeVLLM
 
+from fake_vllm import FakeVLLM
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
 from motif.policy import Policy
@@ -43,7 +43,7 @@ def pair():
 
 @pytest.fixture
 def servers(pair, monkeypatch):
-    monkeypatch.setattr("motif.sampling.server.FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("motif.sampling.pool.FIRST_PAUSE", 0.02)
     for server in pair:
         server.reset()
     return pair
@@ -106,7 +106,7 @@ def test_tokens_and_logprobs_are_the_servers(servers):
         assert [completion.token_ids for completion in done] == [completion.token_ids for completion in theirs]
         assert [completion.truncated for completion in done] == [completion.truncated for completion in theirs]
         assert [completion.index for completion in done] == list(range(len(request.keys)))
-        gap = asking._gap(prompt, [c for c in done], request.temperature or 1.0)
+        gap = asking._gap(prompt, done, request.temperature or 1.0)
         assert gap < 1e-5
     assert {completion.version for completion in found[0] + found[2]} == {0}
     assert found[1][0].version is None
@@ -209,7 +209,7 @@ def test_a_copy_command_brings_adapters_to_servers_that_share_no_folder(servers,
     assert list(there.iterdir()) == []
     failing = ["sampler.copy_command=false {target}", "sampler.patience=0.5"]
     asking = sampler(servers[:1], f"sampler.adapter_dir={there}", *failing)
-    with pytest.raises(SamplerError, match="the command false .* failed"):
+    with pytest.raises(SamplerError, match=r"the command false .* failed"):
         asking.publish(1)
     asking.close()
 

@@ -1,5 +1,6 @@
 """What a recipe says of servers: what is refused, what follows from it, and the command that starts them."""
 
+import itertools
 import shlex
 
 import pytest
@@ -64,7 +65,7 @@ def test_the_command_starts_a_server_for_each_address():
     first, second = commands(recipe(LOCAL, "model.lora_rank=20", "rollout.window=200"))
     words = shlex.split(first)
     assert words[:3] == ["VLLM_ALLOW_RUNTIME_LORA_UPDATING=True", "vllm", "serve"]
-    options = dict(zip(words[4:-1], words[5:], strict=True))
+    options = dict(itertools.pairwise(words))
     assert options["--port"] == "8000"
     assert options["--max-lora-rank"] == "32"
     assert options["--max-model-len"] == "200"

@@ -9,25 +9,20 @@ response is taken once and counted when it is taken, so a failure costs time and
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import httpx2
 import torch
 
 from motif.config import Recipe, RecipeError
 from motif.policy import Policy
 from motif.sampling import Completion, Request, SamplerError, Usage
 from motif.sampling.adapters import Adapter, AdapterFolder
-from motif.sampling.client import IDLE_SECONDS, Answer, Ask, Fault, NotLoaded, Server
+from motif.sampling.client import Answer, Ask, Fault, NotLoaded, Server
+from motif.sampling.pool import Pool, everyone
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds until a server that failed is asked again: doubled each time, up to the longest."""
-CLOSE_SECONDS = 5.0
 SEEDS = 2**62
 """Seeds are below this: servers take signed 64-bit numbers, and a sibling's seed is the first one's plus its place."""
 SAME_MODEL = 0.3
@@ -56,13 +51,11 @@ class ServerSampler:
     ):
         self.policy, self.config = policy, recipe.sampler
         self.usage = Usage()
-        self.servers = [Server(url) for url in self.config.urls]
         self.folder = AdapterFolder(self.config)
         self.adapter: Adapter | None = None
         self.window, self.once = window, once
         self._heated = {recipe.rollout.temperature_first, recipe.rollout.temperature_continue} != {1.0}
         self._runner = asyncio.Runner()  # one loop for all runs, so that connections stay open
-        self._recoveries: dict[Server, asyncio.Task[None]] = {}
         self._busy: asyncio.Task[None] | None = None
         self._one_at_a_time = threading.Lock()
         self._call(self._open)
@@ -97,6 +90,11 @@ class ServerSampler:
         if self.adapter is None or self.adapter.version != version:
             self.adapter = self.once(lambda: self._published(version))
 
+    def _published(self, version: int) -> Adapter:
+        adapter = self.folder.write(self.policy, version)
+        self._call(self.pool.publish, adapter)
+        return adapter
+
     def cancel(self) -> None:
         """Let a `run` in another thread end with `asyncio.CancelledError`."""
         if self._busy:
@@ -106,9 +104,7 @@ class ServerSampler:
         """Unload the adapter and remove it."""
         if self._busy:  # an interrupt left it where it was
             self._busy.cancel()
-        if self.adapter and self.adapter.name.startswith(self.folder.prefix):
-            self._call(self._retire, self.adapter)
-        self._call(self._shut)
+        self._call(self.pool.close)
         self._runner.close()
         self.folder.close()
 
@@ -117,7 +113,7 @@ class ServerSampler:
     async def _run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
         adapter = self.adapter
         assert adapter is not None
-        slots = asyncio.Semaphore(self.config.concurrency * len(self.servers))
+        slots = asyncio.Semaphore(self.config.concurrency * len(self.pool.servers))
         self._busy = asyncio.current_task()
 
         async def answer(request: Request, wanted: range, tries: int = 0) -> None:
@@ -161,7 +157,7 @@ class ServerSampler:
         Raises:
             Fault: the server failed; what had been taken stays taken.
         """
-        server = await self._least_loaded()
+        server = await self.pool.least_loaded()
         current = request.policy == "current"
         ask = Ask(
             model=adapter.name if current else server.base,
@@ -177,18 +173,18 @@ class ServerSampler:
         server.waiting += left
         try:
             if current:
-                await self._load(server, adapter)
-            async with aclosing(server.complete(self.client, ask, self.config.timeout)) as answers:
+                await self.pool.load(server, adapter)
+            async with aclosing(server.complete(self.pool.client, ask, self.config.timeout)) as answers:
                 async for index, found in answers:
                     server.strikes = 0
                     server.waiting, left = server.waiting - 1, left - 1
                     take(wanted.start + index, found)
         except NotLoaded as fault:
             server.loaded.discard(adapter.name)  # it has been restarted; the next to come loads it again
-            self._lost(server, fault)
+            self.pool.lost(server, fault)
             raise
         except Fault as fault:
-            self._lost(server, fault)
+            self.pool.lost(server, fault)
             raise
         finally:
             server.waiting -= left
@@ -208,100 +204,6 @@ class ServerSampler:
                 f"of {self.window}: lower rollout.tokens_first, rollout.tokens_continue or rounds.note_tokens"
             )
 
-    # -- who is there ----------------------------------------------------------------------------------------------
-
-    async def _least_loaded(self) -> Server:
-        """The server with the fewest responses under way; waits for one to come back when none is there.
-
-        Raises:
-            SamplerError: none came back in time.
-        """
-        if not self._any_up.is_set():
-            try:
-                await asyncio.wait_for(self._any_up.wait(), self.config.patience)
-            except TimeoutError:
-                found = "; ".join(f"{server.url}: {server.fault}" for server in self.servers)
-                raise SamplerError(f"no server has answered for {self.config.patience:g} s ({found})") from None
-        return min((server for server in self.servers if server.up), key=lambda server: server.waiting)
-
-    def _lost(self, server: Server, fault: Fault) -> None:
-        """Send a server nothing more until it has said that it is back."""
-        server.fault = str(fault)
-        if server.up:
-            server.up = False
-            server.strikes += 1
-            if not any(other.up for other in self.servers):
-                self._any_up.clear()
-            self._recoveries[server] = asyncio.create_task(self._recover(server))
-
-    async def _recover(self, server: Server) -> None:
-        while True:
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (server.strikes - 1))
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
-            try:
-                await server.greet(self.client)
-                if self.adapter:
-                    await self._load(server, self.adapter)
-                    for name in [name for name in server.loaded if self._is_old(name)]:  # retired while it was away
-                        await server.unload(self.client, name)
-                break
-            except (Fault, RecipeError) as fault:
-                server.fault = str(fault)
-                server.strikes += 1
-        server.up = True
-        self._any_up.set()
-
-    # -- adapters --------------------------------------------------------------------------------------------------
-
-    async def _load(self, server: Server, adapter: Adapter) -> None:
-        """Load an adapter on a server, if it does not have it."""
-        if adapter.name in server.loaded:
-            return
-        lock = self._loading.setdefault(server, asyncio.Lock())
-        async with lock:
-            if adapter.name not in server.loaded:
-                path = await self.folder.bring(adapter, server.url)
-                await server.load(self.client, adapter.name, path)
-
-    def _is_old(self, name: str) -> bool:
-        current = self.adapter.name if self.adapter else ""
-        return name.startswith(self.folder.prefix) and name != current
-
-    def _published(self, version: int) -> Adapter:
-        self._call(self._publish, version)
-        assert self.adapter is not None
-        return self.adapter
-
-    async def _publish(self, version: int) -> None:
-        old, self.adapter = self.adapter, self.folder.write(self.policy, version)
-        new = self.adapter
-
-        async def load(server: Server) -> None:
-            try:
-                await self._load(server, new)
-            except Fault as fault:
-                self._lost(server, fault)
-
-        try:
-            await _all(load(server) for server in self.servers if server.up)
-            await self._least_loaded()
-        finally:
-            if old:
-                await self._retire(old)
-
-    async def _retire(self, adapter: Adapter) -> None:
-        """Unload an adapter wherever it is and remove its folder; a server that fails here is found out later."""
-
-        async def unload(server: Server) -> None:
-            try:
-                async with asyncio.timeout(CLOSE_SECONDS):
-                    await server.unload(self.client, adapter.name)
-            except (Fault, RecipeError, TimeoutError):
-                pass
-
-        await _all(unload(server) for server in self.servers if adapter.name in server.loaded)
-        await self.folder.remove(adapter, [server.url for server in self.servers])
-
     # -- opening and closing ---------------------------------------------------------------------------------------
 
     def _call(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
@@ -313,26 +215,14 @@ class ServerSampler:
             self._runner.run(main())
 
     async def _open(self) -> None:
-        key = os.environ.get(self.config.api_key_variable)
-        self.client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            limits=httpx2.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS),
-        )
-        self._any_up = asyncio.Event()
-        self._any_up.set()
-        self._loading: dict[Server, asyncio.Lock] = {}
-
-    async def _shut(self) -> None:
-        for task in self._recoveries.values():
-            task.cancel()
-        await self.client.aclose()
+        self.pool = Pool(self.config, self.folder)
 
     async def _greet(self) -> None:
         """Find out whether every server is there and serves the policy's model as it must."""
 
         async def greet(server: Server) -> None:
             try:
-                await server.greet(self.client)
+                await server.greet(self.pool.client)
                 if server.max_length < self.window:
                     raise RecipeError(
                         f"{server.url} takes {server.max_length} tokens, and the recipe's window is {self.window}: "
@@ -345,14 +235,14 @@ class ServerSampler:
                     "process: sampler.urls = []"
                 ) from fault
 
-        await _all(greet(server) for server in self.servers)
+        await everyone(greet(server) for server in self.pool.servers)
 
     async def _compare(self, server: Server) -> None:
         """Refuse a server whose log-probabilities are not the policy's (without its adapter)."""
         for temperature in [1.0, 3.0] if self._heated else [1.0]:
             prompt, ends = [self.policy.end_ids[0]] * 4, self.policy.end_ids
             ask = Ask(server.base, prompt, 7, 8, 4, temperature, 1.0, ends)
-            async with aclosing(server.complete(self.client, ask, self.config.timeout)) as answers:
+            async with aclosing(server.complete(self.pool.client, ask, self.config.timeout)) as answers:
                 found = [answer async for _, answer in answers]
             gap = self._gap(prompt, found, temperature)
             if temperature != 1 and self._gap(prompt, found, 1.0) < gap:
@@ -398,13 +288,6 @@ def _runs_of(places: Iterable[int]) -> list[range]:
         else:
             runs.append(range(place, place + 1))
     return runs
-
-
-async def _all(calls: Iterable[Awaitable[None]]) -> None:
-    """Wait for all, then raise the first error."""
-    for result in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
