@@ -138,7 +138,8 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     """One training step: sample, grade, credit, update, record."""
     recipe, policy, ahead = session.recipe, session.policy, session.ahead
     clock = Clock()
-    sampled = (ahead.take() if ahead else None) or _sample_now(session, state, clock, display)
+    early = ahead.take() if ahead else None
+    sampled = early or _sample_now(session, state, clock, display)
     session.sampler.publish(state.step - 1)
     clock.lap("sample")
     if ahead:
@@ -164,7 +165,7 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     _charge(state.ledger, session, sampled.usage, stats, clock)
     metrics = {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
     if lags := [state.step - 1 - node.version for tree in trees for node in tree.walk() if node.version is not None]:
-        metrics |= {"sampler/lag": max(lags), "time/sampling_beside_training": sampled.seconds if ahead else 0.0}
+        metrics |= {"sampler/lag": max(lags)} | ({"time/sampled_ahead": early.seconds} if early else {})
     metrics |= (
         components(trees).metrics() | {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
     )

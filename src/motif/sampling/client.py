@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,7 +138,7 @@ class Server:
         self.loaded.discard(name)
         await self._call(client, "POST", "/v1/unload_lora_adapter", {"lora_name": name}, CONNECT_SECONDS)
 
-    async def complete(self, client: httpx2.AsyncClient, ask: Ask, seconds: float) -> AsyncIterator[tuple[int, Answer]]:
+    async def complete(self, client: httpx2.AsyncClient, ask: Ask, seconds: float) -> AsyncGenerator[tuple[int, Answer], None]:
         """The siblings as they end: index, and what was sampled.
 
         Args:
