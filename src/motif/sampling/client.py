@@ -138,7 +138,9 @@ class Server:
         self.loaded.discard(name)
         await self._call(client, "POST", "/v1/unload_lora_adapter", {"lora_name": name}, CONNECT_SECONDS)
 
-    async def complete(self, client: httpx2.AsyncClient, ask: Ask, seconds: float) -> AsyncGenerator[tuple[int, Answer], None]:
+    async def complete(
+        self, client: httpx2.AsyncClient, ask: Ask, seconds: float
+    ) -> AsyncGenerator[tuple[int, Answer], None]:
         """The siblings as they end: index, and what was sampled.
 
         Args:
