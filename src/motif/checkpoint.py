@@ -107,4 +107,8 @@ def fingerprint(recipe: Recipe) -> str:
     data["train"] = {key: value for key, value in data["train"].items() if key not in free}
     for aside in ("about", "name", "probe"):
         data.pop(aside)
+    # Which servers, and how they are reached, may change on the way; whether there are any changes the random draws.
+    sampler = data.pop("sampler")
+    if sampler["urls"]:
+        data["sampler"] = {"servers": True, "overlap": sampler["overlap"]}
     return hashlib.sha256(repr(sorted(data.items())).encode()).hexdigest()

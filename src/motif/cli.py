@@ -1,4 +1,4 @@
-"""The command line: train, eval, probe, compare, solve, grade, report, doctor."""
+"""The command line: train, vllm-command, eval, probe, compare, solve, grade, report, doctor."""
 
 from __future__ import annotations
 
@@ -84,6 +84,19 @@ def train(
         result = run_training(resolved, out, resume=resume)
     if not result.finished:
         raise typer.Exit(130)
+
+
+@app.command("vllm-command")
+def vllm_command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe or a TOML file.")],
+    settings: Settings = None,
+) -> None:
+    """The command that starts a vLLM server for a recipe, one for each of its sampler.urls."""
+    with _readable_errors():
+        from motif.sampling.vllm import commands
+
+        for line in commands(load_recipe(recipe, settings or [])):
+            print(line)
 
 
 @app.command("eval")
@@ -390,13 +403,14 @@ class _readable_errors:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         from motif.processes import PeerFailed
+        from motif.sampling import SamplerError
         from motif.tasks import BadRows
 
         if isinstance(error, PeerFailed):
             if place()[0] == 0:
                 _stop(str(error), 1)
             raise typer.Exit(1)
-        if isinstance(error, RecipeError | BadRows | FloatingPointError):
+        if isinstance(error, RecipeError | BadRows | FloatingPointError | SamplerError):
             _stop(str(error), 2)
         if isinstance(error, KeyboardInterrupt):
             _stop("stopped", 130)

@@ -88,6 +88,9 @@ class Plan:
         parts = ", ".join(f"{name} {part / GIB:.1f}" for name, part in self.memory.items())
         steps, questions = recipe.train.steps, rollout.questions_per_step
         each = " for each process" if self.processes > 1 else ""
+        counted = (
+            "sampling on the servers not included" if recipe.sampler.urls else "if every response used up its tokens"
+        )
         return [
             ("recipe", f"{recipe.name}: {recipe.about}" if recipe.about else recipe.name),
             (
@@ -108,8 +111,9 @@ class Plan:
             ),
             *([("probe", self._probe())] if recipe.probe.questions else []),
             *([("processes", self._processes())] if self.processes > 1 else []),
+            *([("sampling", self._servers())] if recipe.sampler.urls else []),
             ("memory", f"about {total / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free{each}: {parts}"),
-            ("time", f"very roughly {duration}, if every response used up its tokens"),
+            ("time", f"very roughly {duration}, {counted}"),
         ]
 
     def refuse_if_too_big(self) -> None:
@@ -148,6 +152,12 @@ class Plan:
         )
         text += f"{questions} questions"
         return text + (f"; {idle} of them have nothing to sample: raise rollout.questions_per_step" if idle > 0 else "")
+
+    def _servers(self) -> str:
+        sampler = self.recipe.sampler
+        beside = ", each step's while the one before trains" if sampler.overlap else ""
+        count = len(sampler.urls)
+        return f"on {count} vLLM server{'s' if count > 1 else ''}{beside}: {', '.join(sampler.urls)}"
 
     def _adapter(self) -> str:
         model = self.recipe.model
@@ -249,9 +259,10 @@ def _memory(recipe: Recipe, shape: Shape, device: torch.device, prompt: int, sha
     # A pass over responses beside the prompts they share, which stay until all that follows them is done.
     shared = max(prompt, min(train.microbatch_tokens, rollout.questions_per_step * prompt))
     tokens = max(train.microbatch_tokens, length) + shared
+    sampling = copy + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary)
     return {
         "weights": 0.5 * GIB + size * shape.parameters,  # half a GiB for Python and the libraries
-        "sampling": copy + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary),
+        "sampling": 0.0 if recipe.sampler.urls else sampling,
         "update": activation * tokens * per_token + 4 * 4 * 2.0**24,
         "optimiser": (8.0 + 8.0 / shards) * trainable,  # value, gradient and two moments, float32
     }
@@ -292,10 +303,14 @@ def _step_seconds(recipe: Recipe, shape: Shape, prompt: int, rate: float) -> flo
         2.0 * shape.parameters * (new + prefill) / (DECODE_EFFICIENCY * rate)
         + new / rows * shape.layers * STEP_OVERHEAD
     )
+    if recipe.sampler.urls:
+        sampling = 0.0
     return sampling + 6.0 * shape.parameters * updated * recipe.loss.inner_epochs / (UPDATE_EFFICIENCY * rate)
 
 
 def _eval_seconds(recipe: Recipe, shape: Shape, held_out: int, rate: float) -> float:
+    if recipe.sampler.urls:
+        return 0.0
     answers = answers_in(recipe, min(recipe.eval.questions, held_out))
     each = [row.tokens_first + (row.rounds - 1) * row.tokens_continue for row in rows(recipe)]
     tokens = answers * sum(each) / len(each)

@@ -2,7 +2,7 @@
 
 `train` reads from top to bottom: what is opened, the evaluation before, the steps, the evaluation after. What a step
 does stands in `step` in five lines. With several processes (`motif.processes`) each runs this loop, grows its share of
-the trees, and then sees all of them; the main one writes. Left out on purpose: sampling on a server.
+the trees, and then sees all of them; the main one writes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from motif import checkpoint
 from motif.config import Recipe, RecipeError, load_recipe
@@ -28,16 +29,17 @@ from motif.credit import assign
 from motif.diagnostics import components
 from motif.display import Display
 from motif.evaluate import answers_in, evaluate, grading
+from motif.overlap import Sampled
 from motif.plan import make_plan
 from motif.probe import probe, probe_questions
 from motif.processes import ALONE, PeerFailed, Processes, together
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.report import write_report
 from motif.rollout import grow
-from motif.sampling import Usage, sampling_key
+from motif.sampling import SamplerError, Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tasks import Task
-from motif.tree import Question, Tree
+from motif.tree import Question
 from motif.update import UpdateStats, collect, make_optimizer, update
 
 
@@ -74,6 +76,7 @@ def train(
         RecipeError: the recipe, the model or the folder cannot be used; nothing has been spent yet.
         BadRows: the data has unusable rows (see `data.skip_bad`).
         PeerFailed: another process of this run failed.
+        SamplerError: no server is left to sample on; `resume` goes on later.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(out) if out else Path("runs") / recipe.name
@@ -86,6 +89,8 @@ def train(
         try:
             with display, interruptions(processes) as interrupted:
                 return _run(session, run, interrupted, display)
+        except SamplerError as error:
+            raise SamplerError(f"{error}. What has been trained is in {folder}: go on with --resume") from error
         finally:
             session.close()
 
@@ -125,7 +130,13 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
     stop = processes.any(interrupted.is_set())
     while state.step < recipe.train.steps and not stop:
         state.step += 1
-        step(session, run, optimizer, state, display)
+        try:
+            step(session, run, optimizer, state, display)
+        except SamplerError:  # before anything was trained
+            state.step -= 1
+            if processes.count == 1:  # the others are elsewhere, and a checkpoint needs all
+                save()
+            raise
         last = state.step == recipe.train.steps
         if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
             state.evaluations[state.step] = _evaluate(session, run, state.step, display)
@@ -141,13 +152,20 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
 
 def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
     """One training step: sample, grade, credit, update, record."""
-    recipe, policy, processes = session.recipe, session.policy, session.processes
+    recipe, policy, ahead, processes = session.recipe, session.policy, session.ahead, session.processes
     clock = Clock()
-    questions = draw_questions(session.task.train, state.step, recipe.rollout.questions_per_step, recipe.train.seed)
-    used = replace(session.sampler.usage)
-    trees = processes.joined(sample(session, processes.share(questions), state.step, clock, display))
+    early = ahead.take() if ahead else None
+    sampled = early or _sample_now(session, state, clock, display)
+    session.sampler.publish(state.step - 1)
+    clock.lap("sample")
+    if ahead:
+        state.weights_before, following = policy.state(), state.step + 1
+        if state.step < recipe.train.steps:
+            ahead.start(lambda: sample(session, _questions(session, following), following, Clock(), display))
+    trees = processes.joined(sampled.trees)
     if processes.count > 1:
         clock.lap("wait")  # until the last process had its trees
+    questions = [tree.question for tree in trees]
     counts = [assign(tree, recipe.credit) for tree in trees]
     rate = learning_rate(state.step, recipe)
     for group in optimizer.param_groups:
@@ -155,15 +173,20 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     samples = collect(trees, recipe)
     stats = update(policy, optimizer, samples, recipe, processes) if samples else UpdateStats()
     clock.lap("update")
+    if ahead:
+        ahead.wait()
+        clock.lap("sample")  # what was left of it
     run.trees(trees)
     clock.lap("record")
     state.drawn.update(sampling_key(question.text) for question in questions)
     state.ledger.questions += len(questions)
     state.ledger.distinct_questions = len(state.drawn)
-    _charge(state.ledger, session, used, stats, clock)
+    _charge(state.ledger, session, sampled.usage, stats, clock)
     metrics: dict[str, Any] = (
         {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
     )
+    if lags := [state.step - 1 - node.version for tree in trees for node in tree.walk() if node.version is not None]:
+        metrics |= {"sampler/lag": max(lags)} | ({"time/sampled_ahead": early.seconds} if early else {})
     metrics |= (
         components(trees).metrics() | {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
     )
@@ -173,10 +196,27 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     display.step(metrics, recipe.train.steps)
 
 
-def sample(session: Session, questions: Sequence[Question], step: int, clock: Clock, display: Display) -> list[Tree]:
-    """Grow the step's trees, grading the leaves of some while others are being sampled."""
+def _questions(session: Session, step: int) -> list[Question]:
+    """This process's share of the step's questions."""
     recipe = session.recipe
-    shape = recipe.rollout
+    drawn = draw_questions(session.task.train, step, recipe.rollout.questions_per_step, recipe.train.seed)
+    return session.processes.share(drawn)
+
+
+def _sample_now(session: Session, state: Progress, clock: Clock, display: Display) -> Sampled:
+    """The step's trees, from the weights as they are, or as they were where a run with overlap is gone on with."""
+    if state.weights_before is None:
+        session.sampler.publish(state.step - 1)
+    else:
+        with session.policy.holding(state.weights_before):
+            session.sampler.publish(state.step - 2)
+    return sample(session, _questions(session, state.step), state.step, clock, display)
+
+
+def sample(session: Session, questions: Sequence[Question], step: int, clock: Clock, display: Display) -> Sampled:
+    """Grow the step's trees, grading the leaves of some while others are being sampled."""
+    recipe, used = session.recipe, replace(session.sampler.usage)
+    shape, begun = recipe.rollout, time.perf_counter()
     with (
         display.sampling(len(questions) * shape.responses * shape.trajectories) as advance,
         grading(session.grader, advance) as on_leaf,
@@ -185,7 +225,7 @@ def sample(session: Session, questions: Sequence[Question], step: int, clock: Cl
         trees = grow(questions, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
         clock.lap("sample")
     clock.lap("grade")  # what was left of it when the last leaf had been sampled
-    return trees
+    return Sampled(trees, session.sampler.usage.since(used), time.perf_counter() - begun)
 
 
 def draw_questions(questions: Sequence[Question], step: int, count: int, seed: int) -> list[Question]:
@@ -226,7 +266,8 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 class Progress:
     """Where a run stands: all of the loop's state besides the weights and the optimiser.
 
-    `drawn` holds a 64-bit key of the text of each question drawn so far.
+    `drawn` holds a 64-bit key of the text of each question drawn so far. `weights_before`: with `sampler.overlap`, what
+    the last step started from, and the next step's trees are sampled with.
     """
 
     step: int = 0
@@ -234,11 +275,12 @@ class Progress:
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     drawn: set[int] = field(default_factory=set)
+    weights_before: dict[str, Tensor] | None = None
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
         kept = {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
-        return kept | {"drawn": sorted(self.drawn)}
+        return kept | {"drawn": sorted(self.drawn), "weights_before": self.weights_before}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
@@ -248,7 +290,8 @@ class Progress:
             RecipeError: the checkpoint is of an older version, see `ledger_from`.
         """
         ledger = ledger_from(extra["ledger"])
-        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]))
+        before = extra.get("weights_before")
+        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]), before)
 
 
 class Clock:
@@ -322,6 +365,7 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
     questions = session.task.test[: recipe.eval.questions]
     if not questions:
         return {}
+    session.sampler.publish(step)
     share = len(session.processes.share(questions))
     with display.evaluating(answers_in(recipe, share)) as on_answer:
         parts = (session.sampler, session.rounds, session.grader, recipe)
@@ -336,6 +380,7 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
 def _probe(session: Session, run: RunFolder, step: int, display: Display) -> None:
     questions = probe_questions(session.task, session.recipe)
     if questions:
+        session.sampler.publish(step)
         parts = (session.sampler, session.rounds, session.grader, session.recipe)
         found = probe(questions, *parts, display.probing, session.processes)
         display.probed(step, found)
@@ -351,11 +396,10 @@ def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
             session.policy.save(run.path / "best")
 
 
-def _charge(ledger: Ledger, session: Session, before: Usage, stats: UpdateStats, clock: Clock) -> None:
-    """Add a step's work and time; `before` is what this process's sampler had used when it began."""
-    parameters, usage = session.policy.parameter_count, session.sampler.usage
-    names = ("generated_tokens", "prefill_tokens", "requested_prompt_tokens")
-    spent = [getattr(usage, name) - getattr(before, name) for name in names]
+def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, clock: Clock) -> None:
+    """Add a step's work and time; `usage` is what sampling this process's trees took."""
+    parameters = session.policy.parameter_count
+    spent = (usage.generated_tokens, usage.prefill_tokens, usage.requested_prompt_tokens)
     generated, prefill, requested = map(int, session.processes.total(spent))
     ledger.updates += stats.updates
     ledger.generated_tokens += generated
@@ -366,7 +410,7 @@ def _charge(ledger: Ledger, session: Session, before: Usage, stats: UpdateStats,
     ledger.flops += parameters * (2.0 * (generated + prefill) + per_update_token * stats.computed_tokens)
     ledger.seconds += clock.total()
     ledger.sampling_seconds += clock.laps["sample"] + clock.laps.get("wait", 0.0)
-    ledger.grading_seconds += clock.laps["grade"]
+    ledger.grading_seconds += clock.laps.get("grade", 0.0)
     ledger.training_seconds += clock.laps["update"]
 
 
@@ -379,6 +423,8 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
             "kl": None,
             "clip_ratio": None,
             "sampler/mean_gap": None,
+            "sampler/max_gap": None,
+            "sampler/capped": None,
         }
     return {
         "loss": stats.loss / stats.updates,
@@ -387,6 +433,8 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
         "kl": stats.kl / stats.tokens,
         "clip_ratio": stats.clipped / stats.tokens,
         "sampler/mean_gap": stats.sampler_gap / stats.tokens,
+        "sampler/max_gap": stats.sampler_gap_max,
+        "sampler/capped": stats.capped / stats.tokens,
     }
 
 

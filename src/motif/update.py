@@ -48,6 +48,8 @@ class UpdateStats:
     kl: float = 0.0
     clipped: float = 0.0
     sampler_gap: float = 0.0
+    sampler_gap_max: float = 0.0  # a maximum, no sum
+    capped: float = 0.0
     grad_norm: float = 0.0
     updates: int = 0
 
@@ -220,6 +222,8 @@ class _Batch:
             stats.kl += outputs.kl.item()
             stats.clipped += outputs.clipped.item()
             stats.sampler_gap += outputs.sampler_gap.item()
+            stats.sampler_gap_max = max(stats.sampler_gap_max, outputs.sampler_gap_max.item())
+            stats.capped += outputs.capped.item()
 
         budget = recipe.train.microbatch_tokens
         for part in groups(self.samples, budget):
