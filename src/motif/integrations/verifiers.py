@@ -30,7 +30,7 @@ from motif.integrations import require
 from motif.integrations.growing import Said, grow_response, judge, refuse
 from motif.policy import load_tokenizer
 from motif.rounds import Rounds
-from motif.tasks import load
+from motif.tasks import Task, load
 from motif.tree import Question
 
 require("verifiers")
@@ -66,7 +66,7 @@ class MotifTaskset(vf.Taskset[MotifTask, MotifTasksetConfig]):  # type: ignore[m
 
     def load(self) -> Iterable[MotifTask]:
         """Yield a task per question."""
-        task = load(opened(self.config.recipe).data)
+        task = questions_of(self.config.recipe)
         for question in task.train if self.config.split == "train" else task.test:
             data = MotifData(id=question.id, question=question.text, gold=question.gold, prompt=question.text)
             yield MotifTask(data, self.config.task)
@@ -131,8 +131,8 @@ class MotifEnv(vf.Env[MotifEnvConfig]):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Make the grader, whose workers live as long as the environment serves."""
-        data = self.recipe.data
-        self.grader = Grader(data.grader or load(data).grader, data.grader_seconds, workers=2)
+        name = self.recipe.data.grader or questions_of(self.config.taskset.recipe).grader
+        self.grader = Grader(name, self.recipe.data.grader_seconds, workers=2)
 
     async def stop(self) -> None:
         """End its workers."""
@@ -197,3 +197,13 @@ def opened(name: str) -> Recipe:
             "credit.group 'siblings', or set credit.train_rounds = 'first'"
         )
     return recipe
+
+
+@functools.cache
+def questions_of(name: str) -> Task:
+    """A recipe's questions, read and checked once.
+
+    Raises:
+        BadRows, RecipeError: see `motif.tasks.load`.
+    """
+    return load(opened(name).data)
