@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +64,10 @@ def compare_gradients(trainer: Any) -> list[float]:
                 parameter.grad = None
             assert len(motif.trees) == motif.recipe.rollout.questions_per_step
             policy.wrapped.eval()  # with activations recomputed, layers in training mode share no prompts
-            batch = _Batch(policy, collect(motif.trees, motif.recipe))
+            samples = collect(motif.trees, motif.recipe)
+            if not samples[0].sampler_logprobs:  # TRL's own generation reports none, and the loss does not use them
+                samples = [replace(sample, sampler_logprobs=[0.0] * len(sample.token_ids)) for sample in samples]
+            batch = _Batch(policy, samples)
             if motif.recipe.loss.kl_beta:
                 with policy.base():
                     batch.reference_T = batch.logprobs(4096)

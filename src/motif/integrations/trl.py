@@ -22,10 +22,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.credit import assign
@@ -65,7 +68,7 @@ def train(
     require("trl")
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     arguments_of(recipe)  # refuses what TRL cannot do before a model is loaded
-    session = open_session(recipe)
+    session = open_session(_on_own_device(recipe))
     try:
         trainer = make_trainer(session, out, sampler=sampler, **arguments)
         trainer.train(resume_from_checkpoint=resume)
@@ -242,6 +245,14 @@ class _TrlSampler:
             for (request, index), ids, values in zip(wanted, token_ids, logprobs or [[]] * len(wanted), strict=True):
                 self.usage.generated_tokens += len(ids)
                 level += then(Completion(request, index, list(ids), list(values), ids[-1] not in self.ends))
+
+
+def _on_own_device(recipe: Recipe) -> Recipe:
+    """Under `accelerate launch` each process has a GPU of its own."""
+    rank = os.environ.get("LOCAL_RANK")
+    if rank is None or recipe.model.device != "auto" or not torch.cuda.is_available():
+        return recipe
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"device": f"cuda:{rank}"})})
 
 
 def _text(prompt: Any) -> str:

@@ -42,7 +42,7 @@ from verifiers.v1.runtimes import ProgramResult, SubprocessConfig  # noqa: E402
 from verifiers.v1.types import SamplingConfig, SystemMessage, UserMessage  # noqa: E402
 
 
-class MotifTasksetConfig(vf.TasksetConfig):  # type: ignore[misc]
+class MotifTasksetConfig(vf.TasksetConfig):
     """Which questions: those of a recipe. Of it `[data]`, `[rounds]`, `[rollout]` and `[credit]` count."""
 
     recipe: str = "demo"
@@ -50,18 +50,18 @@ class MotifTasksetConfig(vf.TasksetConfig):  # type: ignore[misc]
     split: Literal["train", "test"] = "train"
 
 
-class MotifData(vf.TaskData):  # type: ignore[misc]
+class MotifData(vf.TaskData):
     """A question as it goes over the wire; `prompt` is what the seat is told in the round being played."""
 
     question: str
     gold: str
 
 
-class MotifTask(vf.Task[MotifData]):  # type: ignore[misc]
+class MotifTask(vf.Task[MotifData]):
     """A question. Its rewards come from the environment, which sees the trajectories."""
 
 
-class MotifTaskset(vf.Taskset[MotifTask, MotifTasksetConfig]):  # type: ignore[misc]
+class MotifTaskset(vf.Taskset[MotifTask, MotifTasksetConfig]):
     """The questions of one side of a recipe's task, read and checked as `motif train` does."""
 
     def load(self) -> Iterable[MotifTask]:
@@ -72,7 +72,7 @@ class MotifTaskset(vf.Taskset[MotifTask, MotifTasksetConfig]):  # type: ignore[m
             yield MotifTask(data, self.config.task)
 
 
-class MotifHarness(vf.Harness[vf.HarnessConfig]):  # type: ignore[misc]
+class MotifHarness(vf.Harness[vf.HarnessConfig]):
     """One model call, made here: the prompt in, the response out."""
 
     APPENDS_SYSTEM_PROMPT = True
@@ -97,7 +97,7 @@ def _seat() -> vf.AgentConfig:
     return vf.AgentConfig(runtime=SubprocessConfig())
 
 
-class MotifEnvConfig(vf.EnvConfig):  # type: ignore[misc]
+class MotifEnvConfig(vf.EnvConfig):
     """The seats of the first and of all later rounds. Sampling that a seat leaves open comes from the recipe."""
 
     first: vf.AgentConfig = _seat()
@@ -106,7 +106,7 @@ class MotifEnvConfig(vf.EnvConfig):  # type: ignore[misc]
     """All trajectories of an episode are sampled at once unless bounded here."""
 
 
-class MotifEnv(vf.Env[MotifEnvConfig]):  # type: ignore[misc]
+class MotifEnv(vf.Env[MotifEnvConfig]):
     """One first-round response, its trajectories, and what they are worth.
 
     Raises:
@@ -165,7 +165,7 @@ class MotifEnv(vf.Env[MotifEnvConfig]):  # type: ignore[misc]
         for node in tree.walk():
             trace = traces[node.path]
             trace.info["motif"] = {"path": list(node.path), "note": node.note, "answer": node.answer}
-            if node.reward is None:
+            if node.reward is None or node.value is None:
                 trace.agent.trainable = False
                 continue
             trace.record_reward("motif", node.reward)

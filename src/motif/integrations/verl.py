@@ -41,7 +41,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetr
 from verl.utils.profiler import simple_timer  # noqa: E402
 
 
-class MotifAgentLoop(AgentLoopBase):  # type: ignore[misc]
+class MotifAgentLoop(AgentLoopBase):
     """One first-round response and its trajectories, of one row of the data.
 
     Args:
@@ -64,7 +64,8 @@ class MotifAgentLoop(AgentLoopBase):  # type: ignore[misc]
         `kwargs` holds the row: `raw_prompt` (its last message is the question) and `reward_model` with the gold answer
         under `ground_truth`. With temperature 0, as verl validates, all trajectories would be equal, so there is one.
         """
-        recipe, metrics = self.recipe, {}
+        recipe = self.recipe
+        metrics: dict[str, float] = {}
         text = str(list(kwargs["raw_prompt"])[-1]["content"])
         question = Question(str(kwargs.get("uid", text)), text, str(kwargs["reward_model"]["ground_truth"]))
         shape = recipe.rollout
