@@ -49,10 +49,10 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 
 # torch as in constraints.txt; the hosts pin the rest.
 $(HOSTS)/verifiers/.ready: HOST = verifiers==0.4.0
-$(HOSTS)/verl/.ready: HOST = verl==0.9.1
+$(HOSTS)/verl/.ready: HOST = verl==0.9.1 cachetools fastapi uvicorn  # of its extra verl-core, whose import needs them
 $(HOSTS)/%/.ready: pyproject.toml
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 '$(HOST)' -e . 'pytest>=8' 'pytest-timeout>=2.3'
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 $(HOST) -e . 'pytest>=8' 'pytest-timeout>=2.3'
 	@touch $@
 
 clean:

@@ -101,9 +101,8 @@ def test_one_failed_response_stops_its_branch(tiny_tokenizer):
         return Said("<answer>x</answer>", False)
 
     rounds = Rounds(RoundsConfig(), tiny_tokenizer)
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ConnectionError, match="gone"):
         asyncio.run(grow_response(ask, rounds, RolloutConfig(branching=[2, 2, 1])))
-    assert caught.group_contains(ConnectionError)
     assert (0, 1, 0) not in asked
 
 

@@ -51,11 +51,14 @@ async def grow_response(
         well_formed=reading.well_formed,
     )
     if len(path) < shape.rounds:
-        async with asyncio.TaskGroup() as children:  # one that fails takes the others with it: no stray requests
-            below = [
-                children.create_task(grow_response(ask, rounds, shape, (*path, index), [*notes, reading.note]))
-                for index in range(shape.branching[len(path)])
-            ]
+        try:
+            async with asyncio.TaskGroup() as children:  # one that fails takes the others with it: no stray requests
+                below = [
+                    children.create_task(grow_response(ask, rounds, shape, (*path, index), [*notes, reading.note]))
+                    for index in range(shape.branching[len(path)])
+                ]
+        except ExceptionGroup as group:  # the first says what happened
+            raise group.exceptions[0] from None
         node.children = [task.result() for task in below]
     return node
 

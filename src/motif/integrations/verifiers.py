@@ -153,7 +153,7 @@ class MotifEnv(vf.Env[MotifEnvConfig]):
             told = {"prompt": user["content"], "system_prompt": system[0]["content"] if system else None}
             trace = await (agents.first if len(path) == 1 else agents.later).run(task.with_data(**told))
             if not trace.ok:
-                raise RuntimeError(f"no response in round {len(path)}: {trace.last_error and trace.last_error.message}")
+                raise RuntimeError(f"no response in round {len(path)}: {trace.stop_condition}: {trace.last_error!r}")
             traces[path] = trace
             return Said(self._text(trace), trace.is_truncated)
 
