@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from motif.config import RecipeError, load_recipe
+from motif.demo import MODELS
 from motif.grading.verdict import Grade
 from motif.integrations import HostError, require
 from motif.session import open_session
@@ -238,7 +243,22 @@ def test_trls_own_generation_grows_the_same_kind_of_tree(trainer_of, settings):
     assert all(node.truncated == (node.token_ids[-1] not in ends) for tree in trees for node in tree.walk())
 
 
-def test_two_processes_draw_different_responses_to_one_question(trainer_of):
+def test_two_processes_train_what_one_does(tmp_path):
+    settings = ["data.limit=24", "data.smallest=10", "data.largest=30", "train.steps=2", "rollout.questions_per_step=4"]
+    train("demo", tmp_path / "one", settings=settings)
+    example = Path(__file__).parents[1] / "examples" / "trl_motif.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(example)]
+    command += ["demo", str(tmp_path / "two")] + [word for setting in settings for word in ("--set", setting)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
+    start = load_file(MODELS["embedded"] / "model.safetensors")
+    assert any((one[name].float() - start[name].float()).abs().max() > 1e-4 for name in one)
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, two[name], atol=1e-5), name
+
+
+def test_two_processes_that_share_a_group_draw_different_responses_to_one_question(trainer_of):
     trainer = trainer_of()
     motif = motif_of(trainer)
     prompts = [next(iter(motif.questions))] * 2

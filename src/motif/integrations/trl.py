@@ -125,7 +125,10 @@ class Motif:
     def rollout(self, prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
         """TRL's `rollout_func`: one row per prompt, in their order."""
         model, mode = trainer.model, "train" if trainer.model.training else "eval"
-        step = f"trl/{mode}/{trainer.state.global_step}/{trainer.accelerator.process_index}"
+        # The same trees on any number of processes, unless they share the rows of a question.
+        shared = len(prompts) % rows_per_question(self.recipe) != 0
+        part = trainer.accelerator.process_index if shared else 0
+        step = f"trl/{mode}/{trainer.state.global_step}/{part}"
         self._calls = step, self._calls[1] + 1 if self._calls[0] == step else 0
         planted = self._planted(prompts, trainer.state.global_step)
         self.trees = [tree for tree, _ in planted]
