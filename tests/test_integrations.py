@@ -108,7 +108,7 @@ def test_one_failed_response_stops_its_branch(tiny_tokenizer):
 
 @pytest.mark.parametrize(
     "setting",
-    ["rollout.skip_settled=true", "credit.merge_notes=true", "rollout.continuation_policy=base"],
+    ['sampler.urls=["http://127.0.0.1:8000"]', "rollout.continuation_policy=base"],
 )
 def test_what_needs_the_whole_tree_is_refused(setting):
     with pytest.raises(RecipeError, match=setting.partition("=")[0]):

@@ -159,7 +159,6 @@ CASES = {
     "whole tree, LoRA": [*ALL, *LORA],
     "whole tree, std": ["credit.train_rounds=all"],
     "whole tree, dapo": [*ALL, "loss.kind=dapo"],
-    "whole tree, rounds balanced": [*ALL, "loss.balance_rounds=true"],
     "whole tree, one reward": ["credit.train_rounds=all", "credit.group=round", "rollout.branching=[6,1,1]"],
     "recomputed activations": [*LORA, "train.activation_checkpointing=true"],
 }
@@ -272,12 +271,10 @@ def test_two_processes_that_share_a_group_draw_different_responses_to_one_questi
 
 
 REFUSED = {
-    "rollout.skip_settled": ["rollout.skip_settled=true"],
+    "sampler.urls": [*LORA, 'sampler.urls=["http://127.0.0.1:8000"]'],
     "loss.minibatches": ["loss.minibatches=2"],
     "loss.importance_cap": ["loss.importance_cap=2.0"],
     "different temperatures": [*ALL, "rollout.temperature_continue=0.5"],
-    "loss.balance_rounds": [*ALL, "loss.balance_rounds=true", "loss.kind=dapo"],
-    "credit.merge_notes": [*ALL, "credit.merge_notes=true"],
 }
 
 

@@ -60,6 +60,17 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, check data and memory, train nothing.")
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICES",
+            help="With --dry-run: plan for these devices instead of this machine, "
+            "e.g. 8xH100, or '4x memory=24 tflops=71 bandwidth=0.94' (docs/scaling.md).",
+        ),
+    ] = None,
+    lengths: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="With --on: response lengths as measured in this run folder.")
+    ] = None,
 ) -> None:
     """Fine-tune a model with a recipe.
 
@@ -67,7 +78,17 @@ def train(
     Ctrl-C finishes the step in progress, saves, and says how to go on.
     """
     with _readable_errors():
+        if on is not None and not dry_run:
+            raise RecipeError("--on plans for other devices: it goes with --dry-run")
+        if lengths is not None and on is None:
+            raise RecipeError("--lengths goes with --on: on this machine the display goes by measured steps")
         resolved = load_recipe(recipe, settings or [])
+        if on is not None:
+            from motif.display import Display
+            from motif.plan import make_device_plan
+
+            Display().plan(make_device_plan(resolved, on, lengths))
+            return
         if dry_run:
             from motif.display import Display
             from motif.plan import make_plan

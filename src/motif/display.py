@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from motif.accuracy import Accuracy
     from motif.estimators import Estimate
     from motif.evaluate import Row
-    from motif.plan import Plan
+    from motif.plan import DevicePlan, Plan
     from motif.probe import ProbeResult
     from motif.record import Ledger
     from motif.train import Result
@@ -66,7 +66,7 @@ class Display:
         """A line of text."""
         self.console.print(text, soft_wrap=True, markup=False)
 
-    def plan(self, plan: Plan) -> None:
+    def plan(self, plan: Plan | DevicePlan) -> None:
         """The plan, before anything is spent."""
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in plan.rows():

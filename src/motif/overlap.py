@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from motif.sampling import Sampler, Usage
+from motif.sampling import TrainingSampler, Usage
 from motif.tree import Tree
 
 
@@ -30,7 +30,7 @@ class Sampled:
 class Ahead:
     """One step's trees at most, sampled in a thread of its own. `sampler` is what the work samples with."""
 
-    def __init__(self, sampler: Sampler):
+    def __init__(self, sampler: TrainingSampler):
         self._sampler = sampler
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="sampling")
         self._future: Future[Sampled] | None = None

@@ -14,7 +14,7 @@ from motif.overlap import Ahead
 from motif.policy import Policy
 from motif.processes import ALONE, Processes
 from motif.rounds import Rounds
-from motif.sampling import Sampler
+from motif.sampling import TrainingSampler
 from motif.sampling.local import LocalSampler
 from motif.tasks import BadRow, Task, load, reject
 
@@ -27,7 +27,7 @@ class Session:
     task: Task
     policy: Policy
     rounds: Rounds
-    sampler: Sampler
+    sampler: TrainingSampler
     grader: Grader
     processes: Processes = ALONE
     ahead: Ahead | None = None  # with `sampler.overlap`
@@ -87,7 +87,7 @@ def window_of(recipe: Recipe, model_limit: int) -> int:
     return min(recipe.rollout.window or model_limit, model_limit)
 
 
-def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -> Sampler:
+def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -> TrainingSampler:
     """The recipe's sampler: its servers, or the policy's own weights. The main process publishes adapters for all.
 
     Raises:

@@ -164,8 +164,7 @@ def test_a_response_at_its_limit_without_an_end_is_truncated(recipe, tokenizer):
         ([], {"temperature": 0.6}, "temperature_first"),
         ([], {"response_length": 32}, "max_response_length"),
         (["credit.train_rounds=all"], {}, "round 1 only"),
-        (["rollout.skip_settled=true"], {}, "skip_settled"),
-        (["credit.merge_notes=true"], {}, "merge_notes"),
+        (['sampler.urls=["http://127.0.0.1:8000"]'], {}, "sampler.urls"),
     ],
 )
 def test_contradictions_and_what_verl_cannot_do_are_refused(recipe, tokenizer, settings, rollout, said):

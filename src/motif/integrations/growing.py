@@ -82,9 +82,8 @@ def refuse(host: str, recipe: Recipe) -> None:
         RecipeError: with the setting that asks for it.
     """
     impossible = {
-        "rollout.skip_settled": recipe.rollout.skip_settled,
+        "sampler.urls": bool(recipe.sampler.urls),
         "rollout.continuation_policy": recipe.rollout.continuation_policy == "base",
-        "credit.merge_notes": recipe.credit.merge_notes,
         "rollout.branching": recipe.rollout.responses < 2,
     }
     for name, asked in impossible.items():

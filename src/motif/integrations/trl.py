@@ -21,7 +21,6 @@ and has one temperature, top-p and token limit for all rounds.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -221,13 +220,7 @@ class Motif:
 
     def _worth(self, node: Node) -> float | None:
         """What TRL is told of a row: its reward, or its advantage where the comparison is ours."""
-        if not compared_here(self.recipe):
-            return node.reward
-        if node.advantage is None or not self.recipe.loss.balance_rounds:
-            return node.advantage
-        # TRL weighs all rows of a tree alike; rounds weigh alike if a row counts the less the more its round has.
-        width = math.prod(self.recipe.rollout.branching[: node.round])
-        return node.advantage * self.recipe.rollout.generations / (self.recipe.rollout.rounds * width)
+        return node.advantage if compared_here(self.recipe) else node.reward
 
 
 class _TrlSampler:

@@ -77,11 +77,9 @@ def refuse(recipe: Recipe) -> None:
     """
     rollout, loss = recipe.rollout, recipe.loss
     impossible = {
-        "rollout.skip_settled": rollout.skip_settled,
+        "sampler.urls": bool(recipe.sampler.urls),
         "loss.minibatches": loss.minibatches > 1,
         "loss.importance_cap": loss.importance_cap > 0,
-        "credit.merge_notes": recipe.credit.merge_notes and whole_tree(recipe),
-        "loss.balance_rounds": loss.balance_rounds and (loss.kind == "dapo" or loss.kl_beta > 0),
         "different temperatures": whole_tree(recipe) and rollout.temperature_first != rollout.temperature_continue,
         "rollout.branching": rows_per_question(recipe) < 2,
     }

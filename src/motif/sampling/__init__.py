@@ -75,6 +75,10 @@ class Sampler(Protocol):
         """Answer all requests and all that `then` returns; `then` is called once per response, as soon as it ends."""
         ...
 
+
+class TrainingSampler(Sampler, Protocol):
+    """A sampler that follows a policy in training."""
+
     def publish(self, version: int) -> None:
         """From now on "current" means the policy's weights as they are now.
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import torch
 
 from motif.config import Recipe, RecipeError
-from motif.plan import model_shape
+from motif.footprint import model_shape
 from motif.policy import locate, pick_device
 from motif.session import window_of
 

@@ -1,0 +1,78 @@
+"""How long responses are, round by round: at their limits, or as an earlier run measured them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from motif.config import RecipeError
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of responses by round, and what the notes carried into a round add to its prompt.
+
+    Empty: every response uses up its limit, and every note too, which is an upper bound.
+    """
+
+    source: str = "every response uses up its tokens (an upper bound; --lengths RUN takes those of an earlier run)"
+    responses: tuple[np.ndarray, ...] = ()
+    carried: tuple[float, ...] = ()
+
+    def of(self, round_: int, limit: int) -> np.ndarray:
+        """Lengths in a round (from 1), none above `limit`; of rounds that were not seen, those of the last one seen."""
+        if not self.responses:
+            return np.array([limit])
+        return np.minimum(self.responses[min(round_, len(self.responses)) - 1], limit)
+
+    def note(self, round_: int, most: float) -> float:
+        """Tokens that notes add to the prompt of a round, at most `most`."""
+        if round_ == 1 or len(self.carried) < 2:
+            return 0.0 if round_ == 1 else most
+        return min(most, self.carried[min(round_, len(self.carried)) - 1])
+
+    def __str__(self) -> str:
+        if not self.responses:
+            return self.source
+        means = ", ".join(f"{lengths.mean():,.0f}" for lengths in self.responses)
+        return f"as in {self.source}: {means} tokens on average in rounds 1, 2, …; of another model or task they differ"
+
+
+def measured(run: str | Path) -> Lengths:
+    """The lengths of all responses in a run folder's trees.jsonl.
+
+    Raises:
+        RecipeError: there is none, or it holds no trees.
+    """
+    file = Path(run) / "trees.jsonl"
+    if not file.is_file():
+        raise RecipeError(f"--lengths: {run} is no run folder with grown trees (it holds no trees.jsonl)")
+    responses: list[list[int]] = []
+    prompts: list[list[int]] = []
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            for depth, node in _nodes(json.loads(line)["responses"]):
+                if depth == len(responses):
+                    responses.append([])
+                    prompts.append([])
+                responses[depth].append(node["tokens"])
+                prompts[depth].append(node["prompt_tokens"])
+    if not responses:
+        raise RecipeError(f"--lengths: {file} holds no trees yet")
+    base = float(np.mean(prompts[0]))
+    return Lengths(
+        source=str(run),
+        responses=tuple(np.array(level) for level in responses),
+        carried=tuple(max(0.0, float(np.mean(level)) - base) for level in prompts),
+    )
+
+
+def _nodes(nodes: list[dict[str, Any]], depth: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    for node in nodes:
+        yield depth, node
+        yield from _nodes(node.get("children", []), depth + 1)
