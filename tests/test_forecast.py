@@ -17,6 +17,7 @@ from motif.devices import TABLE, parse_devices
 from motif.footprint import Shape
 from motif.forecast import Forecast, Unit
 from motif.lengths import Lengths, measured
+from motif.plan import make_device_plan
 
 QWEN_3B = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
 QWEN_72B = Shape(72_706_203_648, 80, 8192, 29_568, 152_064, 2 * 80 * 8 * 128, 32_768)
@@ -276,14 +277,22 @@ def motif(*arguments, cwd):
     [
         (["--on", "8xH100"], "goes with --dry-run"),
         (["--dry-run", "--lengths", "runs/demo"], "goes with --on"),
-        (["--dry-run", "--on", "8xH1000"], "did you mean 'H100'?"),
-        (["--dry-run", "--on", "H100", "--lengths", "nowhere"], "no run folder with grown trees"),
     ],
 )
 def test_options_that_say_nothing_are_refused(arguments, words, tmp_path):
     done = motif("train", "demo", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("on", "lengths", "words"),
+    [("8xH1000", None, "did you mean 'H100'"), ("H100", "nowhere", "no run folder with grown trees")],
+)
+def test_devices_and_lengths_are_looked_at_first(on, lengths, words):
+    missing = load_recipe("demo", ["model.name=/nowhere"])  # would be refused next
+    with pytest.raises(RecipeError, match=words):
+        make_device_plan(missing, on, lengths)
 
 
 FACTOR = 4.0
@@ -293,7 +302,7 @@ FACTOR = 4.0
 @pytest.mark.slow
 def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     from motif.footprint import model_shape
-    from motif.plan import _matmul_rate, make_device_plan
+    from motif.plan import _matmul_rate
     from motif.policy import pick_device
     from motif.train import train
 

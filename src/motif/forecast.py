@@ -7,10 +7,10 @@ FLOP/s and M bytes/s, by its data sheet or description:
       overhead + max((w·P + b·x·c·a) / (READ·M), b·(2P + 4·L·D·x) / (COMPUTE·F))
   `overhead` is SERVER_STEP for an inference server (CUDA graphs), and LOCAL_LAYER a layer for the local sampler, which
   launches its operations from Python.
-* A round of R responses takes as many steps as its longest response; at step t those longer than t are alive. If only B
-  rows fit at once, the rest comes first: (R - B)·(mean length)/B full steps. B is what the memory beside the weights
-  holds of the longest possible sequences, at most `rollout.max_rows`. Rounds follow one another: that children start
-  when their own parent ends is left out, and saves what `studies/scaling` says.
+* A round of R responses takes as many steps as its longest response, on whatever server; at step t those longer than t
+  are alive. If only B rows fit at once, the rest comes first: (R - B)·(mean length)/B full steps. B is what the memory
+  beside the weights holds of the longest possible sequences, at most `rollout.max_rows`. Rounds follow one another:
+  that children start when their own parent ends is left out, and saves what `studies/scaling` says.
 * Prompts: (2P + 2·L·D·x) FLOP a token at COMPUTE·F, the question's prompt once, then only what notes add.
 * Update: (4P with a frozen base, 6P without, + 2P if activations are recomputed, + 2P for reference or old
   log-probabilities) and 3 or 4 times 2·L·D·x for attention, a token of trained responses and their prompts, per inner
@@ -275,15 +275,17 @@ class Forecast:
 
     def sampling_time(self, levels: Sequence[Level], unit: Unit, units: int = 1) -> float:
         """Seconds in which `units` alike, among which requests are dealt out evenly, answer them round by round."""
-        return sum(self._level_time(level, unit, math.ceil(level.requests / units)) for level in levels)
+        return sum(self._level_time(level, unit, units) for level in levels)
 
-    def _level_time(self, level: Level, unit: Unit, requests: int) -> float:
+    def _level_time(self, level: Level, unit: Unit, units: int) -> float:
+        requests = math.ceil(level.requests / units)  # of the unit that has most
         responses = requests * level.forks
         rows_at_once = min(responses, unit.rows)
         ordered = np.sort(level.lengths)
         position = np.arange(ordered[-1])
         longer = 1 - np.searchsorted(ordered, position, side="right") / len(ordered)
-        going = 1 - (1 - longer) ** rows_at_once  # chance that a row is left, so that the expected longest counts
+        # The chance that a row is left on any unit, so that the longest to be expected of all of them counts.
+        going = 1 - (1 - longer) ** min(level.responses, rows_at_once * units)
         steps = self.step_time(unit, np.maximum(1, rows_at_once * longer), level.prompt + position)
         ending = float((going * steps).sum())
         first = (responses - rows_at_once) * float(level.lengths.mean()) / rows_at_once
