@@ -154,7 +154,7 @@ def _handler(fake: FakeVLLM) -> type[BaseHTTPRequestHandler]:
                 threading.Thread(target=fake.stop).start()
                 fake.died = True
             if deed == "hang":
-                time.sleep(5)
+                time.sleep(8)
             if isinstance(deed, int):
                 return self._json(deed, {"error": {"message": "out of order"}})
             if body["model"] != "base" and body["model"] not in fake.loaded:

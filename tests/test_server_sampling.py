@@ -246,7 +246,7 @@ def _tokens(node: dict) -> int:
 def test_failures_change_nothing_but_time(failure, servers, undisturbed, tmp_path):
     every = 30 if failure == "hang" else 4
     servers[0].misbehave = lambda count, body: failure if count > 2 and count % every == 0 else None
-    run(tmp_path / "run", servers, *(["sampler.timeout=2"] if failure == "hang" else []))
+    run(tmp_path / "run", servers, *(["sampler.timeout=3"] if failure == "hang" else []))
     assert servers[0].calls["/v1/completions"] > every
     assert_same_run(undisturbed, tmp_path / "run")
 
@@ -346,8 +346,10 @@ def test_with_overlap_sampling_goes_on_while_the_trainer_works(servers, tmp_path
     served, update = [], loop.update
 
     def slow(*arguments):
+        deadline = time.monotonic() + (10 if len(served) < 2 else 0.5)
         before = sum(server.served for server in servers)
-        time.sleep(0.5)
+        while time.monotonic() < deadline and sum(server.served for server in servers) == before:
+            time.sleep(0.01)
         served.append(sum(server.served for server in servers) - before)
         return update(*arguments)
 

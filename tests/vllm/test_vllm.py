@@ -58,6 +58,8 @@ class RealServer:
 
     def start(self) -> None:
         [command] = commands(load_recipe("demo", [*SMALL, f'sampler.urls=["{self.url}"]']))
+        # The CPU wheel goes by another name than vllm, which the command of that name does not know itself under.
+        command = command.replace("vllm serve", "python -m vllm.entrypoints.openai.api_server --model")
         environment = os.environ | {
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "HF_HUB_OFFLINE": "1",
