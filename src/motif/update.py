@@ -140,7 +140,8 @@ def update(
 
 def _summed(stats: UpdateStats, processes: Processes) -> UpdateStats:
     """What all processes did; norm and number of updates are the same in each."""
-    names = [field.name for field in fields(stats) if field.name not in ("grad_norm", "updates")]
+    names = [field.name for field in fields(stats) if field.name not in ("grad_norm", "updates", "sampler_gap_max")]
+    stats.sampler_gap_max = max(processes.gather(stats.sampler_gap_max))
     sums = processes.total([getattr(stats, name) for name in names])
     for name, value in zip(names, sums, strict=True):
         setattr(stats, name, value)
