@@ -20,7 +20,7 @@ test-fast: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m "not slow"
 
 test-vllm: $(VENV)/.ready-dev $(VLLM)/.ready  ## through real vLLM servers, on the CPU
-	MOTIF_VLLM=$(abspath $(VLLM))/bin $(BIN)/python -m pytest tests/vllm -s
+	MOTIF_VLLM=$(abspath $(VLLM))/bin $(BIN)/python -m pytest tests/engines -s
 
 test-hosts: $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready  ## the integrations whose hosts want environments of their own
 	$(HOSTS)/verifiers/bin/python -m pytest tests/hosts/test_verifiers_host.py
