@@ -157,6 +157,8 @@ def _handler(fake: FakeVLLM) -> type[BaseHTTPRequestHandler]:
                 time.sleep(8)
             if isinstance(deed, int):
                 return self._json(deed, {"error": {"message": "out of order"}})
+            if body["temperature"] > 2:
+                return self._json(400, {"error": {"message": "temperature must be in [0, 2]"}})
             if body["model"] != "base" and body["model"] not in fake.loaded:
                 return self._json(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
             fake.waiting += 1

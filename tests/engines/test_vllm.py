@@ -23,6 +23,7 @@ import torch
 from motif.config import load_recipe
 from motif.display import Display
 from motif.policy import Policy
+from motif.rounds import Rounds
 from motif.sampling import Completion, Request
 from motif.sampling.client import Server
 from motif.sampling.server import ServerSampler
@@ -33,6 +34,7 @@ BIN = os.environ.get("MOTIF_VLLM", "")
 pytestmark = pytest.mark.skipif(not BIN, reason="MOTIF_VLLM is not set: run `make test-vllm`")
 
 START_SECONDS = 900
+TIMES = ["time/total", "time/sample", "time/update", "time/sampled_ahead", "sampler/mean_gap", "sampler/max_gap"]
 SMALL = [
     "model.adapter=lora",
     "model.lora_rank=8",
@@ -167,7 +169,7 @@ def test_what_it_samples_and_says_is_the_policys(servers):
     recipe = load_recipe("demo", settings(servers, "rollout.temperature_first=0.7"))
     policy = Policy(recipe.model, 0)
     sampler = ServerSampler(policy, recipe, 256)
-    prompt = policy.tokenizer("What is 15 × 24?")["input_ids"]
+    prompt = Rounds(recipe.rounds, policy.tokenizer).prompt("What is 15 × 24?", [], 3)
 
     def answers(*requests: Request) -> list[Completion]:
         found: list[Completion] = []
@@ -175,9 +177,10 @@ def test_what_it_samples_and_says_is_the_policys(servers):
         return sorted(found, key=lambda done: done.index)
 
     def gap(found: list[Completion], temperature: float) -> float:
-        own, _ = policy.token_logprobs(
-            [prompt] * len(found), [done.token_ids for done in found], [temperature] * len(found)
-        )
+        with torch.no_grad():
+            own, _ = policy.token_logprobs(
+                [prompt] * len(found), [done.token_ids for done in found], [temperature] * len(found)
+            )
         return float((own - torch.tensor([value for done in found for value in done.logprobs])).abs().max())
 
     before = answers(Request(prompt, range(100, 108), 24))
@@ -257,6 +260,10 @@ def test_overlap(servers, undisturbed, tmp_path):
     assert [line["sampler/lag"] for line in found] == [0, 1, 1, 1]
     assert found[0]["sampler/mean_gap"] < 1e-4 < min(line["sampler/mean_gap"] for line in found[1:])
     check_ledger(overlapped)
+    for run_ in (undisturbed, overlapped):
+        middle = steps(run_)[1:3]
+        shown = {key: sum(line[key] for line in middle) / len(middle) for key in TIMES if key in middle[0]}
+        print(run_.name, {key: round(value, 6) for key, value in shown.items()})
 
 
 def test_nothing_is_left_behind(servers, undisturbed):

@@ -239,7 +239,7 @@ class ServerSampler:
 
     async def _compare(self, server: Server) -> None:
         """Refuse a server whose log-probabilities are not the policy's (without its adapter)."""
-        for temperature in [1.0, 3.0] if self._heated else [1.0]:
+        for temperature in [1.0, 2.0] if self._heated else [1.0]:
             prompt, ends = [self.policy.end_ids[0]] * 4, self.policy.end_ids
             ask = Ask(server.base, prompt, 7, 8, 4, temperature, 1.0, ends)
             async with aclosing(server.complete(self.pool.client, ask, self.config.timeout)) as answers:
