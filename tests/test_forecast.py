@@ -27,7 +27,8 @@ AT_LIMITS = Lengths()
 def forecast(recipe="recommended", settings=(), on="8xH100", shape=QWEN_3B, lengths=AT_LIMITS) -> Forecast:
     count, device = parse_devices(on)
     data = {"prompt": 250, "seam": 30, "held_out": 1319, "grader": "numeric"}
-    return Forecast(load_recipe(recipe, settings), shape, device, count, lengths, **data)
+    tree = ["rollout.branching=[8,4,1]"] if recipe == "recommended" else []
+    return Forecast(load_recipe(recipe, [*tree, *settings]), shape, device, count, lengths, **data)
 
 
 # -- devices -----------------------------------------------------------------------------------------------------------

@@ -33,7 +33,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
@@ -41,6 +40,7 @@ from motif.config import Recipe, RecipeError
 from motif.devices import Device
 from motif.evaluate import drawings, rows
 from motif.footprint import ADVICE, GIB, Shape, longest_sequence, memory, trainable, weight_size
+from motif.layouts import Layout, fastest, server_counts
 from motif.lengths import Lengths
 
 READ, COMPUTE = 0.6, 0.4
@@ -111,36 +111,6 @@ class Unit:
     def rate(self, half: bool) -> float:
         """FLOP per second that are reached."""
         return COMPUTE * self.device.rate(half) * self._factor
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A way to use the devices, with the seconds of a step's parts."""
-
-    kind: Literal["local", "servers", "overlap"]
-    samplers: int
-    trainers: int
-    devices: int
-    sampling: float
-    grading: float  # what sampling does not hide
-    publishing: float
-    training: float
-    evaluation: float
-
-    @property
-    def seconds(self) -> float:
-        """Of one step."""
-        if self.kind == "overlap":
-            return max(self.sampling + self.grading, self.training) + self.publishing
-        return self.sampling + self.grading + self.publishing + self.training
-
-    def __str__(self) -> str:
-        if self.kind == "local":
-            many = f"{self.trainers} processes, each samples" if self.trainers > 1 else "one process samples"
-            return f"{many} and trains"
-        servers = f"{self.samplers} server{'s' if self.samplers > 1 else ''}"
-        trainers = f"{self.trainers} training process{'es' if self.trainers > 1 else ''}"
-        return f"{servers} + {trainers}, {'overlapped' if self.kind == 'overlap' else 'in turns'}"
 
 
 @dataclass(frozen=True)
@@ -385,15 +355,15 @@ class Forecast:
         questions = self.recipe.rollout.questions_per_step
         found: list[Layout] = []
         if self.fits_one:
-            found.append(_fastest([self.local(n) for n in range(1, min(self.count, questions) + 1)]))
+            found.append(fastest([self.local(n) for n in range(1, min(self.count, questions) + 1)]))
         if self._lora and self.per_server and self.per_trainer:
             pairs = [
                 self.served(servers, trainers)
                 for trainers in range(1, min(self.count // self.per_trainer, questions) + 1)
-                for servers in _server_counts((self.count - trainers * self.per_trainer) // self.per_server)
+                for servers in server_counts((self.count - trainers * self.per_trainer) // self.per_server)
             ]
             if pairs:
-                found += [_fastest(pairs), _fastest([replace(pair, kind="overlap") for pair in pairs])]
+                found += [fastest(pairs), fastest([replace(pair, kind="overlap") for pair in pairs])]
         if not found:
             raise RecipeError(self._too_big())
         return found
@@ -401,7 +371,7 @@ class Forecast:
     @property
     def best(self) -> Layout:
         """The fastest layout."""
-        return _fastest(self.layouts)
+        return fastest(self.layouts)
 
     def run_seconds(self, layout: Layout, evaluations: int) -> float:
         """Of the whole run."""
@@ -424,13 +394,3 @@ class Forecast:
                 f"{self.per_trainer} for the training process; --on named {self.count}"
             )
         return f"{text}, and 64 of them for one copy of the model are not enough: use another device or a smaller model"
-
-
-def _fastest(layouts: Sequence[Layout]) -> Layout:
-    return min(layouts, key=lambda layout: (layout.seconds, layout.devices))
-
-
-def _server_counts(most: int) -> list[int]:
-    """All numbers of servers up to 64, and beyond that powers of two and the largest."""
-    beyond = {2**power for power in range(7, most.bit_length())} | ({most} if most > 64 else set())
-    return [*range(1, min(most, 64) + 1), *sorted(n for n in beyond if n <= most)]

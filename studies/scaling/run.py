@@ -1,7 +1,7 @@
 """Simulate, and write results.json, figure.svg and the tables of README.md.
 
     python studies/scaling/run.py            # a few minutes on one core
-    python studies/scaling/run.py --check    # exit status 1 if README.md does not show what results.json holds
+    python studies/scaling/run.py --tables   # simulate nothing; tables and figure from results.json and measured.json
 
 A step grows trees for a number of questions; steps are alike and independent, so a run of N questions is N ÷ (questions
 a step) times a mean step. As many steps are simulated as come to ROWS responses (at least MIN_STEPS); the standard
@@ -66,7 +66,8 @@ class World:
         levels = [np.array(level) for level in lengths.all_lengths([draw(dice) for _ in range(300)])]
         note = 256.0  # rounds.note_tokens of the recipe: notes as long as they may be
         seen = Lengths(name, tuple(levels), (0.0, SEAM + note, SEAM + note))
-        recipe = load_recipe("recommended", ["rollout.tokens_first=4096", "rollout.tokens_continue=4096"])
+        shape = ["rollout.branching=[8,4,1]", "rollout.tokens_first=4096", "rollout.tokens_continue=4096"]
+        recipe = load_recipe("recommended", shape)
         forecast = Forecast(recipe, QWEN_3B, TABLE["H100"], 1, seen, PROMPT, SEAM, 0, "numeric")
         unit = Unit(TABLE["H100"], server=True, rows=forecast.server_rows())
         context = PROMPT + (SEAM + note) * 64 / 72 + float(np.concatenate(levels).mean()) / 2
@@ -266,18 +267,16 @@ def readme(results: dict[str, Any]) -> str:
 def main() -> None:
     """See the top of this file."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--check", action="store_true", help="write nothing; compare README.md with results.json")
+    options.add_argument("--tables", action="store_true", help="simulate nothing; write tables and figure anew")
     options.add_argument("--full", type=int, default=10_000, metavar="N", help="questions of the run without shortcut")
     chosen = options.parse_args()
-    file, page, picture = HERE / "results.json", HERE / "README.md", HERE / "figure.svg"
-    if chosen.check:
-        results = json.loads(file.read_text(encoding="utf-8"))
-        stale = page.read_text(encoding="utf-8") != readme(results)
-        raise SystemExit(stale or picture.read_text(encoding="utf-8") != draw(results))
-    results = simulate() | {"full": full(chosen.full)}
-    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    page.write_text(readme(results), encoding="utf-8")
-    picture.write_text(draw(results), encoding="utf-8")
+    file = HERE / "results.json"
+    if not chosen.tables:
+        results = simulate() | {"full": full(chosen.full)}
+        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    results = json.loads(file.read_text(encoding="utf-8"))
+    (HERE / "README.md").write_text(readme(results), encoding="utf-8")
+    (HERE / "figure.svg").write_text(draw(results), encoding="utf-8")
 
 
 if __name__ == "__main__":
