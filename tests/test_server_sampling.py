@@ -225,6 +225,7 @@ def test_an_answer_by_another_adapter_is_an_error(servers):
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_records_versions_and_parity(undisturbed):
     trees = [json.loads(line) for line in (undisturbed / "trees.jsonl").read_text().splitlines()]
     assert all(response["version"] == tree["step"] - 1 for tree in trees for response in tree["responses"])
@@ -242,6 +243,7 @@ def _tokens(node: dict) -> int:
     return node["tokens"] + sum(_tokens(child) for child in node.get("children", []))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", [500, 429, "garbage", "cut", "short", "abort", "lost token", "hang"])
 def test_failures_change_nothing_but_time(failure, servers, undisturbed, tmp_path):
     every = 30 if failure == "hang" else 4
@@ -251,6 +253,7 @@ def test_failures_change_nothing_but_time(failure, servers, undisturbed, tmp_pat
     assert_same_run(undisturbed, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_mid_tree_and_comes_back_changes_nothing(servers, undisturbed, tmp_path):
     deaths = []
 
@@ -267,6 +270,7 @@ def test_a_server_that_dies_in_mid_tree_and_comes_back_changes_nothing(servers, 
     assert_same_run(undisturbed, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_single_server_may_restart(servers, undisturbed, tmp_path):
     def die(count, body):
         if count == 30:
@@ -280,6 +284,7 @@ def test_a_single_server_may_restart(servers, undisturbed, tmp_path):
     assert_same_run(undisturbed, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_when_no_server_is_left_the_run_stops_and_can_go_on(servers, undisturbed, tmp_path):
     for server in servers:
         server.misbehave = lambda count, body: "die" if count > 25 else None
@@ -320,6 +325,7 @@ def test_what_then_raises_is_raised(servers):
 # -- overlap -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path):
     whole = run(tmp_path / "whole", servers, "sampler.overlap=true", "train.steps=4")
     trees = [json.loads(line) for line in (whole / "trees.jsonl").read_text().splitlines()]
@@ -341,6 +347,7 @@ def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path):
     assert_same_run(whole, broken)
 
 
+@pytest.mark.slow
 def test_with_overlap_sampling_goes_on_while_the_trainer_works(servers, tmp_path, monkeypatch):
     loop = importlib.import_module("motif.train")  # the package's attribute of this name is the function
     served, update = [], loop.update
