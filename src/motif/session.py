@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,14 @@ def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -
     """
     if not recipe.sampler.urls:
         return LocalSampler(policy, recipe.rollout.max_rows)
+    from motif.sampling.adapters import Adapter
     from motif.sampling.server import ServerSampler
 
-    return ServerSampler(policy, recipe, window_of(recipe, policy.max_length), once=processes.on_main)
+    def once(work: Callable[[], Adapter]) -> Adapter:
+        processes.gather(None)  # nobody samples with the adapter before any more
+        return processes.on_main(work)
+
+    return ServerSampler(policy, recipe, window_of(recipe, policy.max_length), once)
 
 
 def open_session(
