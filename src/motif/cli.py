@@ -1,7 +1,8 @@
-"""The command line: train, eval, probe, compare, solve, grade, report, doctor."""
+"""The command line: train, vllm-command, eval, probe, compare, solve, grade, report, doctor."""
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from enum import StrEnum
@@ -34,10 +35,18 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.
 
 
 @app.callback(invoke_without_command=True)
-def _main(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
     if version:
         print(f"motif {__version__}")
         raise typer.Exit
+    rank, count = place()
+    if count > 1 and context.invoked_subcommand != "train":
+        if rank == 0:
+            print(f"motif: several processes can train; start motif {context.invoked_subcommand} once", file=sys.stderr)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -83,8 +92,11 @@ def train(
         if dry_run:
             from motif.display import Display
             from motif.plan import make_plan
+            from motif.processes import launched
 
-            plan, _ = make_plan(resolved)
+            if not launched().main:
+                return
+            plan, _ = make_plan(resolved, launched())
             Display().plan(plan)
             plan.refuse_if_too_big()
             return
@@ -93,6 +105,19 @@ def train(
         result = run_training(resolved, out, resume=resume)
     if not result.finished:
         raise typer.Exit(130)
+
+
+@app.command("vllm-command")
+def vllm_command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe or a TOML file.")],
+    settings: Settings = None,
+) -> None:
+    """The command that starts a vLLM server for a recipe, one for each of its sampler.urls."""
+    with _readable_errors():
+        from motif.sampling.vllm import commands
+
+        for line in commands(load_recipe(recipe, settings or [])):
+            print(line)
 
 
 @app.command("eval")
@@ -398,17 +423,30 @@ class _readable_errors:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        from motif.processes import PeerFailed
+        from motif.sampling import SamplerError
         from motif.tasks import BadRows
 
-        if isinstance(error, RecipeError | BadRows | FloatingPointError):
+        if isinstance(error, PeerFailed):
+            if place()[0] == 0:
+                _stop(str(error), 1)
+            raise typer.Exit(1)
+        if isinstance(error, RecipeError | BadRows | FloatingPointError | SamplerError):
             _stop(str(error), 2)
         if isinstance(error, KeyboardInterrupt):
             _stop("stopped", 130)
 
 
 def _stop(message: str, status: int) -> NoReturn:
-    print(f"motif: {message}", file=sys.stderr)
+    rank, count = place()
+    which = f" (process {rank} of {count})" if count > 1 else ""
+    print(f"motif{which}: {message}", file=sys.stderr, flush=True)
     raise typer.Exit(status)
+
+
+def place() -> tuple[int, int]:
+    """This process's rank and the number of processes, as accelerate or torchrun tells them."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 train.__doc__ = f"{train.__doc__}\n\n    Shipped recipes: {', '.join(shipped_recipes())}"

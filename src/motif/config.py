@@ -9,14 +9,18 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 RECIPES = Path(__file__).parent / "recipes"
+SERVER_IMPORTANCE_CAP = 2.0
+"""`loss.importance_cap` of recipes that name servers and give no cap of their own."""
 
 
 class RecipeError(ValueError):
@@ -209,6 +213,68 @@ class RolloutConfig(Section):
         return total
 
 
+class SamplerConfig(Section):
+    """Where responses are sampled: in the training process, or on vLLM servers (docs/scaling.md)."""
+
+    urls: list[str] = []
+    """vLLM servers, e.g. `["http://gpu1:8000", "http://gpu2:8000"]`; empty: sample in the training process."""
+    adapter_dir: str = ""
+    """Folder for the adapters of the run, under the same path here and on the servers (with `copy_command`: a folder on
+    the servers). Empty: a temporary one, for servers on this machine."""
+    copy_command: str = ""
+    """Brings an adapter to a server that shares no folder, e.g. `rsync -a --mkpath {source}/ {host}:{target}/`."""
+    remove_command: str = ""
+    """Removes what `copy_command` brought when it is out of use, e.g. `ssh {host} rm -r {target}`."""
+    api_key_variable: str = "VLLM_API_KEY"
+    """Environment variable with the key that the servers ask for; no key is sent where it is not set."""
+    concurrency: Annotated[int, Field(ge=1)] = 1024
+    """Requests in flight per server; more wait here."""
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds without a word from a server until an answer counts as lost."""
+    retries: Annotated[int, Field(ge=0)] = 5
+    """How often a request is sent again, to another server where there is one, before the run stops."""
+    patience: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds to wait for a server to come back when none is left, before the run stops."""
+    overlap: bool = False
+    """Sample step t + 1 while step t trains, with the weights before step t (lag one)."""
+
+    @field_validator("urls")
+    @classmethod
+    def _plain_urls(cls, urls: list[str]) -> list[str]:
+        urls = [url.strip().rstrip("/").removesuffix("/v1") for url in urls]
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{url!r} is no address of a server: write it like http://gpu1:8000")
+        if len(set(urls)) < len(urls):
+            raise ValueError("names a server twice")
+        return urls
+
+    @model_validator(mode="after")
+    def _reachable(self) -> SamplerConfig:
+        for name in ("copy_command", "remove_command"):
+            text = getattr(self, name)
+            try:
+                shlex.split(text.format(source="", target="", host="", url=""))
+            except (KeyError, IndexError, ValueError):
+                raise ValueError(f"{name} may hold {{source}}, {{target}}, {{host}} and {{url}} only") from None
+            if text and "{target}" not in text:
+                raise ValueError(f"{name} needs {{target}}")
+        if self.copy_command and not self.adapter_dir:
+            raise ValueError("copy_command needs adapter_dir, the folder on the servers that it copies to")
+        if self.remove_command and not self.copy_command:
+            raise ValueError("remove_command has nothing to remove without copy_command")
+        away = [url for url in self.urls if urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1")]
+        if away and not self.adapter_dir:
+            raise ValueError(
+                f"{away[0]} is another machine, which must find the adapters: set adapter_dir to a folder that both "
+                "see under the same path, or give a copy_command"
+            )
+        if self.overlap and not self.urls:
+            raise ValueError("overlap needs servers (sampler.urls): one process cannot sample while it trains")
+        return self
+
+
 class CreditConfig(Section):
     """From outcomes to advantages (see `motif.credit`)."""
 
@@ -239,7 +305,8 @@ class LossConfig(Section):
     minibatches: Annotated[int, Field(ge=1)] = 1
     """Optimiser updates in each inner epoch."""
     importance_cap: Annotated[float, Field(ge=0)] = 0.0
-    """Weight tokens by min(cap, p_trainer / p_sampler) when sampler and trainer differ; 0: off."""
+    """Weight tokens by min(cap, p_trainer / p_sampler) when sampler and trainer differ; 0: off. If not given: 2 with
+    servers, which compute with other kernels than the trainer, and off without."""
 
 
 class TrainConfig(Section):
@@ -264,6 +331,9 @@ class TrainConfig(Section):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads for torch; 0: torch's own choice."""
+    shard_optimizer: bool = False
+    """With several processes: each keeps the optimiser's moments of its share of the weights only (ZeRO stage 1), which
+    saves up to 8 bytes per trained number and does not change the result."""
 
 
 class EvalConfig(Section):
@@ -320,6 +390,7 @@ class Recipe(Section):
     data: DataConfig = DataConfig()
     rounds: RoundsConfig = RoundsConfig()
     rollout: RolloutConfig = RolloutConfig()
+    sampler: SamplerConfig = SamplerConfig()
     credit: CreditConfig = CreditConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
@@ -330,6 +401,20 @@ class Recipe(Section):
     @classmethod
     def _model_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _servers(self) -> Recipe:
+        if self.sampler.urls and self.model.adapter == "full":
+            raise ValueError(
+                "sampler.urls needs model.adapter = 'lora': servers get an adapter after each update, not a whole "
+                "model. To train all weights with vLLM use the TRL host (motif.integrations, docs/scaling.md)"
+            )
+        if self.sampler.urls and "importance_cap" not in self.loss.model_fields_set:
+            loss = self.loss.model_copy(update={"importance_cap": SERVER_IMPORTANCE_CAP})
+            object.__setattr__(self, "loss", loss)  # frozen for others; here it is still being made
+        if self.sampler.overlap and not self.loss.importance_cap:
+            raise ValueError("sampler.overlap trains on what older weights sampled: set loss.importance_cap, e.g. 2.0")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -16,6 +16,7 @@ from motif.accuracy import Accuracy, Answers, answers_of, summarise
 from motif.config import Recipe, RolloutConfig
 from motif.grading import Grader
 from motif.grading.rules import IN_PROCESS
+from motif.processes import ALONE, Processes
 from motif.rollout import grow
 from motif.rounds import Rounds
 from motif.sampling import Sampler
@@ -86,6 +87,7 @@ def evaluate(
     recipe: Recipe,
     on_answer: Callable[[], None] | None = None,
     store: Store | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, Accuracy]:
     """Accuracy of every row of the recipe (see `rows`), by its name.
 
@@ -95,8 +97,10 @@ def evaluate(
     Args:
         on_answer: called once per answer.
         store: keeps answers, and has those that need not be drawn again.
+        processes: each of which answers its share of the questions; all get the numbers of all.
     """
     advance = on_answer or (lambda: None)
+    mine = processes.share(questions)
 
     def grown(chunk: Sequence[Question], row: Row, drawing: Drawing) -> list[Tree]:
         shape, greedy = _shape(recipe, row, drawing), drawing.temperature == 0
@@ -106,7 +110,7 @@ def evaluate(
 
     def answers(row: Row, drawing: Drawing) -> Answers:
         found: Answers = {}
-        for chunk in _chunks(questions, drawing.samples, recipe.rollout):
+        for chunk in _chunks(mine, drawing.samples, recipe.rollout):
             kept = store.get(row, drawing, chunk) if store else None
             if kept is not None:
                 for _ in range(len(chunk) * drawing.samples):
@@ -117,7 +121,7 @@ def evaluate(
                 if store:
                     store.put(row, drawing, trees)
             found |= kept
-        return found
+        return dict(processes.joined([(question.id, found[question.id]) for question in mine]))
 
     results = {}
     for row in rows(recipe):

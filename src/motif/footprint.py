@@ -94,11 +94,12 @@ def longest_sequence(recipe: Recipe, prompt: int) -> int:
     return prompt + note + max(rollout.tokens_first, rollout.tokens_continue)
 
 
-def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool) -> dict[str, float]:
+def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool, processes: int = 1) -> dict[str, float]:
     """Bytes of a process that samples and trains, by part.
 
     Args:
-        prompt: tokens of a typical first-round prompt. half: bfloat16. cpu: the device is a CPU.
+        prompt: tokens of a typical first-round prompt. half: bfloat16. cpu: the device is a CPU. processes:
+            that train together.
     """
     rollout, train = recipe.rollout, recipe.train
     size = weight_size(recipe, half)
@@ -116,10 +117,12 @@ def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool) 
     # A pass over responses beside the prompts they share, which stay until all that follows them is done.
     shared = max(prompt, min(train.microbatch_tokens, rollout.questions_per_step * prompt))
     tokens = max(train.microbatch_tokens, length) + shared
+    sampling = copy + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary)
+    # Gradient and two moments, and an adapter's values (others are among the weights), float32.
+    moments = 8.0 / (processes if train.shard_optimizer else 1)
     return {
         "weights": LIBRARIES + size * shape.parameters,
-        "sampling": copy + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary),
+        "sampling": 0.0 if recipe.sampler.urls else sampling,
         "update": activation * tokens * per_token + 4 * 4 * 2.0**24,
-        # Gradient and two moments, and an adapter's values (others are among the weights), float32.
-        "optimiser": (12.0 if recipe.model.adapter == "full" else 16.0) * trainable(recipe, shape),
+        "optimiser": ((4.0 if recipe.model.adapter == "full" else 8.0) + moments) * trainable(recipe, shape),
     }

@@ -44,6 +44,8 @@ class LossOutputs:
     clipped: Tensor  # tokens whose gradient the clip removed
     kl: Tensor  # sum of the per-token KL estimates
     sampler_gap: Tensor  # sum of |log p_old - log p_sampler|
+    sampler_gap_max: Tensor  # its maximum
+    capped: Tensor  # tokens whose importance weight was cut to the cap
 
 
 def token_weights(lengths: Sequence[int], kind: str, max_length: int) -> list[float]:
@@ -76,8 +78,11 @@ def policy_loss(inputs: LossInputs, config: LossConfig) -> LossOutputs:
     unclipped, clipped = ratio * inputs.advantages_T, clipped_ratio * inputs.advantages_T
     per_token = -torch.minimum(unclipped, clipped)
     gap = inputs.old_logprobs_T - inputs.sampler_logprobs_T
+    importance = gap.exp()
+    capped = torch.zeros_like(gap)
     if config.importance_cap:
-        per_token = per_token * gap.exp().clamp(max=config.importance_cap)
+        per_token = per_token * importance.clamp(max=config.importance_cap)
+        capped = importance > config.importance_cap
     kl = torch.zeros_like(ratio)
     if config.kl_beta:
         assert inputs.reference_logprobs_T is not None, "kl_beta > 0 needs reference log-probabilities"
@@ -89,4 +94,6 @@ def policy_loss(inputs: LossInputs, config: LossConfig) -> LossOutputs:
         clipped=(clipped < unclipped).sum().detach(),
         kl=kl.detach().sum(),
         sampler_gap=gap.detach().abs().sum(),
+        sampler_gap_max=gap.detach().abs().max(),
+        capped=capped.sum().detach(),
     )

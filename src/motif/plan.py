@@ -8,7 +8,7 @@ devices' data sheets say. Once steps run, the display goes by them.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from motif.forecast import Forecast, Layout
 from motif.lengths import Lengths, measured
 from motif.policy import load_tokenizer, pick_device
 from motif.probe import probe_questions
+from motif.processes import ALONE, Processes
 from motif.rounds import NOTE_SEAM, Rounds
 from motif.session import open_task, window_of
 from motif.tasks import Task
@@ -106,7 +107,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe on this machine. Memory in bytes, time in seconds."""
+    """A recipe on this machine. Memory in bytes (of each process), time in seconds."""
 
     work: Work
     device: str
@@ -114,6 +115,7 @@ class Plan:
     available: float
     step_seconds: float
     eval_seconds: float
+    processes: int = 1
 
     @property
     def run_seconds(self) -> float:
@@ -122,12 +124,29 @@ class Plan:
 
     def rows(self) -> list[tuple[str, str]]:
         """What to show, as (name, text) pairs."""
-        total = sum(self.memory.values())
+        servers = self.work.recipe.sampler.urls
+        total, each = sum(self.memory.values()), " for each process" if self.processes > 1 else ""
+        room = f"{self.available / GIB:.1f} GiB free{each}"
+        counted = "sampling on the servers not included" if servers else "if every response used up its tokens"
         return [
             *self.work.rows(self.device),
-            ("memory", f"about {total / GIB:.1f} GiB of {self.available / GIB:.1f} GiB free: {_parts(self.memory)}"),
-            ("time", f"very roughly {_duration(self.run_seconds)}, if every response used up its tokens"),
+            *([("processes", self._processes())] if self.processes > 1 else []),
+            *([("sampling", self._servers())] if servers else []),
+            ("memory", f"about {total / GIB:.1f} GiB of {room}: {_parts(self.memory)}"),
+            ("time", f"very roughly {_duration(self.run_seconds)}, {counted}"),
         ]
+
+    def _processes(self) -> str:
+        questions = self.work.recipe.rollout.questions_per_step
+        most, idle = -(-questions // self.processes), self.processes - questions
+        text = f"{self.processes}, each with the whole model and the trees of up to {most} of {questions} questions"
+        return text + (f"; {idle} of them have nothing to sample: raise rollout.questions_per_step" if idle > 0 else "")
+
+    def _servers(self) -> str:
+        sampler = self.work.recipe.sampler
+        beside = ", each step's while the one before trains" if sampler.overlap else ""
+        count = len(sampler.urls)
+        return f"on {count} vLLM server{'s' if count > 1 else ''}{beside}: {', '.join(sampler.urls)}"
 
     def refuse_if_too_big(self) -> None:
         """Stop before anything is loaded if the estimate exceeds the free memory.
@@ -224,10 +243,13 @@ class DevicePlan:
         return found
 
 
-def make_plan(recipe: Recipe) -> tuple[Plan, Task]:
+def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]:
     """Plan a run on this machine from the model's configuration and the data, without loading any weights.
 
     Returns the loaded task too.
+
+    Args:
+        processes: among which the questions of a step and of an evaluation are divided.
 
     Raises:
         RecipeError, BadRows: the model cannot be found or the data cannot be used.
@@ -237,15 +259,18 @@ def make_plan(recipe: Recipe) -> tuple[Plan, Task]:
     work = look_at(recipe)
     device = pick_device(recipe.model.device)
     half, cpu = is_half(recipe, device.type), device.type == "cpu"
-    forecast = work.forecast(_measured(device, work.shape), 1, Lengths(), half)
+    share = -(-recipe.rollout.questions_per_step // processes.count)
+    one = recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})})
+    forecast = replace(work, recipe=one).forecast(_measured(device, work.shape), 1, Lengths(), half)
     here = forecast.local(1)
     plan = Plan(
         work=work,
         device=str(device),
-        memory=memory(recipe, work.shape, work.prompt_tokens, half=half, cpu=cpu),
-        available=_available(device),
-        step_seconds=here.seconds,
-        eval_seconds=here.evaluation,
+        memory=memory(one, work.shape, work.prompt_tokens, half=half, cpu=cpu, processes=processes.count),
+        available=_available(device) / (processes.local_count if cpu else 1),
+        step_seconds=here.training if recipe.sampler.urls else here.seconds,
+        eval_seconds=0.0 if recipe.sampler.urls else here.evaluation / processes.count,
+        processes=processes.count,
     )
     return plan, work.task
 

@@ -84,9 +84,11 @@ def _converted(file: Path) -> Path:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU."""
+    """`auto` is CUDA, then Apple's MPS, then the CPU, which `accelerate launch --cpu` also asks for."""
     if name != "auto":
         return torch.device(name)
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
@@ -321,6 +323,16 @@ class Policy:
             for name, parameter in own.items():
                 parameter.copy_(state[name])
 
+    @contextlib.contextmanager
+    def holding(self, state: dict[str, Tensor]) -> Iterator[None]:
+        """Other trained weights, from `state()`, for a while."""
+        own = self.state()
+        self.load_state(state)
+        try:
+            yield
+        finally:
+            self.load_state(own)
+
     def save(self, run: Path) -> Path:
         """Write `adapter/` (PEFT format) or, when all weights are trained, `model/`, with the tokenizer."""
         target = run / ("adapter" if self.config.adapter == "lora" else "model")
@@ -333,6 +345,11 @@ class Policy:
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
         return target
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter alone, in PEFT format, into a folder."""
+        self.wrapped.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
 
     def load(self, run: Path) -> None:
         """Put the weights of a finished run back into this policy.

@@ -32,6 +32,7 @@ from motif.credit import assign
 from motif.diagnostics import Estimate, jackknife
 from motif.evaluate import grading
 from motif.grading import Grader
+from motif.processes import ALONE, Processes
 from motif.rollout import continue_from, grow
 from motif.rounds import Rounds
 from motif.sampling import Sampler
@@ -130,17 +131,21 @@ def probe(
     grader: Grader,
     recipe: Recipe,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> ProbeResult:
     """Grow, credit and continue trees of the training shape on at least two `questions`.
 
     Args:
         progress: given the number of final responses to come, a context whose value is called as each ends.
+        processes: each of which grows the trees of its share of the questions; all get the numbers of all.
     """
     progress = progress or (lambda total: nullcontext(lambda *_: None))
     shape, seed, before = recipe.rollout, recipe.train.seed, sampler.usage.generated_tokens
-    leaves = len(questions) * shape.responses * shape.trajectories
+    mine = processes.share(questions)
+    leaves = len(mine) * shape.responses * shape.trajectories
     with progress(leaves) as advance, grading(grader, advance) as on_leaf:
-        grown = grow(questions, sampler, rounds, shape, seed=seed, step="probe", on_leaf=on_leaf)
+        grown = grow(mine, sampler, rounds, shape, seed=seed, step="probe", on_leaf=on_leaf)
+    grown = processes.joined(grown)
     for tree in grown:
         assign(tree, recipe.credit)
     notes = [_notes(grown, index) for index in range(len(grown))]
@@ -150,22 +155,25 @@ def probe(
     ]
     later = [recipe.probe.continuations] + [1] * (shape.rounds - 2)
     deployed = shape.model_copy(update={"branching": [1, *later], "continuation_policy": "current"})
-    leaves = sum(map(len, notes)) * recipe.probe.continuations
+    continued = processes.share(continued)
+    leaves = sum(len(tree.roots) for tree in continued) * recipe.probe.continuations
     # Another name in the keys than the trees': the true value must not share the luck of what it is to judge.
     with progress(leaves) as advance, grading(grader, advance) as on_leaf:
         continue_from(continued, sampler, rounds, deployed, seed=seed, step="probe/continued", on_leaf=on_leaf)
+    outcomes = processes.joined([[_outcomes(root) for root in tree.roots] for tree in continued])
+    [generated] = processes.total([sampler.usage.generated_tokens - before])
     probed = [
         Probed(
             notes_M=[own.index(root.note) for root in tree.roots],
             advantages_M=[root.advantage for root in tree.roots],
             values_M=[root.value for root in tree.roots],
-            outcomes=[_outcomes(root) for root in again.roots],
+            outcomes=after,
             empty=own.index(""),
             shuffled=own.index(_foreign(grown, index)),
         )
-        for index, (tree, own, again) in enumerate(zip(grown, notes, continued, strict=True))
+        for index, (tree, own, after) in enumerate(zip(grown, notes, outcomes, strict=True))
     ]
-    return measure(probed, recipe.probe.continuations, sampler.usage.generated_tokens - before)
+    return measure(probed, recipe.probe.continuations, int(generated))
 
 
 def measure(probed: Sequence[Probed], continuations: int, generated_tokens: int = 0) -> ProbeResult:

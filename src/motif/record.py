@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from motif.config import RecipeError
+from motif.config import Recipe, RecipeError
 from motif.credit import CreditCounts
 from motif.tree import Node, Tree
 
@@ -53,11 +53,20 @@ class Ledger:
 
 
 class RunFolder:
-    """Appends to a run's files, and cuts them back to a step when a run goes on from an earlier checkpoint."""
+    """Appends to a run's files, and cuts them back to a step when a run goes on from an earlier checkpoint.
 
-    def __init__(self, path: Path):
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+    With `writes` false it leaves the disk alone: of several processes only one keeps the record.
+    """
+
+    def __init__(self, path: Path, writes: bool = True):
+        self.path, self.writes = path, writes
+        if writes:
+            path.mkdir(parents=True, exist_ok=True)
+
+    def recipe(self, recipe: Recipe) -> None:
+        """Write the resolved recipe."""
+        if self.writes:
+            write_atomically(self.path / "recipe.toml", recipe.to_toml())
 
     def metrics(self, line: dict[str, Any]) -> None:
         """Append one line of numbers; what is not finite is written as null, because JSON knows no NaN."""
@@ -73,17 +82,20 @@ class RunFolder:
 
     def summary(self, content: dict[str, Any]) -> None:
         """Replace the summary as a whole."""
-        write_atomically(self.path / "summary.json", json.dumps(content, indent=2) + "\n")
+        if self.writes:
+            write_atomically(self.path / "summary.json", json.dumps(content, indent=2) + "\n")
 
     def cut_back(self, step: int) -> None:
         """Drop all lines of later steps than `step`, and a last line that was only half written."""
         for name in ("metrics.jsonl", "trees.jsonl", "outcomes.jsonl"):
             file = self.path / name
-            if file.is_file():
+            if self.writes and file.is_file():
                 kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
                 write_atomically(file, "".join(line + "\n" for line in kept))
 
     def _append(self, name: str, records: list[dict[str, Any]]) -> None:
+        if not self.writes:
+            return
         with (self.path / name).open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 

@@ -114,6 +114,7 @@ def continue_from(
             answer=reading.answer,
             well_formed=reading.well_formed,
             policy=completion.request.policy,
+            version=completion.version,
         )
         (parent.children if parent else tree.roots).append(node)
         if on_response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import torch
 
 from motif.config import Recipe, RecipeError
 from motif.grading import Grader
+from motif.overlap import Ahead
 from motif.policy import Policy
+from motif.processes import ALONE, Processes
 from motif.rounds import Rounds
+from motif.sampling import TrainingSampler
 from motif.sampling.local import LocalSampler
 from motif.tasks import BadRow, Task, load, reject
 
@@ -24,12 +28,17 @@ class Session:
     task: Task
     policy: Policy
     rounds: Rounds
-    sampler: LocalSampler
+    sampler: TrainingSampler
     grader: Grader
+    processes: Processes = ALONE
+    ahead: Ahead | None = None  # with `sampler.overlap`
 
     def close(self) -> None:
-        """End the grader's worker processes."""
+        """End the grader's worker processes, and give back what the sampler holds."""
+        if self.ahead:
+            self.ahead.close()
         self.grader.close()
+        self.sampler.close()
 
 
 def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
@@ -79,7 +88,27 @@ def window_of(recipe: Recipe, model_limit: int) -> int:
     return min(recipe.rollout.window or model_limit, model_limit)
 
 
-def open_session(recipe: Recipe, task: Task | None = None, run: str | Path | None = None) -> Session:
+def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -> TrainingSampler:
+    """The recipe's sampler: its servers, or the policy's own weights. The main process publishes adapters for all.
+
+    Raises:
+        RecipeError: a server does not answer or serves something else, or the model cannot be sampled here.
+    """
+    if not recipe.sampler.urls:
+        return LocalSampler(policy, recipe.rollout.max_rows)
+    from motif.sampling.adapters import Adapter
+    from motif.sampling.server import ServerSampler
+
+    def once(work: Callable[[], Adapter]) -> Adapter:
+        processes.gather(None)  # nobody samples with the adapter before any more
+        return processes.on_main(work)
+
+    return ServerSampler(policy, recipe, window_of(recipe, policy.max_length), once)
+
+
+def open_session(
+    recipe: Recipe, task: Task | None = None, run: str | Path | None = None, processes: Processes = ALONE
+) -> Session:
     """Build all parts; with `run`, the policy gets that run's trained weights.
 
     Raises:
@@ -92,11 +121,14 @@ def open_session(recipe: Recipe, task: Task | None = None, run: str | Path | Non
         policy.load(Path(run))
     if task is None:
         task = open_task(recipe, policy.tokenizer, window_of(recipe, policy.max_length))
+    sampler = open_sampler(recipe, policy, processes)
     return Session(
         recipe=recipe,
         task=task,
         policy=policy,
         rounds=Rounds(recipe.rounds, policy.tokenizer),
-        sampler=LocalSampler(policy, recipe.rollout.max_rows),
+        sampler=sampler,
         grader=Grader(task.grader, recipe.data.grader_seconds, workers=2),
+        processes=processes,
+        ahead=Ahead(sampler) if recipe.sampler.overlap else None,
     )

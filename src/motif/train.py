@@ -1,7 +1,8 @@
 """The loop: sample and grade, credit, update, record.
 
 `train` reads from top to bottom: what is opened, the evaluation before, the steps, the evaluation after. What a step
-does stands in `step` in five lines. Left out on purpose: several processes, and sampling on a server.
+does stands in `step` in five lines. With several processes (`motif.processes`) each runs this loop, grows its share of
+the trees, and then sees all of them; the main one writes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from motif import checkpoint
 from motif.config import Recipe, RecipeError, load_recipe
@@ -27,15 +29,18 @@ from motif.credit import assign
 from motif.diagnostics import components
 from motif.display import Display
 from motif.evaluate import answers_in, evaluate, grading
+from motif.overlap import Sampled
 from motif.plan import make_plan
 from motif.probe import probe, probe_questions
-from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions, write_atomically
+from motif.processes import ALONE, PeerFailed, Processes, together
+from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.report import write_report
 from motif.rollout import grow
-from motif.sampling import Usage, sampling_key
+from motif.sampling import SamplerError, Usage, sampling_key
 from motif.session import Session, open_session
-from motif.tree import Question, Tree
-from motif.update import UpdateStats, collect, update
+from motif.tasks import Task
+from motif.tree import Question
+from motif.update import UpdateStats, collect, make_optimizer, update
 
 
 @dataclass(frozen=True)
@@ -70,92 +75,148 @@ def train(
     Raises:
         RecipeError: the recipe, the model or the folder cannot be used; nothing has been spent yet.
         BadRows: the data has unusable rows (see `data.skip_bad`).
+        PeerFailed: another process of this run failed.
+        SamplerError: no server is left to sample on; `resume` goes on later.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    display = display or Display()
     folder = Path(out) if out else Path("runs") / recipe.name
+    with together(recipe) as processes:
+        display = (display or Display()) if processes.main else Display(quiet=True)
+        task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes))
+        session = open_session(recipe, task, processes=processes)
+        run = RunFolder(folder, processes.main)
+        run.recipe(recipe)
+        try:
+            with display, interruptions(processes) as interrupted:
+                return _run(session, run, interrupted, display)
+        except SamplerError as error:
+            raise SamplerError(f"{error}. What has been trained is in {folder}: go on with --resume") from error
+        finally:
+            session.close()
+
+
+def _prepare(recipe: Recipe, folder: Path, resume: bool, display: Display, processes: Processes) -> Task:
+    """Load the questions and check all that can be checked before anything is spent."""
     refuse_used_folder(folder, resume)
-    plan, task = make_plan(recipe)
+    plan, task = make_plan(recipe, processes)
     display.plan(plan)
     plan.refuse_if_too_big()
-    session = open_session(recipe, task)
-    run = RunFolder(folder)
-    write_atomically(folder / "recipe.toml", recipe.to_toml())
-    try:
-        with display, interruptions() as interrupted:
-            return _run(session, run, interrupted, display)
-    finally:
-        session.close()
+    return task
 
 
 def _run(session: Session, run: RunFolder, interrupted: threading.Event, display: Display) -> Result:
-    recipe, policy = session.recipe, session.policy
-    optimizer = torch.optim.AdamW(
-        policy.trainable(), betas=recipe.train.betas, weight_decay=recipe.train.weight_decay, lr=0.0
-    )
+    recipe, policy, processes = session.recipe, session.policy, session.processes
+    optimizer = make_optimizer(policy.trainable(), recipe.train, processes)
     state = Progress()
     restored = checkpoint.load_latest(run.path, policy, optimizer, recipe)
     if restored:
         state = Progress.restore(*restored)
         display.message(f"going on after step {state.step}")
-    run.cut_back(state.step if restored else -1)
+    begun = state.step if restored else -1
+    processes.agree(begun, f"{run.path} must be on a disk that all machines share; its newest checkpoint is of step")
+    run.cut_back(begun)
 
     def save() -> None:
         keep = recipe.train.keep_checkpoints
-        checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep)
+        processes.agree(checkpoint.checksum(policy), "the weights have drifted apart: their checksums are")
+        processes.collect(optimizer)
+        if processes.main:
+            checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep)
 
     if not restored:
         state.evaluations[0] = _evaluate(session, run, 0, display)
         _probe(session, run, 0, display)
         save()
-    while state.step < recipe.train.steps and not interrupted.is_set():
+    stop = processes.any(interrupted.is_set())
+    while state.step < recipe.train.steps and not stop:
         state.step += 1
-        step(session, run, optimizer, state, display)
+        try:
+            step(session, run, optimizer, state, display)
+        except SamplerError:  # before anything was trained
+            state.step -= 1
+            if processes.count == 1:  # the others are elsewhere, and a checkpoint needs all
+                save()
+            raise
         last = state.step == recipe.train.steps
         if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
             state.evaluations[state.step] = _evaluate(session, run, state.step, display)
             _keep_best(session, run, state)
         if last or (recipe.probe.every and state.step % recipe.probe.every == 0):
             _probe(session, run, state.step, display)
-        if last or interrupted.is_set() or state.step % recipe.train.save_every == 0:
+        stop = processes.any(interrupted.is_set())
+        if last or stop or state.step % recipe.train.save_every == 0:
             save()
     finished = state.step >= recipe.train.steps
-    policy.save(run.path)
-    return _finish(session, run, state, finished, display)
+    return processes.on_main(lambda: _finish(session, run, state, finished, display))
 
 
 def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
     """One training step: sample, grade, credit, update, record."""
-    recipe, policy = session.recipe, session.policy
+    recipe, policy, ahead, processes = session.recipe, session.policy, session.ahead, session.processes
     clock = Clock()
-    questions = draw_questions(session.task.train, state.step, recipe.rollout.questions_per_step, recipe.train.seed)
-    used = replace(session.sampler.usage)
-    trees = sample(session, questions, state.step, clock, display)
+    early = ahead.take() if ahead else None
+    sampled = early or _sample_now(session, state, clock, display)
+    session.sampler.publish(state.step - 1)
+    clock.lap("sample")
+    if ahead:
+        state.weights_before, following = policy.state(), state.step + 1
+        if state.step < recipe.train.steps:
+            ahead.start(lambda: sample(session, _questions(session, following), following, Clock(), display))
+    trees = processes.joined(sampled.trees)
+    if processes.count > 1:
+        clock.lap("wait")  # until the last process had its trees
+    questions = [tree.question for tree in trees]
     counts = [assign(tree, recipe.credit) for tree in trees]
     rate = learning_rate(state.step, recipe)
     for group in optimizer.param_groups:
         group["lr"] = rate
     samples = collect(trees, recipe)
-    stats = update(policy, optimizer, samples, recipe) if samples else UpdateStats()
+    stats = update(policy, optimizer, samples, recipe, processes) if samples else UpdateStats()
     clock.lap("update")
+    if ahead:
+        ahead.wait()
+        clock.lap("sample")  # what was left of it
     run.trees(trees)
     clock.lap("record")
     state.drawn.update(sampling_key(question.text) for question in questions)
     state.ledger.questions += len(questions)
     state.ledger.distinct_questions = len(state.drawn)
-    _charge(state.ledger, session, used, stats, clock)
-    metrics = {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
+    _charge(state.ledger, session, sampled.usage, stats, clock)
+    metrics: dict[str, Any] = (
+        {"step": state.step} | step_metrics(trees, counts, recipe.rollout.rounds) | _update_metrics(stats)
+    )
+    if lags := [state.step - 1 - node.version for tree in trees for node in tree.walk() if node.version is not None]:
+        metrics |= {"sampler/lag": max(lags)} | ({"time/sampled_ahead": early.seconds} if early else {})
     metrics |= (
         components(trees).metrics() | {"learning_rate": rate} | ledger_dict(state.ledger, "ledger/") | clock.metrics()
     )
+    if processes.count > 1:
+        metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
     run.metrics(metrics)
     display.step(metrics, recipe.train.steps)
 
 
-def sample(session: Session, questions: Sequence[Question], step: int, clock: Clock, display: Display) -> list[Tree]:
-    """Grow the step's trees, grading the leaves of some while others are being sampled."""
+def _questions(session: Session, step: int) -> list[Question]:
+    """This process's share of the step's questions."""
     recipe = session.recipe
-    shape = recipe.rollout
+    drawn = draw_questions(session.task.train, step, recipe.rollout.questions_per_step, recipe.train.seed)
+    return session.processes.share(drawn)
+
+
+def _sample_now(session: Session, state: Progress, clock: Clock, display: Display) -> Sampled:
+    """The step's trees, from the weights as they are, or as they were where a run with overlap is gone on with."""
+    if state.weights_before is None:
+        session.sampler.publish(state.step - 1)
+    else:
+        with session.policy.holding(state.weights_before):
+            session.sampler.publish(state.step - 2)
+    return sample(session, _questions(session, state.step), state.step, clock, display)
+
+
+def sample(session: Session, questions: Sequence[Question], step: int, clock: Clock, display: Display) -> Sampled:
+    """Grow the step's trees, grading the leaves of some while others are being sampled."""
+    recipe, used = session.recipe, replace(session.sampler.usage)
+    shape, begun = recipe.rollout, time.perf_counter()
     with (
         display.sampling(len(questions) * shape.responses * shape.trajectories) as advance,
         grading(session.grader, advance) as on_leaf,
@@ -164,7 +225,7 @@ def sample(session: Session, questions: Sequence[Question], step: int, clock: Cl
         trees = grow(questions, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
         clock.lap("sample")
     clock.lap("grade")  # what was left of it when the last leaf had been sampled
-    return trees
+    return Sampled(trees, session.sampler.usage.since(used), time.perf_counter() - begun)
 
 
 def draw_questions(questions: Sequence[Question], step: int, count: int, seed: int) -> list[Question]:
@@ -205,7 +266,8 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 class Progress:
     """Where a run stands: all of the loop's state besides the weights and the optimiser.
 
-    `drawn` holds a 64-bit key of the text of each question drawn so far.
+    `drawn` holds a 64-bit key of the text of each question drawn so far. `weights_before`: with `sampler.overlap`, what
+    the last step started from, and the next step's trees are sampled with.
     """
 
     step: int = 0
@@ -213,11 +275,12 @@ class Progress:
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     drawn: set[int] = field(default_factory=set)
+    weights_before: dict[str, Tensor] | None = None
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
         kept = {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
-        return kept | {"drawn": sorted(self.drawn)}
+        return kept | {"drawn": sorted(self.drawn), "weights_before": self.weights_before}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
@@ -227,7 +290,8 @@ class Progress:
             RecipeError: the checkpoint is of an older version, see `ledger_from`.
         """
         ledger = ledger_from(extra["ledger"])
-        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]))
+        before = extra.get("weights_before")
+        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]), before)
 
 
 class Clock:
@@ -252,18 +316,31 @@ class Clock:
 
 
 @contextmanager
-def interruptions() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets, so that the step in progress can end; the second aborts."""
+def interruptions(processes: Processes = ALONE) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets, so that the step in progress can end; the second aborts.
+
+    With several processes the third does: they have the terminal's Ctrl-C already when their launcher passes it on. It
+    sends SIGTERM also to end those whose peer has failed.
+    """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
 
+    more = 1 if processes.count == 1 else 2
+
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal more
+        if failure := processes.failure():
+            raise PeerFailed(failure)
         if event.is_set():
-            raise KeyboardInterrupt
+            more -= 1
+            if more == 0:
+                raise KeyboardInterrupt
+            return
         event.set()
-        print("\nfinishing this step or evaluation, then saving (Ctrl-C again: stop now, without it)", flush=True)
+        if processes.main:
+            print("\nfinishing this step or evaluation, then saving (Ctrl-C again: stop now, without it)", flush=True)
 
     old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -288,8 +365,11 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
     questions = session.task.test[: recipe.eval.questions]
     if not questions:
         return {}
-    with display.evaluating(answers_in(recipe, len(questions))) as on_answer:
-        found = evaluate(questions, session.sampler, session.rounds, session.grader, recipe, on_answer)
+    session.sampler.publish(step)
+    share = len(session.processes.share(questions))
+    with display.evaluating(answers_in(recipe, share)) as on_answer:
+        parts = (session.sampler, session.rounds, session.grader, recipe)
+        found = evaluate(questions, *parts, on_answer, processes=session.processes)
     display.evaluated(step, found)
     result = {name: accuracy.to_dict() for name, accuracy in found.items()}
     run.metrics({"step": step, "eval": result})
@@ -300,7 +380,9 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
 def _probe(session: Session, run: RunFolder, step: int, display: Display) -> None:
     questions = probe_questions(session.task, session.recipe)
     if questions:
-        found = probe(questions, session.sampler, session.rounds, session.grader, session.recipe, display.probing)
+        session.sampler.publish(step)
+        parts = (session.sampler, session.rounds, session.grader, session.recipe)
+        found = probe(questions, *parts, display.probing, session.processes)
         display.probed(step, found)
         run.metrics({"step": step, "probe": found.to_dict()})
 
@@ -310,24 +392,25 @@ def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
     here = state.evaluations[state.step].get(f"rounds_{session.recipe.eval_rounds[-1]}")
     if here and here["accuracy"] is not None and (state.best is None or here["accuracy"] > state.best["accuracy"]):
         state.best = {"step": state.step, "accuracy": here["accuracy"]}
-        session.policy.save(run.path / "best")
+        if session.processes.main:
+            session.policy.save(run.path / "best")
 
 
-def _charge(ledger: Ledger, session: Session, before: Usage, stats: UpdateStats, clock: Clock) -> None:
-    """Add a step's work and time; `before` is what the sampler had used when it began."""
-    parameters, usage = session.policy.parameter_count, session.sampler.usage
-    generated = usage.generated_tokens - before.generated_tokens
-    prefill = usage.prefill_tokens - before.prefill_tokens
+def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, clock: Clock) -> None:
+    """Add a step's work and time; `usage` is what sampling this process's trees took."""
+    parameters = session.policy.parameter_count
+    spent = (usage.generated_tokens, usage.prefill_tokens, usage.requested_prompt_tokens)
+    generated, prefill, requested = map(int, session.processes.total(spent))
     ledger.updates += stats.updates
     ledger.generated_tokens += generated
     ledger.prefill_tokens += prefill
-    ledger.prefill_saved += usage.requested_prompt_tokens - before.requested_prompt_tokens - prefill
+    ledger.prefill_saved += requested - prefill
     ledger.trained_tokens += stats.tokens
     per_update_token = 6 if session.recipe.model.adapter == "full" else 4
     ledger.flops += parameters * (2.0 * (generated + prefill) + per_update_token * stats.computed_tokens)
     ledger.seconds += clock.total()
-    ledger.sampling_seconds += clock.laps["sample"]
-    ledger.grading_seconds += clock.laps["grade"]
+    ledger.sampling_seconds += clock.laps["sample"] + clock.laps.get("wait", 0.0)
+    ledger.grading_seconds += clock.laps.get("grade", 0.0)
     ledger.training_seconds += clock.laps["update"]
 
 
@@ -340,6 +423,8 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
             "kl": None,
             "clip_ratio": None,
             "sampler/mean_gap": None,
+            "sampler/max_gap": None,
+            "sampler/capped": None,
         }
     return {
         "loss": stats.loss / stats.updates,
@@ -348,10 +433,13 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
         "kl": stats.kl / stats.tokens,
         "clip_ratio": stats.clipped / stats.tokens,
         "sampler/mean_gap": stats.sampler_gap / stats.tokens,
+        "sampler/max_gap": stats.sampler_gap_max,
+        "sampler/capped": stats.capped / stats.tokens,
     }
 
 
 def _finish(session: Session, run: RunFolder, state: Progress, finished: bool, display: Display) -> Result:
+    session.policy.save(run.path)
     before = state.evaluations.get(0, {})
     after = state.evaluations.get(state.step, {}) if finished and state.step else {}
     run.summary(
@@ -365,6 +453,7 @@ def _finish(session: Session, run: RunFolder, state: Progress, finished: bool, d
             "skipped_rows": len(session.task.skipped),
             "versions": versions(),
             "seed": session.recipe.train.seed,
+            "processes": session.processes.count,
         }
     )
     report = write_report(run.path)

@@ -41,6 +41,7 @@ class Node:
     answer: str | None = None  # what a grader would be shown
     well_formed: bool = False
     policy: Literal["current", "base"] = "current"
+    version: int | None = None  # steps that the weights had been trained for, where the sampler has a copy of them
     verdict: Verdict | None = None  # leaves only
     reason: str = ""
     children: list[Node] = field(default_factory=list, repr=False)
@@ -121,6 +122,8 @@ def _node_dict(node: Node) -> dict[str, Any]:
     }
     if node.policy != "current":
         record["policy"] = node.policy
+    if node.version is not None:
+        record["version"] = node.version
     if node.verdict is not None:
         record |= {"verdict": node.verdict, "reason": node.reason}
     if node.children:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from motif.config import Recipe
+from motif.config import Recipe, TrainConfig
 from motif.loss import LossInputs, policy_loss, token_weights
 from motif.policy import LOGIT_ELEMENTS, Policy
 from motif.prefix import KeysValues, Segment, agreement, batches, branch, forward
+from motif.processes import ALONE, Processes
 from motif.tree import Tree
 
 
@@ -46,6 +48,8 @@ class UpdateStats:
     kl: float = 0.0
     clipped: float = 0.0
     sampler_gap: float = 0.0
+    sampler_gap_max: float = 0.0  # a maximum, no sum
+    capped: float = 0.0
     grad_norm: float = 0.0
     updates: int = 0
 
@@ -74,11 +78,33 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
     ]
 
 
-def update(policy: Policy, optimizer: torch.optim.Optimizer, samples: Sequence[Sample], recipe: Recipe) -> UpdateStats:
+def make_optimizer(
+    parameters: Sequence[nn.Parameter], config: TrainConfig, processes: Processes = ALONE
+) -> torch.optim.Optimizer:
+    """AdamW with learning rate 0; with `shard_optimizer` its state is spread over the processes."""
+    options: dict[str, Any] = {"betas": config.betas, "weight_decay": config.weight_decay, "lr": 0.0}
+    if config.shard_optimizer and processes.count > 1:
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+
+        return ZeroRedundancyOptimizer(parameters, torch.optim.AdamW, **options)
+    return torch.optim.AdamW(parameters, **options)
+
+
+def update(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    processes: Processes = ALONE,
+) -> UpdateStats:
     """Train on `samples` for `inner_epochs` × `minibatches` optimiser steps.
 
     Gradients of micro-batches are summed before clipping, and the weights are those of the whole batch, so the result
     does not depend on the token budget beyond rounding.
+
+    Args:
+        samples: of the whole batch, the same in every process.
+        processes: among which every minibatch is divided; they take the same optimiser steps.
 
     Raises:
         FloatingPointError: the gradient is not finite; the weights are as before this optimiser step.
@@ -87,7 +113,8 @@ def update(policy: Policy, optimizer: torch.optim.Optimizer, samples: Sequence[S
     stats = UpdateStats()
     parts = min(config.minibatches, len(samples))
     # `parts` makes an optimiser step on a part weigh like the whole.
-    minibatches = [_Batch(policy, samples[start::parts], scale=parts) for start in range(parts)]
+    shares = [deal(samples[start::parts], processes.count)[processes.rank] for start in range(parts)]
+    minibatches = [_Batch(policy, share, scale=parts) for share in shares]
     for batch in minibatches:
         if parts * config.inner_epochs > 1:
             batch.old_T = batch.logprobs(budget)
@@ -99,6 +126,7 @@ def update(policy: Policy, optimizer: torch.optim.Optimizer, samples: Sequence[S
             optimizer.zero_grad(set_to_none=True)
             with policy.recomputing(recipe.train.activation_checkpointing):
                 batch.gradient(recipe, stats)
+            processes.sum_gradients(policy.trainable())
             norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm)
             if not torch.isfinite(norm):
                 raise FloatingPointError(
@@ -107,7 +135,37 @@ def update(policy: Policy, optimizer: torch.optim.Optimizer, samples: Sequence[S
             optimizer.step()
             stats.grad_norm += norm.item()
             stats.updates += 1
+    return _summed(stats, processes)
+
+
+def _summed(stats: UpdateStats, processes: Processes) -> UpdateStats:
+    """What all processes did; norm and number of updates are the same in each."""
+    names = [field.name for field in fields(stats) if field.name not in ("grad_norm", "updates", "sampler_gap_max")]
+    stats.sampler_gap_max = max(processes.gather(stats.sampler_gap_max))
+    sums = processes.total([getattr(stats, name) for name in names])
+    for name, value in zip(names, sums, strict=True):
+        setattr(stats, name, value)
     return stats
+
+
+def deal(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
+    """Cut a batch into parts of about equal work, some of them empty if there are few samples.
+
+    In the order of their prompts, so that most of what samples share stays in one part; work is measured in tokens,
+    shared ones counted once.
+    """
+    if count == 1 or not samples:
+        return [list(samples), *([] for _ in range(count - 1))]
+    ordered = sorted(samples, key=lambda sample: sample.prompt_ids)
+    before: list[Sequence[int]] = [[], *(sample.prompt_ids for sample in ordered[:-1])]
+    work = [
+        sample.length - agreement(sample.prompt_ids, prompt) for sample, prompt in zip(ordered, before, strict=True)
+    ]
+    ends = list(itertools.accumulate(work))
+    parts: list[list[Sample]] = [[] for _ in range(count)]
+    for sample, own, end in zip(ordered, work, ends, strict=True):
+        parts[int(count * (end - own / 2) / ends[-1])].append(sample)
+    return parts
 
 
 class _Batch:
@@ -115,7 +173,7 @@ class _Batch:
 
     def __init__(self, policy: Policy, samples: Sequence[Sample], scale: float = 1.0):
         self.policy, self.samples = policy, samples
-        lengths = torch.tensor([len(sample.token_ids) for sample in samples])
+        lengths = torch.tensor([len(sample.token_ids) for sample in samples], dtype=torch.long)
 
         def spread(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32).repeat_interleave(lengths).to(policy.device)
@@ -165,6 +223,8 @@ class _Batch:
             stats.kl += outputs.kl.item()
             stats.clipped += outputs.clipped.item()
             stats.sampler_gap += outputs.sampler_gap.item()
+            stats.sampler_gap_max = max(stats.sampler_gap_max, outputs.sampler_gap_max.item())
+            stats.capped += outputs.capped.item()
 
         budget = recipe.train.microbatch_tokens
         for part in groups(self.samples, budget):

@@ -1,15 +1,19 @@
 """Samplers: whatever turns prompts into responses.
 
 `rollout.grow` talks to this protocol only. `local.LocalSampler` decodes with the live weights of the policy being
-trained.
+trained, `server.ServerSampler` asks vLLM servers.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
+
+
+class SamplerError(RuntimeError):
+    """Sampling cannot go on, but may later: what has been trained so far is as it was."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Completion:
     token_ids: list[int]
     logprobs: list[float]
     truncated: bool
+    version: int | None = None  # of the weights (see `Sampler.publish`), where the sampler has a copy of them
 
 
 @dataclass
@@ -56,6 +61,10 @@ class Usage:
     requested_prompt_tokens: int = field(default=0)
     """Prompt tokens as a sampler without sharing would have computed them: every response's own prompt."""
 
+    def since(self, before: Usage) -> Usage:
+        """What has been used since `before`, a copy taken then."""
+        return Usage(*(getattr(self, part.name) - getattr(before, part.name) for part in fields(self)))
+
 
 class Sampler(Protocol):
     """Anything that can answer requests."""
@@ -64,6 +73,26 @@ class Sampler(Protocol):
 
     def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
         """Answer all requests and all that `then` returns; `then` is called once per response, as soon as it ends."""
+        ...
+
+
+class TrainingSampler(Sampler, Protocol):
+    """A sampler that follows a policy in training."""
+
+    def publish(self, version: int) -> None:
+        """From now on "current" means the policy's weights as they are now.
+
+        Args:
+            version: a number of its own for each state of the weights: the steps trained so far.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Let a `run` in another thread end soon, with an error."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held."""
         ...
 
 

@@ -73,6 +73,15 @@ class LocalSampler:
                             queue, lambda done: enqueue(then(done), first=True)
                         )
 
+    def publish(self, version: int) -> None:
+        """Nothing to do: the weights are the live ones."""
+
+    def cancel(self) -> None:
+        """Nothing to do: it samples in the thread that trains."""
+
+    def close(self) -> None:
+        """Nothing to do: nothing is held between runs."""
+
     def _check(self) -> None:
         """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare to the trainer's pass."""
         end = self.policy.end_ids[0]
