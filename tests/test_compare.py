@@ -299,6 +299,7 @@ def test_a_run_stops_when_its_study_is_killed(tmp_path):
     code = """
     import signal, threading, time
     from motif.compare import worker
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     try:
         threading.Thread(target=worker._follow_parent, daemon=True).start()
         time.sleep(60)
