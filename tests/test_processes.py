@@ -42,6 +42,9 @@ OTHERS = [  # minibatches of the global list, over two passes, a reference pass,
 TOLERANCE = 2e-6
 """Largest difference of a weight: gradients are summed in another order (relative rounding 1e-7), Adam divides by their
 size, and four steps of at most 1.5e-4 amplify what little there is. Weights move by about 6e-4."""
+OUTLIER = 1.5e-5
+"""The same for weights whose gradient is next to zero, so that Adam divides one rounding error by another: a tenth of a
+step."""
 CLOCK = ("time/", "processes/")
 WORK = ("prefill", "flops")  # prompts of two questions on two processes share nothing
 
@@ -77,7 +80,9 @@ def assert_same_weights(one: Path, two: Path) -> None:
     name = "adapter/adapter_model.safetensors" if (one / "adapter").exists() else "model/model.safetensors"
     mine, theirs = load_file(one / name), load_file(two / name)
     assert mine.keys() == theirs.keys()
-    assert max((mine[key] - theirs[key]).abs().max().item() for key in mine) < TOLERANCE
+    apart = torch.cat([(mine[key] - theirs[key]).abs().flatten() for key in mine])
+    assert (apart > TOLERANCE).float().mean() < 1e-3
+    assert apart.max() < OUTLIER
 
 
 SCRIPT = """
