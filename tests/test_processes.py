@@ -46,7 +46,7 @@ OUTLIER = 1.5e-5
 """The same for weights whose gradient is next to zero, so that Adam divides one rounding error by another: a tenth of a
 step."""
 CLOCK = ("time/", "processes/")
-WORK = ("prefill", "flops")  # prompts of two questions on two processes share nothing
+WORK = ("prefill", "flops")  # sequences on two processes share no prompts
 
 
 def numbers(run: Path) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def numbers(run: Path) -> list[dict[str, Any]]:
 
 def close(one: Any, other: Any, key: str = "") -> bool:
     if any(word in key for word in WORK):
-        return one == pytest.approx(other, rel=0.2)
+        return one == pytest.approx(other, rel=0.5)
     if key == "sampler/max_gap":  # the largest of many rounding errors
         return one is other is None or max(one, other) < 1e-4
     if isinstance(one, dict):
