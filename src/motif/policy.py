@@ -338,18 +338,16 @@ class Policy:
         target = run / ("adapter" if self.config.adapter == "lora" else "model")
         staging = target.with_name(f".{target.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
-        self.wrapped.save_pretrained(staging)
+        self.save_weights(staging)
         self.tokenizer.save_pretrained(staging)
-        card = staging / "README.md"
-        card.unlink(missing_ok=True)  # peft writes an empty template; an honest card comes with export
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
         return target
 
-    def save_adapter(self, folder: Path) -> None:
-        """Write the adapter alone, in PEFT format, into a folder."""
+    def save_weights(self, folder: Path) -> None:
+        """Write what is trained, an adapter in PEFT format or the whole model, into a folder; no tokenizer."""
         self.wrapped.save_pretrained(folder)
-        (folder / "README.md").unlink(missing_ok=True)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's empty template; an honest card comes with export
 
     def load(self, run: Path) -> None:
         """Put the weights of a finished run back into this policy.

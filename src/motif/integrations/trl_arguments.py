@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 from motif.config import Recipe, RecipeError
+from motif.processes import launched
 
 
 def arguments_of(recipe: Recipe) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def arguments_of(recipe: Recipe) -> dict[str, Any]:
     """
     rollout, loss, optimiser = recipe.rollout, recipe.loss, recipe.train
     refuse(recipe)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = launched().count
     questions, rest = divmod(rollout.questions_per_step, processes)
     if rest:
         raise RecipeError(f"rollout.questions_per_step = {rollout.questions_per_step} is no multiple of {processes}")

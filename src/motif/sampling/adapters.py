@@ -50,7 +50,7 @@ class AdapterFolder:
         """Write the policy's adapter as it is now."""
         name = f"{self.prefix}v{version:06d}-{next(self._serial)}"
         partial = self.path / f".{name}.partial"
-        policy.save_adapter(partial)
+        policy.save_weights(partial)
         partial.rename(self.path / name)
         return Adapter(name, version, self.path / name)
 
