@@ -11,7 +11,8 @@ a response happens to be in does not matter (up to rounding of the logits).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from motif.policy import Policy
 from motif.prefix import WORTHWHILE, Segment, agreement, batches, branch, forward
 from motif.sampling import Completion, Request, Usage
 from motif.sampling.attention import NAME, TreeCache
+from motif.sampling.drawing import draw, uniforms
 from motif.sampling.weights import sampling_weights
 
 PREFILL_TOKENS = 8192
@@ -68,10 +70,19 @@ class LocalSampler:
         while any(queues.values()):
             for name, queue in queues.items():
                 if queue:
-                    with sampling_weights(self.policy, name), torch.inference_mode(), self.policy.precision():
-                        _Batch(self.policy, self.max_rows, self.usage).run(
-                            queue, lambda done: enqueue(then(done), first=True)
-                        )
+                    with self.open(name) as batch:
+                        while queue or batch.count:
+                            for done in batch.step(queue):
+                                enqueue(then(done), first=True)
+
+    @contextmanager
+    def open(self, name: str = "current") -> Iterator[Batch]:
+        """A batch that the caller steps, on the weights of `current` or `base`; the policy is the batch's meanwhile.
+
+        To be used in the thread that opened it.
+        """
+        with sampling_weights(self.policy, name), torch.inference_mode(), self.policy.precision():
+            yield Batch(self.policy, self.max_rows, self.usage)
 
     def publish(self, version: int) -> None:
         """Nothing to do: the weights are the live ones."""
@@ -111,7 +122,7 @@ class LocalSampler:
             )
 
 
-class _Batch:
+class Batch:
     """The rows being decoded, each for the forks that have said the same so far.
 
     Rows 0..count-1 are alive; a row that ends is filled with the last one. What is known of a row without asking the
@@ -133,17 +144,35 @@ class _Batch:
         self.keys = np.zeros(0, dtype=np.uint64)  # of each fork
         self.row_of = np.zeros(0, dtype=np.int64)  # of each fork
 
-    def run(self, queue: deque[tuple[Request, range]], then: Callable[[Completion], None]) -> None:
-        while queue or self.count:
-            # Prompts are let in by the batch: a forward pass for every single newcomer would stall the others.
-            waiting = sum(len(forks) for _, forks in queue)
-            busy = len(self.forks)
-            if waiting and (busy == 0 or 4 * min(waiting, self.max_rows - busy) >= busy):
-                self._admit(queue)
-            else:
-                self._decode()
-            for completion in self._finished():
-                then(completion)
+    def step(self, queue: deque[tuple[Request, range]], at_once: bool = False) -> list[Completion]:
+        """Let in what waits, or draw one more token for every fork; returns the responses that ended with it.
+
+        Args:
+            queue: requests with those of their keys that are meant, at most `max_rows`; what is let in is taken out.
+                It must not be empty when no row is alive.
+            at_once: let newcomers in as soon as there is a row for them, and not by the batch: a forward pass for
+                every single one stalls the others, but nobody waits for the first token.
+        """
+        waiting = sum(len(forks) for _, forks in queue)
+        busy = len(self.forks)
+        if waiting and (at_once or busy == 0 or 4 * min(waiting, self.max_rows - busy) >= busy):
+            self._admit(queue)
+        else:
+            self._decode()
+        return self._finished()
+
+    def progress(self) -> Iterator[tuple[Request, int, np.ndarray]]:
+        """Each fork being decoded: its request, which of the request's keys, and the tokens drawn so far."""
+        produced = self.rows["produced"]
+        for (request, index), row in zip(self.forks, self.row_of.tolist(), strict=True):
+            yield request, index, self.tokens[row, : produced[row]]
+
+    def cancel(self, unwanted: Callable[[Request], bool]) -> None:
+        """Take out the forks of some requests, and the rows that nobody is left in; they get no completion."""
+        leaving = np.array([unwanted(request) for request, _ in self.forks], dtype=bool)
+        if leaving.any():
+            self._leave(leaving)
+            self._remove(np.setdiff1d(np.arange(self.count), self.row_of))
 
     # -- entering --------------------------------------------------------------------------------------------------
 
@@ -313,10 +342,13 @@ class _Batch:
                     truncated=not bool(ended[row]),
                 )
             )
-        self.forks = [fork for fork, gone in zip(self.forks, leaving.tolist(), strict=True) if not gone]
-        self.keys, self.row_of = self.keys[~leaving], self.row_of[~leaving]
+        self._leave(leaving)
         self._remove(np.flatnonzero(done))
         return completions
+
+    def _leave(self, leaving: np.ndarray) -> None:
+        self.forks = [fork for fork, gone in zip(self.forks, leaving.tolist(), strict=True) if not gone]
+        self.keys, self.row_of = self.keys[~leaving], self.row_of[~leaving]
 
     def _remove(self, done: np.ndarray) -> None:
         """Fill the rows that are done with the last ones."""
@@ -339,69 +371,3 @@ class _Batch:
 
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
-
-
-def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
-    """Uniform numbers in [0, 1), one per (key, counter): SplitMix64 (Steele et al., 2014), addressed by position."""
-    with np.errstate(over="ignore"):
-        x = keys + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, row_of: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw tokens, one or more from each row.
-
-    Args:
-        logits: (rows, V), overwritten. temperature, top_p: (rows,); temperature 0 is greedy.
-        uniform: (draws,) in [0, 1), float64. row_of: (draws,) the row of each draw.
-
-    Returns:
-        Token ids (draws,) and their log-probabilities (draws,) under softmax(logits / temperature), before top-p.
-    """
-    greedy = temperature == 0
-    # In place where it can be: with a large vocabulary, fresh memory costs more than the arithmetic.
-    weights = logits.float()
-    if not bool((temperature == 1).all()):
-        weights = weights / torch.where(greedy, 1.0, temperature).unsqueeze(-1)
-    highest, likeliest = weights.max(-1, keepdim=True)
-    weights = weights.sub_(highest).exp_()
-    total = weights.sum(-1)
-    chosen = likeliest.squeeze(-1)[row_of]
-    if not bool(greedy.all()):
-        kept = _nucleus(weights / total.unsqueeze(-1), top_p) if bool((top_p < 1).any()) else weights
-        chosen = torch.where(greedy[row_of], chosen, _invert(kept, uniform, row_of))
-    return chosen, (weights[row_of, chosen] / total[row_of]).log()
-
-
-def _nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
-    """Probabilities (rows, V) with all but the likeliest tokens, which together reach top_p (rows,), set to 0."""
-    ordered, order = probabilities.sort(dim=-1, descending=True)
-    before = ordered.cumsum(-1) - ordered  # mass of the more likely tokens
-    ordered = ordered.masked_fill(before >= top_p.unsqueeze(-1), 0.0)
-    return torch.zeros_like(probabilities).scatter(-1, order, ordered)
-
-
-def _invert(weights: Tensor, uniform: Tensor, row_of: Tensor) -> Tensor:
-    """The token at which the sum of a row's weights (rows, V) first exceeds uniform (draws,) times their total.
-
-    Blocks of tokens first, then one block's tokens: only the sums of blocks are accumulated in double precision.
-    """
-    size = weights.shape[1]
-    block = min(256, size & -size)  # a power of two that divides the vocabulary
-    blocks = weights.unflatten(-1, (size // block, block))
-    exact = torch.float64 if weights.device.type != "mps" else torch.float32
-    sums = blocks.sum(-1).to(exact).cumsum(-1)[row_of]
-    point = uniform.to(exact).unsqueeze(-1) * sums[:, -1:]
-    which = _first_above(sums, point)
-    point = point - torch.where(which > 0, sums.gather(-1, (which - 1).clamp_(min=0)), 0.0)
-    inside = blocks[row_of, which.squeeze(-1)].to(exact).cumsum(-1)
-    return (which * block + _first_above(inside, point)).squeeze(-1)
-
-
-def _first_above(sums: Tensor, point: Tensor) -> Tensor:
-    """Where the running sums (rows, X) exceed point (rows, 1); where they never do, for rounding, where they end."""
-    ending = torch.searchsorted(sums, sums[:, -1:].contiguous())
-    return torch.minimum(torch.searchsorted(sums, point, right=True), ending)
