@@ -59,7 +59,7 @@ class LocalSampler:
 
         def enqueue(more: Iterable[Request], first: bool) -> None:
             for request in more:
-                self._check_length(request)
+                self.check_length(request)
                 # More forks than rows are answered in turns.
                 for start in range(0, len(request.keys), self.max_rows):
                     turn = (request, range(start, len(request.keys))[: self.max_rows])
@@ -113,7 +113,12 @@ class LocalSampler:
             kind = self.policy.model.config.model_type
             raise RecipeError(f"model type {kind!r} cannot be sampled here: log-probabilities are off by {gap:.2g}")
 
-    def _check_length(self, request: Request) -> None:
+    def check_length(self, request: Request) -> None:
+        """Refuse a request that does not fit the model's context.
+
+        Raises:
+            RecipeError: with the settings that would help.
+        """
         needed, limit = len(request.prompt_ids) + request.max_tokens, self.policy.max_length
         if needed > limit:
             raise RecipeError(
