@@ -95,6 +95,25 @@ def load_latest(
     return int(state["step"]), state["extra"]
 
 
+def load_weights(run: Path, policy: Policy) -> int | None:
+    """Put a run's trained weights into a policy: the final ones, or, before its end, the newest checkpoint's.
+
+    Returns:
+        The checkpoint's step; None: the weights are final.
+
+    Raises:
+        RecipeError: the run holds neither, or they belong to another model.
+    """
+    final = run / ("adapter" if policy.config.adapter == "lora" else "model")
+    checkpoints = all_checkpoints(run)
+    if final.is_dir() or not checkpoints:
+        policy.load(run)
+        return None
+    state = torch.load(checkpoints[-1] / "state.pt", map_location="cpu", weights_only=True)
+    policy.load_state(state["weights"])
+    return int(state["step"])
+
+
 def fingerprint(recipe: Recipe) -> str:
     """A hash of all settings that change what is trained; more steps, rarer checkpoints or a probe are no other run.
 

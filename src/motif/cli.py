@@ -1,21 +1,22 @@
-"""The command line: train, vllm-command, eval, probe, compare, solve, grade, report, doctor."""
+"""The command line: train, vllm-command, eval, probe, compare, solve, serve, grade, report, doctor."""
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from motif import __version__
 from motif.config import Recipe, RecipeError, load_recipe, shipped_recipes
-
-if TYPE_CHECKING:
-    from motif.tree import Node
+from motif.conversation import solve
+from motif.serve.cli import serve
 
 app = typer.Typer(
     name="motif",
@@ -226,38 +227,19 @@ def probe(
         display.message(f"written: {run / 'probe.json'}, {write_report(run)}")
 
 
-@app.command()
-def solve(
-    question: Annotated[str, typer.Argument(help='The question, e.g. "What is 15 × 24?"')],
-    run: Annotated[Path | None, typer.Option(help="A run folder. Default: runs/demo if it exists.")] = None,
-    recipe: Annotated[str, typer.Option(help="Without a run: the untrained model of this recipe.")] = "demo",
-    rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds to think. Default: as trained.")] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="Sample instead of decoding greedily.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed for --sample.")] = 0,
-    settings: Settings = None,
-) -> None:
-    """Answer one question, showing each round."""
-    with _readable_errors():
-        from motif.session import open_session
-        from motif.solve import solve as think
-        from motif.tasks import Task
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with readable errors."""
 
-        if run is None and Path("runs/demo/adapter").exists() | Path("runs/demo/model").exists() and recipe == "demo":
-            run = Path("runs/demo")
-        resolved = recipe_of(run, settings or []) if run else load_recipe(recipe, settings or [])
-        print(f"model: {run if run else resolved.model.name + ', untrained'}")
-        session = open_session(resolved, task=Task("solve", [], [], "exact", []), run=run)
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        with _readable_errors():
+            command(*arguments, **options)
 
-        def show(node: Node, count: int) -> None:
-            cut = "  (cut off by the token limit)" if node.truncated else ""
-            print(f"\nround {node.round} of {count}{cut}\n  {node.text.strip()}", flush=True)
-            if node.round < count:
-                print(f"  → note: {node.note or '(none)'}")
+    return run
 
-        first = think(question, session, rounds=rounds, greedy=not sample, seed=seed, on_round=show)
-        [leaf] = first.leaves()
-        session.close()
-        print(f"\nanswer: {leaf.answer if leaf.answer is not None else '(none given)'}")
+
+app.command("solve")(_guarded(solve))
+app.command("serve")(_guarded(serve))
 
 
 class Fallback(StrEnum):

@@ -182,7 +182,8 @@ async def think(
 
     Without `on_event` the speaker need not tell its pieces one by one.
     """
-    thought, notes, count = Thought(), [], len(plan.limits)
+    thought, count = Thought(), len(plan.limits)
+    notes: list[str] = []
     tokens = [limits.tokens for limits in plan.limits]
     left = plan.budget
 

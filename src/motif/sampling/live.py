@@ -86,6 +86,10 @@ class Live:
             await on_text(rest)
         return Said(text, done.truncated, len(prompt), len(done.token_ids))
 
+    async def ready(self) -> str | None:
+        """Why no answer can be had now; None if it can."""
+        return None if self.alive else "decoding has ended"
+
     def close(self) -> None:
         """End the thread; what is under way fails."""
         with self._changed:
@@ -144,16 +148,18 @@ class Live:
                 if line.wanted and line not in self._open:
                     self._open.add(line)
                     queue.append((line.request, range(1)))
-            gone = {line for line in orders if not line.wanted} & self._open
-            if gone:
-                self._open -= gone
-                kept = [turn for turn in queue if turn[0].tag not in gone]
-                queue.clear()
-                queue.extend(kept)
-                batch.cancel(lambda request: request.tag in gone)
+            self._drop({line for line in orders if not line.wanted} & self._open, batch, queue)
             self.decoding = batch.count
             if queue or batch.count:
                 return True
+
+    def _drop(self, gone: set[_Line], batch: Batch, queue: deque[tuple[Request, range]]) -> None:
+        if gone:
+            self._open -= gone
+            kept = [turn for turn in queue if turn[0].tag not in gone]
+            queue.clear()
+            queue.extend(kept)
+            batch.cancel(lambda request: request.tag in gone)
 
     def _tell(self, batch: Batch, ended: Sequence[Completion]) -> None:
         """Hand over what is new, to each loop at once."""

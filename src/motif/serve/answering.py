@@ -43,6 +43,8 @@ class Answering(Response):
         """Answer, in the place of the response."""
         account: Account = scope["state"]["account"]
         account.said = f"answers {len(self.job.plans)} rounds {len(self.job.plans[0].limits)}"
+        if self.job.user:
+            account.said += f" user {self.job.user!a}"
         await while_connected(receive, self._answer(scope, receive, send))
         spent = [(len(thought.rounds), thought.prompt_tokens, thought.completion_tokens) for thought in self.thoughts]
         for numbers in spent:

@@ -138,7 +138,7 @@ async def _refused(request: Request, refused: Exception) -> Response:
 
 async def _not_here(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    known = {404: "there is nothing at this address", 405: f"{request.method} is not what this address takes"}
+    known = {404: "there is nothing at this address", 405: f"this address does not take {request.method}"}
     refused = Refused(error.status_code, known.get(error.status_code, error.detail), code="not_found")
     return JSONResponse(refused.content, error.status_code, error.headers)
 

@@ -44,6 +44,7 @@ class Job:
     answer_only: bool
     stream: bool
     include_usage: bool
+    user: str
 
 
 def chat_job(request: ChatRequest, served: Served, limits: ServerLimits) -> Job:
@@ -131,7 +132,7 @@ def _job(request: Settings, questions: Sequence[str], served: Served, limits: Se
     )
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     usage = bool(request.stream_options and request.stream_options.include_usage)
-    return Job(plans, seed, tuple(stop), bool(request.answer_only), bool(request.stream), usage)
+    return Job(plans, seed, tuple(stop), bool(request.answer_only), bool(request.stream), usage, request.user or "")
 
 
 def _round_limits(request: Settings, served: Served, limits: ServerLimits) -> tuple[Limits, ...]:

@@ -183,6 +183,8 @@ def _explained(kind: type[Settings], error: ValidationError) -> Refused:
         return Refused(400, f"{where} is missing", param=where, code="missing_parameter")
     if path and path[0] == "prompt":
         return Refused(400, "prompt takes a text or a list of texts (no token ids)", param="prompt", code="bad_value")
+    if path and path[-1] == "content":
+        return Refused(400, f"{where} takes a text or a list of text parts", param=where, code="bad_value")
     said = "is not supported" if path and path[-1] in NEUTRAL else problem["msg"].removeprefix("Input ")
     return Refused(400, f"{where or 'the body'}: {said}", param=where, code="bad_value")
 

@@ -95,7 +95,7 @@ class Upstream:
             return str(error) or f"{self.url} does not answer"
         return None
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
 
