@@ -166,6 +166,12 @@ def read(kind: type[Settings], body: bytes) -> Any:
 NEUTRAL = {"logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "logit_bias", "tools", "tool_choice"}
 NEUTRAL |= {"echo", "suffix", "best_of", "response_format", "refusal", "tool_calls"}
 """Fields that are taken only with the value that asks for nothing."""
+TAKES = {
+    "prompt": f"a text or a list of 1 to {MOST_CHOICES} texts (no token ids)",
+    "content": "a text or a list of text parts",
+    "stop": "a text or a list of up to 16 texts, none of them empty",
+}
+"""What fields take that are one of several things, where the reader of types would speak of the first only."""
 
 
 def _explained(kind: type[Settings], error: ValidationError) -> Refused:
@@ -181,10 +187,9 @@ def _explained(kind: type[Settings], error: ValidationError) -> Refused:
         return Refused(400, f"unknown or unsupported parameter {name!r}{hint}", param=name, code="unknown_parameter")
     if problem["type"] == "missing":
         return Refused(400, f"{where} is missing", param=where, code="missing_parameter")
-    if path and path[0] == "prompt":
-        return Refused(400, "prompt takes a text or a list of texts (no token ids)", param="prompt", code="bad_value")
-    if path and path[-1] == "content":
-        return Refused(400, f"{where} takes a text or a list of text parts", param=where, code="bad_value")
+    for name, what in TAKES.items():
+        if path and name in (path[0], path[-1]):
+            return Refused(400, f"{where} takes {what}", param=where, code="bad_value")
     said = "is not supported" if path and path[-1] in NEUTRAL else problem["msg"].removeprefix("Input ")
     return Refused(400, f"{where or 'the body'}: {said}", param=where, code="bad_value")
 
