@@ -22,9 +22,10 @@ test-fast: $(VENV)/.ready-dev
 test-vllm: $(VENV)/.ready-dev $(VLLM)/.ready  ## through real vLLM servers, on the CPU
 	MOTIF_VLLM=$(abspath $(VLLM))/bin $(BIN)/python -m pytest tests/engines -s
 
-test-hosts: $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready  ## the integrations whose hosts want environments of their own
+test-hosts: $(VENV)/.ready-dev $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready $(HOSTS)/lm_eval/.ready  ## the integrations whose hosts want environments of their own
 	$(HOSTS)/verifiers/bin/python -m pytest tests/hosts/test_verifiers_host.py
 	$(HOSTS)/verl/bin/python -m pytest tests/hosts/test_verl_host.py
+	MOTIF_LM_EVAL=$(abspath $(HOSTS))/lm_eval/bin/lm_eval $(BIN)/python -m pytest tests/hosts/test_lm_eval_client.py
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -64,6 +65,12 @@ $(HOSTS)/verl/.ready: HOST = verl==0.9.1 cachetools fastapi uvicorn  # of its ex
 $(HOSTS)/%/.ready: pyproject.toml
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 $(HOST) -e . 'pytest>=8' 'pytest-timeout>=2.3'
+	@touch $@
+
+# A client of `motif serve`, which needs neither torch nor motif.
+$(HOSTS)/lm_eval/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'lm_eval[api]==0.4.13'
 	@touch $@
 
 clean:
