@@ -159,10 +159,14 @@ def check_fit(plan: Plan, served: Served) -> None:
     if served.window is None:
         return
     room = served.window - max(limits.tokens for limits in plan.limits)
-    prompt = served.rounds.longest_prompt(plan.question, len(plan.limits))
+    count = len(plan.limits)
+    # The first round's prompt alone is soon told of a question that is far too long.
+    prompt = len(served.rounds.prompt(plan.question, [], count))
+    if prompt <= room:
+        prompt = served.rounds.longest_prompt(plan.question, count)
     if prompt > room:
         message = (
-            f"the question makes a prompt of up to {prompt} tokens, and the window of {served.window} has room for "
+            f"the question makes a prompt of {prompt} tokens or more, and the window of {served.window} has room for "
             f"{max(room, 0)} beside a response: shorten it, or ask for fewer tokens_first or tokens_continue"
         )
         raise Refused(400, message, code="context_length_exceeded")
