@@ -318,6 +318,8 @@ def test_the_openai_client_raises_the_right_errors(client):
         client.chat.completions.create(model="gpt-4", messages=messages())
     with pytest.raises(openai.BadRequestError, match="no token ids"):
         client.completions.create(model="demo", prompt=[1, 2, 3])
+    with pytest.raises(openai.BadRequestError, match="not empty"):
+        client.completions.create(model="demo", prompt=["What is 15 × 24?", " \n"])
 
 
 def test_the_model_is_listed(client):

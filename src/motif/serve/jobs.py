@@ -63,8 +63,6 @@ def completion_job(request: CompletionRequest, served: Served, limits: ServerLim
         Refused: it cannot be done.
     """
     prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
-    if not all(prompt.strip() for prompt in prompts):
-        raise Refused(400, "a prompt is empty: it is the question", param="prompt", code="empty_question")
     return _job(request, prompts, served, limits, "prompt")
 
 

@@ -46,6 +46,7 @@ class Asked(BaseModel):
 
 
 Prose = Annotated[str, Field(max_length=LONGEST_TEXT)]
+Question = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"\S")]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 Tokens = Annotated[int, Field(ge=1, le=2**31)]
 Zero = Annotated[float, Field(ge=0, le=0)]
@@ -145,7 +146,7 @@ class ChatRequest(Settings):
 class CompletionRequest(Settings):
     """Questions as they are, one or several; the answers come as `text`."""
 
-    prompt: Prose | Annotated[list[Prose], Field(min_length=1, max_length=MOST_CHOICES)]
+    prompt: Question | Annotated[list[Question], Field(min_length=1, max_length=MOST_CHOICES)]
     echo: Literal[False] | None = None
     suffix: None = None
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
@@ -167,7 +168,7 @@ NEUTRAL = {"logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", 
 NEUTRAL |= {"echo", "suffix", "best_of", "response_format", "refusal", "tool_calls"}
 """Fields that are taken only with the value that asks for nothing."""
 TAKES = {
-    "prompt": f"a text or a list of 1 to {MOST_CHOICES} texts (no token ids)",
+    "prompt": f"a question or a list of 1 to {MOST_CHOICES} questions, as texts that are not empty (no token ids)",
     "content": "a text or a list of text parts",
     "stop": "a text or a list of up to 16 texts, none of them empty",
 }
