@@ -137,6 +137,7 @@ class Live:
     def _take(self, batch: Batch, queue: deque[tuple[Request, range]]) -> bool:
         """Carry out orders; with nothing to do, wait for one. False: it is time to end."""
         while True:
+            self.decoding = batch.count
             with self._changed:
                 if not (self._orders or queue or batch.count or self._closing):
                     self._changed.wait()
@@ -149,8 +150,8 @@ class Live:
                     self._open.add(line)
                     queue.append((line.request, range(1)))
             self._drop({line for line in orders if not line.wanted} & self._open, batch, queue)
-            self.decoding = batch.count
             if queue or batch.count:
+                self.decoding = batch.count
                 return True
 
     def _drop(self, gone: set[_Line], batch: Batch, queue: deque[tuple[Request, range]]) -> None:
