@@ -331,9 +331,10 @@ class TrainConfig(Section):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads for torch; 0: torch's own choice."""
-    shard_optimizer: bool = False
-    """With several processes: each keeps the optimiser's moments of its share of the weights only (ZeRO stage 1), which
-    saves up to 8 bytes per trained number and does not change the result."""
+    shard: Literal["none", "optimizer", "weights"] = "none"
+    """What several processes divide among them instead of each having all of it. `optimizer`: AdamW's moments (ZeRO
+    stage 1), 8 bytes per trained number. `weights`: weights, gradients and moments (FSDP, ZeRO stage 3); weights come
+    together layer by layer in an update, and altogether to sample without servers. Neither changes the result."""
 
 
 class EvalConfig(Section):

@@ -118,10 +118,7 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
 
     def save() -> None:
         keep = recipe.train.keep_checkpoints
-        processes.agree(checkpoint.checksum(policy), "the weights have drifted apart: their checksums are")
-        processes.collect(optimizer)
-        if processes.main:
-            checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep)
+        checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep, processes)
 
     if not restored:
         state.evaluations[0] = _evaluate(session, run, 0, display)
@@ -147,7 +144,8 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
         if last or stop or state.step % recipe.train.save_every == 0:
             save()
     finished = state.step >= recipe.train.steps
-    return processes.on_main(lambda: _finish(session, run, state, finished, display))
+    weights = policy.state(processes.main)
+    return processes.on_main(lambda: _finish(session, run, state, finished, weights, display))
 
 
 def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
@@ -392,8 +390,9 @@ def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
     here = state.evaluations[state.step].get(f"rounds_{session.recipe.eval_rounds[-1]}")
     if here and here["accuracy"] is not None and (state.best is None or here["accuracy"] > state.best["accuracy"]):
         state.best = {"step": state.step, "accuracy": here["accuracy"]}
+        weights = session.policy.state(session.processes.main)
         if session.processes.main:
-            session.policy.save(run.path / "best")
+            session.policy.save(run.path / "best", weights)
 
 
 def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, clock: Clock) -> None:
@@ -438,8 +437,15 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
     }
 
 
-def _finish(session: Session, run: RunFolder, state: Progress, finished: bool, display: Display) -> Result:
-    session.policy.save(run.path)
+def _finish(
+    session: Session,
+    run: RunFolder,
+    state: Progress,
+    finished: bool,
+    weights: dict[str, Tensor],
+    display: Display,
+) -> Result:
+    session.policy.save(run.path, weights)
     before = state.evaluations.get(0, {})
     after = state.evaluations.get(state.step, {}) if finished and state.step else {}
     run.summary(
