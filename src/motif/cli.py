@@ -92,8 +92,9 @@ def train(
         if dry_run:
             from motif.display import Display
             from motif.plan import make_plan
-            from motif.processes import launched
+            from motif.processes import as_launched, launched
 
+            resolved = as_launched(resolved)
             if not launched().main:
                 return
             plan, _ = make_plan(resolved, launched())

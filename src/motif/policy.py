@@ -168,7 +168,9 @@ class Policy:
         self.autocast = _dtype(config, self.device) != torch.float32
         self.shards: Shards | None = None
         if shard:
-            self.shards = Shards(self.model, self._layers(), self.device)
+            if not (layers := self._layers()):
+                raise RecipeError("this model has no layers to gather one by one: set train.shard = 'optimizer'")
+            self.shards = Shards(self.model, layers, self.device)
             self.decoder = self.shards.entered_by(self.decoder.__call__)  # no child module
         self._trained = {name: p for name, p in self.wrapped.named_parameters() if p.requires_grad}
         self._check()

@@ -32,7 +32,7 @@ from motif.evaluate import answers_in, evaluate, grading
 from motif.overlap import Sampled
 from motif.plan import make_plan
 from motif.probe import probe, probe_questions
-from motif.processes import ALONE, PeerFailed, Processes, together
+from motif.processes import ALONE, PeerFailed, Processes, as_launched, together
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.report import write_report
 from motif.rollout import grow
@@ -80,6 +80,7 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(out) if out else Path("runs") / recipe.name
+    recipe = as_launched(recipe)
     with together(recipe) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
         task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes))
