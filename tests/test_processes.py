@@ -322,7 +322,7 @@ def test_fsdp_in_the_launcher_means_sharded_weights(monkeypatch):
     for name, value in {"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}.items():
         monkeypatch.setenv(name, value)
     assert as_launched(load_recipe("demo")).train.shard == "weights"
-    with pytest.raises(RecipeError, match="model.four_bit = false"):
+    with pytest.raises(RecipeError, match="four_bit = false"):
         as_launched(load_recipe("demo", ["model.adapter=lora", "model.four_bit=true"]))
     monkeypatch.setenv("WORLD_SIZE", "1")  # nobody to share with
     assert as_launched(load_recipe("demo")).train.shard == "none"

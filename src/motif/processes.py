@@ -3,8 +3,8 @@
 `accelerate launch -m motif train …` (or torchrun) starts the same program several times. Every process holds the model,
 grows whole trees of its share of the questions, and gets everybody's trees; so all of them see the same step, compute
 the same advantages, weights and minibatches, and take the same optimiser step on the sum of their gradients. (With
-`train.shard` each holds a piece of the model or of the optimiser's state instead, and takes its part of the step.) What a
-run does therefore does not depend on how many processes there are, up to the order in which numbers are summed. One
+`train.shard` each holds a piece of the model or of the optimiser's state, and takes its part of the step.) What a run
+does therefore does not depend on how many processes there are, up to the order in which numbers are summed. One
 process, the *main* one, writes. With a single process nothing here does anything.
 
 Objects travel over gloo, gradients over NCCL where they lie on GPUs. Every exchange ends at once for the processes that

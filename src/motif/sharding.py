@@ -1,7 +1,7 @@
 """A model whose weights lie in pieces, one in each process: PyTorch's `fully_shard` (FSDP2, what ZeRO stage 3 does).
 
-Every layer is a unit whose weights come together for its own forward and backward pass and go again; what is outside the
-layers (embeddings, last norm, output head) is one more, which stays together from a forward pass to the end of a
+Every layer is a unit whose weights come together for its own forward and backward pass and go again; what is outside
+the layers (embeddings, last norm, output head) is one more, which stays together from a forward pass to the end of a
 backward pass, because the head is used after the decoder. Each of these moments is an exchange, so all processes must
 make the same passes in the same order (`motif.update` sees to that). Decoding does not, so `gather` brings all weights
 together before it.

@@ -177,9 +177,7 @@ def deal(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
 class _Batch:
     """The samples of one optimiser step. All response tokens lie in one flat vector, sample after sample."""
 
-    def __init__(
-        self, policy: Policy, samples: Sequence[Sample], scale: float = 1.0, processes: Processes = ALONE
-    ):
+    def __init__(self, policy: Policy, samples: Sequence[Sample], scale: float = 1.0, processes: Processes = ALONE):
         self.policy, self.samples, self.processes = policy, samples, processes
         lengths = torch.tensor([len(sample.token_ids) for sample in samples], dtype=torch.long)
 
@@ -243,7 +241,7 @@ class _Batch:
             self._sweep(part, budget, score, stats)
 
     def _most(self, *counts: int) -> tuple[int, ...]:
-        """The largest numbers of any process, if all must make equally many passes because their weights are sharded."""
+        """The largest numbers of any process where weights are sharded, and all must make equally many passes."""
         return tuple(map(max, *self.processes.gather(counts))) if self.policy.shards else counts
 
     def _sweep(
@@ -342,9 +340,7 @@ def _padded(passes: list[list[Segment]], count: int) -> list[list[Segment]]:
     return passes + [[Segment([0], Segment())] for _ in range(count - len(passes))]
 
 
-def _let_children_see(
-    segments: Sequence[Segment], fresh: dict[int, KeysValues]
-) -> list[tuple[Tensor, Gradient]]:
+def _let_children_see(segments: Sequence[Segment], fresh: dict[int, KeysValues]) -> list[tuple[Tensor, Gradient]]:
     """Give segments their keys and values, cut from the graph; returns the fresh ones with where their gradient is."""
     below: list[tuple[Tensor, Gradient]] = []
     for layer, pair in fresh.items():
