@@ -119,6 +119,7 @@ def torchrun(folder: Path, runs: list[dict[str, Any]]) -> subprocess.CompletedPr
     return subprocess.run([*command, json.dumps(runs)], capture_output=True, text=True, env=environment, check=False)
 
 
+STOP = {"rank": 1, "at": 2, "does": "signal.raise_signal(signal.SIGTERM)"}
 IN_THE_UPDATE = """
 def full(self, *arguments):
     raise RuntimeError("out of memory")
@@ -140,14 +141,13 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
     quiet = Display(quiet=True)
     train("demo", begun_by_one, settings=[*SMALL, "train.steps=2"], display=quiet)
     others = [(tmp_path / f"{index}", [*SMALL, "probe.questions=0", *more]) for index, more in enumerate(OTHERS)]
-    interrupt = {"rank": 1, "at": 2, "does": "signal.raise_signal(signal.SIGTERM)"}
     sharded = [*SMALL, "train.shard=optimizer"]  # the state of both processes must be in one checkpoint, and apart
     done = torchrun(
         tmp_path,
         [
             {"out": str(two), "settings": SMALL},
             {"out": str(begun_by_one), "settings": sharded, "resume": True},
-            {"out": str(begun_by_two), "settings": sharded} | interrupt,
+            {"out": str(begun_by_two), "settings": sharded} | STOP,
             *({"out": f"{out}-by-two", "settings": settings} for out, settings in others),
         ],
     )
@@ -172,29 +172,28 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
 
 @pytest.mark.slow
 def test_sharded_weights_train_as_whole_ones_and_go_on_from_each_other(tmp_path, alone):
-    two, whole_first, sharded_first = tmp_path / "two", tmp_path / "whole-sharded", tmp_path / "sharded-whole"
+    whole_first, sharded_first = tmp_path / "whole-sharded", tmp_path / "sharded-whole"
     quiet = Display(quiet=True)
     train("demo", whole_first, settings=[*SMALL, "train.steps=2"], display=quiet)
     sharded = [*SMALL, "train.shard=weights"]
     others = [
-        (tmp_path / f"{index}", [*SMALL, "probe.questions=0", "train.steps=2", *more])
+        (tmp_path / f"{index}", [*SMALL, "probe.questions=0", "eval.questions=3", "train.steps=1", *more])
         for index, more in enumerate(SHARDED)
     ]
     done = torchrun(
         tmp_path,
         [
-            {"out": str(two), "settings": sharded},
             {"out": str(whole_first), "settings": sharded, "resume": True},
-            {"out": str(sharded_first), "settings": [*sharded, "train.steps=2"]},
+            {"out": str(sharded_first), "settings": sharded} | STOP,
             *({"out": f"{out}-by-two", "settings": [*settings, "train.shard=weights"]} for out, settings in others),
         ],
     )
     assert done.returncode == 0, done.stderr
-    assert_same_run(alone, two)
     train("demo", sharded_first, settings=SMALL, resume=True, display=quiet)
     for resumed in (whole_first, sharded_first):
         assert (alone / "trees.jsonl").read_text() == (resumed / "trees.jsonl").read_text()
         assert_same_weights(alone, resumed)
+    assert_same_run(alone, sharded_first)
     for out, settings in others:
         train("demo", out, settings=settings, display=quiet)
         assert_same_run(out, Path(f"{out}-by-two"))
@@ -237,15 +236,15 @@ def test_ctrl_c_under_accelerate_launch_stops_all_at_a_step_and_saves(tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("does", "said"),
+    ("does", "shard", "said"),
     [
-        ("raise ValueError('the disk is full')", "process 1 failed: the disk is full"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "another process ended without a word"),
-        (IN_THE_UPDATE, "process 1 failed: out of memory"),
+        ("raise ValueError('the disk is full')", "none", "process 1 failed: the disk is full"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "none", "another process ended without a word"),
+        (IN_THE_UPDATE, "weights", "process 1 failed: out of memory"),
     ],
 )
-def test_one_process_that_fails_ends_all(tmp_path, does, said):
-    settings = [*SMALL, "eval.questions=0", "probe.questions=0", "train.shard=weights"]
+def test_one_process_that_fails_ends_all(tmp_path, does, shard, said):
+    settings = [*SMALL, "eval.questions=0", "probe.questions=0", f"train.shard={shard}"]
     run = {"out": str(tmp_path / "run"), "settings": settings}
     done = torchrun(tmp_path, [run | {"rank": 1, "at": 2, "does": does}])
     assert done.returncode != 0
