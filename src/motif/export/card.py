@@ -17,7 +17,7 @@ from motif.report.files import section
 from motif.rounds import Rounds
 
 SCRIPT = "think_in_rounds.py"
-FORMS = {"adapter": "LoRA adapter (PEFT)", "merged": "whole model (safetensors)", "gguf": "whole model (GGUF)"}
+FORMS = {"adapter": "LoRA adapter (PEFT)", "merged": "Whole model (safetensors)", "gguf": "Whole model (GGUF)"}
 HUBS = {  # data sets behind the shipped tasks
     "gsm8k": "openai/gsm8k",
     "svamp": "ChilleD/SVAMP",
@@ -77,7 +77,9 @@ def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str
     }
 
 
-def card(source: Source, recipe: Recipe, form: str, base: Base, parity: Parity, data: str, file: str) -> str:
+def card(
+    source: Source, recipe: Recipe, rounds: Rounds, form: str, base: Base, parity: Parity, data: str, file: str
+) -> str:
     """The text of README.md. `recipe` is the public one, `data` a sentence on the questions, `file` the GGUF's name."""
     count, n = source.recipe.train.steps, recipe.rollout.rounds
     steps = f"{source.step} steps" + (f" (of {count}; {source.chosen})" if source.chosen else "")
@@ -87,19 +89,19 @@ def card(source: Source, recipe: Recipe, form: str, base: Base, parity: Parity, 
         f"{FORMS[form]}. " + (recipe.about + ". " if recipe.about else "") + "Trained by reinforcement learning with "
         "[MOTIF](https://arxiv.org/abs/2507.02851): the model reasons inside a bounded window, writes a short note, "
         "forgets the rest, and goes on from the question and the note. "
-        f"Asked in any other way than below, it is not the model that was measured. {steps.capitalize()}.",
+        f"Asked in any other way than below, it is not the model that was measured. It was trained for {steps}.",
         _run(recipe, form, base, file),
         _results(source),
         _base(base, form),
         _training(source, recipe, data),
-        _told(recipe),
+        _told(recipe, rounds),
         "## These files\n\n"
         f"Read back with plain transformers{' and peft' if form == 'adapter' else ''} and compared with the trained "
         f"model in float32: {parity}.",
         "## Limits\n\n"
         f"- Trained on one task with one seed ({recipe.train.seed}); nothing was measured beyond the table above.\n"
-        f"- Answers are checked by a program ({recipe.data.grader or recipe.data.task}), notes by nobody: they say what "
-        "helps the next round, which need not be why the answer is right.\n"
+        f"- Answers are checked by a program ({recipe.data.grader or recipe.data.task}), notes by nobody: they say "
+        "what helps the next round, which need not be why the answer is right.\n"
         "- What the base model does badly or must not be used for holds for this model too.",
         f"Made with motif {__version__}.",
     ]
@@ -141,7 +143,6 @@ def _metadata(source: Source, recipe: Recipe, form: str, base: Base) -> str:
 
 
 def _run(recipe: Recipe, form: str, base: Base, file: str) -> str:
-    where = {"adapter": ". --recipe ./recipe.toml", "merged": ".", "gguf": "."}[form].split()[0]
     needs = {"adapter": "torch transformers peft", "merged": "torch transformers", "gguf": "torch transformers gguf"}[
         form
     ]
@@ -154,7 +155,7 @@ def _run(recipe: Recipe, form: str, base: Base, file: str) -> str:
         ("BASE_MODEL=base " if form == "adapter" and not base.hub else "")
         + f'python {SCRIPT} "{_example(recipe)}"\n```\n',
         "With [motif](https://arxiv.org/abs/2507.02851) (`pip install motif-rl`), in the terminal or as a server:\n",
-        f'```sh\nmotif solve --run {where} "{_example(recipe)}"\nmotif serve {where}\n```',
+        f'```sh\nmotif solve --run . "{_example(recipe)}"\nmotif serve .\n```',
     ]
     if form == "gguf":
         lines.append(
@@ -222,10 +223,18 @@ def _training(source: Source, recipe: Recipe, data: str) -> str:
     )
 
 
-def _told(recipe: Recipe) -> str:
+def _told(recipe: Recipe, rounds: Rounds) -> str:
+    n, example = recipe.rollout.rounds, _example(recipe)
+    shown = [("Round 1" if n > 1 else "The one round", rounds.messages(example, [], n))]
+    if n > 1:
+        shown.append((f"Round {n}, after notes that say NOTE", rounds.messages(example, ["NOTE"] * (n - 1), n)))
+    blocks = [
+        f"{name}:\n\n````text\n" + "\n".join(f"[{m['role']}] {m['content']}" for m in messages) + "\n````"
+        for name, messages in shown
+    ]
     return (
-        f"## What the model is told\n\n`{SCRIPT}` holds the exact words and how a response is read. For example, in "
-        f"round 1 it sees the question and `{recipe.rounds.counter.strip() or '(nothing more)'}`; later the note is added "
-        f"as `{recipe.rounds.progress.strip()}`. At most {recipe.rollout.tokens_first} new tokens in the first round, "
-        f"{recipe.rollout.tokens_continue} in each later one; a note has at most {recipe.rounds.note_tokens} tokens."
+        "## What the model is told\n\nThrough the chat template of the tokenizer:\n\n" + "\n\n".join(blocks) + "\n\n"
+        f"At most {recipe.rollout.tokens_first} new tokens in the first round, {recipe.rollout.tokens_continue} in "
+        f"each later one; a note is cut to {recipe.rounds.note_tokens} tokens. `{SCRIPT}` holds all of it, and how a "
+        "response is read."
     )

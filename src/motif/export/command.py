@@ -148,7 +148,7 @@ class _Writer:
         own = {"adapter": trained.model.name, "merged": ".", "gguf": self.gguf_name}[form]
         recipe = trained.model_copy(update={"model": trained.model.model_copy(update={"name": own})})
         (folder / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
-        text = card(self.source, trained, form, self.base, parity, known.data, self.gguf_name)
+        text = card(self.source, trained, known.rounds, form, self.base, parity, known.data, self.gguf_name)
         (folder / "README.md").write_text(text, encoding="utf-8")
         text = script(trained, known.rounds, form, self.base, known.end_ids, self.gguf_name)
         (folder / SCRIPT).write_text(text, encoding="utf-8")

@@ -45,9 +45,7 @@ def push(folder: Path, repository: str, private: bool, say: Callable[[str], Any]
     from huggingface_hub import HfApi
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    say(
-        f"uploading to {repository} ({'private' if private else 'public, unless the repository is there and private'}):"
-    )
+    say(f"uploading to {repository} (if it is new: {'private' if private else 'public'}):")
     for file in files:
         say(f"  {file.relative_to(folder)}  {file.stat().st_size:,} bytes")
     api = HfApi()
