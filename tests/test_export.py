@@ -381,7 +381,11 @@ def test_push_uploads_the_export_and_nothing_else(hub, lora_run, tmp_path):
     export(lora_run, Wanted(["merged"], out=tmp_path, push="me/it", private=True), say=said.append)
     folder = tmp_path / "merged"
     assert hub["files"] == {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert (hub["create"]["name"], hub["create"]["organization"], hub["create"]["visibility"]) == ("it", "me", "private")
+    assert (hub["create"]["name"], hub["create"]["organization"], hub["create"]["visibility"]) == (
+        "it",
+        "me",
+        "private",
+    )
     assert hub["card"] == (folder / "README.md").read_text()
     at = said.index("uploading to me/it (if it is new: private):")
     assert [line.split()[0] for line in said[at + 1 : -1]] == sorted(hub["files"])
