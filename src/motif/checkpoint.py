@@ -116,7 +116,7 @@ def fingerprint(recipe: Recipe) -> str:
     if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
         free.add("steps")
     data["train"] = {key: value for key, value in data["train"].items() if key not in free}
-    for aside in ("about", "name", "probe"):
+    for aside in ("about", "name", "probe", "track", "track_project"):
         data.pop(aside)
     # Which servers, and how they are reached, may change on the way; whether there are any changes the random draws.
     sampler = data.pop("sampler")

@@ -387,6 +387,10 @@ class Recipe(Section):
 
     name: str = "custom"
     about: str = ""
+    track: list[Literal["trackio", "wandb", "tensorboard"]] = []
+    """Trackers that get the metrics too, each with the extra `track` (docs/trackers.md)."""
+    track_project: str = "motif"
+    """Project under which trackio and wandb file the run; WANDB_PROJECT goes before it."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     rounds: RoundsConfig = RoundsConfig()
@@ -397,6 +401,11 @@ class Recipe(Section):
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     probe: ProbeConfig = ProbeConfig()
+
+    @field_validator("track")
+    @classmethod
+    def _each_once(cls, track: list[str]) -> list[str]:
+        return list(dict.fromkeys(track))
 
     @field_validator("model", mode="before")
     @classmethod

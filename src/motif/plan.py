@@ -24,6 +24,7 @@ from motif.processes import ALONE, Processes
 from motif.rounds import NOTE_SEAM, Rounds
 from motif.session import open_task, window_of
 from motif.tasks import Task
+from motif.track import check
 
 CPU_LAYER = 0.1
 """Milliseconds a layer takes per decoding step on a CPU however few rows there are."""
@@ -259,6 +260,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
     """
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
+    check(recipe.track)
     work = look_at(recipe)
     device = pick_device(recipe.model.device)
     half, cpu = is_half(recipe, device.type), device.type == "cpu"

@@ -25,6 +25,9 @@ LOGIT_ELEMENTS = 2**24
 """Logits alive at once in `token_logprobs`: 64 MiB in float32, whatever the vocabulary and the sequence length."""
 
 
+ADAPTER_FILE = "adapter_model.safetensors"
+
+
 def locate(name: str) -> str:
     """The folder or hub id behind a model name: `embedded`, `embedded-circuit`, `pypi:PACKAGE`, a folder, a .gguf file,
     or a hub id.
@@ -36,6 +39,20 @@ def locate(name: str) -> str:
     """
     if name in MODELS:
         return str(MODELS[name])
+    if file := gguf_file(name):
+        return str(_converted(file))
+    path = Path(name)
+    if path.exists() and not (path / "config.json").is_file():
+        raise RecipeError(f"model {name!r}: the folder has no config.json, so it is not a Hugging Face model")
+    return name
+
+
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file behind a model name; None where it is no such name.
+
+    Raises:
+        RecipeError: there is no such file, or the package is not installed or holds none.
+    """
     path = Path(name)
     if name.startswith("pypi:"):
         package = name.removeprefix("pypi:")
@@ -46,14 +63,12 @@ def locate(name: str) -> str:
         files = [file for place in spec.submodule_search_locations for file in sorted(Path(place).rglob("*.gguf"))]
         if not files:
             raise RecipeError(f"model {name!r}: the package {package} holds no .gguf file")
-        path = files[0]
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise RecipeError(f"model {name!r}: no such file")
-        return str(_converted(path))
-    if path.exists() and not (path / "config.json").is_file():
-        raise RecipeError(f"model {name!r}: the folder has no config.json, so it is not a Hugging Face model")
-    return name
+        return files[0]
+    if path.suffix != ".gguf":
+        return None
+    if not path.is_file():
+        raise RecipeError(f"model {name!r}: no such file")
+    return path
 
 
 def _converted(file: Path) -> Path:
@@ -82,6 +97,13 @@ def _converted(file: Path) -> Path:
     with contextlib.suppress(OSError):  # another process was first
         partial.rename(target)
     return target
+
+
+def is_own_base(name: str, folder: Path) -> bool:
+    """Whether `folder` itself is the model `name` (or holds its GGUF file): an export of the whole model, which needs
+    no weights added."""
+    place = Path(name)
+    return place.exists() and (place.parent if place.suffix == ".gguf" else place).resolve() == folder.resolve()
 
 
 def pick_device(name: str) -> torch.device:
@@ -380,24 +402,27 @@ class Policy:
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty template; an honest card comes with export
 
     def load(self, run: Path) -> None:
-        """Put the weights of a finished run back into this policy.
+        """Put the weights of a finished run, or of an export of it, back into this policy.
 
         Raises:
-            RecipeError: the run holds no weights of this kind.
+            RecipeError: the folder holds no weights of this kind.
         """
         from safetensors.torch import load_file
 
+        trained = run / ("adapter" if self.config.adapter == "lora" else "model")
+        if not trained.exists() and is_own_base(self.config.name, run):
+            return
         if self.config.adapter == "lora":
             from peft import set_peft_model_state_dict
 
-            file = run / "adapter" / "adapter_model.safetensors"
+            file = (trained if trained.exists() else run) / ADAPTER_FILE
             if not file.is_file():
-                raise RecipeError(f"{run} holds no trained adapter (adapter/adapter_model.safetensors)")
+                raise RecipeError(f"{run} holds no trained adapter (adapter/{ADAPTER_FILE})")
             loaded: Any = set_peft_model_state_dict(self.wrapped, load_file(file))
             if loaded.unexpected_keys:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
             return
-        files = sorted((run / "model").glob("*.safetensors"))
+        files = sorted(trained.glob("*.safetensors"))
         if not files:
             raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
         for file in files:  # several of a large model, so each leaves keys missing

@@ -39,6 +39,7 @@ from motif.rollout import grow
 from motif.sampling import SamplerError, Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tasks import Task
+from motif.track import tracking
 from motif.tree import Question
 from motif.update import UpdateStats, collect, make_optimizer, update
 
@@ -88,7 +89,7 @@ def train(
         run = RunFolder(folder, processes.main)
         run.recipe(recipe)
         try:
-            with display, interruptions(processes) as interrupted:
+            with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
                 return _run(session, run, interrupted, display)
         except SamplerError as error:
             raise SamplerError(f"{error}. What has been trained is in {folder}: go on with --resume") from error
