@@ -18,7 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 """What users read; their blocks are executed."""
-LINKED = [*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "studies").rglob("*.md")), *sorted((ROOT / "tests").rglob("*.md"))]
+LINKED = [
+    *PAGES,
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "studies").rglob("*.md")),
+    *sorted((ROOT / "tests").rglob("*.md")),
+]
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,}|~{3,})(?P<language>[^`\n]*)$")
 REMARK = re.compile(r"^<!-- (?P<text>.*) -->$")

@@ -89,7 +89,9 @@ def options_of(text: str) -> Iterator[tuple[str, str]]:
 def test_options_and_settings_exist(page):
     text = page.read_text()
     for command, option in options_of(text):
-        known = {each for parameter in COMMANDS[command].params for each in [*parameter.opts, *parameter.secondary_opts]}
+        known = {
+            each for parameter in COMMANDS[command].params for each in [*parameter.opts, *parameter.secondary_opts]
+        }
         assert option in known | {"--help"}, f"motif {command} has no option {option}"
     for setting in re.findall(r"--set '?([a-z_]+\.[a-z_]+)=", text):
         section, key = setting.split(".")
@@ -118,9 +120,13 @@ def test_every_page_is_in_the_table_of_contents():
 def test_reading_markdown(tmp_path):
     """The reader that all of the above relies on."""
     page = ROOT / "docs" / "index.md"
-    text = "# A `b`: c!\n\n## Same\n## Same\n\n<!-- not run: it takes an hour -->\n```sh\nmotif train x\n```\n[a](b.md#c)"
+    text = (
+        "# A `b`: c!\n\n## Same\n## Same\n\n<!-- not run: it takes an hour -->\n```sh\nmotif train x\n```\n[a](b.md#c)"
+    )
     file = tmp_path / "x.md"
-    file.write_text(text + "\n`[no](link)`\n\n    [no](link)\n\n<!-- exits with 2 -->\n\n```toml\n# m.toml, here\na = 1\n```\n")
+    file.write_text(
+        text + "\n`[no](link)`\n\n    [no](link)\n\n<!-- exits with 2 -->\n\n```toml\n# m.toml, here\na = 1\n```\n"
+    )
     first, second = blocks(file)
     assert (first.language, first.text, first.excused, first.line) == ("sh", "motif train x\n", True, 7)
     assert (second.file, second.status, second.excused) == ("m.toml", 2, False)
@@ -230,4 +236,3 @@ def test_pages_name_commands_that_exist():
             for line in block.text.splitlines():
                 called = re.match(r"(?:\.venv/bin/)?motif ([\w-]+)", line)
                 assert not called or called[1] in COMMANDS, f"{block.where}: motif {called[1]}"
-
