@@ -30,6 +30,10 @@ REMARK = re.compile(r"^<!-- (?P<text>.*) -->$")
 REMARKS = re.compile(r"not run: (?P<reason>\S.{9,})|exits with (?P<status>\d+)|output(?P<loose>, but for its numbers)?")
 
 
+OTHER = ("end",)
+"""Remarks that are for other readers: `benchmarks/tables.py`."""
+
+
 @dataclass(frozen=True)
 class Block:
     """One fenced block: its language, its text, where it stands, and what is remarked about it."""
@@ -82,7 +86,7 @@ def blocks(page: Path) -> list[Block]:
             remark = ""
         elif line.strip():
             said = REMARK.match(line.strip())
-            remark = said["text"] if said else ""
+            remark = said["text"] if said and said["text"] not in OTHER else ""
     return found
 
 
