@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -37,14 +38,20 @@ def install(folder: Path, address: Path, programs: tuple[str, ...] = ("motif", "
 
 def start(address: Path) -> subprocess.Popen[bytes]:
     """Start the server, and wait until it listens."""
-    process = subprocess.Popen([sys.executable, __file__, str(address)])
-    deadline = time.monotonic() + 120
+    process = subprocess.Popen([sys.executable, __file__, str(address)], start_new_session=True)
+    deadline = time.monotonic() + 300
     while not address.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             raise RuntimeError("the server of forked commands did not start")
         time.sleep(0.1)
     return process
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and whatever it still runs."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _serve(address: str) -> None:
@@ -59,9 +66,17 @@ def _serve(address: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address + ".new")
     listener.listen()
+    listener.settimeout(5)
+    parent = os.getppid()
     os.rename(address + ".new", address)
     while True:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except TimeoutError:
+            if os.getppid() != parent:  # the tests were killed: end with all that was started for them
+                os.killpg(0, signal.SIGKILL)
+            continue
+        connection.setblocking(True)
         if os.fork():
             connection.close()
             while True:  # children that have ended
