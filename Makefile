@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 HOSTS := .venv-hosts
 
-.PHONY: demo test test-fast test-vllm test-hosts check format setup clean model
+.PHONY: demo test test-fast test-vllm test-hosts check format docs setup clean model
 
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
@@ -35,6 +35,9 @@ check: $(VENV)/.ready-dev
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.ready-dev  ## the site, build/docs/index.html; a broken link is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs . build/docs
 
 model: $(VENV)/.ready  ## make the embedded models again from nothing
 	$(BIN)/python -m motif.demo.make_model --out src/motif/demo/model
