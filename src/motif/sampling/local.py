@@ -46,7 +46,8 @@ class LocalSampler:
         self.policy = policy
         self.max_rows = max_rows
         self.usage = Usage()
-        self.record = self.recorder(policy.device)
+        self.record = None if policy.shards else self.recorder(policy.device)
+        self.publish(0)
         self._check()
         self.usage = Usage()
 
@@ -92,7 +93,8 @@ class LocalSampler:
         return cuda_graph if device.type == "cuda" else None
 
     def publish(self, version: int) -> None:
-        """Nothing to do: the weights are the live ones."""
+        """The weights are the live ones; sharded ones are brought together until the next update."""
+        self.policy.gather()
 
     def cancel(self) -> None:
         """Nothing to do: it samples in the thread that trains."""
