@@ -6,7 +6,7 @@ FLOP/s and M bytes/s, by its data sheet or description:
 * One decoding step of b rows with a mean context of x tokens, one token a row:
       overhead + max((w·P + b·x·c·a) / (READ·M), b·(2P + 4·L·D·x) / (COMPUTE·F))
   `overhead` is SERVER_STEP for an inference server (CUDA graphs), and LOCAL_LAYER a layer for the local sampler, which
-  launches its operations from Python.
+  replays its operations as CUDA graphs, and launches from Python those that change.
 * A round of R responses takes as many steps as its longest response, on whatever server; at step t those longer than t
   are alive. If only B rows fit at once, the rest comes first: (R - B)·(mean length)/B full steps. B is what the memory
   beside the weights holds of the longest possible sequences, at most `rollout.max_rows`. Rounds follow one another:
@@ -14,7 +14,7 @@ FLOP/s and M bytes/s, by its data sheet or description:
 * Prompts: (2P + 2·L·D·x) FLOP a token at COMPUTE·F, the question's prompt once, then only what notes add.
 * Update: (4P with a frozen base, 6P without, + 2P if activations are recomputed, + 2P for reference or old
   log-probabilities) and 3 or 4 times 2·L·D·x for attention, a token of trained responses and their prompts, per inner
-  epoch, at COMPUTE·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive: dead ones cost less.
+  epoch, at TRAIN·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive: dead ones cost less.
 * Several training processes share a step's questions (a question is not divided) and add up gradients at LINK.
 * Grading: GRADING seconds a final response on 2 workers, beside sampling; what sampling does not hide is added.
 * Servers: questions and notes are dealt out evenly as requests (siblings are one request, so one question's first round
@@ -43,12 +43,13 @@ from motif.footprint import ADVICE, GIB, Shape, longest_sequence, memory, traina
 from motif.layouts import Layout, fastest, server_counts
 from motif.lengths import Lengths
 
-READ, COMPUTE = 0.6, 0.4
-"""Shares of peak memory bandwidth and of peak matrix products that decoding, prompts and updates reach."""
+READ, COMPUTE, TRAIN = 0.6, 0.4, 0.1
+"""Shares of peak memory bandwidth and of peak matrix products that decoding and prompts reach, and that updates reach;
+the last is from one H200 (docs/performance.md), the others are assumed."""
 SERVER_STEP = 2e-3
 """Seconds a decoding step of a server takes besides."""
-LOCAL_LAYER = 5e-4
-"""Seconds a layer takes per decoding step of the local sampler on a GPU, however few rows there are. Assumed."""
+LOCAL_LAYER = 4e-4
+"""Seconds a layer takes per decoding step of the local sampler on a GPU, however few rows there are: on one H200."""
 LINK, DISK, LOADING = 10e9, 1e9, 0.5
 """Bytes per second between training processes and of shared storage; seconds a server takes to load an adapter."""
 TOGETHER = 0.8
@@ -279,7 +280,7 @@ class Forecast:
         steps = recipe.loss.inner_epochs * recipe.loss.minibatches
         optimiser = steps * 32 * numbers / unit.bandwidth()
         together = steps * 8 * numbers / LINK if units > 1 else 0.0  # a ring sends every gradient twice
-        return flops / unit.rate(self.half) + optimiser + together
+        return flops * COMPUTE / TRAIN / unit.rate(self.half) + optimiser + together
 
     def grading_time(self, levels: Sequence[Level], sampling: float) -> float:
         """Seconds of grading that sampling does not hide."""

@@ -10,6 +10,7 @@ a response happens to be in does not matter (up to rounding of the logits).
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +23,8 @@ from motif.config import RecipeError
 from motif.policy import Policy
 from motif.prefix import WORTHWHILE, Segment, agreement, batches, branch, forward
 from motif.sampling import Completion, Request, Usage
-from motif.sampling.attention import NAME, TreeCache
 from motif.sampling.drawing import draw, uniforms
+from motif.sampling.graphs import REPEATS, Decoder, Recorder, cuda_graph
 from motif.sampling.weights import sampling_weights
 
 PREFILL_TOKENS = 8192
@@ -45,6 +46,7 @@ class LocalSampler:
         self.policy = policy
         self.max_rows = max_rows
         self.usage = Usage()
+        self.record = None if policy.shards else self.recorder(policy.device)
         self.publish(0)
         self._check()
         self.usage = Usage()
@@ -83,7 +85,12 @@ class LocalSampler:
         To be used in the thread that opened it.
         """
         with sampling_weights(self.policy, name), torch.inference_mode(), self.policy.precision():
-            yield Batch(self.policy, self.max_rows, self.usage)
+            yield Batch(self.policy, self.max_rows, self.usage, Decoder(self.policy, self.record))
+
+    @staticmethod
+    def recorder(device: torch.device) -> Recorder | None:
+        """How decoding steps are recorded on a device; None: they are not."""
+        return cuda_graph if device.type == "cuda" else None
 
     def publish(self, version: int) -> None:
         """The weights are the live ones; sharded ones are brought together until the next update."""
@@ -97,23 +104,35 @@ class LocalSampler:
 
     def _check(self) -> None:
         """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare to the trainer's pass."""
+        kind, allowed = self.policy.model.config.model_type, 0.5 if self.policy.autocast else 1e-3
+        problem, cause = "", None  # type: tuple[str, Exception | None]
+        try:
+            gap = self._gap()
+            if gap < allowed:
+                return
+            problem = f": log-probabilities are off by {gap:.2g}"
+        except (TypeError, AttributeError, NotImplementedError, RuntimeError, IndexError, KeyError) as error:
+            cause = error
+        if self.record is not None:
+            self.record = None
+            print(f"model type {kind!r} is sampled without CUDA graphs, several times slower", file=sys.stderr)
+            return self._check()
+        raise RecipeError(f"model type {kind!r} cannot be sampled here{problem}") from cause
+
+    def _gap(self) -> float:
+        """The largest difference between this sampler's log-probabilities and the trainer's, in a few tokens."""
         end = self.policy.end_ids[0]
         prompts = [[end] * 5, [end] * 2]  # of unequal length, so that one row is padded
+        tokens = 3 if self.record is None else 4 * REPEATS  # long enough for a recording
         done: list[Completion] = []
-        requests = [Request(prompt, [7, 8], max_tokens=3) for prompt in prompts]
-        try:
-            self.run(requests, lambda completion: done.append(completion) or [])  # type: ignore[func-returns-value]
-        except (TypeError, AttributeError, NotImplementedError, RuntimeError, IndexError, KeyError) as error:
-            raise RecipeError(f"model type {self.policy.model.config.model_type!r} cannot be sampled here") from error
+        requests = [Request(prompt, [7, 8], max_tokens=tokens) for prompt in prompts]
+        self.run(requests, lambda completion: done.append(completion) or [])  # type: ignore[func-returns-value]
         with torch.no_grad():
             theirs, _ = self.policy.token_logprobs(
                 [done_.request.prompt_ids for done_ in done], [done_.token_ids for done_ in done], [1.0] * len(done)
             )
         ours = torch.tensor([value for done_ in done for value in done_.logprobs], device=theirs.device)
-        gap = (ours - theirs).abs().max().item()
-        if not gap < (0.5 if self.policy.autocast else 1e-3):
-            kind = self.policy.model.config.model_type
-            raise RecipeError(f"model type {kind!r} cannot be sampled here: log-probabilities are off by {gap:.2g}")
+        return (ours - theirs).abs().max().item()
 
     def check_length(self, request: Request) -> None:
         """Refuse a request that does not fit the model's context.
@@ -136,11 +155,11 @@ class Batch:
     device lies in numpy arrays of `max_rows`.
     """
 
-    def __init__(self, policy: Policy, max_rows: int, usage: Usage):
+    def __init__(self, policy: Policy, max_rows: int, usage: Usage, decoder: Decoder):
         self.policy, self.max_rows, self.usage = policy, max_rows, usage
         self.device = policy.device
         self.prompts = Segment()  # the root of the tree of prompts
-        self.cache = TreeCache(policy.device)
+        self.decoder, self.cache = decoder, decoder.cache
         self.ends = np.array(policy.end_ids)
         self.count = 0
         self.rows = np.zeros(max_rows, dtype=ROW)
@@ -283,16 +302,10 @@ class Batch:
         """One token for every fork."""
         position = self.rows["produced"][: self.count] - 1  # of the token that was drawn last, in the response
         self.cache.begin(self.prompt_of, position)
-        with self.policy.attention(NAME):
-            hidden = self.policy.decoder(
-                input_ids=self._to_device(self.tokens[np.arange(self.count), position, None]),
-                position_ids=self._to_device((self.rows["prompt"][: self.count] + position)[:, None]),
-                past_key_values=self.cache,
-                use_cache=True,
-                tree=self.cache,
-            ).last_hidden_state
+        tokens = self.tokens[np.arange(self.count), position]
+        states = self.decoder(tokens, self.rows["prompt"][: self.count] + position)
         self.usage.decoded_rows += self.count
-        self._draw(self.policy.head(hidden[:, -1]), 0, 0)
+        self._draw(self.policy.head(states), 0, 0)
 
     def _draw(self, logits: Tensor, first: int, first_fork: int) -> None:
         """Draw a token for each fork from `first_fork` on, from the logits (rows, V) of the rows from `first` on."""
