@@ -438,6 +438,13 @@ class _readable_errors:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            _stop("stopped", 130)
+        if isinstance(error, RecipeError):
+            _stop(str(error), 2)
+        # Only now: these bring torch along, and not every command needs it.
         from motif.processes import PeerFailed
         from motif.sampling import SamplerError
         from motif.tasks import BadRows
@@ -446,10 +453,8 @@ class _readable_errors:
             if place()[0] == 0:
                 _stop(str(error), 1)
             raise typer.Exit(1)
-        if isinstance(error, RecipeError | BadRows | FloatingPointError | SamplerError):
+        if isinstance(error, BadRows | FloatingPointError | SamplerError):
             _stop(str(error), 2)
-        if isinstance(error, KeyboardInterrupt):
-            _stop("stopped", 130)
 
 
 def _stop(message: str, status: int) -> NoReturn:

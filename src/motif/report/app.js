@@ -207,7 +207,7 @@ function treeLead({ runs, live }) {
 
 const reading =
   "A question, its first-round responses, and the trajectories that continue them. Disagreement (spread) is the variance " +
-  "of the responses' outcome rates: where it is 0 the advantages are 0, and nothing is learnt; it is at most 0.25.";
+  "of the responses' outcome rates: 0 where they all end right equally often, and so cannot be told apart; at most 0.25.";
 
 const browser = new TreeBrowser();
 const noTrees = el("p", { class: "missing" }, "No tree has been recorded.");

@@ -2,6 +2,7 @@
 // values, and is read with the arrow keys.
 
 const HEIGHT = 230;
+const FEW = 12; // points that are worth a mark each
 const SECOND_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 432000];
 
 // -- colours ----------------------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ function optionsOf(figure, width) {
       x: { time: false, range: (plot, low, high) => spread(low, high, chart.kind) },
       y: { range: (plot, low, high) => rangeY(figure, low, high) },
     },
-    axes: [axisOptions(AXES[axis].unit, AXES[axis].name, 30, axis === "step"), axisOptions(chart.unit, chart.y, 62)],
+    axes: [axisOptions(AXES[axis].unit, AXES[axis].name, true, axis === "step"), axisOptions(chart.unit, chart.y, false)],
     series: [{}, ...(bars ? stackSeries(chart) : figure.columns.lines.flatMap((line) => lineSeries(chart, line)))],
     hooks: {
       setCursor: [(plot) => figure.point(plot)],
@@ -195,10 +196,11 @@ function optionsOf(figure, width) {
   };
 }
 
-function axisOptions(unit, label, size, whole = false) {
+function axisOptions(unit, label, across, whole = false) {
+  const wide = (plot, texts) => Math.max(46, 14 + 6.6 * Math.max(...(texts ?? []).map((text) => text.length), 0));
   return {
     label,
-    size,
+    size: across ? 30 : wide,
     labelSize: 20,
     gap: 6,
     labelGap: 2,
@@ -207,7 +209,7 @@ function axisOptions(unit, label, size, whole = false) {
     stroke: () => ink("--soft"),
     grid: { stroke: () => ink("--rule"), width: 1 },
     ticks: { show: false },
-    space: size === 30 ? 80 : 36,
+    space: across ? 80 : 36,
     ...(unit === "seconds" && { incrs: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, ...SECOND_STEPS] }),
     ...(whole && { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 1e6] }),
     values: (plot, splits) => splits.map((value) => (value === null ? "" : brief(value, unit))),
@@ -218,7 +220,7 @@ function lineSeries(chart, line) {
   const stroke = () => ink(line.look.colour);
   return drawnKeys(chart, line).map((key) => {
     const faint = key === "raw" && (line.smooth || chart.kind === "points");
-    const marked = key === "raw" && !line.smooth && chart.kind === "lines" && chart.average === null;
+    const marked = key === "raw" && !line.smooth && chart.kind === "lines" && line.raw.length <= FEW;
     return {
       stroke,
       width: faint ? 1 : 2,

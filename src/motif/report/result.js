@@ -70,7 +70,7 @@ function resultParts({ runs }) {
               several && cell("Run", runName(line.run)),
               cell("Before", accuracyCell(line.before)),
               cell("After", accuracyCell(line.after)),
-              cell("0 to 100\u00a0%", intervalBars(line), "bars"),
+              cell("0 to 100\u00a0%", intervalBars(line, several ? 160 : 260), "bars"),
               cell("Change", changeCell(line)),
               cell("Questions", questionsCell(line)),
             ),
@@ -116,8 +116,7 @@ function questionsCell({ before, after }) {
       : NONE;
 }
 
-function intervalBars({ before, after }) {
-  const width = 260;
+function intervalBars({ before, after }, width) {
   const says = [before && `before ${interval(before)}`, after && `after ${interval(after)}`]
     .filter(Boolean)
     .join(", ");

@@ -16,8 +16,8 @@ function rateText(nodes) {
 const VERDICTS = { right: ["✓", "right"], wrong: ["✗", "wrong"], ungraded: ["?", "ungraded"] };
 const verdictOf = (node) => VERDICTS[node.verdict] ?? ["·", "no verdict"];
 
-/** The parts of a tree's drawing, with `actions` under its question. */
-function drawTree(tree, actions) {
+/** The parts of a tree's drawing, with `actions` under its question; `narrow` where there is little room. */
+function drawTree(tree, actions, narrow) {
   const cards = tree.responses.map((response, index) => responseCard(response, index));
   const open = (index, trajectory) => {
     cards[index].open = true;
@@ -47,7 +47,7 @@ function drawTree(tree, actions) {
       ),
       actions,
     ),
-    diagram(tree, rounds, open),
+    diagram(tree, rounds, open, narrow),
     el(
       "ol",
       { class: "cards" },
@@ -59,7 +59,7 @@ function drawTree(tree, actions) {
 const depth = (node) => 1 + Math.max(0, ...(node.children ?? []).map(depth));
 
 /** The tree as a drawing: rounds from left to right, a mark with the verdict at the end of every trajectory. */
-function diagram(tree, rounds, open) {
+function diagram(tree, rounds, open, narrow) {
   const leaves = tree.responses.flatMap(leavesOf);
   if (!leaves.length || leaves.length > 400)
     return el(
@@ -68,7 +68,6 @@ function diagram(tree, rounds, open) {
       leaves.length ? "Too many trajectories to draw." : "This tree has no responses.",
     );
   const row = leaves.length > 80 ? 10 : 17;
-  const narrow = innerWidth < 600;
   const left = 14,
     first = narrow ? 50 : 76,
     stub = rounds > 1 ? 90 : 0,

@@ -228,16 +228,16 @@ class TreeBrowser {
     const pair = [this.kept, this.chosen].filter((item, at, all) => item && all.indexOf(item) === at);
     pair.sort((one, other) => one.step - other.step || one.at - other.at); // early left, late right
     const asked = (this.asked = Symbol());
-    const drawn = await Promise.all(pair.map((item) => this.draw(item)));
+    const drawn = await Promise.all(pair.map((item) => this.draw(item, innerWidth < 600 || pair.length > 1)));
     if (asked !== this.asked) return; // another one was chosen meanwhile
     this.detail.className = pair.length > 1 ? "trees-shown pair" : "trees-shown";
     this.detail.replaceChildren(...drawn);
   }
 
-  async draw(item) {
+  async draw(item, narrow) {
     try {
       const tree = await source.tree(item.run, item.place);
-      return el("article", { class: "tree" }, drawTree(tree, this.actions(item)));
+      return el("article", { class: "tree" }, drawTree(tree, this.actions(item), narrow));
     } catch (error) {
       return el("p", { class: "missing" }, `This tree cannot be shown: ${error.message}.`);
     }

@@ -98,7 +98,8 @@ class Forest:
 
     def _sizes(self, limit: int) -> list[tuple[int, int]]:
         """Step of every tree, and its characters when compressed as the length of its line lets expect."""
-        lengths = [end - start for start, end in zip(self._offsets, [*self._offsets[1:], self._tail.offset], strict=True)]
+        ends = [*self._offsets[1:], self._tail.offset]
+        lengths = [end - start for start, end in zip(self._offsets, ends, strict=False)]
         sample = spaced(len(lengths), min(SAMPLE, len(lengths)))
         packed = [len(pack_tree(tree)) for tree, _ in self._read(sample, limit)]
         share = sum(packed) / max(1, sum(lengths[place] for place in sample))
