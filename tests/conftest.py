@@ -129,8 +129,9 @@ def make_tree(outcomes: list[Any], well_formed: bool = True, gold: str = "360") 
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium for all tests that need one."""
-    from browser import CHROME, Browser
     from playwright.sync_api import sync_playwright
+
+    from browser import CHROME, Browser
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROME, args=["--no-sandbox"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import math
 import zlib
@@ -263,7 +262,11 @@ def test_long_runs_are_thinned(make_run: MakeRun) -> None:
     data = report_data(run)
     chart = data["sections"][0]["charts"][0]
     steps = data["axes"]["step"]
-    assert len(steps) == len(chart["series"][0]["raw"]) <= 600 and steps[-1] == 5_000 and "mean of 9 steps" in chart["caption"]
+    assert (
+        len(steps) == len(chart["series"][0]["raw"]) <= 600
+        and steps[-1] == 5_000
+        and "mean of 9 steps" in chart["caption"]
+    )
     assert len(data["sections"][1]["charts"][0]["bars"]) <= 40
 
 
@@ -508,7 +511,10 @@ def test_runs_are_named_by_what_tells_them_apart() -> None:
 
 
 def test_differences_are_those_of_the_recipes() -> None:
-    one, other = {"name": "a", "train": {"seed": 0, "steps": 5}}, {"name": "a", "train": {"seed": 1, "steps": 5}, "x": 1}
+    one, other = (
+        {"name": "a", "train": {"seed": 0, "steps": 5}},
+        {"name": "a", "train": {"seed": 1, "steps": 5}, "x": 1},
+    )
     assert differences([one, other]) == [
         {"key": "train.seed", "values": ["0", "1"]},
         {"key": "x", "values": ["–", "1"]},
@@ -518,7 +524,13 @@ def test_differences_are_those_of_the_recipes() -> None:
 def test_matched_tokens_have_a_row_of_their_own(make_run: MakeRun) -> None:
     run = make_run(steps=2)
     summary = json.loads((run / "summary.json").read_text())
-    matched = {"accuracy": 0.5, "low": 0.45, "high": 0.55, "n": 500, "pass_at": {"4": {"value": 0.7, "low": 0.6, "high": 0.8}}}
+    matched = {
+        "accuracy": 0.5,
+        "low": 0.45,
+        "high": 0.55,
+        "n": 500,
+        "pass_at": {"4": {"value": 0.7, "low": 0.6, "high": 0.8}},
+    }
     for when in ("before", "after"):
         summary[when]["rounds_1_matched"] = matched
     (run / "summary.json").write_text(json.dumps(summary))

@@ -55,7 +55,7 @@ function chartSections() {
   const signature = JSON.stringify([parts.map(({ id, charts }) => [id, [...charts]]), runs.map((run) => run.name)]);
   if (signature === layout) return;
   layout = signature;
-  for (const { figure } of drawn) figure.forget(), figures.delete(figure);
+  for (const { figure } of drawn) figure?.remove();
   drawn = [];
   chartBox.replaceChildren(
     ...parts.map((part) => {
@@ -245,26 +245,29 @@ function update() {
 }
 
 const tell = (text) => (news.textContent = text);
-const stepsOf = ({ runs }) => runs.map((run) => run.axes.step[run.axes.step.length - 1] ?? 0);
+const stepsOf = ({ runs }) => runs.map((run) => grouped(run.axes.step[run.axes.step.length - 1] ?? 0)).join(", ");
 
 async function poll() {
-  if (!view.paused && !document.hidden) {
-    try {
-      const fresh = await source.next();
-      if (fresh && !view.paused) {
-        view.data = { ...fresh, live: true };
-        update();
-        if (Date.now() - view.said > QUIET) {
-          view.said = Date.now();
-          announce(`Step ${stepsOf(fresh).map((step) => grouped(step)).join(", ")}`);
-        }
-      }
-      if (!view.paused) tell(`live · step ${stepsOf(view.data).map((step) => grouped(step)).join(", ")}`);
-    } catch {
-      tell("no connection: is motif view still running?");
-    }
-  }
   setTimeout(poll, EVERY);
+  if (view.paused || document.hidden || view.asking) return;
+  view.asking = true;
+  let fresh = await source.next().catch(() => undefined);
+  view.asking = false;
+  if (fresh === undefined) return tell("no connection: is motif view still running?");
+  fresh ??= view.pending;
+  view.pending = view.paused ? fresh : null;
+  if (view.paused) return;
+  if (fresh) {
+    view.data = { ...fresh, live: true };
+    update();
+    const steps = stepsOf(fresh);
+    if (steps !== view.steps && Date.now() - view.said > QUIET) {
+      view.said = Date.now();
+      announce(`Step ${steps}`);
+    }
+    view.steps = steps;
+  }
+  tell(`live · step ${stepsOf(view.data)}`);
 }
 
 const warningBox = el("div", {});

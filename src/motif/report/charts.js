@@ -47,7 +47,8 @@ class Figure {
     this.area.addEventListener("keydown", (event) => this.key(event));
     this.area.addEventListener("blur", () => this.leave());
     this.area.addEventListener("pointerleave", () => this.leave());
-    new ResizeObserver(() => this.draw()).observe(this.area);
+    this.watch = new ResizeObserver(() => this.draw());
+    this.watch.observe(this.area);
     figures.add(this);
   }
 
@@ -89,6 +90,12 @@ class Figure {
     this.plot?.destroy();
     this.plot = null;
     this.shape = "";
+  }
+
+  remove() {
+    this.forget();
+    this.watch.disconnect();
+    figures.delete(this);
   }
 
   /** What uPlot draws: x, then a column per series of `options`. */

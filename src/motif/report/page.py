@@ -47,7 +47,13 @@ def render(data: dict[str, Any], *, live: bool = False, packed: Any = None) -> P
     title = f"{', '.join(run['name'] for run in data['runs'])} – motif"
     reading = " ".join(f"{run['name']}: {run['result']['reading']}" for run in data["runs"])
     return assemble(
-        title, reading, data | {"live": live}, [asset(name) for name in SCRIPTS], skip_to="trees", packed=packed, live=live
+        title,
+        reading,
+        data | {"live": live},
+        [asset(name) for name in SCRIPTS],
+        skip_to="trees",
+        packed=packed,
+        live=live,
     )
 
 

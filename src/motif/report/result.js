@@ -19,7 +19,7 @@ function headerParts({ runs }) {
     !several && head.about && el("p", { class: "about", dir: "auto" }, head.about),
     runs.map(said),
     several
-      ? scrolling("Facts", plainTable(["", ...runs.map((run) => run.name)], head.facts.map((fact, at) => [fact.name, ...runs.map((run) => run.head.facts[at].value)]), "facts-table"))
+      ? scrolling("Facts", plainTable(["Fact", ...runs.map((run) => run.name)], head.facts.map((fact, at) => [fact.name, ...runs.map((run) => run.head.facts[at].value)]), "facts-table"))
       : el(
           "dl",
           { class: "facts" },

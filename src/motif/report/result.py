@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from motif.accuracy import row_words
 from motif.report.charts import row_names

@@ -221,7 +221,7 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
 
     def totals(names: dict[str, str], **told: str) -> Chart:
         keys = {f"ledger/{name}": words for name, words in names.items()}
-        return lines(steps, keys, limits=FROM_ZERO, share=None, **told)
+        return lines(steps, keys, limits=FROM_ZERO, faint=True, share=None, **told)
 
     return [
         totals(

@@ -51,7 +51,8 @@ class Forest:
             if self.heads and head["step"] < self.heads[-1]["step"]:
                 # Resumed from a checkpoint: the steps since then were grown again.
                 kept = [place for place, known in enumerate(self.heads) if known["step"] < head["step"]]
-                self.heads, self._offsets = ([list_[place] for place in kept] for list_ in (self.heads, self._offsets))
+                self.heads = [self.heads[place] for place in kept]
+                self._offsets = [self._offsets[place] for place in kept]
                 self._cuts += 1
             self.heads.append(head)
             self._offsets.append(offset)
