@@ -1,9 +1,10 @@
-"""How fast the page of a run with 2,000 trees is, in a headless Chromium: live (`motif view`) and saved (`report.html`).
+"""How fast the page of a run with 2,000 trees is in a headless Chromium: live (`motif view`) and saved (`report.html`).
 
 A made-up run of 500 steps: 4 questions a step, 8 responses, 4 trajectories each, 3 rounds; responses of about
 `--words` words out of 4,000. Times are medians over `--repeats` fresh browser pages, in milliseconds:
 
-* first_list: from asking for the page until its list of trees stands; page: until all charts do too.
+* charts: from asking for the page until its charts stand; first_list: until its list of trees does (live, the server
+  has to read trees.jsonl for it the first time: `index_seconds`); page: until a tree is open.
 * open: from a click on a tree until its drawing and cards stand; filter, order: until the list is new;
   search: in questions, likewise; deep: in all responses.
 
@@ -27,7 +28,7 @@ from common import parser, table, write
 from motif.report import write_report
 from motif.report.server import Server, Viewer
 
-TIMES = ("first_list", "page", "open", "filter", "order", "search", "deep")
+TIMES = ("charts", "first_list", "page", "open", "filter", "order", "search", "deep")
 SEEN = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"  # drawn, not only asked for
 
 
@@ -57,7 +58,15 @@ def made_up(run: Path, steps: int, words: int) -> None:
                 file.write(json.dumps({"step": step, "question": question, "responses": responses}) + "\n")
     with (run / "metrics.jsonl").open("w") as file:
         for step in range(1, steps + 1):
-            keys = ("reward", "outcome/mean", "entropy", "grad_norm", "sampler/mean_gap", "dead_groups", "length/round_1")
+            keys = (
+                "reward",
+                "outcome/mean",
+                "entropy",
+                "grad_norm",
+                "sampler/mean_gap",
+                "dead_groups",
+                "length/round_1",
+            )
             numbers = {key: rng.random() for key in keys} | {"groups": 4, "outcome/rate_counts": [8, 8, 8, 4, 4]}
             spent = {f"ledger/{key}": step * 1000 for key in ("generated_tokens", "seconds", "flops")}
             file.write(json.dumps({"step": step} | numbers | spent) + "\n")
@@ -78,6 +87,8 @@ def measure(chromium: Any, url: str) -> dict[str, float]:
 
     start = time.perf_counter()
     page.goto(url, wait_until="commit")
+    page.locator(".plot canvas").nth(5).wait_for(state="attached")
+    found["charts"] = 1000 * (time.perf_counter() - start)
     page.locator(".questions button").first.wait_for()
     found["first_list"] = 1000 * (time.perf_counter() - start)
     page.locator(".cards").wait_for()
@@ -88,12 +99,15 @@ def measure(chromium: Any, url: str) -> dict[str, float]:
     shown = page.locator(".question .verbatim", has_text=text).first
     timed("open", last.click, shown.wait_for)
     count = page.locator("#tree-count")
-    timed("filter", page.locator(".kinds label", has_text="Never").click, page.locator("[value=never]:checked").wait_for)
+    timed(
+        "filter", page.locator(".kinds label", has_text="Never").click, page.locator("[value=never]:checked").wait_for
+    )
     page.locator(".kinds label", has_text="All").first.click()
     first = page.locator(".questions button").first.get_attribute("data-tree")
     other = page.locator(f".questions li:first-child button:not([data-tree='{first}'])")
-    timed("order", lambda: page.locator("#tree-order").select_option("oldest"), other.wait_for)
-    timed("search", lambda: page.locator("#tree-search").fill("q77"), lambda: count.inner_text())
+    order = page.locator("#tree-order")
+    timed("order", lambda: order.select_option("oldest"), other.wait_for)
+    timed("search", lambda: page.locator("#tree-search").fill("q77"), count.inner_text)
     page.locator("#tree-search").fill("etaoin nowhere")
     done = page.locator("#tree-count", has_text="no tree matches")
     deep = page.get_by_label("also in responses")
@@ -124,7 +138,11 @@ def main() -> None:
         }
         data = json.loads(saved.read_text().partition('id="data">')[2].partition("</script>")[0])
         numbers["saved_trees"] = len(data["runs"][0]["trees"]["heads"])
-        server = Server(Viewer([run]), "127.0.0.1", 0)
+        viewer = Viewer([run])
+        start = time.perf_counter()
+        viewer.refresh()
+        numbers["index_seconds"] = time.perf_counter() - start
+        server = Server(viewer, "127.0.0.1", 0)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         chromium = playwright.chromium.launch(executable_path=chrome, args=["--no-sandbox"])
         for way, url in (("live", server.url), ("saved", saved.as_uri())):
@@ -134,7 +152,7 @@ def main() -> None:
         server.shutdown()
     table(
         f"{numbers['trees']:,} trees, {numbers['trees_mb']:.0f} MB; saved in {numbers['save_seconds']:.1f} s "
-        f"as {numbers['saved_mb']:.1f} MB with {numbers['saved_trees']:,} trees",
+        f"as {numbers['saved_mb']:.1f} MB with {numbers['saved_trees']:,} trees; index in {numbers['index_seconds']:.1f} s",
         ["milliseconds", "live", "saved"],
         [[name, round(numbers["live"][name]), round(numbers["saved"][name])] for name in TIMES],
     )

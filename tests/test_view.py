@@ -78,8 +78,11 @@ def test_the_server_answers_what_the_page_asks(tmp_path: Path, serve: Serve) -> 
 
 @pytest.mark.parametrize(
     "path",
-    ["/metrics.jsonl", "/../recipe.toml", "/%2e%2e/etc/passwd", "//etc/passwd", "/tree.json"]
-    + ["/tree.json?run=0&place=9", "/tree.json?run=7&epoch=0.0&place=0", "/tree.json?run=-1&epoch=0.0&place=0", "/heads.json?run=x", "/data.json/x"],
+    [
+        *("/metrics.jsonl", "/../recipe.toml", "/%2e%2e/etc/passwd", "//etc/passwd", "/tree.json", "/data.json/x"),
+        *("/tree.json?run=0&place=9", "/tree.json?run=7&epoch=0.0&place=0", "/tree.json?run=-1&epoch=0.0&place=0"),
+        "/heads.json?run=x",
+    ],
 )
 def test_the_server_knows_its_own_addresses_only(tmp_path: Path, serve: Serve, path: str) -> None:
     server = serve(fake_run(tmp_path / "run", steps=1))

@@ -210,7 +210,7 @@ const reading =
   "of the responses' outcome rates: 0 where they all end right equally often, and so cannot be told apart; at most 0.25.";
 
 const browser = new TreeBrowser();
-const noTrees = el("p", { class: "missing" }, "No tree has been recorded.");
+const noTrees = el("p", { class: "missing" });
 
 function recipeParts({ runs, differences }) {
   const several = runs.length > 1;
@@ -242,6 +242,7 @@ function update() {
   browser.update(view.data.runs);
   browser.element.hidden = !browser.items.length;
   noTrees.hidden = browser.items.length > 0;
+  noTrees.textContent = view.data.live && !view.data.asked ? "Reading the trees…" : "No tree has been recorded.";
 }
 
 const tell = (text) => (news.textContent = text);
@@ -258,7 +259,7 @@ async function poll() {
   view.pending = view.paused ? fresh : null;
   if (view.paused) return;
   if (fresh) {
-    view.data = { ...fresh, live: true };
+    view.data = { ...fresh, live: true, asked: true };
     update();
     const steps = stepsOf(fresh);
     if (steps !== view.steps && Date.now() - view.said > QUIET) {

@@ -34,13 +34,17 @@ class RunView:
         self._tail = Tail(path / "metrics.jsonl")
         self._metrics, self._of = Metrics(), 0
 
-    def refresh(self) -> None:
-        """Take in what was appended since the last time; start over where the files were written anew."""
+    def refresh(self, trees: bool = True) -> None:
+        """Take in what was appended since the last time; start over where the files were written anew.
+
+        `trees` false leaves the trees for later: there can be many.
+        """
         for _, record in self._tail.records():
             self._forget_another_file()
             self._metrics.add(record)
         self._forget_another_file()
-        self.forest.refresh()
+        if trees:
+            self.forest.refresh()
 
     def _forget_another_file(self) -> None:
         if self._of != self._tail.epoch:

@@ -155,7 +155,8 @@ def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) ->
                     _warning(
                         "Evaluated answers are cut off",
                         f"At step {step}, {percent(share)} of the "
-                        f"answers with {row_words(name)} have a response that ran into the token limit, perhaps wrong for it.",
+                        f"answers with {row_words(name)} have a response that ran into the token limit, perhaps wrong "
+                        "for it.",
                     )
                 )
     ungraded = sum(number(record.get("outcome/ungraded")) or 0 for record in steps)

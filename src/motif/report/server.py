@@ -44,7 +44,9 @@ class Viewer:
         self._stamp, self._data = stamp, b""
 
     def page(self) -> Page:
-        """The page, with data but without trees: for these it asks."""
+        """The page, with what metrics.jsonl holds: for the trees, which take longer to read, it asks."""
+        for run in self.runs:
+            run.refresh(trees=False)
         return render(page_data(self.runs), live=True)
 
     def data(self) -> bytes:
@@ -130,7 +132,6 @@ class Handler(BaseHTTPRequestHandler):
                 self._answer(b"unknown host\n", "text/plain", HTTPStatus.MISDIRECTED_REQUEST)
                 return
             with self.server.lock:
-                self.server.viewer.refresh()
                 body, kind, more = self._find()
             self._answer(body, kind, more=more)
         except NotThere as error:
@@ -148,6 +149,7 @@ class Handler(BaseHTTPRequestHandler):
             page = viewer.page()
             policy = f"{page.policy}; frame-ancestors 'none'"
             return page.text.encode("utf-8", "replace"), HTML, {"Content-Security-Policy": policy}
+        viewer.refresh()
         if address.path == "/report.html":
             return viewer.saved(), HTML, {"Content-Disposition": 'attachment; filename="report.html"'}
         if address.path == "/data.json":

@@ -132,34 +132,39 @@ def index_entry(record: Record) -> Record | None:
     `right`, `wrong` and `total` count leaves. `spread` is the variance of the values of its first-round responses, by
     which their advantages differ: 0 where all are alike, at most 0.25.
     """
-    tree = Cutter(INDEX_TEXT).tree(record)
-    if tree is None:
+    question, responses, step = record.get("question"), record.get("responses"), whole(record.get("step"))
+    if step is None or not isinstance(question, dict) or not isinstance(responses, list):
         return None
-    verdicts = [leaf.get("verdict") for response in tree["responses"] for leaf in leaves_below(response)]
-    values = [value for response in tree["responses"] if (value := mean_outcome(response)) is not None]
+    cut = Cutter(INDEX_TEXT).text
+    groups = [[leaf.get("verdict") for leaf in leaves_below(response)] for response in responses]
+    rates = [rate for verdicts in groups if (rate := outcome_rate(verdicts)) is not None]
     return {
-        "step": tree["step"],
-        "id": tree["question"]["id"],
-        "text": tree["question"]["text"],
-        "right": verdicts.count("right"),
-        "wrong": verdicts.count("wrong"),
-        "total": len(verdicts),
-        "spread": number(statistics.pvariance(values)) if values else None,
+        "step": step,
+        "id": cut(question.get("id")),
+        "text": cut(question.get("text")),
+        "right": sum(verdicts.count("right") for verdicts in groups),
+        "wrong": sum(verdicts.count("wrong") for verdicts in groups),
+        "total": sum(map(len, groups)),
+        "spread": number(statistics.pvariance(rates)) if rates else None,
     }
 
 
-def leaves_below(node: Record) -> Iterator[Record]:
+def leaves_below(node: Any) -> Iterator[Record]:
     """The final responses below a node (itself, if it has no children)."""
-    if not node.get("children"):
+    if not isinstance(node, dict):
+        return
+    children = node.get("children")
+    if not isinstance(children, list) or not children:
         yield node
-    for child in node.get("children", ()):
+        return
+    for child in children:
         yield from leaves_below(child)
 
 
-def mean_outcome(node: Record) -> float | None:
-    """The fraction right of the graded leaves below a node; None if there are none."""
-    graded = [leaf["verdict"] == "right" for leaf in leaves_below(node) if leaf.get("verdict") in ("right", "wrong")]
-    return statistics.fmean(graded) if graded else None
+def outcome_rate(verdicts: Sequence[Any]) -> float | None:
+    """The fraction right of those that were graded; None if none was."""
+    right, wrong = verdicts.count("right"), verdicts.count("wrong")
+    return right / (right + wrong) if right + wrong else None
 
 
 def texts(tree: Record) -> Iterator[str]:
