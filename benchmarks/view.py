@@ -152,7 +152,8 @@ def main() -> None:
         server.shutdown()
     table(
         f"{numbers['trees']:,} trees, {numbers['trees_mb']:.0f} MB; saved in {numbers['save_seconds']:.1f} s "
-        f"as {numbers['saved_mb']:.1f} MB with {numbers['saved_trees']:,} trees; index in {numbers['index_seconds']:.1f} s",
+        f"as {numbers['saved_mb']:.1f} MB with {numbers['saved_trees']:,} trees; "
+        f"index in {numbers['index_seconds']:.1f} s",
         ["milliseconds", "live", "saved"],
         [[name, round(numbers["live"][name]), round(numbers["saved"][name])] for name in TIMES],
     )

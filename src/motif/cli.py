@@ -357,7 +357,7 @@ def compare(
 
 @app.command()
 def view(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders, shown side by side.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, shown side by side.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
     host: Annotated[
         str, typer.Option(help="Where to listen; 0.0.0.0 lets others on the network look too.")

@@ -232,7 +232,7 @@ function lineSeries(chart, line) {
       stroke,
       width: faint ? 1 : 2,
       alpha: faint ? 0.4 : 1,
-      dash: faint ? [] : line.look.dash,
+      dash: faint && chart.kind !== "points" ? [] : line.look.dash,
       points: { show: marked, size: 6, fill: stroke, stroke },
     };
   });
