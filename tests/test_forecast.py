@@ -258,6 +258,22 @@ def test_all_weights_cannot_be_trained_with_servers():
         forecast(settings=["model.adapter=full"], on="8x4090").layouts  # noqa: B018
 
 
+def test_sharded_weights_fit_where_whole_ones_do_not():
+    full = ["model.adapter=full", "train.activation_checkpointing=true", "rollout.max_rows=16"]
+    with pytest.raises(RecipeError, match=r"(\d+) such devices and train.shard = 'weights' would do") as refused:
+        forecast(settings=full, on="8xA100-40").layouts  # noqa: B018
+    needed = int(str(refused.value).split(" such devices")[0].split()[-1])
+    sharded = forecast(settings=[*full, "train.shard=weights"], on="8xA100-40")
+    assert sharded.least == needed > 1
+    assert needed <= sharded.best.devices <= 8
+    room = sharded.device.bytes
+    assert sum(sharded.local_memory(needed).values()) <= room < sum(sharded.local_memory(needed - 1).values())
+    parts = sharded.local_memory(8)
+    assert parts["optimiser"] == pytest.approx(12 * QWEN_3B.parameters / 8)
+    # Sampling has all weights at once.
+    assert parts["sampling"] > 4 * QWEN_3B.parameters
+
+
 def test_a_hopeless_device_is_refused():
     with pytest.raises(RecipeError, match="not enough"):
         forecast(on="8x memory=1 tflops=1 bandwidth=1").layouts  # noqa: B018

@@ -1,4 +1,4 @@
-"""The command line: train, vllm-command, eval, probe, compare, solve, grade, view, report, doctor."""
+"""The command line: train, vllm-command, eval, probe, compare, solve, grade, view, report, export, doctor."""
 
 from __future__ import annotations
 
@@ -92,8 +92,9 @@ def train(
         if dry_run:
             from motif.display import Display
             from motif.plan import make_plan
-            from motif.processes import launched
+            from motif.processes import as_launched, launched
 
+            resolved = as_launched(resolved)
             if not launched().main:
                 return
             plan, _ = make_plan(resolved, launched())
@@ -383,6 +384,72 @@ def report(run: RunArgument) -> None:
         if not (run / "recipe.toml").is_file():
             raise RecipeError(f"{run} is no run folder (it holds no recipe.toml)")
         print(write_report(run))
+
+
+class MergedDtype(StrEnum):
+    """How a merged model is stored."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class GgufType(StrEnum):
+    """How a GGUF file stores weights, by the names of llama.cpp's converter."""
+
+    f32 = "f32"
+    f16 = "f16"
+    bf16 = "bf16"
+    q8_0 = "q8_0"
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORM", help="adapter, merged or gguf. Repeatable. Default: adapter (if trained) and merged."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Forms go to OUT/FORM. Default: RUN/export.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The best checkpoint instead of the last weights.")] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="The newest checkpoint of a run that has not finished.")
+    ] = False,
+    dtype: Annotated[MergedDtype | None, typer.Option(help="Of the merged model. Default: the base's.")] = None,
+    gguf_type: Annotated[GgufType, typer.Option(help="Of the GGUF file.")] = GgufType.f16,
+    llama_cpp: Annotated[
+        Path | None, typer.Option(help="Folder with llama.cpp's convert_hf_to_gguf.py. Default: LLAMA_CPP, or PATH.")
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Upload to the hub; of several forms each to OWNER/NAME-FORM."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: create private repositories.")] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="Largest logit difference, as a share of the largest logit. Default: by dtype."),
+    ] = None,
+) -> None:
+    """Write the trained weights for others: a PEFT adapter, a merged model, a GGUF file; each with a model card.
+
+    Each is read back with plain transformers and compared with the trained model; exit status 1 if it differs by more
+    than the tolerance. docs/export.md.
+    """
+    with _readable_errors():
+        from motif.export.command import Wanted
+        from motif.export.command import export as write
+
+        if private and not push:
+            raise RecipeError("--private goes with --push")
+        forms = [form.strip() for given in to or [] for form in given.split(",") if form.strip()]
+        wanted = Wanted(
+            forms, out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, push, private, tolerance
+        )
+        found = write(run, wanted)
+    if not all(parity.holds for parity in found.values()):
+        raise typer.Exit(1)
 
 
 @app.command()

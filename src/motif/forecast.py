@@ -176,18 +176,19 @@ class Forecast:
 
     # -- memory ----------------------------------------------------------------------------------------------------
 
-    def local_memory(self) -> dict[str, float]:
-        """Bytes of a process that samples and trains, by part."""
-        return memory(self.recipe, self.shape, self.prompt, half=self.half, cpu=False)
+    def local_memory(self, processes: int = 1) -> dict[str, float]:
+        """Bytes of a process that samples and trains, one of so many, by part."""
+        return memory(self.recipe, self.shape, self.prompt, half=self.half, cpu=False, processes=processes)
 
     def trainer_memory(self, devices: int = 1) -> dict[str, float]:
         """Bytes a device of a training process that does not sample, if so many share weights and optimiser."""
-        parts = self.local_memory()
-        return {
-            "weights": parts["weights"] / devices,
-            "update": parts["update"],
-            "optimiser": parts["optimiser"] / devices,
-        }
+        parts = self.sharded().local_memory(devices)
+        return {name: size for name, size in parts.items() if name != "sampling"}
+
+    def sharded(self) -> Forecast:
+        """The same with `train.shard = "weights"`."""
+        train = self.recipe.train.model_copy(update={"shard": "weights"})
+        return replace(self, recipe=self.recipe.model_copy(update={"train": train}))
 
     def server_memory(self, devices: int = 1) -> dict[str, float]:
         """Bytes a device of a server, by part; the cache is what is left, up to what `rollout.max_rows` rows need."""
@@ -206,9 +207,9 @@ class Forecast:
         return float(length * self.shape.cache_per_token * (2 if self.half else 4))
 
     @cached_property
-    def fits_one(self) -> bool:
-        """Whether one device holds a process that samples and trains."""
-        return sum(self.local_memory().values()) <= self.device.bytes
+    def least(self) -> int | None:
+        """The fewest processes that sample and train, one a device, that fit; None: more than 64."""
+        return next((n for n in range(1, 65) if sum(self.local_memory(n).values()) <= self.device.bytes), None)
 
     @cached_property
     def per_trainer(self) -> int | None:
@@ -354,8 +355,9 @@ class Forecast:
         """
         questions = self.recipe.rollout.questions_per_step
         found: list[Layout] = []
-        if self.fits_one:
-            found.append(fastest([self.local(n) for n in range(1, min(self.count, questions) + 1)]))
+        if self.least and self.least <= self.count:
+            most = max(self.least, min(self.count, questions))
+            found.append(fastest([self.local(n) for n in range(self.least, most + 1)]))
         if self._lora and self.per_server and self.per_trainer:
             pairs = [
                 self.served(servers, trainers)
@@ -378,13 +380,16 @@ class Forecast:
         return self.recipe.train.steps * layout.seconds + evaluations * layout.evaluation
 
     def _too_big(self) -> str:
-        parts = self.local_memory()
+        parts = self.local_memory(self.count)
         needed, largest = sum(parts.values()), max(parts, key=lambda name: parts[name])
         text = (
             f"this does not fit one {self.device}: a process that samples and trains needs about {needed / GIB:.1f} "
             f"GiB, of which {self.device.bytes / GIB:.1f} can be used (largest part: {largest}, "
             f"{parts[largest] / GIB:.1f} GiB: use {ADVICE[largest]})"
         )
+        if fewest := self.least or self.sharded().least:
+            sharding = "" if self.recipe.train.shard == "weights" else " and train.shard = 'weights'"
+            text = f"{text}. {fewest} such devices{sharding} would do"
         if not self._lora:
             return f"{text}. Servers need model.adapter = 'lora'; or see the hosts in docs/scaling.md"
         if self.per_server and self.per_trainer:

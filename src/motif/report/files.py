@@ -122,6 +122,14 @@ def parse(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
+def read_metrics(path: Path) -> Metrics:
+    """Training lines, evaluations and probes of a metrics.jsonl; nothing if there is no such file."""
+    metrics = Metrics()
+    for _, record in records(path):
+        metrics.add(record)
+    return metrics
+
+
 def read_recipe(path: Path) -> tuple[Record, str]:
     """The recipe as a plain dictionary and as text; empty if absent or not TOML.
 

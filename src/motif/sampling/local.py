@@ -43,6 +43,7 @@ class LocalSampler:
         self.policy = policy
         self.max_rows = max_rows
         self.usage = Usage()
+        self.publish(0)
         self._check()
         self.usage = Usage()
 
@@ -74,7 +75,8 @@ class LocalSampler:
                         )
 
     def publish(self, version: int) -> None:
-        """Nothing to do: the weights are the live ones."""
+        """The weights are the live ones; sharded ones are brought together until the next update."""
+        self.policy.gather()
 
     def cancel(self) -> None:
         """Nothing to do: it samples in the thread that trains."""
