@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from motif import __version__
 from motif.serve.protocol import (
+    RULES,
     ChatAnswer,
     ChatRequest,
     CompletionAnswer,
@@ -20,7 +21,8 @@ from motif.serve.protocol import (
 )
 
 ERRORS = {
-    400: "the request cannot be done; the message says why",
+    400: "the request cannot be done; the message says why. Codes of requests that fit the schema: "
+    + "; ".join(f"`{code}`, {about}" for code, about in RULES.items()),
     401: "wrong or missing API key",
     404: "no such model",
     408: "the body was not there in time",
