@@ -16,6 +16,10 @@ TOO_LONG = 2**20 + 1
 """Bytes, one more than a server takes unless told otherwise."""
 
 
+READS = Pace()
+"""As fast as it comes."""
+
+
 class Wrong(Exception):
     """An answer that is not what was asked for."""
 
@@ -27,7 +31,7 @@ class Turn:
     kind: str
     data: bytes
     body: Any = None
-    pace: Pace = Pace()
+    pace: Pace = READS
     statuses: tuple[int, ...] = (200,)
     known: int | None = None
     """Which of the fixed questions it asks; the answer must be the unloaded one."""
@@ -45,7 +49,7 @@ def chat(dice: random.Random, stream: bool = True, **more: Any) -> dict[str, Any
 
 
 def fixed(index: int) -> dict[str, Any]:
-    """One of the questions whose answers are known: greedy or drawn with a seed, one answer or two, few rounds or many."""
+    """One of the questions whose answers are known: greedy or drawn with a seed, one answer or two, streamed or not."""
     more: dict[str, Any] = {"seed": index, "rounds": 1 + index % 5, "temperature": float(index % 2)}
     return chat(random.Random(index), stream=index % 4 < 2, **more | ({"n": 2} if index % 4 == 3 else {}))
 
@@ -135,7 +139,7 @@ class Clients:
         kind, sent, status = self.dice.choice(kinds)
         return Turn(f"bad: {kind}", sent, statuses=(status,))
 
-    def _asks(self, kind: str, body: Any, path: str = CHAT, pace: Pace = Pace(), known: int | None = None) -> Turn:  # noqa: B008
+    def _asks(self, kind: str, body: Any, path: str = CHAT, pace: Pace = READS, known: int | None = None) -> Turn:
         return Turn(kind, request(path, body, self.key), body, pace, known=known)
 
 

@@ -2,10 +2,10 @@
 
     python studies/reliability/load.py --clients 200 --seconds 600 --out runs/load
 
-That many clients stream at once, each asking again as soon as it has its answer; a twentieth of that number ask for whole
-answers, as many send what must be refused, and every 20 seconds a crowd comes, for which the queue is too short.
-OUT/requests.jsonl has a line for each request, OUT/process.jsonl one for each second of the server, and OUT/summary.json
-the figures. The exit status is 1 if anything is wrong.
+That many clients stream at once, each asking again as soon as it has its answer; a twentieth of that number ask for
+whole answers, as many send what must be refused, and every 20 seconds a crowd comes, for which the queue is too short.
+OUT/requests.jsonl has a line for each request, OUT/process.jsonl one for each second of the server, and
+OUT/summary.json the figures. The exit status is 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import os
 import platform
 import random
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -29,6 +27,7 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 from clients import FIXED, Broken, Clients, Told, Turn, Wrong, check_tokens, check_usage, fixed, told
+from server import Server
 from watch import listening, open_files, resident, slope
 from wire import CHAT, Pace, fields, get, request, send
 
@@ -45,39 +44,6 @@ TOKENISED = 10
 """One answer in so many is tokenised again."""
 IDLE = {"motif_answers_running", "motif_requests_waiting", "motif_responses_decoding"}
 """Gauges that must be 0 when all clients have gone."""
-
-
-class Server:
-    """`motif serve` on the embedded model, as a process of its own on a free port."""
-
-    def __init__(self, places: int, queue: int, key: str, log: Path):
-        command = [sys.executable, "-m", "motif", "serve", "embedded", "--recipe", "demo", "--port", "0"]
-        command += ["--concurrency", str(places), "--queue", str(queue), "--timeout", f"{TIMEOUT:g}"]
-        self.log = log
-        with log.open("w") as errors:
-            self.process = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=os.environ | {"MOTIF_API_KEY": key},
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/v1", line)
-        if not found:
-            raise SystemExit(f"the server did not start: {line}{log.read_text()}")
-        self.port, self.pid, self.key = int(found[1]), self.process.pid, key
-
-    def stop(self) -> int | None:
-        """SIGTERM; its exit status, or None: it had to be killed."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return None
 
 
 class Load:
@@ -130,10 +96,10 @@ class Load:
             answer = await send(self.server.port, turn.data, turn.pace, HUNG)
             self.statuses[answer.status] += answer.whole
             record = {"status": answer.status, "seconds": round(answer.seconds, 3)}
-            if answer.status == 429:
-                outcome, wait = "429", self._refused(answer.headers, answer.json(), answer.seconds)
-            elif not answer.whole:
+            if not answer.whole:
                 outcome = "left by the client"
+            elif answer.status == 429:
+                outcome, wait = "429", self._refused(answer.headers, answer.json())
             elif answer.status not in turn.statuses:
                 raise Wrong(f"status {answer.status}: {answer.body[:200]!r}")
             elif answer.status == 200:
@@ -156,7 +122,7 @@ class Load:
         self.requests.write(json.dumps(line) + "\n")
         return wait
 
-    def _refused(self, headers: dict[str, str], found: Any, seconds: float) -> float:
+    def _refused(self, headers: dict[str, str], found: Any) -> float:
         wait = headers.get("retry-after", "")
         if found["error"]["code"] != "queue_full" or not wait.isdecimal() or not 1 <= int(wait) <= 120:
             raise Wrong(f"a 429 with Retry-After {wait!r}: {found}")
@@ -319,7 +285,8 @@ def spread(values: list[float]) -> dict[str, float] | None:
 def run(clients: int, seconds: float, out: Path, seed: int = 0) -> dict[str, Any]:
     """Start a server, load it, end it; returns the summary, which is also in OUT/summary.json."""
     out.mkdir(parents=True, exist_ok=True)
-    server = Server(clients, max(2, clients // 20), "only-this-one", out / "server.log")
+    limits = {"concurrency": clients, "queue": max(2, clients // 20), "timeout": TIMEOUT}
+    server = Server(limits, out / "server.log")
     try:
         summary = asyncio.run(campaign(server, clients, seconds, seed, out))
     finally:

@@ -88,19 +88,21 @@ def document(model: str, keyed: bool) -> dict[str, Any]:
             "description": f"OpenAI-compatible; serves {model!r}, which thinks in rounds.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas()}
+        "components": {"schemas": _schemas(model)}
         | ({"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if keyed else {}),
         **({"security": [{"key": []}]} if keyed else {}),
     }
 
 
-def _schemas() -> dict[str, Any]:
+def _schemas(model: str) -> dict[str, Any]:
     read = [(kind, "validation") for kind in (ChatRequest, CompletionRequest)]
     told = [
         (kind, "serialization") for kind in (ChatAnswer, CompletionAnswer, ErrorAnswer, Health, ModelCard, ModelList)
     ]
     _, found = models_json_schema([*read, *told], ref_template="#/components/schemas/{model}")  # type: ignore[list-item]
     schemas: dict[str, Any] = found["$defs"]
+    for kind in (ChatRequest, CompletionRequest):
+        schemas[kind.__name__]["properties"]["model"]["anyOf"][0] = {"const": model}  # no other is served here
     return schemas
 
 
