@@ -150,7 +150,7 @@ def test_lines_after_the_checkpoint_are_cut(tmp_path):
         run.metrics({"step": step, "reward": float("nan")})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "half')
-    run.cut_back(2)
+    run.cut_back(marks)
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
         {"step": 1, "reward": None},
         {"step": 2, "reward": None},

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from motif.config import ModelConfig, RecipeError
 from motif.demo import MODELS
+from motif.disk import check_sum, sync, sync_all, write_sums
 
 LOGIT_ELEMENTS = 2**24
 """Logits alive at once in `token_logprobs`: 64 MiB in float32, whatever the vocabulary and the sequence length."""
@@ -340,8 +341,11 @@ class Policy:
         shutil.rmtree(staging, ignore_errors=True)
         self.save_weights(staging)
         self.tokenizer.save_pretrained(staging)
+        write_sums(staging)
+        sync_all(staging)
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
+        sync(run)
         return target
 
     def save_weights(self, folder: Path) -> None:
@@ -353,17 +357,15 @@ class Policy:
         """Put the weights of a finished run back into this policy.
 
         Raises:
-            RecipeError: the run holds no weights of this kind.
+            RecipeError: the run holds no weights of this kind, or they are damaged.
         """
-        from safetensors.torch import load_file
-
         if self.config.adapter == "lora":
             from peft import set_peft_model_state_dict
 
             file = run / "adapter" / "adapter_model.safetensors"
             if not file.is_file():
                 raise RecipeError(f"{run} holds no trained adapter (adapter/adapter_model.safetensors)")
-            loaded: Any = set_peft_model_state_dict(self.wrapped, load_file(file))
+            loaded: Any = set_peft_model_state_dict(self.wrapped, _tensors(file))
             if loaded.unexpected_keys:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
             return
@@ -371,7 +373,7 @@ class Policy:
         if not files:
             raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
         for file in files:  # several of a large model, so each leaves keys missing
-            unexpected = self.wrapped.load_state_dict(load_file(file), strict=False).unexpected_keys
+            unexpected = self.wrapped.load_state_dict(_tensors(file), strict=False).unexpected_keys
             if unexpected:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {unexpected[0]}")
 
@@ -422,6 +424,19 @@ def _end_ids(model: Any, tokenizer: Any) -> list[int]:
     if not ids:
         raise RecipeError("the tokenizer has no end-of-sequence token, so responses could never end")
     return sorted(ids)
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        check_sum(file)
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RecipeError(
+            f"{file} is damaged ({error}): motif train --resume writes a run's last weights again from its checkpoint"
+        ) from error
 
 
 @contextlib.contextmanager
