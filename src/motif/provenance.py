@@ -6,7 +6,6 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +60,11 @@ class Data:
     def __init__(self, task: Task, recipe: Recipe):
         self.sides = {"train": task.train, "test": task.test[: recipe.eval.questions]}
         self.grader = {"name": task.grader, "file": grader_digest(task.grader)}
+        self._keys = {side: _keys(questions) for side, questions in self.sides.items()}
 
     def keys(self) -> dict[str, Any]:
         """What a checkpoint keeps of it: a 64-bit key of each question, in order."""
-        return {side: _keys(questions) for side, questions in self.sides.items()} | {"grader": self.grader}
+        return self._keys | {"grader": self.grader}
 
     def summary(self) -> dict[str, Any]:
         """What the summary says of it: how many questions, and a hash of their ids, texts and answers."""
@@ -76,7 +76,9 @@ class Data:
 
     def changes(self, before: Mapping[str, Any]) -> list[str]:
         """In which way it is not what it was when `keys` gave `before`."""
-        found = [_other_questions(side, questions, before[side]) for side, questions in self.sides.items()]
+        found = [
+            _other_questions(side, questions, self._keys[side], before[side]) for side, questions in self.sides.items()
+        ]
         if self.grader != before["grader"]:
             same = self.grader["name"] == before["grader"]["name"]
             found.append(f"the grader's file {self.grader['name']}" if same else f"the grader is {self.grader['name']}")
@@ -113,9 +115,7 @@ def _processor() -> str:
 
 
 def _facts(question: Question) -> bytes:
-    facts = asdict(question)
-    facts.pop("line")
-    return repr(sorted(facts.items())).encode()
+    return repr((question.id, question.text, question.gold)).encode()
 
 
 def _keys(questions: Sequence[Question]) -> torch.Tensor:
@@ -123,8 +123,7 @@ def _keys(questions: Sequence[Question]) -> torch.Tensor:
     return torch.tensor(signed, dtype=torch.int64)
 
 
-def _other_questions(side: str, questions: Sequence[Question], before: torch.Tensor) -> str | None:
-    now = _keys(questions)
+def _other_questions(side: str, questions: Sequence[Question], now: torch.Tensor, before: torch.Tensor) -> str | None:
     shared = min(len(now), len(before))
     places = (now[:shared] != before[:shared]).nonzero().flatten().tolist()
     if not places and len(now) == len(before):
