@@ -26,13 +26,14 @@ SMALL = [
     "model.adapter=lora",
     "model.lora_rank=4",
     "rollout.questions_per_step=1",
-    "rollout.branching=[3,2,1]",
+    "rollout.branching=[4,1,1]",
     "train.save_every=1",
-    "rollout.tokens_first=12",
-    "rollout.tokens_continue=8",
-    "rounds.note_tokens=6",
+    "rollout.tokens_first=18",
+    "rollout.tokens_continue=16",
+    "rounds.note_tokens=12",
     "eval.questions=0",
-    "data.limit=40",
+    "data.smallest=10",
+    "data.largest=16",
 ]
 
 
@@ -47,9 +48,9 @@ class Told(Display):
         self.said.append(text)
 
 
-@pytest.fixture(scope="module")
-def settings(tiny_model):
-    return [*SMALL, f"model.name={tiny_model}"]
+@pytest.fixture
+def settings():
+    return SMALL
 
 
 def run(out: Path, settings, *more, steps=3, **options) -> Told:
@@ -59,9 +60,11 @@ def run(out: Path, settings, *more, steps=3, **options) -> Told:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, settings):
+def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults") / "whole"
-    run(folder, settings)
+    run(folder, SMALL)
+    trained = [json.loads(line)["grad_norm"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert all(trained)  # or else the same adapter would say nothing
     return folder
 
 
@@ -182,7 +185,8 @@ def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(tmp_path, se
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_loaded(tmp_path, settings, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("motif.train.open_session", lambda *_: pytest.fail("something was loaded"))
+    loop = sys.modules["motif.train"]  # as an attribute of the package, that name is the function
+    monkeypatch.setattr(loop, "open_session", lambda *_, **__: pytest.fail("something was loaded"))
     with pytest.raises(RecipeError, match=r"nothing can be written to .*choose another --out"):
         run(tmp_path / "file" / "run", settings)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "metrics.jsonl")
@@ -322,8 +326,8 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, settings, whole, 
 
 def test_a_changed_recipe_is_refused_by_name_and_leaves_the_folder_alone(copy, settings):
     before = (copy / "recipe.toml").read_bytes()
-    changes = ("train.seed=3", "rollout.branching=[4,2,1]")
-    with pytest.raises(RecipeError, match=r"rollout.branching: \[3, 2, 1\] → \[4, 2, 1\]; train.seed: 0 → 3"):
+    changes = ("train.seed=3", "rollout.branching=[3,1,1]")
+    with pytest.raises(RecipeError, match=r"rollout.branching: \[4, 1, 1\] → \[3, 1, 1\]; train.seed: 0 → 3"):
         run(copy, settings, *changes, resume=True)
     assert (copy / "recipe.toml").read_bytes() == before
     told = run(copy, settings, *changes, resume=True, allow_changes=True, steps=4)
@@ -358,7 +362,7 @@ def test_machine_and_data_are_in_the_summary(whole):
     summary = json.loads((whole / "summary.json").read_text())
     assert summary["environment"]["device"] == "cpu"
     assert {"processor", "cores", "threads", "cuda", "instructions"} <= summary["environment"].keys()
-    assert summary["data"]["train"]["questions"] == 40
+    assert summary["data"]["train"]["questions"] == QUESTIONS
     assert len(summary["data"]["train"]["fingerprint"]) == 16
 
 

@@ -32,10 +32,10 @@ import psutil
 
 TINY = [
     "rollout.questions_per_step=1",
-    "rollout.branching=[3,2,1]",
-    "rollout.tokens_first=10",
-    "rollout.tokens_continue=8",
-    "rounds.note_tokens=6",
+    "rollout.branching=[4,1,1]",
+    "rollout.tokens_first=18",
+    "rollout.tokens_continue=16",
+    "rounds.note_tokens=12",
     "train.steps=4",
     "train.save_every=1",
     "eval.questions=2",
