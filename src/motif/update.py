@@ -177,10 +177,10 @@ def _fitting(batch: _Batch, budget: Budget, work: Callable[[int], T]) -> T:
         try:
             return work(budget.tokens)
         except Exception as error:
-            longest = max(sample.length for sample in batch.samples)
             if not out_of_memory(error):
                 raise
-            if 2 * budget.tokens <= longest:
+            if budget.tokens == 1:  # every piece has been by itself
+                longest = max(sample.length for sample in batch.samples)
                 raise OutOfResources(
                     f"out of memory in the update, with a single sequence of {longest:,} tokens: set "
                     "train.activation_checkpointing = true, or lower rollout.tokens_first or rollout.tokens_continue"

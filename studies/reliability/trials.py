@@ -41,6 +41,7 @@ TINY = [
     "eval.questions=2",
     "eval.every=2",
     "loss.importance_cap=2.0",
+    "train.microbatch_tokens=512",
     "data.smallest=10",
     "data.largest=16",
 ]
@@ -311,7 +312,7 @@ def comparing(folder: Path, settings: list[str], resume: bool = False) -> Callab
         lines = [f"{key!r} = {value}".replace("'", '"') for key, value in json.loads(values).items()]
         lora = 'set = { "model.adapter" = "lora" }'
         study.write_text(
-            'name = "study"\nrecipe = "demo"\nseeds = [0]\n[set]\n'
+            'name = "study"\nrecipe = "demo"\nseeds = [0]\nkeep_trees = true\n[set]\n'
             + "\n".join(lines)
             + f"\n[arms.a]\n{lora}\n[arms.b]\n"
         )
@@ -374,7 +375,7 @@ def eval_differences(whole: Path, broken: Path) -> list[str]:
 
 def study_differences(whole: Path, broken: Path) -> list[str]:
     """The same of a study: its results but for clocks, and each of its runs."""
-    runs = [path.parent.relative_to(whole) for path in sorted(whole.rglob("summary.json"))]
+    runs = [path.parent.relative_to(whole) for path in sorted(whole.rglob("metrics.jsonl"))]
     found = [f"{run}: {what}" for run in runs for what in differences(whole / run, broken / run)]
     if _records(whole / "results.jsonl") != _records(broken / "results.jsonl"):
         found.append("results.jsonl differs")
