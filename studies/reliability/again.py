@@ -58,6 +58,7 @@ def apart(one: Path, two: Path) -> dict[str, float]:
 
 
 def main() -> int:
+    """The campaign; the exit status is 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("again.json"))

@@ -120,6 +120,7 @@ def choose(dice: random.Random, whole: trials.Outcome, bytes_most: int, resumed:
 
 
 def main() -> int:
+    """The campaign; the exit status is 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)

@@ -25,6 +25,7 @@ from trials import Fault, attempt, differences, training, warm_up
 
 
 def main() -> int:
+    """The campaign; the exit status is 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)

@@ -27,6 +27,7 @@ from trials import Fault, attempt, differences, training, warm_up
 
 
 def main() -> int:
+    """The campaign; the exit status is 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
@@ -97,6 +98,7 @@ def one(place: Path, settings: list[str], whole: Path, fault: Fault, kib: int) -
 
 
 def mount(*arguments: str) -> None:
+    """Run mount."""
     subprocess.run(["mount", *arguments], check=True, capture_output=True)
 
 
