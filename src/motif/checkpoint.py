@@ -23,7 +23,9 @@ import torch
 from motif.config import Recipe, RecipeError
 from motif.disk import sync
 from motif.policy import Policy
+from motif.processes import ALONE, Processes
 from motif.provenance import changed_settings, settings
+from motif.sharding import load_optimizer_state, optimizer_state
 
 NAME = re.compile(r"step-(\d{6,})")
 FILE = "state.pt"
@@ -48,18 +50,27 @@ def save(
     recipe: Recipe,
     extra: Extra,
     keep: int,
+    processes: Processes = ALONE,
 ) -> Path:
     """Write the checkpoint after `step` steps and delete all others but the `keep - 1` before it.
 
     Args:
         extra: whatever else the loop needs back (plain Python data and tensors).
+        processes: which all call this; the main one writes what they gather.
     """
+    if not policy.shards:
+        processes.agree(checksum(policy), "the weights have drifted apart: their checksums are")
+    processes.collect(optimizer)
+    weights = policy.state(processes.main)
+    moments = optimizer_state(optimizer) if processes.main or policy.shards else {}
     target = run / "checkpoints" / f"step-{step:06d}"
+    if not processes.main:
+        return target
     target.mkdir(parents=True, exist_ok=True)
     state = {
         "step": step,
-        "weights": policy.state(),
-        "optimizer": optimizer.state_dict(),
+        "weights": weights,
+        "optimizer": moments,
         "settings": settings(recipe),
         "extra": extra,
     }
@@ -71,11 +82,16 @@ def save(
     partial.replace(target / FILE)
     for folder in (target, target.parent, run):
         sync(folder)
+    prune(run, step, keep)
+    return target
+
+
+def prune(run: Path, step: int, keep: int) -> None:
+    """Delete all checkpoints but that of `step` and the `keep - 1` before it."""
     kept = [path for path in all_checkpoints(run) if _step(path) <= step][-keep:]
-    for other in target.parent.iterdir():
+    for other in (run / "checkpoints").iterdir():
         if NAME.fullmatch(other.name) and other not in kept:
             shutil.rmtree(other)
-    return target
 
 
 def checksum(policy: Policy) -> int:
@@ -130,7 +146,7 @@ def load_latest(
                 f"{run / 'recipe.toml'}, or with these by --allow-changes, or start afresh with another --out"
             )
         policy.load_state(state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
+        load_optimizer_state(optimizer, state["optimizer"])
         return Restored(int(state["step"]), state["extra"], passed + ([trouble] if trouble else []), changed)
     if passed:
         raise RecipeError(
@@ -138,6 +154,28 @@ def load_latest(
             + (", or go on without what is missing by --allow-changes" if whole else "")
         )
     return None
+
+
+def load_weights(run: Path, policy: Policy) -> int | None:
+    """Put a run's trained weights into a policy: the final ones, or, before its end, the newest checkpoint's.
+
+    Returns:
+        The checkpoint's step; None: the weights are final.
+
+    Raises:
+        RecipeError: the run holds neither, or they are damaged, or they belong to another model.
+    """
+    final = run / ("adapter" if policy.config.adapter == "lora" else "model")
+    checkpoints = all_checkpoints(run)
+    if final.is_dir() or not checkpoints:
+        policy.load(run)
+        return None
+    try:
+        state = _read(checkpoints[-1] / FILE)
+    except ValueError as error:
+        raise RecipeError(f"{checkpoints[-1]} is damaged ({error}): go on with motif train --resume") from error
+    policy.load_state(state["weights"])
+    return int(state["step"])
 
 
 def _read(file: Path) -> dict[str, Any]:

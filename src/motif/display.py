@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 WIDE = 400
 """Characters in which a table may stand when the output is not a terminal, so that no number is broken over lines."""
 
@@ -177,6 +179,12 @@ class Display:
         self.message(f"report: {report}")
         if not result.finished:
             self.message(f"stopped after step {result.steps}; go on with the same command and --resume")
+
+
+def harmless(text: str) -> str:
+    """Text of a model or a stranger for a terminal: what would command it, or turn its reading direction, is shown as
+    an escape such as `\\x1b`; line breaks and tabs stay."""
+    return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def duration(seconds: float) -> str:

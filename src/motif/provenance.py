@@ -42,9 +42,9 @@ def settings(recipe: Recipe) -> dict[str, Any]:
     random draws.
     """
     data = recipe.model_dump(mode="json")
-    for aside in ("about", "name", "probe"):
+    for aside in ("about", "name", "probe", "track", "track_project"):
         data.pop(aside)
-    for free in ("save_every", "keep_checkpoints", "shard_optimizer"):
+    for free in ("save_every", "keep_checkpoints", "shard"):
         data["train"].pop(free, None)
     if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
         data["train"].pop("steps")

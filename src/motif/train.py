@@ -31,7 +31,7 @@ from motif.evaluate import answers_in, evaluate, grading
 from motif.overlap import Sampled
 from motif.plan import make_plan
 from motif.probe import probe, probe_questions
-from motif.processes import Processes, together
+from motif.processes import Processes, as_launched, together
 from motif.provenance import Data, environment
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.report import write_report
@@ -40,6 +40,7 @@ from motif.rollout import grow
 from motif.sampling import SamplerError, Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tasks import Task
+from motif.track import tracking
 from motif.tree import Question
 from motif.update import Budget, UpdateStats, collect, make_optimizer, update
 
@@ -85,6 +86,7 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(out) if out else Path("runs") / recipe.name
+    recipe = as_launched(recipe)
     with together(recipe) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
         with ExitStack() as held, told(folder):
@@ -92,7 +94,7 @@ def train(
             session = open_session(recipe, task, processes=processes)
             held.callback(session.close)
             run = RunFolder(folder, processes.main)
-            with display, interruptions(processes) as interrupted:
+            with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
                 return _run(session, run, interrupted, display, allow_changes)
 
 
@@ -121,10 +123,7 @@ def _run(
     def save() -> None:
         keep = recipe.train.keep_checkpoints
         extra = state.extra() | {"record": run.marks(), "data": data.keys(), "environment": here(session)}
-        processes.agree(checkpoint.checksum(policy), "the weights have drifted apart: their checksums are")
-        processes.collect(optimizer)
-        if processes.main:
-            checkpoint.save(run.path, state.step, policy, optimizer, recipe, extra, keep)
+        checkpoint.save(run.path, state.step, policy, optimizer, recipe, extra, keep, processes)
 
     if not restored:
         state.evaluations[0] = _evaluate(session, run, 0, display)
@@ -150,7 +149,8 @@ def _run(
         if last or stop or state.step % recipe.train.save_every == 0:
             save()
     finished = state.step >= recipe.train.steps
-    return processes.on_main(lambda: _finish(session, run, state, data, finished, display))
+    weights = policy.state(processes.main)
+    return processes.on_main(lambda: _finish(session, run, state, data, finished, weights, display))
 
 
 def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
@@ -359,8 +359,9 @@ def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
     here = state.evaluations[state.step].get(f"rounds_{session.recipe.eval_rounds[-1]}")
     if here and here["accuracy"] is not None and (state.best is None or here["accuracy"] > state.best["accuracy"]):
         state.best = {"step": state.step, "accuracy": here["accuracy"]}
+        weights = session.policy.state(session.processes.main)
         if session.processes.main:
-            session.policy.save(run.path / "best")
+            session.policy.save(run.path / "best", weights)
 
 
 def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, clock: Clock) -> None:
@@ -405,8 +406,17 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
     }
 
 
-def _finish(session: Session, run: RunFolder, state: Progress, data: Data, finished: bool, display: Display) -> Result:
-    session.policy.save(run.path)
+def _finish(
+    session: Session,
+    run: RunFolder,
+    state: Progress,
+    data: Data,
+    finished: bool,
+    weights: dict[str, Tensor],
+    display: Display,
+) -> Result:
+    checkpoint.prune(run.path, state.step, session.recipe.train.keep_checkpoints)  # a crash may have come before it
+    session.policy.save(run.path, weights)
     before = state.evaluations.get(0, {})
     after = state.evaluations.get(state.step, {}) if finished and state.step else {}
     run.summary(

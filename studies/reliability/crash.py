@@ -22,8 +22,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[2] / "tests")]
-
 import trials
 from trials import (
     LORA,
@@ -93,6 +91,7 @@ def stand_in() -> Iterator[str]:
     read, write = os.pipe()
     server = os.fork()
     if server == 0:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
         from fake_vllm import FakeVLLM
         from motif.config import load_recipe
 

@@ -20,8 +20,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
 from crash import RECIPES
 from trials import Fault, attempt, differences, training, warm_up
 
