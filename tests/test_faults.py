@@ -156,6 +156,15 @@ def test_a_damaged_adapter_is_refused_and_written_again_by_resume(copy, settings
     policy.load(copy)
 
 
+def test_damaged_best_weights_are_told_of(copy, settings):
+    best = Path(shutil.copytree(copy / "adapter", copy / "best/adapter"))
+    assert not any("best" in line for line in run(copy, settings, resume=True).said)
+    damage(best / "adapter_model.safetensors", 0.9, zeros=True)
+    assert any(
+        "best/adapter/adapter_model.safetensors is damaged" in line for line in run(copy, settings, resume=True).said
+    )
+
+
 def test_sums_are_those_of_sha256sum(tmp_path):
     (tmp_path / "a").write_text("some text")
     write_sums(tmp_path)

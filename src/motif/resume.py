@@ -14,6 +14,7 @@ import torch
 
 from motif import checkpoint
 from motif.config import RecipeError
+from motif.disk import check_sum
 from motif.display import Display
 from motif.processes import ALONE, PeerFailed, Processes
 from motif.provenance import Data, changed_settings, environment
@@ -63,6 +64,11 @@ def restore(
     run.cut_back(restored.extra["record"] if restored else None)
     if restored is None:
         return None
+    for file in sorted((run.path / "best").rglob("*.safetensors")):
+        try:
+            check_sum(file)
+        except (OSError, ValueError) as error:
+            display.message(f"warning: {file} is damaged ({error}); the next evaluation that is better replaces it")
     for passed in restored.passed_over:
         display.message(f"warning: {passed}")
     for change in restored.changes:

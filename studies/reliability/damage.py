@@ -51,7 +51,8 @@ def main() -> int:
             there = sorted(path.name for path in (broken / "checkpoints").iterdir())
             older = hit.parent.name if hit.parent.name in there[:-1] else ""
             ended = attempt(training(broken, settings, resume=True), broken, Fault("none", 0), log)
-            found = verdict(ended, whole, broken, before, older)
+            said = [line for line in log.read_text().splitlines() if line.startswith(("warning:", "motif:"))]
+            found = verdict(ended, whole, broken, before, older, said)
             counts[found[0]] += 1
             record = {
                 "folder": source.name,
@@ -61,7 +62,7 @@ def main() -> int:
                 "zeros": zeros,
                 "result": found[0],
                 "differences": found[1],
-                "said": [line for line in log.read_text().splitlines() if line.startswith(("warning:", "motif:"))],
+                "said": [line.replace(str(place), "") for line in said],
             }
             with options.out.open("a") as out:
                 out.write(json.dumps(record) + "\n")
@@ -79,11 +80,16 @@ def place_in(file: Path, dice: random.Random) -> int:
     return min(size - 1, max(0, dice.choice((0, size - 1, near, dice.randrange(size), dice.randrange(size)))))
 
 
-def verdict(ended: Outcome, whole: Path, broken: Path, before: dict[Path, bytes], older: str) -> tuple[str, list[str]]:
-    """`recovered`, `refused` or `failed`, and why. `older`: the checkpoint that was damaged, if there is a newer one, which
-    is what the run goes on from without a look at it."""
+def verdict(
+    ended: Outcome, whole: Path, broken: Path, before: dict[Path, bytes], older: str, said: list[str]
+) -> tuple[str, list[str]]:
+    """`recovered`, `refused` or `failed`, and why. `older`: the checkpoint that was damaged, if there is a newer one,
+    which is what the run goes on from without a look at this one."""
     if ended.status == 0:
         found = [what for what in differences(whole, broken) if not (older and what.startswith(f"{older} is damaged"))]
+        # The best weights are of an earlier step and cannot be made again, but that must be said.
+        best = any(line.startswith("warning: ") and "/best/" in line for line in said)
+        found = [what for what in found if not (best and what.startswith("best/"))]
         return ("failed" if found else "recovered"), found
     after = {path: path.read_bytes() for path in broken.rglob("*") if path.is_file()}
     touched = [path.name for path in before if after.get(path) != before[path]]

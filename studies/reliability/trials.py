@@ -189,6 +189,11 @@ def arm(fault: Fault, folder: Path, trace: Trace) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(fault.place), resource.RLIM_INFINITY))
 
 
+def lift_limits() -> None:
+    """Let this process write to its log again."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a child ended: its exit status, or minus the signal; in which phase; how many disk events; what it said."""
@@ -258,9 +263,11 @@ def _child(work: Callable[[], Any], folder: Path, fault: Fault, trace: Trace, lo
             work()
             code = 0
         except (RecipeError, OutOfResources) as error:
+            lift_limits()
             print(f"motif: {error}", flush=True)
             code = 1
         except BaseException as error:
+            lift_limits()
             # As the command line does for what is outside of a run.
             if reason := ran_out(error):
                 print(f"motif: {reason}", flush=True)
@@ -283,7 +290,9 @@ def training(folder: Path, settings: list[str], resume: bool = False) -> Callabl
         from motif.display import Display
         from motif.train import train
 
-        train("demo", folder, settings=settings, resume=resume, display=Display(quiet=True))
+        display = Display(quiet=True)
+        display.message = print  # type: ignore[method-assign]
+        train("demo", folder, settings=settings, resume=resume, display=display)
 
     return work
 
