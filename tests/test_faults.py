@@ -145,6 +145,12 @@ def test_saving_again_after_falling_back_keeps_the_new_one(copy, settings):
     assert [folder.name for folder in checkpoint.all_checkpoints(copy)] == ["step-000002"]
 
 
+def test_a_checkpoint_too_many_goes_though_nothing_is_left_to_train(copy, settings):
+    shutil.copytree(copy / "checkpoints/step-000002", copy / "checkpoints/step-000001")
+    run(copy, settings, resume=True)
+    assert [folder.name for folder in checkpoint.all_checkpoints(copy)] == ["step-000002", "step-000003"]
+
+
 @pytest.mark.parametrize("zeros", [False, True])
 def test_a_damaged_adapter_is_refused_and_written_again_by_resume(copy, settings, whole, zeros):
     damage(copy / "adapter/adapter_model.safetensors", 0.8, zeros)
@@ -158,7 +164,7 @@ def test_a_damaged_adapter_is_refused_and_written_again_by_resume(copy, settings
 
 def test_damaged_best_weights_are_told_of(copy, settings):
     best = Path(shutil.copytree(copy / "adapter", copy / "best/adapter"))
-    assert not any("best" in line for line in run(copy, settings, resume=True).said)
+    assert not any("best/adapter" in line for line in run(copy, settings, resume=True).said)
     damage(best / "adapter_model.safetensors", 0.9, zeros=True)
     assert any(
         "best/adapter/adapter_model.safetensors is damaged" in line for line in run(copy, settings, resume=True).said
