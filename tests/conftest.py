@@ -126,9 +126,9 @@ def make_tree(outcomes: list[Any], well_formed: bool = True, gold: str = "360") 
 # -- a browser ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium for all tests that need one."""
+    """A headless Chromium. While it is open an event loop runs in this thread, so that no other can."""
     from playwright.sync_api import sync_playwright
 
     from browser import CHROME, Browser
