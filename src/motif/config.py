@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -477,6 +477,15 @@ class Recipe(Section):
 def _toml(value: Any) -> str:
     # JSON's strings, numbers, booleans and arrays of them are all valid TOML; DEL is the one control it leaves bare.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings as dotted keys and values, however they were nested."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def shipped_recipes() -> list[str]:

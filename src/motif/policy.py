@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from motif.config import ModelConfig, RecipeError
 from motif.demo import MODELS
+from motif.disk import check_sum, sync, sync_all, write_sums
 from motif.sharding import Shards, cut, whole
 
 LOGIT_ELEMENTS = 2**24
@@ -392,8 +393,11 @@ class Policy:
         shutil.rmtree(staging, ignore_errors=True)
         self.save_weights(staging, self.state() if state is None else state)
         self.tokenizer.save_pretrained(staging)
+        write_sums(staging)
+        sync_all(staging)
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
+        sync(run)
         return target
 
     def save_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
@@ -405,10 +409,8 @@ class Policy:
         """Put the weights of a finished run, or of an export of it, back into this policy.
 
         Raises:
-            RecipeError: the folder holds no weights of this kind.
+            RecipeError: the folder holds no weights of this kind, or they are damaged.
         """
-        from safetensors.torch import load_file
-
         trained = run / ("adapter" if self.config.adapter == "lora" else "model")
         if not trained.exists() and is_own_base(self.config.name, run):
             return
@@ -418,7 +420,7 @@ class Policy:
             file = (trained if trained.exists() else run) / ADAPTER_FILE
             if not file.is_file():
                 raise RecipeError(f"{run} holds no trained adapter (adapter/{ADAPTER_FILE})")
-            loaded: Any = set_peft_model_state_dict(self.wrapped, load_file(file))
+            loaded: Any = set_peft_model_state_dict(self.wrapped, _tensors(file))
             if loaded.unexpected_keys:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
             return
@@ -426,7 +428,7 @@ class Policy:
         if not files:
             raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
         for file in files:  # several of a large model, so each leaves keys missing
-            unexpected = self.wrapped.load_state_dict(load_file(file), strict=False).unexpected_keys
+            unexpected = self.wrapped.load_state_dict(_tensors(file), strict=False).unexpected_keys
             if unexpected:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {unexpected[0]}")
 
@@ -477,6 +479,19 @@ def _end_ids(model: Any, tokenizer: Any) -> list[int]:
     if not ids:
         raise RecipeError("the tokenizer has no end-of-sequence token, so responses could never end")
     return sorted(ids)
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        check_sum(file)
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RecipeError(
+            f"{file} is damaged ({error}): motif train --resume writes a run's last weights again from its checkpoint"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -9,39 +9,40 @@ from __future__ import annotations
 
 import math
 import random
-import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from motif import checkpoint
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.config import Recipe, load_recipe
 from motif.credit import assign
 from motif.diagnostics import components
+from motif.disk import only_writer
 from motif.display import Display
 from motif.evaluate import answers_in, evaluate, grading
 from motif.overlap import Sampled
 from motif.plan import make_plan
 from motif.probe import probe, probe_questions
-from motif.processes import ALONE, PeerFailed, Processes, as_launched, together
+from motif.processes import Processes, as_launched, together
+from motif.provenance import Data, environment
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.report import write_report
+from motif.resume import here, interruptions, refuse_used_folder, restore, told
 from motif.rollout import grow
 from motif.sampling import SamplerError, Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tasks import Task
 from motif.track import tracking
 from motif.tree import Question
-from motif.update import UpdateStats, collect, make_optimizer, update
+from motif.update import Budget, UpdateStats, collect, make_optimizer, update
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def train(
     out: str | Path | None = None,
     *,
     resume: bool = False,
+    allow_changes: bool = False,
     settings: Iterable[str] = (),
     display: Display | None = None,
 ) -> Result:
@@ -69,58 +71,59 @@ def train(
     Args:
         recipe: a `Recipe`, or what `load_recipe` takes: a shipped name, a TOML file, a mapping.
         out: the run folder; default `runs/<recipe name>`.
-        resume: go on from the newest checkpoint in `out` (from the start, if there is none).
+        resume: go on from the newest good checkpoint in `out` (from the start, if there is none).
+        allow_changes: go on though recipe or data have changed, or lines of the record have been lost; says which.
         settings: `section.key=value` changes to the recipe.
         display: where progress goes; default: the terminal.
 
     Raises:
-        RecipeError: the recipe, the model or the folder cannot be used; nothing has been spent yet.
+        RecipeError: the recipe, the model or the folder cannot be used (it is another process's, say); nothing has
+            been spent yet.
         BadRows: the data has unusable rows (see `data.skip_bad`).
         PeerFailed: another process of this run failed.
         SamplerError: no server is left to sample on; `resume` goes on later.
+        OutOfResources: disk, memory or open files have run out; `resume` goes on later.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(out) if out else Path("runs") / recipe.name
     recipe = as_launched(recipe)
     with together(recipe) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
-        task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes))
-        session = open_session(recipe, task, processes=processes)
-        run = RunFolder(folder, processes.main)
-        run.recipe(recipe)
-        try:
+        with ExitStack() as held, told(folder):
+            task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))
+            session = open_session(recipe, task, processes=processes)
+            held.callback(session.close)
+            run = RunFolder(folder, processes.main)
             with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
-                return _run(session, run, interrupted, display)
-        except SamplerError as error:
-            raise SamplerError(f"{error}. What has been trained is in {folder}: go on with --resume") from error
-        finally:
-            session.close()
+                return _run(session, run, interrupted, display, allow_changes)
 
 
-def _prepare(recipe: Recipe, folder: Path, resume: bool, display: Display, processes: Processes) -> Task:
+def _prepare(
+    recipe: Recipe, folder: Path, resume: bool, display: Display, processes: Processes, held: ExitStack
+) -> Task:
     """Load the questions and check all that can be checked before anything is spent."""
     refuse_used_folder(folder, resume)
+    held.enter_context(only_writer(folder))
     plan, task = make_plan(recipe, processes)
     display.plan(plan)
     plan.refuse_if_too_big()
     return task
 
 
-def _run(session: Session, run: RunFolder, interrupted: threading.Event, display: Display) -> Result:
+def _run(
+    session: Session, run: RunFolder, interrupted: threading.Event, display: Display, allow_changes: bool
+) -> Result:
     recipe, policy, processes = session.recipe, session.policy, session.processes
     optimizer = make_optimizer(policy.trainable(), recipe.train, processes)
-    state = Progress()
-    restored = checkpoint.load_latest(run.path, policy, optimizer, recipe)
-    if restored:
-        state = Progress.restore(*restored)
-        display.message(f"going on after step {state.step}")
-    begun = state.step if restored else -1
-    processes.agree(begun, f"{run.path} must be on a disk that all machines share; its newest checkpoint is of step")
-    run.cut_back(begun)
+    data = Data(session.task, recipe)
+    restored = restore(session, run, optimizer, data, allow_changes, display)
+    state = Progress.restore(restored.step, restored.extra) if restored else Progress()
+    run.recipe(recipe)
 
     def save() -> None:
         keep = recipe.train.keep_checkpoints
-        checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep, processes)
+        extra = state.extra() | {"record": run.marks(), "data": data.keys(), "environment": here(session)}
+        checkpoint.save(run.path, state.step, policy, optimizer, recipe, extra, keep, processes)
 
     if not restored:
         state.evaluations[0] = _evaluate(session, run, 0, display)
@@ -147,7 +150,7 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
             save()
     finished = state.step >= recipe.train.steps
     weights = policy.state(processes.main)
-    return processes.on_main(lambda: _finish(session, run, state, finished, weights, display))
+    return processes.on_main(lambda: _finish(session, run, state, data, finished, weights, display))
 
 
 def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
@@ -171,7 +174,14 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     for group in optimizer.param_groups:
         group["lr"] = rate
     samples = collect(trees, recipe)
-    stats = update(policy, optimizer, samples, recipe, processes) if samples else UpdateStats()
+    budget = Budget(recipe.train.microbatch_tokens, state.fits)
+    stats = update(policy, optimizer, samples, recipe, processes, budget) if samples else UpdateStats()
+    if budget.fits != state.fits:
+        state.fits = budget.fits
+        display.message(
+            f"warning: out of memory in the update of step {state.step}. It was made again, with micro-batches of "
+            f"{budget.fits:,} tokens from now on: set train.microbatch_tokens for the next run"
+        )
     clock.lap("update")
     if ahead:
         ahead.wait()
@@ -267,7 +277,8 @@ class Progress:
     """Where a run stands: all of the loop's state besides the weights and the optimiser.
 
     `drawn` holds a 64-bit key of the text of each question drawn so far. `weights_before`: with `sampler.overlap`, what
-    the last step started from, and the next step's trees are sampled with.
+    the last step started from, and the next step's trees are sampled with. `fits`: tokens of a micro-batch, if those of
+    the recipe did not fit in memory.
     """
 
     step: int = 0
@@ -276,11 +287,12 @@ class Progress:
     best: dict[str, Any] | None = None
     drawn: set[int] = field(default_factory=set)
     weights_before: dict[str, Tensor] | None = None
+    fits: int | None = None
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
         kept = {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
-        return kept | {"drawn": sorted(self.drawn), "weights_before": self.weights_before}
+        return kept | {"drawn": sorted(self.drawn), "weights_before": self.weights_before, "fits": self.fits}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
@@ -290,8 +302,8 @@ class Progress:
             RecipeError: the checkpoint is of an older version, see `ledger_from`.
         """
         ledger = ledger_from(extra["ledger"])
-        before = extra.get("weights_before")
-        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]), before)
+        rest = (extra["evaluations"], extra["best"], set(extra["drawn"]), extra["weights_before"], extra["fits"])
+        return cls(step, ledger, *rest)
 
 
 class Clock:
@@ -313,51 +325,6 @@ class Clock:
     def metrics(self) -> dict[str, float]:
         """All parts and the total, under `time/`."""
         return {f"time/{name}": seconds for name, seconds in self.laps.items()} | {"time/total": self.total()}
-
-
-@contextmanager
-def interruptions(processes: Processes = ALONE) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets, so that the step in progress can end; the second aborts.
-
-    With several processes the third does: they have the terminal's Ctrl-C already when their launcher passes it on. It
-    sends SIGTERM also to end those whose peer has failed.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    more = 1 if processes.count == 1 else 2
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal more
-        if failure := processes.failure():
-            raise PeerFailed(failure)
-        if event.is_set():
-            more -= 1
-            if more == 0:
-                raise KeyboardInterrupt
-            return
-        event.set()
-        if processes.main:
-            print("\nfinishing this step or evaluation, then saving (Ctrl-C again: stop now, without it)", flush=True)
-
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def refuse_used_folder(folder: Path, resume: bool) -> None:
-    """Never write over an earlier run.
-
-    Raises:
-        RecipeError: the folder holds a run and `resume` is off.
-    """
-    if not resume and (folder / "metrics.jsonl").exists() | (folder / "checkpoints").exists():
-        raise RecipeError(f"{folder} already holds a run: go on with --resume, or choose another folder with --out")
 
 
 def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> dict[str, Any]:
@@ -443,10 +410,12 @@ def _finish(
     session: Session,
     run: RunFolder,
     state: Progress,
+    data: Data,
     finished: bool,
     weights: dict[str, Tensor],
     display: Display,
 ) -> Result:
+    checkpoint.prune(run.path, state.step, session.recipe.train.keep_checkpoints)  # a crash may have come before it
     session.policy.save(run.path, weights)
     before = state.evaluations.get(0, {})
     after = state.evaluations.get(state.step, {}) if finished and state.step else {}
@@ -460,6 +429,8 @@ def _finish(
             "ledger": ledger_dict(state.ledger),
             "skipped_rows": len(session.task.skipped),
             "versions": versions(),
+            "environment": environment(session.policy.device),
+            "data": data.summary(),
             "seed": session.recipe.train.seed,
             "processes": session.processes.count,
         }

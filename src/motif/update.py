@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,11 @@ from motif.loss import LossInputs, policy_loss, token_weights
 from motif.policy import LOGIT_ELEMENTS, Policy
 from motif.prefix import KeysValues, Segment, agreement, batches, branch, forward
 from motif.processes import ALONE, Processes
+from motif.resources import OutOfResources, out_of_memory
 from motif.sharding import whole
 from motif.tree import Tree
 
+T = TypeVar("T")
 Gradient = Callable[[], Tensor | None]
 """A gradient that is known when it is asked for."""
 
@@ -56,6 +59,19 @@ class UpdateStats:
     capped: float = 0.0
     grad_norm: float = 0.0
     updates: int = 0
+
+
+@dataclass
+class Budget:
+    """Tokens that go through the model at once: as the recipe says, and fewer from when these did not fit in memory."""
+
+    asked: int
+    fits: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """So many now."""
+        return min(self.asked, self.fits or self.asked)
 
 
 def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
@@ -100,6 +116,7 @@ def update(
     samples: Sequence[Sample],
     recipe: Recipe,
     processes: Processes = ALONE,
+    budget: Budget | None = None,
 ) -> UpdateStats:
     """Train on `samples` for `inner_epochs` × `minibatches` optimiser steps.
 
@@ -109,11 +126,13 @@ def update(
     Args:
         samples: of the whole batch, the same in every process.
         processes: among which every minibatch is divided; they take the same optimiser steps.
+        budget: of tokens; by default the recipe's. Halved for good, and the pass made again, where memory runs out.
 
     Raises:
         FloatingPointError: the gradient is not finite; the weights are as before this optimiser step.
+        OutOfResources: not even the longest sequence by itself fits in memory.
     """
-    config, budget = recipe.loss, recipe.train.microbatch_tokens
+    config, budget = recipe.loss, budget or Budget(recipe.train.microbatch_tokens)
     stats = UpdateStats()
     policy.free()
     parts = min(config.minibatches, len(samples))
@@ -122,15 +141,13 @@ def update(
     minibatches = [_Batch(policy, share, scale=parts, processes=processes) for share in shares]
     for batch in minibatches:
         if parts * config.inner_epochs > 1:
-            batch.old_T = batch.logprobs(budget)
+            batch.old_T = _fitting(batch, budget, batch.logprobs)
         if config.kl_beta:
             with policy.base():
-                batch.reference_T = batch.logprobs(budget)
+                batch.reference_T = _fitting(batch, budget, batch.logprobs)
     for _ in range(config.inner_epochs):
         for batch in minibatches:
-            optimizer.zero_grad(set_to_none=True)
-            with policy.recomputing(recipe.train.activation_checkpointing):
-                batch.gradient(recipe, stats)
+            stats = _fitting(batch, budget, functools.partial(_fresh_gradient, batch, recipe, optimizer, stats))
             if not policy.shards:  # which sum them on the way
                 processes.sum_gradients(policy.trainable())
             norm = whole(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm))
@@ -142,6 +159,49 @@ def update(
             stats.grad_norm += norm.item()
             stats.updates += 1
     return _summed(stats, processes)
+
+
+def _fresh_gradient(
+    batch: _Batch, recipe: Recipe, optimizer: torch.optim.Optimizer, stats: UpdateStats, budget: int
+) -> UpdateStats:
+    """Put the gradient of a batch in place of whatever there is; returns `stats` with what that took."""
+    after = replace(stats)
+    optimizer.zero_grad(set_to_none=True)
+    with batch.policy.recomputing(recipe.train.activation_checkpointing):
+        batch.gradient(recipe, budget, after)
+    return after
+
+
+def _fitting(batch: _Batch, budget: Budget, work: Callable[[int], T]) -> T:
+    """What `work` makes of a budget in tokens, which is halved until it fits in memory.
+
+    Raises:
+        OutOfResources: the longest sequence does not fit by itself.
+    """
+    while True:
+        try:
+            return work(budget.tokens)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            if batch.policy.shards:
+                raise OutOfResources(
+                    "out of memory in the update, in the middle of an exchange with the other processes: lower "
+                    "train.microbatch_tokens, and say --allow-changes"
+                ) from error
+            if budget.tokens == 1:  # every piece has been by itself
+                longest = max(sample.length for sample in batch.samples)
+                raise OutOfResources(
+                    f"out of memory in the update, with a single sequence of {longest:,} tokens: set "
+                    "train.activation_checkpointing = true, or lower rollout.tokens_first or rollout.tokens_continue, "
+                    "and say --allow-changes"
+                ) from error
+        # Here, after the handler: the error's traceback held the tensors of the pass that failed.
+        whole = sum(sample.length for sample in batch.samples)
+        budget.fits = max(1, min(budget.tokens, whole) // 2)
+        gc.collect()
+        if batch.policy.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _summed(stats: UpdateStats, processes: Processes) -> UpdateStats:
@@ -207,7 +267,7 @@ class _Batch:
         self.policy.free()
         return result_T
 
-    def gradient(self, recipe: Recipe, stats: UpdateStats) -> None:
+    def gradient(self, recipe: Recipe, budget: int, stats: UpdateStats) -> None:
         """Add the gradient of the batch's loss to the parameters'."""
 
         def backward(states: Tensor, at: Tensor) -> None:
@@ -232,7 +292,7 @@ class _Batch:
             stats.sampler_gap_max = max(stats.sampler_gap_max, outputs.sampler_gap_max.item())
             stats.capped += outputs.capped.item()
 
-        self._sweeps(recipe.train.microbatch_tokens, backward, stats)
+        self._sweeps(budget, backward, stats)
 
     def _sweeps(self, budget: int, score: Callable[[Tensor, Tensor], None], stats: UpdateStats) -> None:
         parts = groups(self.samples, budget)

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from motif.config import Recipe, RecipeError, Section, load_recipe, nearest
+from motif.config import Recipe, RecipeError, Section, flat, load_recipe, nearest
 from motif.evaluate import rows as evaluated
 from motif.record import Ledger
 
@@ -247,15 +247,6 @@ def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:
 def main_row(study: Study, recipes: Mapping[str, Recipe]) -> str:
     """The row that is meant where none is named: the study's, else that of the most rounds any arm trains."""
     return study.row or f"rounds_{max(recipe.rollout.rounds for recipe in recipes.values())}"
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings as dotted keys and values, however they were nested."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _known(what: str, name: str, names: Iterable[str]) -> None:
