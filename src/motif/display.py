@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,16 @@ PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
 WIDE = 400
 """Characters in which a table may stand when the output is not a terminal, so that no number is broken over lines."""
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Text for a terminal: control characters, marks that turn writing round and half surrogates as `\x1b`.
+
+    What a model or a data row says may hold escape sequences, which move the cursor or set the clipboard.
+    """
+    return _UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 @contextmanager
@@ -64,7 +75,7 @@ class Display:
 
     def message(self, text: str) -> None:
         """A line of text."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(printable(text), soft_wrap=True, markup=False)
 
     def plan(self, plan: Plan | DevicePlan) -> None:
         """The plan, before anything is spent."""

@@ -355,15 +355,13 @@ class Policy:
         Raises:
             RecipeError: the run holds no weights of this kind.
         """
-        from safetensors.torch import load_file
-
         if self.config.adapter == "lora":
             from peft import set_peft_model_state_dict
 
             file = run / "adapter" / "adapter_model.safetensors"
             if not file.is_file():
                 raise RecipeError(f"{run} holds no trained adapter (adapter/adapter_model.safetensors)")
-            loaded: Any = set_peft_model_state_dict(self.wrapped, load_file(file))
+            loaded: Any = set_peft_model_state_dict(self.wrapped, read_tensors(file))
             if loaded.unexpected_keys:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
             return
@@ -371,7 +369,7 @@ class Policy:
         if not files:
             raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
         for file in files:  # several of a large model, so each leaves keys missing
-            unexpected = self.wrapped.load_state_dict(load_file(file), strict=False).unexpected_keys
+            unexpected = self.wrapped.load_state_dict(read_tensors(file), strict=False).unexpected_keys
             if unexpected:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {unexpected[0]}")
 
@@ -422,6 +420,21 @@ def _end_ids(model: Any, tokenizer: Any) -> list[int]:
     if not ids:
         raise RecipeError("the tokenizer has no end-of-sequence token, so responses could never end")
     return sorted(ids)
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        RecipeError: it cannot be read, is cut off, or its header says what is not so.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
+        raise RecipeError(f"{file} is damaged or no safetensors file: {error}") from None
 
 
 @contextlib.contextmanager
