@@ -22,6 +22,11 @@ RECIPES = Path(__file__).parent / "recipes"
 SERVER_IMPORTANCE_CAP = 2.0
 """`loss.importance_cap` of recipes that name servers and give no cap of their own."""
 
+LARGEST = 1 << 20
+"""Bytes of a recipe file."""
+SHOWN = 300
+"""Characters of a value, or of another's message, in a message."""
+
 
 class RecipeError(ValueError):
     """A recipe that cannot be run; the message says what to change."""
@@ -30,7 +35,7 @@ class RecipeError(ValueError):
 class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, and nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -487,10 +492,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] 
         data, folder = json.loads(json.dumps(source)), None
     else:
         path = _find(str(source))
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: not valid TOML: {error}") from None
+        data = read_toml(path)
         data.setdefault("name", path.stem)
         folder = path.parent
     for setting in settings:
@@ -502,9 +504,39 @@ def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] 
     return recipe if folder is None else _anchor_paths(recipe, folder)
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file of at most a mebibyte.
+
+    Raises:
+        RecipeError: it cannot be read, is too large, or is no TOML, or none of sensible depth and numbers.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise RecipeError(f"{path}: larger than {LARGEST >> 20} MiB, so it is no recipe")
+        return tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror or error}") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: nested too deeply") from None
+    except RecipeError:
+        raise
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        raise RecipeError(f"{path}: not valid TOML: {_brief(str(error))}") from None
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
 def _find(source: str) -> Path:
     path = Path(source)
-    if path.is_file():
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # longer than any name, or with a null character
+        found = False
+    if found:
         return path
     shipped = RECIPES / f"{source}.toml"
     if shipped.is_file() and re.fullmatch(r"[\w.-]+", source):
@@ -522,6 +554,8 @@ def _apply(data: dict[str, Any], setting: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a bare word is a string
+    except (RecursionError, ValueError):
+        raise RecipeError(f"--set {_brief(setting)}: nested too deeply, or a number of thousands of digits") from None
     *sections, last = key.strip().split(".")
     if not sections and last == "model":
         sections, last = ["model"], "name"
@@ -542,9 +576,9 @@ def _explain(problem: Any) -> str:
         for part in problem["loc"][:-1]:
             field = section.model_fields.get(part)
             section = field.annotation if field else Recipe
-        return f"unknown key {where}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
+        return f"unknown key {_brief(where)}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message} (got {problem['input']!r})" if where else message
+    return f"{_brief(where)}: {message} (got {_brief(repr(problem['input']))})" if where else message
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,8 @@ def locate(name: str) -> str:
     path = Path(name)
     if name.startswith("pypi:"):
         package = name.removeprefix("pypi:")
+        if not re.fullmatch(r"[A-Za-z_][\w-]*", package):  # looking up a.b would run a
+            raise RecipeError(f"model {name!r}: {package!r} is no name of a package")
         # find_spec does not run the package, which may need what we do not.
         spec = importlib.util.find_spec(package.replace("-", "_"))
         if spec is None or not spec.submodule_search_locations:
@@ -70,8 +73,10 @@ def _converted(file: Path) -> Path:
     print(f"unpacking {file.name} to {target} (once; about half a minute)", file=sys.stderr, flush=True)
     partial = cache / f".{target.name}.{os.getpid()}.partial"
     with _readable_errors(file.name):
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+        )
     # The weights are dequantised already; with these marks save_pretrained would refuse them.
     model.hf_quantizer = None
     model.is_quantized = False
@@ -109,7 +114,7 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     with _readable_errors(name):
-        return AutoTokenizer.from_pretrained(locate(name))
+        return AutoTokenizer.from_pretrained(locate(name), trust_remote_code=False)
 
 
 def load_model(config: ModelConfig, device: torch.device) -> nn.Module:
@@ -118,7 +123,9 @@ def load_model(config: ModelConfig, device: torch.device) -> nn.Module:
 
     options: dict[str, Any] = {"quantization_config": _four_bit(device)} if config.four_bit else {}
     with _readable_errors(config.name):
-        model: Any = AutoModelForCausalLM.from_pretrained(locate(config.name), dtype=_dtype(config, device), **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            locate(config.name), dtype=_dtype(config, device), trust_remote_code=False, **options
+        )
     model.config.use_cache = False
     if not config.four_bit:
         model.to(device)
@@ -446,6 +453,13 @@ def _readable_errors(name: str) -> Iterator[None]:
         yield
     except RecipeError:
         raise
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RecipeError(f"model {name!r} could not be loaded: {first}") from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise RecipeError(f"model {name!r} does not fit the memory: {_first_line(error)}") from error
+    except Exception as error:  # whatever the readers of a dozen formats raise over a file that lies
+        raise RecipeError(f"model {name!r} could not be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, in a line; its kind where that says more."""
+    said = str(error).strip().split("\n")[0][:500]
+    return said if isinstance(error, OSError | ValueError) and said else f"{type(error).__name__} {said}".strip()

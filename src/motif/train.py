@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import signal
 import threading
 import time
@@ -79,7 +80,7 @@ def train(
         SamplerError: no server is left to sample on; `resume` goes on later.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    folder = Path(out) if out else Path("runs") / recipe.name
+    folder = Path(out) if out else default_folder(recipe.name)
     with together(recipe) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
         task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes))
@@ -348,6 +349,17 @@ def interruptions(processes: Processes = ALONE) -> Iterator[threading.Event]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+def default_folder(name: str) -> Path:
+    """`runs/NAME`, where the name of a recipe can name a folder there: it may come from a stranger's file.
+
+    Raises:
+        RecipeError: it cannot.
+    """
+    if not re.fullmatch(r"\w[\w .,+-]*", name) or len(name) > 100:
+        raise RecipeError(f"the recipe's name {name[:100]!r} is no name for a folder: give one with --out")
+    return Path("runs") / name
 
 
 def refuse_used_folder(folder: Path, resume: bool) -> None:
