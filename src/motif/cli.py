@@ -238,6 +238,7 @@ def solve(
 ) -> None:
     """Answer one question, showing each round."""
     with _readable_errors():
+        from motif.display import printable
         from motif.session import open_session
         from motif.solve import solve as think
         from motif.tasks import Task
@@ -250,14 +251,14 @@ def solve(
 
         def show(node: Node, count: int) -> None:
             cut = "  (cut off by the token limit)" if node.truncated else ""
-            print(f"\nround {node.round} of {count}{cut}\n  {node.text.strip()}", flush=True)
+            print(f"\nround {node.round} of {count}{cut}\n  {printable(node.text.strip())}", flush=True)
             if node.round < count:
-                print(f"  → note: {node.note or '(none)'}")
+                print(f"  → note: {printable(node.note) or '(none)'}")
 
         first = think(question, session, rounds=rounds, greedy=not sample, seed=seed, on_round=show)
         [leaf] = first.leaves()
         session.close()
-        print(f"\nanswer: {leaf.answer if leaf.answer is not None else '(none given)'}")
+        print(f"\nanswer: {printable(leaf.answer) if leaf.answer is not None else '(none given)'}")
 
 
 class Fallback(StrEnum):
@@ -440,7 +441,9 @@ class _readable_errors:
 def _stop(message: str, status: int) -> NoReturn:
     rank, count = place()
     which = f" (process {rank} of {count})" if count > 1 else ""
-    print(f"motif{which}: {message}", file=sys.stderr, flush=True)
+    from motif.display import printable  # the message may quote a file of a stranger
+
+    print(f"motif{which}: {printable(message)}", file=sys.stderr, flush=True)
     raise typer.Exit(status)
 
 

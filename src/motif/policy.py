@@ -387,6 +387,11 @@ class Policy:
         with torch.no_grad(), self.precision():
             theirs = self.model(input_ids=ids, use_cache=False).logits.float()
             ours = self.head(self.decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
+        if not bool(torch.isfinite(theirs).all()):
+            raise RecipeError(
+                f"model {self.config.name!r} computes logits that are not finite: its weights are broken, or its numbers "
+                "too large for model.dtype (set it to 'float32')"
+            )
         gap = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
         if not gap < (2e-2 if self.autocast else 1e-3):
             kind = self.model.config.model_type

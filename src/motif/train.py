@@ -43,6 +43,15 @@ from motif.tasks import Task
 from motif.tree import Question
 from motif.update import UpdateStats, collect, make_optimizer, update
 
+PATIENCE = 3
+"""Steps in a row with an update that was skipped, because its gradient was not finite, after which a run stops."""
+NOT_FINITE = (
+    f"the gradient was not finite in {PATIENCE} steps in a row (update/causes in metrics.jsonl names the responses), and "
+    "the weights are as before them: lower train.learning_rate, or set model.dtype = 'float32'"
+)
+CAUSES = 20
+"""Names of responses written down for a step, at most."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -78,6 +87,8 @@ def train(
         BadRows: the data has unusable rows (see `data.skip_bad`).
         PeerFailed: another process of this run failed.
         SamplerError: no server is left to sample on; `resume` goes on later.
+        FloatingPointError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in training;
+            the last good weights are in the newest checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(out) if out else default_folder(recipe.name)
@@ -90,8 +101,8 @@ def train(
         try:
             with display, interruptions(processes) as interrupted:
                 return _run(session, run, interrupted, display)
-        except SamplerError as error:
-            raise SamplerError(f"{error}. What has been trained is in {folder}: go on with --resume") from error
+        except (SamplerError, FloatingPointError) as error:
+            raise type(error)(f"{error}. What has been trained is in {folder}: go on with --resume") from error
         finally:
             session.close()
 
@@ -133,11 +144,15 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
         state.step += 1
         try:
             step(session, run, optimizer, state, display)
-        except SamplerError:  # before anything was trained
+        except (SamplerError, FloatingPointError):  # before anything was trained
             state.step -= 1
             if processes.count == 1:  # the others are elsewhere, and a checkpoint needs all
                 save()
             raise
+        if state.skipped_in_a_row >= PATIENCE:
+            state.skipped_in_a_row = 0
+            save()
+            raise FloatingPointError(NOT_FINITE)
         last = state.step == recipe.train.steps
         if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
             state.evaluations[state.step] = _evaluate(session, run, state.step, display)
@@ -173,6 +188,8 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
         group["lr"] = rate
     samples = collect(trees, recipe)
     stats = update(policy, optimizer, samples, recipe, processes) if samples else UpdateStats()
+    state.skipped += stats.skipped
+    state.skipped_in_a_row = state.skipped_in_a_row + 1 if stats.skipped else 0
     clock.lap("update")
     if ahead:
         ahead.wait()
@@ -267,7 +284,8 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 class Progress:
     """Where a run stands: all of the loop's state besides the weights and the optimiser.
 
-    `drawn` holds a 64-bit key of the text of each question drawn so far. `weights_before`: with `sampler.overlap`, what
+    `drawn` holds a 64-bit key of the text of each question drawn so far. `skipped`: updates that were not made because
+    their gradient was not finite, and steps in a row with such ones. `weights_before`: with `sampler.overlap`, what
     the last step started from, and the next step's trees are sampled with.
     """
 
@@ -276,12 +294,15 @@ class Progress:
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     drawn: set[int] = field(default_factory=set)
+    skipped: int = 0
+    skipped_in_a_row: int = 0
     weights_before: dict[str, Tensor] | None = None
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
         kept = {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
-        return kept | {"drawn": sorted(self.drawn), "weights_before": self.weights_before}
+        kept |= {"drawn": sorted(self.drawn), "skipped": [self.skipped, self.skipped_in_a_row]}
+        return kept | {"weights_before": self.weights_before}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
@@ -292,7 +313,8 @@ class Progress:
         """
         ledger = ledger_from(extra["ledger"])
         before = extra.get("weights_before")
-        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]), before)
+        skipped = extra.get("skipped", (0, 0))
+        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]), *skipped, before)
 
 
 class Clock:
@@ -427,8 +449,11 @@ def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, 
 
 
 def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
+    skipped: dict[str, Any] = {"update/skipped": stats.skipped}
+    if stats.skipped:
+        skipped["update/causes"] = stats.causes[:CAUSES]
     if not stats.tokens:
-        return {
+        return skipped | {
             "loss": None,
             "grad_norm": None,
             "entropy": None,
@@ -438,7 +463,7 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
             "sampler/max_gap": None,
             "sampler/capped": None,
         }
-    return {
+    return skipped | {
         "loss": stats.loss / stats.updates,
         "grad_norm": stats.grad_norm / stats.updates,
         "entropy": stats.entropy / stats.tokens,
@@ -463,6 +488,7 @@ def _finish(session: Session, run: RunFolder, state: Progress, finished: bool, d
             "best": state.best,
             "ledger": ledger_dict(state.ledger),
             "skipped_rows": len(session.task.skipped),
+            "skipped_updates": state.skipped,
             "versions": versions(),
             "seed": session.recipe.train.seed,
             "processes": session.processes.count,

@@ -26,7 +26,7 @@ KEPT = 60  # inputs of each target in the corpus
 MEMORY = 8 << 30  # bytes of a slice's address space
 BLOCK = 300  # tries between looks at the clock
 SHRINKING = 8.0  # seconds in which smaller inputs with the same failure are looked for
-GRACE = 240.0  # seconds that a slice may take beyond its own before it counts as hung
+GRACE = 1200.0  # seconds that a slice may take beyond its own before it counts as hung: others may need the machine
 
 
 class Hung(Exception):
@@ -127,7 +127,9 @@ def campaign(names: list[str], minutes: float, slice_seconds: float, out: Path) 
     """Slices of all targets in turn until the time is spent."""
     out.mkdir(parents=True, exist_ok=True)
     heartbeat = out / "heartbeat.json"
-    state: dict[str, Any] = json.loads(heartbeat.read_text()) if heartbeat.is_file() else {"seconds": 0.0, "targets": {}}
+    state: dict[str, Any] = (
+        json.loads(heartbeat.read_text()) if heartbeat.is_file() else {"seconds": 0.0, "targets": {}}
+    )
     found = {(f["target"], f["what"]) for f in map(json.loads, lines_of(out / "failures.jsonl"))}
     begun, before = time.monotonic(), state["seconds"]
     seed = int(before * 1000)
@@ -137,7 +139,9 @@ def campaign(names: list[str], minutes: float, slice_seconds: float, out: Path) 
             if left <= 5:
                 return
             one, started = run_slice(name, min(slice_seconds, left), seed + turn, out), time.monotonic()
-            counts = state["targets"].setdefault(name, dict.fromkeys(("tries", "seconds", "cpu", "failures", "memory_mib"), 0))
+            counts = state["targets"].setdefault(
+                name, dict.fromkeys(("tries", "seconds", "cpu", "failures", "memory_mib"), 0)
+            )
             counts["tries"] += one["tries"]
             for clock in ("seconds", "cpu"):
                 counts[clock] = round(counts[clock] + one[clock], 1)
@@ -160,7 +164,18 @@ def lines_of(file: Path) -> list[str]:
 
 def run_slice(name: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:
     """One slice in a process of its own, whose crash or hang is a failure of its latest input."""
-    command = [sys.executable, __file__, "--slice", name, "--seconds", str(seconds), "--seed", str(seed), "--out", str(out)]
+    command = [
+        sys.executable,
+        __file__,
+        "--slice",
+        name,
+        "--seconds",
+        str(seconds),
+        "--seed",
+        str(seed),
+        "--out",
+        str(out),
+    ]
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -172,7 +187,7 @@ def run_slice(name: str, seconds: float, seed: int, out: Path) -> dict[str, Any]
     took = time.monotonic() - started
     if process.returncode == 0:
         return json.loads(text.splitlines()[-1]) | {"seconds": took}
-    latest = (out / f"latest-{name}.json").read_text()
+    latest = "".join(lines_of(out / f"latest-{name}.json"))
     failure = {"target": name, "what": f"the process ended: {end}", "message": text[-500:], "input": latest}
     return {"tries": 0, "failures": [failure], "memory_mib": 0, "cpu": 0, "seconds": took}
 

@@ -20,7 +20,9 @@ PIECES = st.sampled_from(NASTY) | TEXT
 
 
 @st.composite
-def spliced(draw: st.DrawFn, base: st.SearchStrategy[str], pieces: st.SearchStrategy[str] = PIECES, most: int = 5) -> str:
+def spliced(
+    draw: st.DrawFn, base: st.SearchStrategy[str], pieces: st.SearchStrategy[str] = PIECES, most: int = 5
+) -> str:
     """A text with parts of it replaced by pieces, or repeated."""
     text = draw(base)
     for _ in range(draw(st.integers(0, most))):
@@ -46,12 +48,16 @@ def as_bytes(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 VALUES = st.one_of(
     st.integers().map(str),
     st.floats().map(lambda value: repr(value)),
-    st.sampled_from(["1" + "0" * 5000, "0x" + "f" * 400, "inf", "-nan", "true", "1979-05-27T07:32:00Z", "07:32:00", '""']),
+    st.sampled_from(
+        ["1" + "0" * 5000, "0x" + "f" * 400, "inf", "-nan", "true", "1979-05-27T07:32:00Z", "07:32:00", '""']
+    ),
     st.sampled_from(["[" * n + "]" * n for n in (1, 50, 400, 3000)]),
     st.sampled_from(["{a=" * n + "1" + "}" * n for n in (1, 50, 400)]),
     st.lists(st.integers(0, 2**70), max_size=4).map(str),
     st.text(max_size=20).map(lambda text: json.dumps(text)),
-    st.sampled_from(["../x", "\x00", "/etc/passwd", "a" * 5000, "{question}", "(" * 200, "(a+)+$", "file.py:f"]).map(json.dumps),
+    st.sampled_from(["../x", "\x00", "/etc/passwd", "a" * 5000, "{question}", "(" * 200, "(a+)+$", "file.py:f"]).map(
+        json.dumps
+    ),
 )
 FIELDS = [
     f"{section}.{name}"
@@ -59,7 +65,9 @@ FIELDS = [
     if hasattr(field.annotation, "model_fields")
     for name in field.annotation.model_fields  # type: ignore[union-attr]
 ]
-KEYS = st.sampled_from(FIELDS) | st.sampled_from(["about", "name", "model", "train", "x." * 400 + "x", '""', '"\\u0000"'])
+KEYS = st.sampled_from(FIELDS) | st.sampled_from(
+    ["about", "name", "model", "train", "x." * 400 + "x", '""', '"\\u0000"']
+)
 LINES = st.tuples(KEYS, VALUES).map(" = ".join)
 SHIPPED = st.sampled_from([path.read_text(encoding="utf-8") for path in sorted(RECIPES.glob("*.toml"))])
 HEADERS = st.sampled_from(["[train]", "[[train]]", "[model]", "[a.b.c]", "[" + "a." * 300 + "a]", "# x", ""])
@@ -88,8 +96,12 @@ JSON_ROWS = st.one_of(
          '{"question": "\\ud800", "answer": "1"}', '{"question": "q", "answer": ' + "9" * 5000 + "}", "{}", "[1]", "\x00"]
     ),
 )  # fmt: skip
-CSV_ROWS = st.lists(CELLS, min_size=1, max_size=3).map(lambda cells: ",".join(f'"{c}"' if "," in c else c for c in cells))
-HEADER = st.sampled_from(["question,answer", "question,answer,id", "question, answer ", "a,a", "", "x", ",".join(["c"] * 500)])
+CSV_ROWS = st.lists(CELLS, min_size=1, max_size=3).map(
+    lambda cells: ",".join(f'"{c}"' if "," in c else c for c in cells)
+)
+HEADER = st.sampled_from(
+    ["question,answer", "question,answer,id", "question, answer ", "a,a", "", "x", ",".join(["c"] * 500)]
+)
 CSV = st.tuples(HEADER, st.lists(CSV_ROWS, max_size=6)).map(lambda parts: "\n".join([parts[0], *parts[1]]))
 JSONL = spliced(st.lists(JSON_ROWS, max_size=6).map("\n".join), most=2)
 
@@ -118,7 +130,8 @@ ROWS = st.tuples(FILES, st.sampled_from(["exact", "numeric"]), st.sampled_from([
 ANSWER_FILE = as_bytes(
     spliced(
         st.lists(
-            st.fixed_dictionaries({"gold": CELLS | JSON, "prediction": CELLS | JSON}).map(json.dumps) | JSON_ROWS, max_size=5
+            st.fixed_dictionaries({"gold": CELLS | JSON, "prediction": CELLS | JSON}).map(json.dumps) | JSON_ROWS,
+            max_size=5,
         ).map("\n".join),
         most=2,
     )
@@ -147,19 +160,27 @@ NUMBERS = ("1", "-", "+", ".", ",", "/", "%", "$", "e", "^", "1,000", "\\frac{1}
 LATEX = (*NUMBERS, "x", "\\sqrt{", "^{", "_", "\\pi", "\\infty", "\\cup", "[", "]", "(", "\\{", "\\}", "\\pm", "\\sin", "\\le",
          "<", ">", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "!", "\\cdot", "\\int", "\\sum", "9^{9^{9", "**", "_2",
          "\\text{", "\\mathrm{", "\\left", "\\right", "\\boxed{", "|", "\\log", "A", "(B)", "even", "\\ldots", "10!", "\\binom")  # fmt: skip
-GOLD = st.sampled_from(["5", "1/2", "x+1", "(1, 2)", "\\{1, 2\\}", "x > 2", "\\frac{\\pi}{3}", "even", "(B)", "10_2", "\\sqrt{2}"])
+GOLD = st.sampled_from(
+    ["5", "1/2", "x+1", "(1, 2)", "\\{1, 2\\}", "x > 2", "\\frac{\\pi}{3}", "even", "(B)", "10_2", "\\sqrt{2}"]
+)
 SIMPLE = st.tuples(joined(*NUMBERS), joined(*NUMBERS)).map(list) | st.tuples(TEXT, TEXT).map(list)
 MATHS = st.tuples(GOLD | joined(*LATEX, most=6), joined(*LATEX)).map(list)
 ASSERTS = ("assert ", "f(2)", " == ", "3", "[1, 2]", "{", "}", "(", ")", "None", " is ", "math.isclose(", "sorted(", "float('inf')",
            "set(", "1e5", "lambda: 1", "__import__('os')", "f(f(1))", "'x'", "-", "*", "not ", ", rel_tol=1e-9", "0x", "9" * 50)  # fmt: skip
 TESTS = st.lists(joined(*ASSERTS, most=8) | JSON | st.just("assert f(2) == 3"), max_size=4)
-GOLD_TESTS = st.fixed_dictionaries({"tests": TESTS}, optional={"entry_point": st.just("f") | JSON, "solution": TEXT | JSON})
-PROGRAM_TESTS = st.tuples(spliced(GOLD_TESTS.map(json.dumps), most=1), joined("```python\n", "```", "f", "def f(x):", "\n")).map(list)
+GOLD_TESTS = st.fixed_dictionaries(
+    {"tests": TESTS}, optional={"entry_point": st.just("f") | JSON, "solution": TEXT | JSON}
+)
+PROGRAM_TESTS = st.tuples(
+    spliced(GOLD_TESTS.map(json.dumps), most=1), joined("```python\n", "```", "f", "def f(x):", "\n")
+).map(list)
 KINDS = st.sampled_from(["int", "float", "complex", "bytes", "list", "tuple", "set", "dict", "x"])
 LEAVES = st.sampled_from(["0x1", "-0x0", "1.0", "nan", "inf", "1e400", "00", "", "0x" + "f" * 99, "zz"]) | TEXT
 REPORTED = st.recursive(
     st.none() | st.booleans() | LEAVES | st.integers() | st.tuples(KINDS, LEAVES).map(list),
-    lambda inner: st.tuples(KINDS, st.lists(inner, max_size=3)).map(lambda p: [p[0], *p[1]]) | st.lists(inner, max_size=3),
+    lambda inner: (
+        st.tuples(KINDS, st.lists(inner, max_size=3)).map(lambda p: [p[0], *p[1]]) | st.lists(inner, max_size=3)
+    ),
     max_leaves=12,
 )
 LINES_OF_PYTHON = (
@@ -178,7 +199,9 @@ CIRCUITS = st.fixed_dictionaries({"text": joined(*VERILOG, most=20)})
 
 # -- terminal and weights ----------------------------------------------------------------------------------------------
 
-TERMINAL = joined("\x1b[31m", "\x1b]8;;http://x\x07", "\x9b2J", "\r", "\t", "\n", "\x08", "\u202e", "[red]", "\x7f", "\\x1b", "a")
+TERMINAL = joined(
+    "\x1b[31m", "\x1b]8;;http://x\x07", "\x9b2J", "\r", "\t", "\n", "\x08", "\u202e", "[red]", "\x7f", "\\x1b", "a"
+)
 
 
 def _headed(parts: tuple[str, int | None, bytes]) -> str:

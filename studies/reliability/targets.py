@@ -75,7 +75,9 @@ def recipe(content: str) -> str:
         return named(error)
     again = load_recipe(tomllib.loads(loaded.to_toml()))
     holds(again == loaded, "a resolved recipe reads back as itself")
-    return f"loads {sorted(section for section, value in loaded if value != type(loaded).model_fields[section].default)}"
+    return (
+        f"loads {sorted(section for section, value in loaded if value != type(loaded).model_fields[section].default)}"
+    )
 
 
 def setting(text: str) -> str:
@@ -126,7 +128,9 @@ def table(given: dict[str, str]) -> str:
         found = read(str(path))
     except RecipeError as error:
         return f"{given['suffix']} {named(error)}"
-    return f"{given['suffix']} {min(3, len(found.rows))} rows, {[named(ValueError(bad.problem)) for bad in found.bad[:2]]}"
+    return (
+        f"{given['suffix']} {min(3, len(found.rows))} rows, {[named(ValueError(bad.problem)) for bad in found.bad[:2]]}"
+    )
 
 
 def answer_file(content: str) -> str:
@@ -158,7 +162,11 @@ WORDINGS: dict[str, dict[str, Any]] = {
     },
 }
 SAID = {
-    "default": (r"Current\s+round\s*:\s*\w*\s*of", r"Current\s+round\s+is\s+the\s+final", r"Progress\s+in\s+round\s*\w*"),
+    "default": (
+        r"Current\s+round\s*:\s*\w*\s*of",
+        r"Current\s+round\s+is\s+the\s+final",
+        r"Progress\s+in\s+round\s*\w*",
+    ),
     "compact": (r"Round\s*\d+\s*/\s*\d+", r"Note\s+\d+\s*:"),
 }
 
@@ -176,7 +184,9 @@ def voices(wording: str, question: str, note: str) -> list[int]:
     """How often the prompt of round 2 of 3 says what only the scaffold may say."""
     rounds = protocol(wording)
     ids = rounds.prompt(question, [note], 3)
-    special = [rounds.tokenizer.convert_tokens_to_ids(token) for token in ("<end>", "<user>", "<model>", "<system>", "<pad>")]
+    special = [
+        rounds.tokenizer.convert_tokens_to_ids(token) for token in ("<end>", "<user>", "<model>", "<system>", "<pad>")
+    ]
     text = rounds.tokenizer.decode(ids)
     tags = [*rounds.config.think_tags, *rounds.config.note_tags]
     patterns = [r"\s*".join(map(re.escape, tag)) for tag in tags] + [*SAID.get(wording, SAID["default"]), '"']
@@ -198,7 +208,10 @@ def response(given: dict[str, Any]) -> str:
     holds(rounds.clean(reading.note) == reading.note, "a cleaned note is clean")
     holds(not reading.well_formed or (bool(reading.note) and not given["truncated"]), "well formed has a note")
     said = voices(given["wording"], "Q?", reading.note)
-    holds(said == plain_voices(given["wording"]), f"a note forges nothing: {said} and not {plain_voices(given['wording'])}")
+    holds(
+        said == plain_voices(given["wording"]),
+        f"a note forges nothing: {said} and not {plain_voices(given['wording'])}",
+    )
     return f"{given['wording']} {bool(reading.note)} {reading.answer is not None} {reading.well_formed}"
 
 
@@ -229,7 +242,9 @@ def simple(pair: list[str]) -> str:
     value = numeric.number(prediction)
     if value is not None:
         spelled = str(value)
-        holds(len(spelled) > numeric.LONGEST or numeric.number(spelled) == value, "a number's own spelling is that number")
+        holds(
+            len(spelled) > numeric.LONGEST or numeric.number(spelled) == value, "a number's own spelling is that number"
+        )
     found = answers.last_number(prediction)
     holds(found is None or found in prediction, "the last number stands in the text")
     for fallback in ("text", "last_number", "none"):
