@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 HOSTS := .venv-hosts
 
-.PHONY: demo test test-fast test-vllm test-hosts check format setup clean model
+.PHONY: demo test test-fast test-vllm test-hosts check format docs setup clean model
 
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
@@ -22,9 +22,10 @@ test-fast: $(VENV)/.ready-dev
 test-vllm: $(VENV)/.ready-dev $(VLLM)/.ready  ## through real vLLM servers, on the CPU
 	MOTIF_VLLM=$(abspath $(VLLM))/bin $(BIN)/python -m pytest tests/engines -s
 
-test-hosts: $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready  ## the integrations whose hosts want environments of their own
+test-hosts: $(VENV)/.ready-dev $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready $(HOSTS)/lm_eval/.ready  ## the integrations whose hosts want environments of their own
 	$(HOSTS)/verifiers/bin/python -m pytest tests/hosts/test_verifiers_host.py
 	$(HOSTS)/verl/bin/python -m pytest tests/hosts/test_verl_host.py
+	MOTIF_LM_EVAL=$(abspath $(HOSTS))/lm_eval/bin/lm_eval $(BIN)/python -m pytest tests/hosts/test_lm_eval_client.py
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -34,6 +35,9 @@ check: $(VENV)/.ready-dev
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.ready-dev  ## the site, build/docs/index.html; a broken link is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs . build/docs
 
 model: $(VENV)/.ready  ## make the embedded models again from nothing
 	$(BIN)/python -m motif.demo.make_model --out src/motif/demo/model
@@ -64,6 +68,12 @@ $(HOSTS)/verl/.ready: HOST = verl==0.9.1 cachetools fastapi uvicorn  # of its ex
 $(HOSTS)/%/.ready: pyproject.toml
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 $(HOST) -e . 'pytest>=8' 'pytest-timeout>=2.3'
+	@touch $@
+
+# A client of `motif serve`, which needs neither torch nor motif.
+$(HOSTS)/lm_eval/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'lm_eval[api]==0.4.13'
 	@touch $@
 
 clean:

@@ -149,6 +149,7 @@ def _handler(fake: FakeVLLM) -> type[BaseHTTPRequestHandler]:
 
         def _complete(self, body: dict[str, Any]) -> None:
             fake.bodies.append(body)
+            body.setdefault("n", 1)
             deed = fake.misbehave(fake.calls[self.path], body)
             if deed == "die":
                 threading.Thread(target=fake.stop).start()
@@ -184,6 +185,9 @@ def _handler(fake: FakeVLLM) -> type[BaseHTTPRequestHandler]:
                     continue
                 self._tell(body, place, done, deed)
                 fake.served += 1
+            if body.get("stream_options", {}).get("include_usage"):
+                usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(done.token_ids)}
+                self._chunk(f"data: {json.dumps({'model': body['model'], 'choices': [], 'usage': usage})}\n\n")
             self._chunk("data: [DONE]\n\n")
             self.wfile.write(b"0\r\n\r\n")
 
@@ -201,6 +205,7 @@ def _handler(fake: FakeVLLM) -> type[BaseHTTPRequestHandler]:
             for part, ends in ((slice(0, cut), None), (slice(cut, None), "abort" if deed == "abort" else reason)):
                 choice = {
                     "index": place,
+                    "text": fake.policy.tokenizer.decode(done.token_ids[part], skip_special_tokens=True),
                     "token_ids": done.token_ids[part] or None,
                     "logprobs": {"token_logprobs": logprobs[part]} if done.token_ids[part] else None,
                     "finish_reason": ends,

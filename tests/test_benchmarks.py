@@ -15,6 +15,7 @@ RATIOS = {
     "step": {"trl", "trl_motif", "update_only"},
     "scaling": set(),
     "grading": {"gsm8k", "math"},
+    "gpu": {"paper_graphs", "paper_sample", "paper_update"},
 }
 
 

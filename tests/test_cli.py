@@ -30,7 +30,7 @@ def motif(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subprocess.C
 
 def test_help_names_every_command_and_recipe():
     text = motif("--help").stdout
-    assert all(command in text for command in ("train", "eval", "probe", "solve", "report", "doctor"))
+    assert all(command in text for command in ("train", "eval", "probe", "solve", "serve", "report", "doctor"))
     text = "".join(motif("train", "--help").stdout.split())  # a name may be broken over two lines at its hyphen
     assert all(recipe in text for recipe in shipped_recipes())
 

@@ -258,6 +258,22 @@ def test_all_weights_cannot_be_trained_with_servers():
         forecast(settings=["model.adapter=full"], on="8x4090").layouts  # noqa: B018
 
 
+def test_sharded_weights_fit_where_whole_ones_do_not():
+    full = ["model.adapter=full", "train.activation_checkpointing=true", "rollout.max_rows=16"]
+    with pytest.raises(RecipeError, match=r"(\d+) such devices and train.shard = 'weights' would do") as refused:
+        forecast(settings=full, on="8xA100-40").layouts  # noqa: B018
+    needed = int(str(refused.value).split(" such devices")[0].split()[-1])
+    sharded = forecast(settings=[*full, "train.shard=weights"], on="8xA100-40")
+    assert sharded.least == needed > 1
+    assert needed <= sharded.best.devices <= 8
+    room = sharded.device.bytes
+    assert sum(sharded.local_memory(needed).values()) <= room < sum(sharded.local_memory(needed - 1).values())
+    parts = sharded.local_memory(8)
+    assert parts["optimiser"] == pytest.approx(12 * QWEN_3B.parameters / 8)
+    # Sampling has all weights at once.
+    assert parts["sampling"] > 4 * QWEN_3B.parameters
+
+
 def test_a_hopeless_device_is_refused():
     with pytest.raises(RecipeError, match="not enough"):
         forecast(on="8x memory=1 tflops=1 bandwidth=1").layouts  # noqa: B018
@@ -313,7 +329,8 @@ def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     steps = [line for line in lines if line.get("step", 0) > 1 and "time/total" in line]
     rate = _matmul_rate(pick_device("cpu"), model_shape("embedded"))
     # What a model of this size moves stays in the processor's caches: the bandwidth of memory plays no part.
-    described = f"memory=8 tflops={rate / 1e12} bandwidth=10 overhead=0.1"
+    # On one core an update comes several times closer to the peak than on a GPU.
+    described = f"memory=8 tflops={3 * rate / 1e12} bandwidth=10 overhead=0.1"
     recipe = load_recipe("demo", [*settings, "model.dtype=float32"])
     plan = make_device_plan(recipe, described, tmp_path / "run").forecast
     assert plan.tokens == pytest.approx(steps[-1]["ledger/generated_tokens"] / steps[-1]["step"])

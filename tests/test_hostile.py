@@ -17,7 +17,7 @@ import torch
 from conftest import char_tokenizer
 from motif.checkpoint import load_latest
 from motif.config import LARGEST, DataConfig, ModelConfig, Recipe, RecipeError, RoundsConfig, load_recipe
-from motif.display import Display, PlainConsole, printable
+from motif.display import Display, PlainConsole, harmless
 from motif.policy import Policy, load_tokenizer, locate, read_tensors
 from motif.rounds import Rounds
 from motif.tasks import BadRows, load
@@ -87,8 +87,8 @@ ESCAPES = "\x1b[2J\x1b]52;c;aGk=\x07\x9b1A\r\x08\u202e\u2066\ud800\x7f"
 
 
 def test_escape_sequences_are_shown_and_not_followed():
-    assert printable(ESCAPES) == r"\x1b[2J\x1b]52;c;aGk=\x07\x9b1A\r\x08\u202e\u2066\ud800\x7f"
-    assert printable("a\n\tb 日本 é → [bold]") == "a\n\tb 日本 é → [bold]"
+    assert harmless(ESCAPES) == r"\x1b[2J\x1b]52;c;aGk=\x07\x9b1A\r\x08\u202e\u2066\ud800\x7f"
+    assert harmless("a\n\tb 日本 é → [bold]") == "a\n\tb 日本 é → [bold]"
 
 
 def test_what_a_run_says_is_no_markup():

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
 from motif.plan import make_plan
-from motif.processes import ALONE, Processes, together
+from motif.processes import ALONE, Processes, as_launched, together
 from motif.train import train
 from motif.update import Sample, deal
 
@@ -35,9 +35,13 @@ SMALL = [
     "probe.continuations=16",
 ]
 OTHERS = [  # minibatches of the global list, over two passes, a reference pass, every round, all weights
-    ["train.steps=2", "loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.shard_optimizer=true"],
+    ["train.steps=2", "loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.shard=optimizer"],
     ["train.steps=2", "credit.train_rounds=all", "loss.kind=dr_grpo"],
     ["train.steps=2", "model.adapter=full", "rollout.questions_per_step=1"],  # an idle one
+]
+SHARDED = [  # a pass more in one process than in the other, groups of passes too; an idle process; the ways of a pass
+    ["model.adapter=full", "rollout.questions_per_step=1", "train.activation_checkpointing=true"],
+    ["loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.microbatch_tokens=300"],
 ]
 TOLERANCE = 2e-6
 """Largest difference of a weight: gradients are summed in another order (relative rounding 1e-7), Adam divides by their
@@ -115,6 +119,14 @@ def torchrun(folder: Path, runs: list[dict[str, Any]]) -> subprocess.CompletedPr
     return subprocess.run([*command, json.dumps(runs)], capture_output=True, text=True, env=environment, check=False)
 
 
+STOP = {"rank": 1, "at": 2, "does": "signal.raise_signal(signal.SIGTERM)"}
+IN_THE_UPDATE = """
+def full(self, *arguments):
+    raise RuntimeError("out of memory")
+session.policy.score = full
+"""  # where the other process waits for its piece of the weights
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four steps in one process."""
@@ -129,14 +141,13 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
     quiet = Display(quiet=True)
     train("demo", begun_by_one, settings=[*SMALL, "train.steps=2"], display=quiet)
     others = [(tmp_path / f"{index}", [*SMALL, "probe.questions=0", *more]) for index, more in enumerate(OTHERS)]
-    interrupt = {"rank": 1, "at": 2, "does": "signal.raise_signal(signal.SIGTERM)"}
-    sharded = [*SMALL, "train.shard_optimizer=true"]  # the state of both processes must be in one checkpoint, and apart
+    sharded = [*SMALL, "train.shard=optimizer"]  # the state of both processes must be in one checkpoint, and apart
     done = torchrun(
         tmp_path,
         [
             {"out": str(two), "settings": SMALL},
             {"out": str(begun_by_one), "settings": sharded, "resume": True},
-            {"out": str(begun_by_two), "settings": sharded} | interrupt,
+            {"out": str(begun_by_two), "settings": sharded} | STOP,
             *({"out": f"{out}-by-two", "settings": settings} for out, settings in others),
         ],
     )
@@ -154,6 +165,35 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
         assert_same_weights(alone, resumed)
     assert_same_run(alone, begun_by_two)
 
+    for out, settings in others:
+        train("demo", out, settings=settings, display=quiet)
+        assert_same_run(out, Path(f"{out}-by-two"))
+
+
+@pytest.mark.slow
+def test_sharded_weights_train_as_whole_ones_and_go_on_from_each_other(tmp_path, alone):
+    whole_first, sharded_first = tmp_path / "whole-sharded", tmp_path / "sharded-whole"
+    quiet = Display(quiet=True)
+    train("demo", whole_first, settings=[*SMALL, "train.steps=2"], display=quiet)
+    sharded = [*SMALL, "train.shard=weights"]
+    others = [
+        (tmp_path / f"{index}", [*SMALL, "probe.questions=0", "eval.questions=3", "train.steps=1", *more])
+        for index, more in enumerate(SHARDED)
+    ]
+    done = torchrun(
+        tmp_path,
+        [
+            {"out": str(whole_first), "settings": sharded, "resume": True},
+            {"out": str(sharded_first), "settings": sharded} | STOP,
+            *({"out": f"{out}-by-two", "settings": [*settings, "train.shard=weights"]} for out, settings in others),
+        ],
+    )
+    assert done.returncode == 0, done.stderr
+    train("demo", sharded_first, settings=SMALL, resume=True, display=quiet)
+    for resumed in (whole_first, sharded_first):
+        assert (alone / "trees.jsonl").read_text() == (resumed / "trees.jsonl").read_text()
+        assert_same_weights(alone, resumed)
+    assert_same_run(alone, sharded_first)
     for out, settings in others:
         train("demo", out, settings=settings, display=quiet)
         assert_same_run(out, Path(f"{out}-by-two"))
@@ -196,14 +236,16 @@ def test_ctrl_c_under_accelerate_launch_stops_all_at_a_step_and_saves(tmp_path, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("does", "said"),
+    ("does", "shard", "said"),
     [
-        ("raise ValueError('the disk is full')", "process 1 failed: the disk is full"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "another process ended without a word"),
+        ("raise ValueError('the disk is full')", "none", "process 1 failed: the disk is full"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "none", "another process ended without a word"),
+        (IN_THE_UPDATE, "weights", "process 1 failed: out of memory"),
     ],
 )
-def test_one_process_that_fails_ends_all(tmp_path, does, said):
-    run = {"out": str(tmp_path / "run"), "settings": [*SMALL, "eval.questions=0", "probe.questions=0"]}
+def test_one_process_that_fails_ends_all(tmp_path, does, shard, said):
+    settings = [*SMALL, "eval.questions=0", "probe.questions=0", f"train.shard={shard}"]
+    run = {"out": str(tmp_path / "run"), "settings": settings}
     done = torchrun(tmp_path, [run | {"rank": 1, "at": 2, "does": does}])
     assert done.returncode != 0
     assert said in done.stderr
@@ -243,8 +285,12 @@ def test_the_plan_is_for_each_process():
     recipe = load_recipe("demo", SMALL)
     (one, _), (two, _) = make_plan(recipe), make_plan(recipe, Processes(0, 4, 4))
     assert two.memory["sampling"] < one.memory["sampling"]
-    sharded, _ = make_plan(load_recipe("demo", [*SMALL, "train.shard_optimizer=true"]), Processes(0, 4, 4))
+    sharded, _ = make_plan(load_recipe("demo", [*SMALL, "train.shard=optimizer"]), Processes(0, 4, 4))
     assert sharded.memory["optimiser"] == pytest.approx(10 / 16 * one.memory["optimiser"])
+    sharded, _ = make_plan(load_recipe("demo", [*SMALL, "train.shard=weights"]), Processes(0, 4, 4))
+    assert sharded.memory["optimiser"] == pytest.approx(1 / 4 * one.memory["optimiser"])
+    assert sharded.memory["weights"] < one.memory["weights"]
+    assert "a piece of the model" in dict(sharded.rows())["processes"]
     assert two.available < 0.5 * one.available
     text = dict(two.rows())["processes"]
     assert "up to 1 of 3 questions" in text
@@ -255,7 +301,9 @@ def test_the_plan_is_for_each_process():
 @pytest.mark.parametrize(
     ("environment", "device", "said"),
     [
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "cpu", "DeepSpeed"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "cpu", "train.shard = 'weights'"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_OFFLOAD_PARAMS": "true"}, "cpu", "fsdp_offload_params"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_RESHARD_AFTER_FORWARD": "false"}, "cpu", "fsdp_reshard_after_forward"),
         ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "cpu", "model.dtype"),
         ({}, "cuda:1", "model.device = 'auto'"),
         ({"WORLD_SIZE": "1", "OMPI_COMM_WORLD_SIZE": "4"}, "cpu", "torchrun"),
@@ -265,8 +313,18 @@ def test_what_processes_cannot_do_is_refused(monkeypatch, environment, device, s
     for name, value in ({"WORLD_SIZE": "2", "RANK": "0"} | environment).items():
         monkeypatch.setenv(name, value)
     recipe = load_recipe("demo", [f"model.device={device}"])
-    with pytest.raises(RecipeError, match=said), together(recipe):
+    with pytest.raises(RecipeError, match=said), together(as_launched(recipe)):
         pass
+
+
+def test_fsdp_in_the_launcher_means_sharded_weights(monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    assert as_launched(load_recipe("demo")).train.shard == "weights"
+    with pytest.raises(RecipeError, match="four_bit = false"):
+        as_launched(load_recipe("demo", ["model.adapter=lora", "model.four_bit=true"]))
+    monkeypatch.setenv("WORLD_SIZE", "1")  # nobody to share with
+    assert as_launched(load_recipe("demo")).train.shard == "none"
 
 
 def test_other_commands_are_for_one_process(monkeypatch, capsys):

@@ -16,7 +16,8 @@ from motif.policy import Policy
 from motif.rollout import grow
 from motif.rounds import Rounds
 from motif.sampling import Completion, Request, sampling_key
-from motif.sampling.local import LocalSampler, draw, uniforms
+from motif.sampling.drawing import draw, uniforms
+from motif.sampling.local import LocalSampler
 from motif.tree import Node, Question, Tree
 
 QUESTIONS = [

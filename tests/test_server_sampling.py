@@ -399,13 +399,13 @@ def test_logprobs_before_the_temperature_are_refused(servers):
 
 def test_a_folder_that_servers_do_not_see_is_refused(servers, monkeypatch):
     asking = sampler(servers)
-    monkeypatch.setattr(asking.folder, "write", lambda policy, version: _moved(type(asking.folder).write, asking))
+    monkeypatch.setattr(asking.folder, "write", lambda *arguments: _moved(type(asking.folder).write, asking))
     with pytest.raises(RecipeError, match=r"No adapter found for .*sampler.adapter_dir"):
         asking.publish(1)
     asking.close()
 
 
 def _moved(write, asking):
-    adapter = write(asking.folder, asking.policy, 1)
+    adapter = write(asking.folder, asking.policy, 1, asking.policy.state())
     shutil.rmtree(adapter.folder)
     return adapter

@@ -18,6 +18,8 @@ import torch
 
 from motif.config import Recipe, RecipeError
 from motif.policy import Policy
+from motif.processes import ALONE, Processes
+from motif.sharding import load_optimizer_state, optimizer_state
 
 NAME = re.compile(r"step-(\d{6,})")
 
@@ -30,21 +32,30 @@ def save(
     recipe: Recipe,
     extra: dict[str, Any],
     keep: int,
+    processes: Processes = ALONE,
 ) -> Path:
     """Write the checkpoint after `step` steps and delete all but the newest `keep`.
 
     Args:
         extra: whatever else the loop needs back (plain Python data and tensors).
+        processes: which all call this; the main one writes what they gather.
     """
+    if not policy.shards:
+        processes.agree(checksum(policy), "the weights have drifted apart: their checksums are")
+    processes.collect(optimizer)
+    weights = policy.state(processes.main)
+    moments = optimizer_state(optimizer) if processes.main or policy.shards else {}
     folder = run / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
     target, partial = folder / f"step-{step:06d}", folder / f".step-{step:06d}.partial"
+    if not processes.main:
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     state = {
         "step": step,
-        "weights": policy.state(),
-        "optimizer": optimizer.state_dict(),
+        "weights": weights,
+        "optimizer": moments,
         "fingerprint": fingerprint(recipe),
         "extra": extra,
     }
@@ -91,8 +102,27 @@ def load_latest(
             "to start afresh choose another --out"
         )
     policy.load_state(state["weights"])
-    optimizer.load_state_dict(state["optimizer"])
+    load_optimizer_state(optimizer, state["optimizer"])
     return int(state["step"]), state["extra"]
+
+
+def load_weights(run: Path, policy: Policy) -> int | None:
+    """Put a run's trained weights into a policy: the final ones, or, before its end, the newest checkpoint's.
+
+    Returns:
+        The checkpoint's step; None: the weights are final.
+
+    Raises:
+        RecipeError: the run holds neither, or they belong to another model.
+    """
+    final = run / ("adapter" if policy.config.adapter == "lora" else "model")
+    checkpoints = all_checkpoints(run)
+    if final.is_dir() or not checkpoints:
+        policy.load(run)
+        return None
+    state = torch.load(checkpoints[-1] / "state.pt", map_location="cpu", weights_only=True)
+    policy.load_state(state["weights"])
+    return int(state["step"])
 
 
 def fingerprint(recipe: Recipe) -> str:
@@ -101,11 +131,11 @@ def fingerprint(recipe: Recipe) -> str:
     A schedule that depends on the number of steps does tie the run to that number.
     """
     data = recipe.model_dump(mode="json")
-    free = {"save_every", "keep_checkpoints", "shard_optimizer"}
+    free = {"save_every", "keep_checkpoints", "shard"}
     if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
         free.add("steps")
     data["train"] = {key: value for key, value in data["train"].items() if key not in free}
-    for aside in ("about", "name", "probe"):
+    for aside in ("about", "name", "probe", "track", "track_project"):
         data.pop(aside)
     # Which servers, and how they are reached, may change on the way; whether there are any changes the random draws.
     sampler = data.pop("sampler")

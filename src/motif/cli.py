@@ -1,21 +1,22 @@
-"""The command line: train, vllm-command, eval, probe, compare, solve, grade, report, doctor."""
+"""The command line: train, vllm-command, eval, probe, compare, solve, serve, grade, report, export, doctor."""
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from motif import __version__
 from motif.config import Recipe, RecipeError, load_recipe, shipped_recipes
-
-if TYPE_CHECKING:
-    from motif.tree import Node
+from motif.conversation import solve
+from motif.serve.cli import serve
 
 app = typer.Typer(
     name="motif",
@@ -92,8 +93,9 @@ def train(
         if dry_run:
             from motif.display import Display
             from motif.plan import make_plan
-            from motif.processes import launched
+            from motif.processes import as_launched, launched
 
+            resolved = as_launched(resolved)
             if not launched().main:
                 return
             plan, _ = make_plan(resolved, launched())
@@ -226,39 +228,19 @@ def probe(
         display.message(f"written: {run / 'probe.json'}, {write_report(run)}")
 
 
-@app.command()
-def solve(
-    question: Annotated[str, typer.Argument(help='The question, e.g. "What is 15 × 24?"')],
-    run: Annotated[Path | None, typer.Option(help="A run folder. Default: runs/demo if it exists.")] = None,
-    recipe: Annotated[str, typer.Option(help="Without a run: the untrained model of this recipe.")] = "demo",
-    rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds to think. Default: as trained.")] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="Sample instead of decoding greedily.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed for --sample.")] = 0,
-    settings: Settings = None,
-) -> None:
-    """Answer one question, showing each round."""
-    with _readable_errors():
-        from motif.display import printable
-        from motif.session import open_session
-        from motif.solve import solve as think
-        from motif.tasks import Task
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with readable errors."""
 
-        if run is None and Path("runs/demo/adapter").exists() | Path("runs/demo/model").exists() and recipe == "demo":
-            run = Path("runs/demo")
-        resolved = recipe_of(run, settings or []) if run else load_recipe(recipe, settings or [])
-        print(f"model: {run if run else resolved.model.name + ', untrained'}")
-        session = open_session(resolved, task=Task("solve", [], [], "exact", []), run=run)
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        with _readable_errors():
+            command(*arguments, **options)
 
-        def show(node: Node, count: int) -> None:
-            cut = "  (cut off by the token limit)" if node.truncated else ""
-            print(f"\nround {node.round} of {count}{cut}\n  {printable(node.text.strip())}", flush=True)
-            if node.round < count:
-                print(f"  → note: {printable(node.note) or '(none)'}")
+    return run
 
-        first = think(question, session, rounds=rounds, greedy=not sample, seed=seed, on_round=show)
-        [leaf] = first.leaves()
-        session.close()
-        print(f"\nanswer: {printable(leaf.answer) if leaf.answer is not None else '(none given)'}")
+
+app.command("solve")(_guarded(solve))
+app.command("serve")(_guarded(serve))
 
 
 class Fallback(StrEnum):
@@ -367,6 +349,72 @@ def report(run: RunArgument) -> None:
         print(write_report(run))
 
 
+class MergedDtype(StrEnum):
+    """How a merged model is stored."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class GgufType(StrEnum):
+    """How a GGUF file stores weights, by the names of llama.cpp's converter."""
+
+    f32 = "f32"
+    f16 = "f16"
+    bf16 = "bf16"
+    q8_0 = "q8_0"
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORM", help="adapter, merged or gguf. Repeatable. Default: adapter (if trained) and merged."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Forms go to OUT/FORM. Default: RUN/export.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The best checkpoint instead of the last weights.")] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="The newest checkpoint of a run that has not finished.")
+    ] = False,
+    dtype: Annotated[MergedDtype | None, typer.Option(help="Of the merged model. Default: the base's.")] = None,
+    gguf_type: Annotated[GgufType, typer.Option(help="Of the GGUF file.")] = GgufType.f16,
+    llama_cpp: Annotated[
+        Path | None, typer.Option(help="Folder with llama.cpp's convert_hf_to_gguf.py. Default: LLAMA_CPP, or PATH.")
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Upload to the hub; of several forms each to OWNER/NAME-FORM."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: create private repositories.")] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="Largest logit difference, as a share of the largest logit. Default: by dtype."),
+    ] = None,
+) -> None:
+    """Write the trained weights for others: a PEFT adapter, a merged model, a GGUF file; each with a model card.
+
+    Each is read back with plain transformers and compared with the trained model; exit status 1 if it differs by more
+    than the tolerance. docs/export.md.
+    """
+    with _readable_errors():
+        from motif.export.command import Wanted
+        from motif.export.command import export as write
+
+        if private and not push:
+            raise RecipeError("--private goes with --push")
+        forms = [form.strip() for given in to or [] for form in given.split(",") if form.strip()]
+        wanted = Wanted(
+            forms, out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, push, private, tolerance
+        )
+        found = write(run, wanted)
+    if not all(parity.holds for parity in found.values()):
+        raise typer.Exit(1)
+
+
 @app.command()
 def doctor() -> None:
     """What works on this machine, and what to install for the rest."""
@@ -441,9 +489,9 @@ class _readable_errors:
 def _stop(message: str, status: int) -> NoReturn:
     rank, count = place()
     which = f" (process {rank} of {count})" if count > 1 else ""
-    from motif.display import printable  # the message may quote a file of a stranger
+    from motif.display import harmless  # the message may quote a file of a stranger
 
-    print(f"motif{which}: {printable(message)}", file=sys.stderr, flush=True)
+    print(f"motif{which}: {harmless(message)}", file=sys.stderr, flush=True)
     raise typer.Exit(status)
 
 

@@ -338,9 +338,10 @@ class TrainConfig(Section):
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads for torch; 0: torch's own choice."""
-    shard_optimizer: bool = False
-    """With several processes: each keeps the optimiser's moments of its share of the weights only (ZeRO stage 1), which
-    saves up to 8 bytes per trained number and does not change the result."""
+    shard: Literal["none", "optimizer", "weights"] = "none"
+    """What several processes divide among them instead of each having all of it. `optimizer`: AdamW's moments (ZeRO
+    stage 1), 8 bytes per trained number. `weights`: weights, gradients and moments (FSDP, ZeRO stage 3); weights come
+    together layer by layer in an update, and altogether to sample without servers. Neither changes the result."""
 
 
 class EvalConfig(Section):
@@ -393,6 +394,10 @@ class Recipe(Section):
 
     name: str = "custom"
     about: str = ""
+    track: list[Literal["trackio", "wandb", "tensorboard"]] = []
+    """Trackers that get the metrics too, each with the extra `track` (docs/trackers.md)."""
+    track_project: str = "motif"
+    """Project under which trackio and wandb file the run; WANDB_PROJECT goes before it."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     rounds: RoundsConfig = RoundsConfig()
@@ -403,6 +408,11 @@ class Recipe(Section):
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     probe: ProbeConfig = ProbeConfig()
+
+    @field_validator("track")
+    @classmethod
+    def _each_once(cls, track: list[str]) -> list[str]:
+        return list(dict.fromkeys(track))
 
     @field_validator("model", mode="before")
     @classmethod

@@ -25,18 +25,9 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 WIDE = 400
 """Characters in which a table may stand when the output is not a terminal, so that no number is broken over lines."""
-
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str) -> str:
-    r"""Text for a terminal: control characters, marks that turn writing round and half surrogates as `\x1b`.
-
-    What a model or a data row says may hold escape sequences, which move the cursor or set the clipboard.
-    """
-    return _UNSEEN.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 class PlainConsole(Console):
@@ -47,7 +38,7 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """What rich makes of all strings, those in tables too."""
-        return super().render_str(printable(text), **options)
+        return super().render_str(harmless(text), **options)
 
 
 @contextmanager
@@ -87,13 +78,13 @@ class Display:
 
     def message(self, text: str) -> None:
         """A line of text."""
-        self.console.print(printable(text), soft_wrap=True, markup=False)
+        self.console.print(harmless(text), soft_wrap=True, markup=False)
 
     def plan(self, plan: Plan | DevicePlan) -> None:
         """The plan, before anything is spent."""
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in plan.rows():
-            table.add_row(Text(name, style="bold"), printable(value))
+            table.add_row(Text(name, style="bold"), harmless(value))
         self.console.print(table, markup=False)
 
     @contextmanager
@@ -203,6 +194,12 @@ class Display:
         self.message(f"report: {report}")
         if not result.finished:
             self.message(f"stopped after step {result.steps}; go on with the same command and --resume")
+
+
+def harmless(text: str) -> str:
+    """Text of a model or a stranger for a terminal: what would command it, or turn its reading direction, is shown as
+    an escape such as `\\x1b`; line breaks and tabs stay."""
+    return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from motif.config import Recipe, RecipeError, load_recipe
 from motif.display import Display
 from motif.eval_store import EvalFolder, fingerprint, settings_of
 from motif.evaluate import answers_in, evaluate, rows
+from motif.policy import is_own_base
 from motif.session import Session, open_session
 
 
@@ -89,6 +90,8 @@ def target(
         if base and best:
             raise RecipeError("--base and --best are two models: choose one")
         found = load_recipe(folder / "recipe.toml")
+        if (base or best) and is_own_base(found.model.name, folder):
+            raise RecipeError(f"{model} is an export of the trained model alone, so --base and --best say nothing")
     else:
         if base or best:
             raise RecipeError(f"{model} is no run folder (it holds no recipe.toml), so --base and --best say nothing")

@@ -103,9 +103,11 @@ def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool, 
     """
     rollout, train = recipe.rollout, recipe.train
     size = weight_size(recipe, half)
+    pieces = processes if train.shard == "weights" else 1
     # Sampling has weights of its own: the adapter folded in, or on a CPU those laid out for few rows.
     copied = not recipe.model.four_bit and (recipe.model.adapter == "lora" or (cpu and not half))
     copy = size * shape.parameters if copied else 0
+    whole = size * shape.parameters if pieces > 1 else 0  # what is sharded comes together to sample
     sampled = rollout.questions_per_step * rollout.responses * rollout.trajectories
     tested = recipe.eval.questions * recipe.eval.samples
     rows = min(rollout.max_rows, max(sampled, tested))
@@ -117,12 +119,19 @@ def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool, 
     # A pass over responses beside the prompts they share, which stay until all that follows them is done.
     shared = max(prompt, min(train.microbatch_tokens, rollout.questions_per_step * prompt))
     tokens = max(train.microbatch_tokens, length) + shared
-    sampling = copy + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary)
+    sampling = copy + whole + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary)
     # Gradient and two moments, and an adapter's values (others are among the weights), float32.
-    moments = 8.0 / (processes if train.shard_optimizer else 1)
+    moments = 8.0 / (1 if train.shard == "none" else processes)
+    values = (4.0 if recipe.model.adapter == "full" else 8.0) / pieces
     return {
-        "weights": LIBRARIES + size * shape.parameters,
+        "weights": LIBRARIES + size * shape.parameters / pieces,
         "sampling": 0.0 if recipe.sampler.urls else sampling,
-        "update": activation * tokens * per_token + 4 * 4 * 2.0**24,
-        "optimiser": ((4.0 if recipe.model.adapter == "full" else 8.0) + moments) * trainable(recipe, shape),
+        "update": activation * tokens * per_token + 4 * 4 * 2.0**24 + (size * _in_a_pass(shape) if pieces > 1 else 0),
+        "optimiser": (values + moments) * trainable(recipe, shape),
     }
+
+
+def _in_a_pass(shape: Shape) -> float:
+    """Parameters of a sharded model that are whole at a time: embeddings and head, a layer and the next one."""
+    ends = min(2 * shape.vocabulary * shape.hidden, shape.parameters)
+    return ends + 2 * (shape.parameters - ends) / shape.layers

@@ -6,7 +6,7 @@ FLOP/s and M bytes/s, by its data sheet or description:
 * One decoding step of b rows with a mean context of x tokens, one token a row:
       overhead + max((w·P + b·x·c·a) / (READ·M), b·(2P + 4·L·D·x) / (COMPUTE·F))
   `overhead` is SERVER_STEP for an inference server (CUDA graphs), and LOCAL_LAYER a layer for the local sampler, which
-  launches its operations from Python.
+  replays its operations as CUDA graphs, and launches from Python those that change.
 * A round of R responses takes as many steps as its longest response, on whatever server; at step t those longer than t
   are alive. If only B rows fit at once, the rest comes first: (R - B)·(mean length)/B full steps. B is what the memory
   beside the weights holds of the longest possible sequences, at most `rollout.max_rows`. Rounds follow one another:
@@ -14,7 +14,7 @@ FLOP/s and M bytes/s, by its data sheet or description:
 * Prompts: (2P + 2·L·D·x) FLOP a token at COMPUTE·F, the question's prompt once, then only what notes add.
 * Update: (4P with a frozen base, 6P without, + 2P if activations are recomputed, + 2P for reference or old
   log-probabilities) and 3 or 4 times 2·L·D·x for attention, a token of trained responses and their prompts, per inner
-  epoch, at COMPUTE·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive: dead ones cost less.
+  epoch, at TRAIN·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive: dead ones cost less.
 * Several training processes share a step's questions (a question is not divided) and add up gradients at LINK.
 * Grading: GRADING seconds a final response on 2 workers, beside sampling; what sampling does not hide is added.
 * Servers: questions and notes are dealt out evenly as requests (siblings are one request, so one question's first round
@@ -43,12 +43,13 @@ from motif.footprint import ADVICE, GIB, Shape, longest_sequence, memory, traina
 from motif.layouts import Layout, fastest, server_counts
 from motif.lengths import Lengths
 
-READ, COMPUTE = 0.6, 0.4
-"""Shares of peak memory bandwidth and of peak matrix products that decoding, prompts and updates reach."""
+READ, COMPUTE, TRAIN = 0.6, 0.4, 0.1
+"""Shares of peak memory bandwidth and of peak matrix products that decoding and prompts reach, and that updates reach;
+the last is from one H200 (docs/performance.md), the others are assumed."""
 SERVER_STEP = 2e-3
 """Seconds a decoding step of a server takes besides."""
-LOCAL_LAYER = 5e-4
-"""Seconds a layer takes per decoding step of the local sampler on a GPU, however few rows there are. Assumed."""
+LOCAL_LAYER = 4e-4
+"""Seconds a layer takes per decoding step of the local sampler on a GPU, however few rows there are: on one H200."""
 LINK, DISK, LOADING = 10e9, 1e9, 0.5
 """Bytes per second between training processes and of shared storage; seconds a server takes to load an adapter."""
 TOGETHER = 0.8
@@ -176,18 +177,19 @@ class Forecast:
 
     # -- memory ----------------------------------------------------------------------------------------------------
 
-    def local_memory(self) -> dict[str, float]:
-        """Bytes of a process that samples and trains, by part."""
-        return memory(self.recipe, self.shape, self.prompt, half=self.half, cpu=False)
+    def local_memory(self, processes: int = 1) -> dict[str, float]:
+        """Bytes of a process that samples and trains, one of so many, by part."""
+        return memory(self.recipe, self.shape, self.prompt, half=self.half, cpu=False, processes=processes)
 
     def trainer_memory(self, devices: int = 1) -> dict[str, float]:
         """Bytes a device of a training process that does not sample, if so many share weights and optimiser."""
-        parts = self.local_memory()
-        return {
-            "weights": parts["weights"] / devices,
-            "update": parts["update"],
-            "optimiser": parts["optimiser"] / devices,
-        }
+        parts = self.sharded().local_memory(devices)
+        return {name: size for name, size in parts.items() if name != "sampling"}
+
+    def sharded(self) -> Forecast:
+        """The same with `train.shard = "weights"`."""
+        train = self.recipe.train.model_copy(update={"shard": "weights"})
+        return replace(self, recipe=self.recipe.model_copy(update={"train": train}))
 
     def server_memory(self, devices: int = 1) -> dict[str, float]:
         """Bytes a device of a server, by part; the cache is what is left, up to what `rollout.max_rows` rows need."""
@@ -206,9 +208,9 @@ class Forecast:
         return float(length * self.shape.cache_per_token * (2 if self.half else 4))
 
     @cached_property
-    def fits_one(self) -> bool:
-        """Whether one device holds a process that samples and trains."""
-        return sum(self.local_memory().values()) <= self.device.bytes
+    def least(self) -> int | None:
+        """The fewest processes that sample and train, one a device, that fit; None: more than 64."""
+        return next((n for n in range(1, 65) if sum(self.local_memory(n).values()) <= self.device.bytes), None)
 
     @cached_property
     def per_trainer(self) -> int | None:
@@ -278,7 +280,7 @@ class Forecast:
         steps = recipe.loss.inner_epochs * recipe.loss.minibatches
         optimiser = steps * 32 * numbers / unit.bandwidth()
         together = steps * 8 * numbers / LINK if units > 1 else 0.0  # a ring sends every gradient twice
-        return flops / unit.rate(self.half) + optimiser + together
+        return flops * COMPUTE / TRAIN / unit.rate(self.half) + optimiser + together
 
     def grading_time(self, levels: Sequence[Level], sampling: float) -> float:
         """Seconds of grading that sampling does not hide."""
@@ -354,8 +356,9 @@ class Forecast:
         """
         questions = self.recipe.rollout.questions_per_step
         found: list[Layout] = []
-        if self.fits_one:
-            found.append(fastest([self.local(n) for n in range(1, min(self.count, questions) + 1)]))
+        if self.least and self.least <= self.count:
+            most = max(self.least, min(self.count, questions))
+            found.append(fastest([self.local(n) for n in range(self.least, most + 1)]))
         if self._lora and self.per_server and self.per_trainer:
             pairs = [
                 self.served(servers, trainers)
@@ -378,13 +381,16 @@ class Forecast:
         return self.recipe.train.steps * layout.seconds + evaluations * layout.evaluation
 
     def _too_big(self) -> str:
-        parts = self.local_memory()
+        parts = self.local_memory(self.count)
         needed, largest = sum(parts.values()), max(parts, key=lambda name: parts[name])
         text = (
             f"this does not fit one {self.device}: a process that samples and trains needs about {needed / GIB:.1f} "
             f"GiB, of which {self.device.bytes / GIB:.1f} can be used (largest part: {largest}, "
             f"{parts[largest] / GIB:.1f} GiB: use {ADVICE[largest]})"
         )
+        if fewest := self.least or self.sharded().least:
+            sharding = "" if self.recipe.train.shard == "weights" else " and train.shard = 'weights'"
+            text = f"{text}. {fewest} such devices{sharding} would do"
         if not self._lora:
             return f"{text}. Servers need model.adapter = 'lora'; or see the hosts in docs/scaling.md"
         if self.per_server and self.per_trainer:

@@ -24,6 +24,7 @@ from motif.processes import ALONE, Processes
 from motif.rounds import NOTE_SEAM, Rounds
 from motif.session import open_task, window_of
 from motif.tasks import Task
+from motif.track import check
 
 CPU_LAYER = 0.1
 """Milliseconds a layer takes per decoding step on a CPU however few rows there are."""
@@ -139,7 +140,8 @@ class Plan:
     def _processes(self) -> str:
         questions = self.work.recipe.rollout.questions_per_step
         most, idle = -(-questions // self.processes), self.processes - questions
-        text = f"{self.processes}, each with the whole model and the trees of up to {most} of {questions} questions"
+        model = "a piece of the" if self.work.recipe.train.shard == "weights" else "the whole"
+        text = f"{self.processes}, each with {model} model and the trees of up to {most} of {questions} questions"
         return text + (f"; {idle} of them have nothing to sample: raise rollout.questions_per_step" if idle > 0 else "")
 
     def _servers(self) -> str:
@@ -231,9 +233,11 @@ class DevicePlan:
         forecast = self.forecast
         room = f"of {forecast.device.bytes / GIB:.1f} GiB that can be used"
         found = []
-        one = forecast.local_memory()
-        fits = "" if forecast.fits_one else ": does not fit"
-        found.append(f"a process that samples and trains: {_sum(one)} {room}{fits}: {_parts(one)}")
+        count = forecast.least or forecast.count
+        one = forecast.local_memory(count)
+        beside = f", one of {count}" if self.work.recipe.train.shard != "none" and count > 1 else ""
+        fits = "" if forecast.least and count <= forecast.count else ": does not fit"
+        found.append(f"a process that samples and trains{beside}: {_sum(one)} {room}{fits}: {_parts(one)}")
         if self.work.recipe.model.adapter == "lora" and forecast.per_server and forecast.per_trainer:
             server = forecast.server_memory(forecast.per_server)
             rows = forecast.server_rows(forecast.per_server)
@@ -256,6 +260,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
     """
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
+    check(recipe.track)
     work = look_at(recipe)
     device = pick_device(recipe.model.device)
     half, cpu = is_half(recipe, device.type), device.type == "cpu"

@@ -20,9 +20,13 @@ from torch.utils.checkpoint import checkpoint
 
 from motif.config import ModelConfig, RecipeError
 from motif.demo import MODELS
+from motif.sharding import Shards, cut, whole
 
 LOGIT_ELEMENTS = 2**24
 """Logits alive at once in `token_logprobs`: 64 MiB in float32, whatever the vocabulary and the sequence length."""
+
+
+ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def locate(name: str) -> str:
@@ -36,6 +40,20 @@ def locate(name: str) -> str:
     """
     if name in MODELS:
         return str(MODELS[name])
+    if file := gguf_file(name):
+        return str(_converted(file))
+    path = Path(name)
+    if path.exists() and not (path / "config.json").is_file():
+        raise RecipeError(f"model {name!r}: the folder has no config.json, so it is not a Hugging Face model")
+    return name
+
+
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file behind a model name; None where it is no such name.
+
+    Raises:
+        RecipeError: there is no such file, or the package is not installed or holds none.
+    """
     path = Path(name)
     if name.startswith("pypi:"):
         package = name.removeprefix("pypi:")
@@ -48,14 +66,12 @@ def locate(name: str) -> str:
         files = [file for place in spec.submodule_search_locations for file in sorted(Path(place).rglob("*.gguf"))]
         if not files:
             raise RecipeError(f"model {name!r}: the package {package} holds no .gguf file")
-        path = files[0]
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise RecipeError(f"model {name!r}: no such file")
-        return str(_converted(path))
-    if path.exists() and not (path / "config.json").is_file():
-        raise RecipeError(f"model {name!r}: the folder has no config.json, so it is not a Hugging Face model")
-    return name
+        return files[0]
+    if path.suffix != ".gguf":
+        return None
+    if not path.is_file():
+        raise RecipeError(f"model {name!r}: no such file")
+    return path
 
 
 def _converted(file: Path) -> Path:
@@ -88,6 +104,13 @@ def _converted(file: Path) -> Path:
     return target
 
 
+def is_own_base(name: str, folder: Path) -> bool:
+    """Whether `folder` itself is the model `name` (or holds its GGUF file): an export of the whole model, which needs
+    no weights added."""
+    place = Path(name)
+    return place.exists() and (place.parent if place.suffix == ".gguf" else place).resolve() == folder.resolve()
+
+
 def pick_device(name: str) -> torch.device:
     """`auto` is CUDA, then Apple's MPS, then the CPU, which `accelerate launch --cpu` also asks for."""
     if name != "auto":
@@ -117,8 +140,11 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(locate(name), trust_remote_code=False)
 
 
-def load_model(config: ModelConfig, device: torch.device) -> nn.Module:
-    """The bare model in the dtype of the recipe, on the device, without dropout and without adapter."""
+def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> nn.Module:
+    """The bare model in the dtype of the recipe, on the device, without dropout and without adapter.
+
+    `move = False` leaves it on the CPU.
+    """
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {"quantization_config": _four_bit(device)} if config.four_bit else {}
@@ -127,7 +153,7 @@ def load_model(config: ModelConfig, device: torch.device) -> nn.Module:
             locate(config.name), dtype=_dtype(config, device), trust_remote_code=False, **options
         )
     model.config.use_cache = False
-    if not config.four_bit:
+    if move and not config.four_bit:
         model.to(device)
     return model.eval()  # no dropout in either pass: the ratio of two passes must be 1 where nothing was updated
 
@@ -135,17 +161,18 @@ def load_model(config: ModelConfig, device: torch.device) -> nn.Module:
 class Policy:
     """A causal language model with a trainable LoRA adapter, or trainable altogether.
 
-    The sampler and the trainer share these weights. `seed` fixes the adapter's initial values.
+    The sampler and the trainer share these weights. `seed` fixes the adapter's initial values. With `shard` each of the
+    processes that are joined keeps a piece of every weight (see `motif.sharding`).
 
     Raises:
         RecipeError: the model cannot be found, or its architecture cannot be driven (see `_check`).
     """
 
-    def __init__(self, config: ModelConfig, seed: int = 0):
+    def __init__(self, config: ModelConfig, seed: int = 0, shard: bool = False):
         self.config = config
         self.device = pick_device(config.device)
         self.tokenizer = load_tokenizer(config.name)
-        model = load_model(config, self.device)
+        model = load_model(config, self.device, move=not shard)  # what is sharded may not fit the device as a whole
         if config.adapter == "lora":
             from peft import LoraConfig, get_peft_model
 
@@ -160,16 +187,21 @@ class Policy:
             with _readable_errors(config.name):
                 self.wrapped: Any = get_peft_model(model, lora).eval()
             self.model: Any = self.wrapped.get_base_model()
-            for parameter in self.trainable():
-                parameter.data = parameter.data.float()
         else:
-            self.wrapped = self.model = model
-            for parameter in model.parameters():
+            self.wrapped = self.model = model.requires_grad_(True)
+        for parameter in self.wrapped.parameters():
+            if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-                parameter.requires_grad_(True)
         self.decoder: Any = self.model.get_decoder()
         self.end_ids = _end_ids(self.model, self.tokenizer)
         self.autocast = _dtype(config, self.device) != torch.float32
+        self.shards: Shards | None = None
+        if shard:
+            if not (layers := self._layers()):
+                raise RecipeError("this model has no layers to gather one by one: set train.shard = 'optimizer'")
+            self.shards = Shards(self.model, layers, self.device)
+            self.decoder = self.shards.entered_by(self.decoder.__call__)  # no child module
+        self._trained = {name: p for name, p in self.wrapped.named_parameters() if p.requires_grad}
         self._check()
 
     # -- computing -------------------------------------------------------------------------------------------------
@@ -272,8 +304,18 @@ class Policy:
     # -- which weights ---------------------------------------------------------------------------------------------
 
     def trainable(self) -> list[nn.Parameter]:
-        """The parameters that training changes."""
-        return [parameter for parameter in self.wrapped.parameters() if parameter.requires_grad]
+        """The parameters that training changes; of sharded ones this process's pieces."""
+        return list(self._trained.values())
+
+    def gather(self) -> None:
+        """Bring sharded weights together, which all processes must do; until `free`, passes need no other process."""
+        if self.shards:
+            self.shards.gather()
+
+    def free(self) -> None:
+        """Keep only this process's pieces of sharded weights."""
+        if self.shards:
+            self.shards.free()
 
     @contextlib.contextmanager
     def base(self) -> Iterator[None]:
@@ -291,11 +333,7 @@ class Policy:
         if not active:
             yield
             return
-        from transformers.modeling_layers import GradientCheckpointingLayer
-
-        layers: list[Any] = [
-            module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)
-        ]
+        layers = self._layers()
         if not layers:
             raise RecipeError("this model cannot recompute activations: set train.activation_checkpointing = false")
         # Not the layers' own switch: that takes away the keys and values of a shared prompt.
@@ -307,15 +345,24 @@ class Policy:
             for layer in layers:
                 del layer.forward
 
+    def _layers(self) -> list[Any]:
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        return [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
     # -- keeping ---------------------------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, Tensor]:
-        """Trained tensors by name, on the CPU."""
-        return {
-            name: parameter.detach().cpu().clone()
-            for name, parameter in self.wrapped.named_parameters()
-            if parameter.requires_grad
-        }
+    def state(self, here: bool = True) -> dict[str, Tensor]:
+        """Trained tensors by name, whole, on the CPU. All processes that share sharded weights must ask for them.
+
+        `here = False`: this process only helps, and gets nothing.
+        """
+        state: dict[str, Tensor] = {}
+        for name, parameter in self._trained.items() if here or self.shards else ():
+            tensor = whole(parameter.detach())
+            if here:
+                state[name] = tensor.cpu().clone()
+        return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Put `state()` back.
@@ -323,12 +370,13 @@ class Policy:
         Raises:
             RecipeError: the tensors belong to another model or adapter shape.
         """
-        own = {name: parameter for name, parameter in self.wrapped.named_parameters() if parameter.requires_grad}
+        own = self._trained
         if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
             raise RecipeError("the saved weights belong to another model or adapter shape than the recipe's")
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(state[name])
+                parameter.copy_(cut(state[name], parameter))
+        self.free()  # of what was gathered before
 
     @contextlib.contextmanager
     def holding(self, state: dict[str, Tensor]) -> Iterator[None]:
@@ -340,39 +388,46 @@ class Policy:
         finally:
             self.load_state(own)
 
-    def save(self, run: Path) -> Path:
-        """Write `adapter/` (PEFT format) or, when all weights are trained, `model/`, with the tokenizer."""
+    def save(self, run: Path, state: dict[str, Tensor] | None = None) -> Path:
+        """Write `adapter/` (PEFT format) or, when all weights are trained, `model/`, with the tokenizer.
+
+        Args:
+            state: what `state()` returned; with sharded weights one process cannot ask for it alone.
+        """
         target = run / ("adapter" if self.config.adapter == "lora" else "model")
         staging = target.with_name(f".{target.name}.partial")
         shutil.rmtree(staging, ignore_errors=True)
-        self.save_weights(staging)
+        self.save_weights(staging, self.state() if state is None else state)
         self.tokenizer.save_pretrained(staging)
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
         return target
 
-    def save_weights(self, folder: Path) -> None:
-        """Write what is trained, an adapter in PEFT format or the whole model, into a folder; no tokenizer."""
-        self.wrapped.save_pretrained(folder)
+    def save_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
+        """Write `state()`, an adapter in PEFT format or the whole model, into a folder; no tokenizer."""
+        self.wrapped.save_pretrained(folder, state_dict=state)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty template; an honest card comes with export
 
     def load(self, run: Path) -> None:
-        """Put the weights of a finished run back into this policy.
+        """Put the weights of a finished run, or of an export of it, back into this policy.
 
         Raises:
-            RecipeError: the run holds no weights of this kind.
+            RecipeError: the folder holds no weights of this kind.
         """
+        trained = run / ("adapter" if self.config.adapter == "lora" else "model")
+        if not trained.exists() and is_own_base(self.config.name, run):
+            return
         if self.config.adapter == "lora":
             from peft import set_peft_model_state_dict
 
-            file = run / "adapter" / "adapter_model.safetensors"
+            file = (trained if trained.exists() else run) / ADAPTER_FILE
             if not file.is_file():
-                raise RecipeError(f"{run} holds no trained adapter (adapter/adapter_model.safetensors)")
+                raise RecipeError(f"{run} holds no trained adapter (adapter/{ADAPTER_FILE})")
             loaded: Any = set_peft_model_state_dict(self.wrapped, read_tensors(file))
             if loaded.unexpected_keys:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
             return
-        files = sorted((run / "model").glob("*.safetensors"))
+        files = sorted(trained.glob("*.safetensors"))
         if not files:
             raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
         for file in files:  # several of a large model, so each leaves keys missing

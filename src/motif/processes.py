@@ -2,8 +2,9 @@
 
 `accelerate launch -m motif train …` (or torchrun) starts the same program several times. Every process holds the model,
 grows whole trees of its share of the questions, and gets everybody's trees; so all of them see the same step, compute
-the same advantages, weights and minibatches, and take the same optimiser step on the sum of their gradients. What a
-run does therefore does not depend on how many processes there are, up to the order in which numbers are summed. One
+the same advantages, weights and minibatches, and take the same optimiser step on the sum of their gradients. (With
+`train.shard` each holds a piece of the model or of the optimiser's state, and takes its part of the step.) What a run
+does therefore does not depend on how many processes there are, up to the order in which numbers are summed. One
 process, the *main* one, writes. With a single process nothing here does anything.
 
 Objects travel over gloo, gradients over NCCL where they lie on GPUs. Every exchange ends at once for the processes that
@@ -38,6 +39,14 @@ BUCKET = 2**24
 """Numbers of gradient that are summed in one exchange: 64 MiB."""
 FAILED = "failed"
 """The store's key for what ended the first process that failed."""
+
+
+FSDP_UNHEEDED = {
+    "FSDP_OFFLOAD_PARAMS": "leave it out; what does not fit the GPUs needs more of them",
+    "FSDP_ACTIVATION_CHECKPOINTING": "set train.activation_checkpointing = true instead",
+    "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD": "leave it out",
+}
+"""What accelerate's configuration of FSDP may ask for and does not get, with what to do instead."""
 
 
 class PeerFailed(RuntimeError):
@@ -155,8 +164,11 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            silent = f"another process ended without a word (killed, or out of memory?): {_first_line(error)}"
-            raise PeerFailed(self.failure() or silent) from error
+            raise self._lost(error) from error
+
+    def _lost(self, error: RuntimeError) -> PeerFailed:
+        silent = f"another process ended without a word (killed, or out of memory?): {_first_line(error)}"
+        return PeerFailed(self.failure() or silent)
 
 
 ALONE = Processes()
@@ -168,6 +180,21 @@ def launched() -> Processes:
     return Processes(int(os.environ.get("RANK", "0")), count, local) if count > 1 else ALONE
 
 
+def as_launched(recipe: Recipe) -> Recipe:
+    """The recipe with what the launcher's configuration says besides: FSDP means `train.shard = "weights"`.
+
+    Raises:
+        RecipeError: it asks for something that these processes do not do.
+    """
+    if launched().count == 1:
+        _refuse_unknown_launcher()
+        return recipe
+    if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": "weights"})})
+    _refuse_unsupported(recipe)
+    return recipe
+
+
 @contextmanager
 def together(recipe: Recipe) -> Iterator[Processes]:
     """The processes that the launcher started, joined for as long as the block lasts.
@@ -175,15 +202,13 @@ def together(recipe: Recipe) -> Iterator[Processes]:
     A process that fails inside leaves word of it and closes its connections, which ends the others.
 
     Raises:
-        RecipeError: the launcher was asked for something that these processes do not do.
+        RecipeError: the processes cannot share the device.
         PeerFailed: another process failed.
     """
     group = launched()
     if group.count == 1:
-        _refuse_unknown_launcher()
         yield ALONE
         return
-    _refuse_unsupported(recipe)
     gpus = _take_device(recipe)
     number = next(_joined)
     group_store, own_store = (dist.PrefixStore(f"motif/{number}/{name}", _store()) for name in ("group", "words"))
@@ -195,6 +220,8 @@ def together(recipe: Recipe) -> Iterator[Processes]:
     except PeerFailed:
         raise
     except BaseException as error:
+        if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
+            raise group._lost(error) from error  # of an exchange of sharded weights
         group.tell(error)
         raise
     finally:
@@ -222,13 +249,24 @@ def _refuse_unknown_launcher() -> None:
 def _refuse_unsupported(recipe: Recipe) -> None:
     """Refuse what accelerate's configuration asks for and nothing here would heed."""
     environment = os.environ.get
-    for name, title in (("DEEPSPEED", "DeepSpeed"), ("FSDP", "FSDP"), ("MEGATRON_LM", "Megatron-LM")):
+    for name, title in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
         if environment(f"ACCELERATE_USE_{name}", "false") == "true":
             raise RecipeError(
-                f"{title} is not supported, because a process that samples needs all weights at once: use "
-                "examples/accelerate/ddp.yaml, with train.shard_optimizer = true to spread the optimiser's state over "
-                "the processes, or train inside a trainer that shards (docs/scaling.md)"
+                f"{title} is not supported. PyTorch itself does what ZeRO stage 1 does with train.shard = 'optimizer', "
+                "and what stage 3 does with train.shard = 'weights': use examples/accelerate/ddp.yaml with one of "
+                "them, or fsdp.yaml beside it for the second"
             )
+    for name, said in FSDP_UNHEEDED.items():
+        if environment(name, "false") == "true":
+            raise RecipeError(f"accelerate's {name.lower()} is not supported: {said}")
+    for name in ("FSDP_SHARDING_STRATEGY", "FSDP_RESHARD_AFTER_FORWARD"):
+        if (value := environment(name, "true")).lower() not in ("true", "full_shard", "1"):
+            raise RecipeError(
+                f"accelerate's {name.lower()} = {value} is not supported: leave it out, which shards fully, or shard "
+                "the optimiser's state only, with train.shard = 'optimizer' and examples/accelerate/ddp.yaml"
+            )
+    if recipe.train.shard == "weights" and recipe.model.four_bit:
+        raise RecipeError("quantised weights cannot be sharded: set model.four_bit = false or train.shard = 'none'")
     precision = environment("ACCELERATE_MIXED_PRECISION", "no")
     if precision != "no" and not (precision == "bf16" and recipe.model.dtype != "float32"):
         raise RecipeError(

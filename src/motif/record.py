@@ -5,6 +5,7 @@ metrics.jsonl   a line per step, and one per evaluation; TRL's names where the m
 trees.jsonl     a line per grown tree
 outcomes.jsonl  a line per evaluation and number of rounds: the mean outcome of each held-out question
 summary.json    accuracy before and after, the ledger, versions
+trackers.json   with `track`: the run's id at the trackers, and how far each of them is
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import platform
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class RunFolder:
 
     def __init__(self, path: Path, writes: bool = True):
         self.path, self.writes = path, writes
+        self.follow: Callable[[dict[str, Any]], None] | None = None  # gets each line of metrics too
         if writes:
             path.mkdir(parents=True, exist_ok=True)
 
@@ -70,7 +72,10 @@ class RunFolder:
 
     def metrics(self, line: dict[str, Any]) -> None:
         """Append one line of numbers; what is not finite is written as null, because JSON knows no NaN."""
-        self._append("metrics.jsonl", [{key: _finite(value) for key, value in line.items()}])
+        line = {key: _finite(value) for key, value in line.items()}
+        self._append("metrics.jsonl", [line])
+        if self.follow:
+            self.follow(line)
 
     def trees(self, trees: Iterable[Tree]) -> None:
         """Append a step's trees."""

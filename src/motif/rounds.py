@@ -183,6 +183,10 @@ class Rounds:
             note = self._cut(self.clean(part), from_end)
         return Reading(note, answer, not truncated and bool(note) and self._well_formed(text))
 
+    def final_part(self, text: str) -> str:
+        """The part of a response that speaks to the reader (rules 2 to 4), as it was written."""
+        return self._final_part(text)[1].strip()
+
     def clean(self, note: str) -> str:
         """Rule 5: the note without anything that could speak in the scaffold's voice."""
         note = self._neutral(note, self._forbidden)

@@ -116,7 +116,8 @@ def open_session(
     """
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
-    policy = Policy(recipe.model, recipe.train.seed)
+    shard = recipe.train.shard == "weights" and processes.count > 1
+    policy = Policy(recipe.model, recipe.train.seed, shard)
     if run is not None:
         policy.load(Path(run))
     if task is None:

@@ -33,13 +33,14 @@ from motif.evaluate import answers_in, evaluate, grading
 from motif.overlap import Sampled
 from motif.plan import make_plan
 from motif.probe import probe, probe_questions
-from motif.processes import ALONE, PeerFailed, Processes, together
+from motif.processes import ALONE, PeerFailed, Processes, as_launched, together
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.report import write_report
 from motif.rollout import grow
 from motif.sampling import SamplerError, Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tasks import Task
+from motif.track import tracking
 from motif.tree import Question
 from motif.update import UpdateStats, collect, make_optimizer, update
 
@@ -92,6 +93,7 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(out) if out else default_folder(recipe.name)
+    recipe = as_launched(recipe)
     with together(recipe) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
         task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes))
@@ -99,7 +101,7 @@ def train(
         run = RunFolder(folder, processes.main)
         run.recipe(recipe)
         try:
-            with display, interruptions(processes) as interrupted:
+            with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
                 return _run(session, run, interrupted, display)
         except (SamplerError, FloatingPointError) as error:
             raise type(error)(f"{error}. What has been trained is in {folder}: go on with --resume") from error
@@ -130,10 +132,7 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
 
     def save() -> None:
         keep = recipe.train.keep_checkpoints
-        processes.agree(checkpoint.checksum(policy), "the weights have drifted apart: their checksums are")
-        processes.collect(optimizer)
-        if processes.main:
-            checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep)
+        checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep, processes)
 
     if not restored:
         state.evaluations[0] = _evaluate(session, run, 0, display)
@@ -163,7 +162,8 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
         if last or stop or state.step % recipe.train.save_every == 0:
             save()
     finished = state.step >= recipe.train.steps
-    return processes.on_main(lambda: _finish(session, run, state, finished, display))
+    weights = policy.state(processes.main)
+    return processes.on_main(lambda: _finish(session, run, state, finished, weights, display))
 
 
 def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
@@ -426,8 +426,9 @@ def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
     here = state.evaluations[state.step].get(f"rounds_{session.recipe.eval_rounds[-1]}")
     if here and here["accuracy"] is not None and (state.best is None or here["accuracy"] > state.best["accuracy"]):
         state.best = {"step": state.step, "accuracy": here["accuracy"]}
+        weights = session.policy.state(session.processes.main)
         if session.processes.main:
-            session.policy.save(run.path / "best")
+            session.policy.save(run.path / "best", weights)
 
 
 def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, clock: Clock) -> None:
@@ -475,8 +476,15 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
     }
 
 
-def _finish(session: Session, run: RunFolder, state: Progress, finished: bool, display: Display) -> Result:
-    session.policy.save(run.path)
+def _finish(
+    session: Session,
+    run: RunFolder,
+    state: Progress,
+    finished: bool,
+    weights: dict[str, Tensor],
+    display: Display,
+) -> Result:
+    session.policy.save(run.path, weights)
     before = state.evaluations.get(0, {})
     after = state.evaluations.get(state.step, {}) if finished and state.step else {}
     run.summary(

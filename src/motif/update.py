@@ -17,7 +17,11 @@ from motif.loss import LossInputs, policy_loss, token_weights
 from motif.policy import LOGIT_ELEMENTS, Policy
 from motif.prefix import KeysValues, Segment, agreement, batches, branch, forward
 from motif.processes import ALONE, Processes
+from motif.sharding import whole
 from motif.tree import Tree
+
+Gradient = Callable[[], Tensor | None]
+"""A gradient that is known when it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,9 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
 def make_optimizer(
     parameters: Sequence[nn.Parameter], config: TrainConfig, processes: Processes = ALONE
 ) -> torch.optim.Optimizer:
-    """AdamW with learning rate 0; with `shard_optimizer` its state is spread over the processes."""
+    """AdamW with learning rate 0; with `shard = "optimizer"` its state is spread over the processes."""
     options: dict[str, Any] = {"betas": config.betas, "weight_decay": config.weight_decay, "lr": 0.0}
-    if config.shard_optimizer and processes.count > 1:
+    if config.shard == "optimizer" and processes.count > 1:
         from torch.distributed.optim import ZeroRedundancyOptimizer
 
         return ZeroRedundancyOptimizer(parameters, torch.optim.AdamW, **options)
@@ -114,10 +118,11 @@ def update(
     """
     config, budget = recipe.loss, recipe.train.microbatch_tokens
     stats = UpdateStats()
+    policy.free()
     parts = min(config.minibatches, len(samples))
     # `parts` makes an optimiser step on a part weigh like the whole.
     shares = [deal(samples[start::parts], processes.count)[processes.rank] for start in range(parts)]
-    minibatches = [_Batch(policy, share, scale=parts) for share in shares]
+    minibatches = [_Batch(policy, share, scale=parts, processes=processes) for share in shares]
     for batch in minibatches:
         if parts * config.inner_epochs > 1:
             batch.old_T = batch.logprobs(budget)
@@ -130,8 +135,9 @@ def update(
             before = replace(stats, causes=[])
             with policy.recomputing(recipe.train.activation_checkpointing):
                 batch.gradient(recipe, stats)
-            processes.sum_gradients(policy.trainable())
-            norm = torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm)
+            if not policy.shards:  # which sum them on the way
+                processes.sum_gradients(policy.trainable())
+            norm = whole(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm))
             if not torch.isfinite(norm):  # the same in all processes
                 stats = _without(stats, before, batch, processes)
                 optimizer.zero_grad(set_to_none=True)
@@ -188,8 +194,8 @@ def deal(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
 class _Batch:
     """The samples of one optimiser step. All response tokens lie in one flat vector, sample after sample."""
 
-    def __init__(self, policy: Policy, samples: Sequence[Sample], scale: float = 1.0):
-        self.policy, self.samples = policy, samples
+    def __init__(self, policy: Policy, samples: Sequence[Sample], scale: float = 1.0, processes: Processes = ALONE):
+        self.policy, self.samples, self.processes = policy, samples, processes
         lengths = torch.tensor([len(sample.token_ids) for sample in samples], dtype=torch.long)
 
         def spread(values: Sequence[float]) -> Tensor:
@@ -220,8 +226,8 @@ class _Batch:
         def keep(states: Tensor, at: Tensor) -> None:
             result_T[at] = self.policy.score(states, self.targets_T[at], self.temperatures_T_1[at])[0]
 
-        for part in groups(self.samples, budget):
-            self._sweep(part, budget, keep, UpdateStats())
+        self._sweeps(budget, keep, UpdateStats())
+        self.policy.free()
         return result_T
 
     def gradient(self, recipe: Recipe, stats: UpdateStats) -> None:
@@ -251,9 +257,17 @@ class _Batch:
             stats.sampler_gap_max = max(stats.sampler_gap_max, outputs.sampler_gap_max.item())
             stats.capped += outputs.capped.item()
 
-        budget = recipe.train.microbatch_tokens
-        for part in groups(self.samples, budget):
-            self._sweep(part, budget, backward, stats)
+        self._sweeps(recipe.train.microbatch_tokens, backward, stats)
+
+    def _sweeps(self, budget: int, score: Callable[[Tensor, Tensor], None], stats: UpdateStats) -> None:
+        parts = groups(self.samples, budget)
+        (most,) = self._most(len(parts))
+        for part in [*parts, *[[]] * (most - len(parts))]:
+            self._sweep(part, budget, score, stats)
+
+    def _most(self, *counts: int) -> tuple[int, ...]:
+        """The largest numbers of any process where weights are sharded, and all must make equally many passes."""
+        return tuple(map(max, *self.processes.gather(counts))) if self.policy.shards else counts
 
     def _sweep(
         self, part: Sequence[int], budget: int, score: Callable[[Tensor, Tensor], None], stats: UpdateStats
@@ -269,21 +283,23 @@ class _Batch:
         # The last token of a response predicts nothing.
         ends = branch(root, [[*self.samples[i].prompt_ids, *self.samples[i].token_ids[:-1]] for i in part])
         places = self._places(part, ends)
-        shared: list[tuple[list[Tensor], list[Callable[[], Tensor | None]]]] = []
-        level = root.children
-        while level:
-            inner, leaves = [s for s in level if s.children], [s for s in level if not s.children]
-            for segments in [*batches(inner, budget), *batches(leaves, budget)]:
-                with self.policy.precision():
-                    hidden, fresh = forward(self.policy, segments)
-                stats.computed_tokens += hidden.shape[0] * hidden.shape[1]
-                outputs, gradients = self._score(segments, hidden, places, score)
-                if segments[0].children:
-                    below = _let_children_see(segments, fresh)
-                    shared.append((outputs + [t for t, _ in below], gradients + [g for _, g in below]))
-                else:
-                    _backward(outputs, gradients)
-            level = [child for segment in inner for child in segment.children]
+        inner, leaves = _passes(root, budget)
+        inners, most = self._most(len(inner), len(leaves))
+
+        def run(segments: Sequence[Segment]) -> tuple[list[Tensor], list[Gradient], dict[int, KeysValues]]:
+            with self.policy.precision():
+                hidden, fresh = forward(self.policy, segments)
+            stats.computed_tokens += hidden.shape[0] * hidden.shape[1]
+            return *self._score(segments, hidden, places, score), fresh
+
+        shared: list[tuple[list[Tensor], list[Gradient]]] = []
+        for segments in _padded(inner, inners):
+            outputs, gradients, fresh = run(segments)
+            below = _let_children_see(segments, fresh)
+            shared.append((outputs + [t for t, _ in below], gradients + [g for _, g in below]))
+        for segments in _padded(leaves, most):
+            outputs, gradients, _ = run(segments)
+            _backward(outputs, gradients)
         while shared:
             _backward(*shared.pop())
 
@@ -306,14 +322,16 @@ class _Batch:
         hidden: Tensor,
         places: dict[Segment, list[tuple[int, int]]],
         score: Callable[[Tensor, Tensor], None],
-    ) -> tuple[list[Tensor], list[Callable[[], Tensor | None]]]:
+    ) -> tuple[list[Tensor], list[Gradient]]:
         found = [
             (row * hidden.shape[1] + offset, at)
             for row, segment in enumerate(segments)
-            for offset, at in places[segment]
+            for offset, at in places.get(segment, ())
         ]
         if not found:
-            return [], []
+            # Sharded weights are exchanged in every layer's backward pass, so there must be one.
+            through = self.policy.shards and hidden.requires_grad
+            return ([hidden], [lambda: torch.zeros_like(hidden)]) if through else ([], [])
         which, at = torch.tensor(found, device=hidden.device).unbind(1)
         states = hidden.flatten(0, 1)[which]
         # A leaf of its own for each piece: its logits are gone before those of the next are made.
@@ -329,11 +347,27 @@ class _Batch:
         return tensor.split(max(1, LOGIT_ELEMENTS // self.policy.vocabulary))
 
 
-def _let_children_see(
-    segments: Sequence[Segment], fresh: dict[int, KeysValues]
-) -> list[tuple[Tensor, Callable[[], Tensor | None]]]:
+def _passes(root: Segment, budget: int) -> tuple[list[list[Segment]], list[list[Segment]]]:
+    """The segments below `root` in batches: those that others follow, parents first, and those that end a sequence."""
+    inner: list[list[Segment]] = []
+    leaves: list[list[Segment]] = []
+    level = root.children
+    while level:
+        followed = [segment for segment in level if segment.children]
+        inner += batches(followed, budget)
+        leaves += batches([segment for segment in level if not segment.children], budget)
+        level = [child for segment in followed for child in segment.children]
+    return inner, leaves
+
+
+def _padded(passes: list[list[Segment]], count: int) -> list[list[Segment]]:
+    """So many passes; those that are missing are over one token, of which nothing is scored."""
+    return passes + [[Segment([0], Segment())] for _ in range(count - len(passes))]
+
+
+def _let_children_see(segments: Sequence[Segment], fresh: dict[int, KeysValues]) -> list[tuple[Tensor, Gradient]]:
     """Give segments their keys and values, cut from the graph; returns the fresh ones with where their gradient is."""
-    below: list[tuple[Tensor, Callable[[], Tensor | None]]] = []
+    below: list[tuple[Tensor, Gradient]] = []
     for layer, pair in fresh.items():
         seen = []
         for tensor in pair:
@@ -357,7 +391,7 @@ def _stacked(leaves: Sequence[Tensor], length: int) -> Tensor | None:
     return torch.stack([F.pad(gradient, (0, 0, 0, length - gradient.shape[1])) for gradient in gradients])
 
 
-def _backward(outputs: Sequence[Tensor], gradients: Sequence[Callable[[], Tensor | None]]) -> None:
+def _backward(outputs: Sequence[Tensor], gradients: Sequence[Gradient]) -> None:
     """One backward pass from all outputs that have a gradient by now."""
     pairs = [(output, gradient()) for output, gradient in zip(outputs, gradients, strict=True)]
     pairs = [(output, gradient) for output, gradient in pairs if gradient is not None]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.config import DataConfig, RecipeError, RoundsConfig, load_recipe
-from motif.display import printable
+from motif.display import harmless
 from motif.grading import Grader, answers, boolean, circuit, code, exact, numeric, unit_tests, values, verilog
 from motif.grading import math as maths
 from motif.grading.file import grade_lines
@@ -344,10 +344,10 @@ UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e
 
 def terminal(text: str) -> str:
     """What is printed moves no cursor, sets no clipboard, turns no text round, and can be encoded."""
-    shown = printable(text)
+    shown = harmless(text)
     holds(UNSEEN.search(shown) is None, "no control characters")
     shown.encode()
-    holds(printable(shown) == shown, "printable text stays as it is")
+    holds(harmless(shown) == shown, "harmless text stays as it is")
     return "as it is" if shown == text else "escaped"
 
 

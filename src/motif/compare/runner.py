@@ -28,7 +28,7 @@ from motif.record import write_atomically
 
 POLL = 0.2
 """Seconds between two looks at the processes."""
-FREE = {"about", "name", "train.save_every", "train.keep_checkpoints", "train.threads"}
+FREE = {"about", "name", "track", "track_project", "train.save_every", "train.keep_checkpoints", "train.threads"}
 """Settings that do not change what a run computes (threads: but for the last bits)."""
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from torch import Tensor
+
 from motif.config import SamplerConfig
 from motif.policy import Policy
 from motif.sampling.client import Fault
@@ -46,11 +48,11 @@ class AdapterFolder:
         self.path = Path(place).expanduser().resolve()
         self.path.mkdir(parents=True, exist_ok=True)
 
-    def write(self, policy: Policy, version: int) -> Adapter:
-        """Write the policy's adapter as it is now."""
+    def write(self, policy: Policy, version: int, state: dict[str, Tensor]) -> Adapter:
+        """Write the policy's adapter as `state`, from its `state()`, has it."""
         name = f"{self.prefix}v{version:06d}-{next(self._serial)}"
         partial = self.path / f".{name}.partial"
-        policy.save_weights(partial)
+        policy.save_weights(partial, state)
         partial.rename(self.path / name)
         return Adapter(name, version, self.path / name)
 

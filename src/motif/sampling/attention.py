@@ -19,21 +19,26 @@ from transformers.cache_utils import Cache
 from motif.prefix import Segment
 
 NAME = "motif_tree"
+ROWS, LENGTH = 8, 64
+"""With fixed shapes: rows, and tokens of responses, are rounded up to multiples of these."""
 
 
 class TreeCache(Cache):
     """The keys and values of a decoding batch: those of prompts by segment, those of responses by row.
 
     Rows 0..R-1 are alive. Responses are written in place, each at its own position, into (rows, heads, length, head
-    size) with room to spare.
+    size) with room to spare. With `fixed`, shapes are rounded up and tensors stay where they lie, so that many steps
+    in a row run the same operations on the same memory (see `motif.sampling.graphs`).
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, fixed: bool = False):
         super().__init__(layers=[])
-        self.device = device
+        self.device, self.fixed = device, fixed
+        self.rows = 0  # of a step, with those added for the round number
         self.levels: list[_Level] = []
+        self.places = Places(fixed)
         self._prompts: list[Segment] = []
-        self._above, self._last = _Level(whole_path=True), _Level(whole_path=False)
+        self._above, self._last = _Level(self.places, whole_path=True), _Level(self.places, whole_path=False)
         self._own: dict[int, tuple[Tensor, Tensor]] = {}
         self._capacity = (0, 0)
         self._length = 0
@@ -43,12 +48,17 @@ class TreeCache(Cache):
 
     def reserve(self, rows: int, length: int) -> None:
         """Room for this many rows and response tokens; grows generously, so that growing stays rare."""
+        rows, length = self._rounded(rows, length)
         have_rows, have_length = self._capacity
         if rows > have_rows or length > have_length:
             grown = max(rows, min(2 * have_rows, have_rows + 64)) if rows > have_rows else have_rows
             self._capacity = (grown, max(length, have_length))
             for layer, (keys, values) in self._own.items():
                 self._own[layer] = self._resized(keys), self._resized(values)
+            self.places.moves += 1
+
+    def _rounded(self, rows: int, length: int) -> tuple[int, int]:
+        return (-rows // ROWS * -ROWS, -length // LENGTH * -LENGTH) if self.fixed else (rows, length)
 
     def _resized(self, old: Tensor) -> Tensor:
         new = old.new_zeros(self._capacity[0], old.shape[1], self._capacity[1], old.shape[3])
@@ -62,10 +72,11 @@ class TreeCache(Cache):
         dozen small operations in every layer of every step.
         """
         self.levels = []
+        spare: list[Segment | None] = [None] * (self.rows - len(prompts))
         above = [prompt.parent if prompt.parent is not None and prompt.parent.end else None for prompt in prompts]
         for level, segments in ((self._above, above), (self._last, prompts)):
             if any(segments):
-                level.place(segments, self.device)
+                level.place([*segments, *spare], self.device)
                 self.levels.append(level)
 
     def copy(self, source: np.ndarray, target: np.ndarray, length: int) -> None:
@@ -80,16 +91,24 @@ class TreeCache(Cache):
         Args:
             prompts: with which each row's prompt ends. positions: (rows,) where in its own response its next key goes.
         """
+        self.rows, self._length = self._rounded(len(prompts), int(positions.max()) + 1)
         if prompts != self._prompts:
             self._place(prompts)
             self._prompts = list(prompts)
-        position = torch.from_numpy(positions).to(self.device)
-        self._write = position
-        self._index: Tensor | None = None
-        self._length = int(position.max()) + 1
+        # A row that fills up writes where the next response to enter it will.
+        padded = np.pad(positions, (0, self.rows - len(positions)))
+        position = torch.from_numpy(padded).to(self.device)
+        self._write = self.places.put("write", position)
+        self._index: Tensor | None = None  # the first layer computes it
         own = torch.arange(self._length, device=self.device) <= position[:, None]
         visible = torch.cat([*(level.visible for level in self.levels), own], dim=1)
-        self._bias = torch.zeros(visible.shape, device=self.device).masked_fill_(~visible, float("-inf"))[:, None, None]
+        bias = torch.zeros(visible.shape, device=self.device).masked_fill_(~visible, float("-inf"))
+        self._bias = self.places.put("bias", bias[:, None, None])
+
+    @property
+    def kind(self) -> tuple[int, ...]:
+        """Steps of one kind run the same operations on the same places; to be asked after `begin`."""
+        return self.rows, self._length, self.places.moves, *(id(level) for level in self.levels)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -137,14 +156,33 @@ class TreeCache(Cache):
         return self._length, 0
 
 
+class Places:
+    """Tensors by name. With `fixed`, a new value of the same shape is written over the old one, where that one lies."""
+
+    def __init__(self, fixed: bool) -> None:
+        self.fixed = fixed
+        self.moves = 0
+        """How often something has got another place."""
+        self._tensors: dict[str, Tensor] = {}
+
+    def put(self, name: str, value: Tensor) -> Tensor:
+        """The tensor that holds `value` now."""
+        old = self._tensors.get(name)
+        if self.fixed and old is not None and old.shape == value.shape:
+            return old.copy_(value)
+        self._tensors[name] = value
+        self.moves += 1
+        return value
+
+
 class _Level:
     """Segments, alone or with all that leads to them (`whole_path`), each with the rows below it as lanes.
 
     S segments of at most P tokens, at most U rows under one of them.
     """
 
-    def __init__(self, whole_path: bool) -> None:
-        self.whole_path = whole_path
+    def __init__(self, places: Places, whole_path: bool) -> None:
+        self.places, self.whole_path = places, whole_path
         self.known: dict[tuple[Segment, int], int] = {}  # slot of each segment, with its length: a split shortens it
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -154,27 +192,34 @@ class _Level:
         used = dict.fromkeys(key for key in keys if key is not None)
         if not used.keys() <= self.known.keys() or 2 * len(used) < len(self.known):
             self.known, self._tables = {key: slot for slot, key in enumerate(used)}, {}
+            self.places.moves += 1
         slots = np.array([-1 if key is None else self.known[key] for key in keys])
         present = np.flatnonzero(slots >= 0)
         order = present[np.argsort(slots[present], kind="stable")]
         counts = np.bincount(slots[present], minlength=len(self.known))
         lanes = np.arange(len(order)) - (np.cumsum(counts) - counts)[slots[order]]
         self.count, self.width = len(self.known), int(counts.max())
+        if self.places.fixed:
+            self.width = 1 << (self.width - 1).bit_length()
         place = np.zeros((self.count, self.width), dtype=np.int64)
         place[slots[order], lanes] = order
         back = np.zeros(len(at), dtype=np.int64)
         back[order] = slots[order] * self.width + lanes
         # With one segment under which all rows are, as with one question, lanes are rows.
-        self.whole = self.count == 1 and len(present) == len(at)
+        self.whole = self.count == 1 and len(present) == len(at) and not self.places.fixed
         # The scores of a row whose path is shorter are hidden by `visible`; its values are another row's.
-        absent = torch.from_numpy(slots < 0).to(device)[:, None, None, None]
-        self.absent = absent if len(present) < len(at) else None
-        self.place_SU = torch.from_numpy(place.ravel()).to(device)
-        self.back_R = torch.from_numpy(back).to(device)
+        self.absent = None
+        if len(present) < len(at) or self.places.fixed:
+            self.absent = self._put("absent", torch.from_numpy(slots < 0).to(device)[:, None, None, None])
+        self.place_SU = self._put("place", torch.from_numpy(place.ravel()).to(device))
+        self.back_R = self._put("back", torch.from_numpy(back).to(device))
         lengths = np.array([length for _, length in self.known])
         self.longest = int(lengths.max())
         mine = np.where(slots >= 0, lengths[slots], 0)
         self.visible = torch.from_numpy(np.arange(self.longest) < mine[:, None]).to(device)
+
+    def _put(self, name: str, value: Tensor) -> Tensor:
+        return self.places.put(f"{name}, {self.whole_path}", value)
 
     def _table(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values (S, heads, P, size) of a layer, padded."""

@@ -10,8 +10,10 @@ a response happens to be in does not matter (up to rounding of the logits).
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -21,7 +23,8 @@ from motif.config import RecipeError
 from motif.policy import Policy
 from motif.prefix import WORTHWHILE, Segment, agreement, batches, branch, forward
 from motif.sampling import Completion, Request, Usage
-from motif.sampling.attention import NAME, TreeCache
+from motif.sampling.drawing import draw, uniforms
+from motif.sampling.graphs import REPEATS, Decoder, Recorder, cuda_graph
 from motif.sampling.weights import sampling_weights
 
 PREFILL_TOKENS = 8192
@@ -43,6 +46,8 @@ class LocalSampler:
         self.policy = policy
         self.max_rows = max_rows
         self.usage = Usage()
+        self.record = None if policy.shards else self.recorder(policy.device)
+        self.publish(0)
         self._check()
         self.usage = Usage()
 
@@ -57,7 +62,7 @@ class LocalSampler:
 
         def enqueue(more: Iterable[Request], first: bool) -> None:
             for request in more:
-                self._check_length(request)
+                self.check_length(request)
                 # More forks than rows are answered in turns.
                 for start in range(0, len(request.keys), self.max_rows):
                     turn = (request, range(start, len(request.keys))[: self.max_rows])
@@ -68,13 +73,28 @@ class LocalSampler:
         while any(queues.values()):
             for name, queue in queues.items():
                 if queue:
-                    with sampling_weights(self.policy, name), torch.inference_mode(), self.policy.precision():
-                        _Batch(self.policy, self.max_rows, self.usage).run(
-                            queue, lambda done: enqueue(then(done), first=True)
-                        )
+                    with self.open(name) as batch:
+                        while queue or batch.count:
+                            for done in batch.step(queue):
+                                enqueue(then(done), first=True)
+
+    @contextmanager
+    def open(self, name: str = "current") -> Iterator[Batch]:
+        """A batch that the caller steps, on the weights of `current` or `base`; the policy is the batch's meanwhile.
+
+        To be used in the thread that opened it.
+        """
+        with sampling_weights(self.policy, name), torch.inference_mode(), self.policy.precision():
+            yield Batch(self.policy, self.max_rows, self.usage, Decoder(self.policy, self.record))
+
+    @staticmethod
+    def recorder(device: torch.device) -> Recorder | None:
+        """How decoding steps are recorded on a device; None: they are not."""
+        return cuda_graph if device.type == "cuda" else None
 
     def publish(self, version: int) -> None:
-        """Nothing to do: the weights are the live ones."""
+        """The weights are the live ones; sharded ones are brought together until the next update."""
+        self.policy.gather()
 
     def cancel(self) -> None:
         """Nothing to do: it samples in the thread that trains."""
@@ -84,25 +104,42 @@ class LocalSampler:
 
     def _check(self) -> None:
         """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare to the trainer's pass."""
+        kind, allowed = self.policy.model.config.model_type, 0.5 if self.policy.autocast else 1e-3
+        problem, cause = "", None  # type: tuple[str, Exception | None]
+        try:
+            gap = self._gap()
+            if gap < allowed:
+                return
+            problem = f": log-probabilities are off by {gap:.2g}"
+        except (TypeError, AttributeError, NotImplementedError, RuntimeError, IndexError, KeyError) as error:
+            cause = error
+        if self.record is not None:
+            self.record = None
+            print(f"model type {kind!r} is sampled without CUDA graphs, several times slower", file=sys.stderr)
+            return self._check()
+        raise RecipeError(f"model type {kind!r} cannot be sampled here{problem}") from cause
+
+    def _gap(self) -> float:
+        """The largest difference between this sampler's log-probabilities and the trainer's, in a few tokens."""
         end = self.policy.end_ids[0]
         prompts = [[end] * 5, [end] * 2]  # of unequal length, so that one row is padded
+        tokens = 3 if self.record is None else 4 * REPEATS  # long enough for a recording
         done: list[Completion] = []
-        requests = [Request(prompt, [7, 8], max_tokens=3) for prompt in prompts]
-        try:
-            self.run(requests, lambda completion: done.append(completion) or [])  # type: ignore[func-returns-value]
-        except (TypeError, AttributeError, NotImplementedError, RuntimeError, IndexError, KeyError) as error:
-            raise RecipeError(f"model type {self.policy.model.config.model_type!r} cannot be sampled here") from error
+        requests = [Request(prompt, [7, 8], max_tokens=tokens) for prompt in prompts]
+        self.run(requests, lambda completion: done.append(completion) or [])  # type: ignore[func-returns-value]
         with torch.no_grad():
             theirs, _ = self.policy.token_logprobs(
                 [done_.request.prompt_ids for done_ in done], [done_.token_ids for done_ in done], [1.0] * len(done)
             )
         ours = torch.tensor([value for done_ in done for value in done_.logprobs], device=theirs.device)
-        gap = (ours - theirs).abs().max().item()
-        if not gap < (0.5 if self.policy.autocast else 1e-3):
-            kind = self.policy.model.config.model_type
-            raise RecipeError(f"model type {kind!r} cannot be sampled here: log-probabilities are off by {gap:.2g}")
+        return (ours - theirs).abs().max().item()
 
-    def _check_length(self, request: Request) -> None:
+    def check_length(self, request: Request) -> None:
+        """Refuse a request that does not fit the model's context.
+
+        Raises:
+            RecipeError: with the settings that would help.
+        """
         needed, limit = len(request.prompt_ids) + request.max_tokens, self.policy.max_length
         if needed > limit:
             raise RecipeError(
@@ -111,18 +148,18 @@ class LocalSampler:
             )
 
 
-class _Batch:
+class Batch:
     """The rows being decoded, each for the forks that have said the same so far.
 
     Rows 0..count-1 are alive; a row that ends is filled with the last one. What is known of a row without asking the
     device lies in numpy arrays of `max_rows`.
     """
 
-    def __init__(self, policy: Policy, max_rows: int, usage: Usage):
+    def __init__(self, policy: Policy, max_rows: int, usage: Usage, decoder: Decoder):
         self.policy, self.max_rows, self.usage = policy, max_rows, usage
         self.device = policy.device
         self.prompts = Segment()  # the root of the tree of prompts
-        self.cache = TreeCache(policy.device)
+        self.decoder, self.cache = decoder, decoder.cache
         self.ends = np.array(policy.end_ids)
         self.count = 0
         self.rows = np.zeros(max_rows, dtype=ROW)
@@ -133,17 +170,35 @@ class _Batch:
         self.keys = np.zeros(0, dtype=np.uint64)  # of each fork
         self.row_of = np.zeros(0, dtype=np.int64)  # of each fork
 
-    def run(self, queue: deque[tuple[Request, range]], then: Callable[[Completion], None]) -> None:
-        while queue or self.count:
-            # Prompts are let in by the batch: a forward pass for every single newcomer would stall the others.
-            waiting = sum(len(forks) for _, forks in queue)
-            busy = len(self.forks)
-            if waiting and (busy == 0 or 4 * min(waiting, self.max_rows - busy) >= busy):
-                self._admit(queue)
-            else:
-                self._decode()
-            for completion in self._finished():
-                then(completion)
+    def step(self, queue: deque[tuple[Request, range]], at_once: bool = False) -> list[Completion]:
+        """Let in what waits, or draw one more token for every fork; returns the responses that ended with it.
+
+        Args:
+            queue: requests with those of their keys that are meant, at most `max_rows`; what is let in is taken out.
+                It must not be empty when no row is alive.
+            at_once: let newcomers in as soon as there is a row for them, and not by the batch: a forward pass for
+                every single one stalls the others, but nobody waits for the first token.
+        """
+        waiting = sum(len(forks) for _, forks in queue)
+        busy = len(self.forks)
+        if waiting and (at_once or busy == 0 or 4 * min(waiting, self.max_rows - busy) >= busy):
+            self._admit(queue)
+        else:
+            self._decode()
+        return self._finished()
+
+    def progress(self) -> Iterator[tuple[Request, int, np.ndarray]]:
+        """Each fork being decoded: its request, which of the request's keys, and the tokens drawn so far."""
+        produced = self.rows["produced"]
+        for (request, index), row in zip(self.forks, self.row_of.tolist(), strict=True):
+            yield request, index, self.tokens[row, : produced[row]]
+
+    def cancel(self, unwanted: Callable[[Request], bool]) -> None:
+        """Take out the forks of some requests, and the rows that nobody is left in; they get no completion."""
+        leaving = np.array([unwanted(request) for request, _ in self.forks], dtype=bool)
+        if leaving.any():
+            self._leave(leaving)
+            self._remove(np.setdiff1d(np.arange(self.count), self.row_of))
 
     # -- entering --------------------------------------------------------------------------------------------------
 
@@ -247,16 +302,10 @@ class _Batch:
         """One token for every fork."""
         position = self.rows["produced"][: self.count] - 1  # of the token that was drawn last, in the response
         self.cache.begin(self.prompt_of, position)
-        with self.policy.attention(NAME):
-            hidden = self.policy.decoder(
-                input_ids=self._to_device(self.tokens[np.arange(self.count), position, None]),
-                position_ids=self._to_device((self.rows["prompt"][: self.count] + position)[:, None]),
-                past_key_values=self.cache,
-                use_cache=True,
-                tree=self.cache,
-            ).last_hidden_state
+        tokens = self.tokens[np.arange(self.count), position]
+        states = self.decoder(tokens, self.rows["prompt"][: self.count] + position)
         self.usage.decoded_rows += self.count
-        self._draw(self.policy.head(hidden[:, -1]), 0, 0)
+        self._draw(self.policy.head(states), 0, 0)
 
     def _draw(self, logits: Tensor, first: int, first_fork: int) -> None:
         """Draw a token for each fork from `first_fork` on, from the logits (rows, V) of the rows from `first` on."""
@@ -319,10 +368,13 @@ class _Batch:
                     truncated=not bool(ended[row]),
                 )
             )
-        self.forks = [fork for fork, gone in zip(self.forks, leaving.tolist(), strict=True) if not gone]
-        self.keys, self.row_of = self.keys[~leaving], self.row_of[~leaving]
+        self._leave(leaving)
         self._remove(np.flatnonzero(done))
         return completions
+
+    def _leave(self, leaving: np.ndarray) -> None:
+        self.forks = [fork for fork, gone in zip(self.forks, leaving.tolist(), strict=True) if not gone]
+        self.keys, self.row_of = self.keys[~leaving], self.row_of[~leaving]
 
     def _remove(self, done: np.ndarray) -> None:
         """Fill the rows that are done with the last ones."""
@@ -345,70 +397,3 @@ class _Batch:
 
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
-
-
-def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
-    """Uniform numbers in [0, 1), one per (key, counter): SplitMix64 (Steele et al., 2014), addressed by position."""
-    with np.errstate(over="ignore"):
-        x = keys + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, row_of: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw tokens, one or more from each row.
-
-    Args:
-        logits: (rows, V), overwritten. temperature, top_p: (rows,); temperature 0 is greedy.
-        uniform: (draws,) in [0, 1), float64. row_of: (draws,) the row of each draw.
-
-    Returns:
-        Token ids (draws,) and their log-probabilities (draws,) under softmax(logits / temperature), before top-p.
-    """
-    greedy = temperature == 0
-    # In place where it can be: with a large vocabulary, fresh memory costs more than the arithmetic.
-    weights = logits.float()
-    if not bool((temperature == 1).all()):
-        weights = weights / torch.where(greedy, 1.0, temperature).unsqueeze(-1)
-    highest, likeliest = weights.max(-1, keepdim=True)
-    weights = weights.sub_(highest).exp_()
-    total = weights.sum(-1)
-    chosen = likeliest.squeeze(-1)[row_of]
-    if not bool(greedy.all()):
-        kept = _nucleus(weights / total.unsqueeze(-1), top_p) if bool((top_p < 1).any()) else weights
-        chosen = torch.where(greedy[row_of], chosen, _invert(kept, uniform, row_of))
-    return chosen, (weights[row_of, chosen] / total[row_of]).log()
-
-
-def _nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
-    """Probabilities (rows, V) with all but the likeliest tokens, which together reach top_p (rows,), set to 0."""
-    ordered, order = probabilities.sort(dim=-1, descending=True)
-    before = ordered.cumsum(-1) - ordered  # mass of the more likely tokens
-    ordered = ordered.masked_fill(before >= top_p.unsqueeze(-1), 0.0)
-    return torch.zeros_like(probabilities).scatter(-1, order, ordered)
-
-
-def _invert(weights: Tensor, uniform: Tensor, row_of: Tensor) -> Tensor:
-    """The token at which the sum of a row's weights (rows, V) first exceeds uniform (draws,) times their total.
-
-    Blocks of tokens first, then one block's tokens: only the sums of blocks are accumulated in double precision.
-    """
-    size = weights.shape[1]
-    block = min(256, size & -size)  # a power of two that divides the vocabulary
-    blocks = weights.unflatten(-1, (size // block, block))
-    exact = torch.float64 if weights.device.type != "mps" else torch.float32
-    sums = blocks.sum(-1).to(exact).cumsum(-1)[row_of]
-    point = uniform.to(exact).unsqueeze(-1) * sums[:, -1:]
-    which = _first_above(sums, point)
-    point = point - torch.where(which > 0, sums.gather(-1, (which - 1).clamp_(min=0)), 0.0)
-    inside = blocks[row_of, which.squeeze(-1)].to(exact).cumsum(-1)
-    return (which * block + _first_above(inside, point)).squeeze(-1)
-
-
-def _first_above(sums: Tensor, point: Tensor) -> Tensor:
-    """Where the running sums (rows, X) exceed point (rows, 1); where they never do, for rounding, where they end."""
-    ending = torch.searchsorted(sums, sums[:, -1:].contiguous())
-    above = torch.minimum(torch.searchsorted(sums, point, right=True), ending)
-    return above.clamp_(max=sums.shape[-1] - 1)  # sums that are not numbers end nowhere

@@ -15,6 +15,7 @@ from contextlib import aclosing
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from motif.config import Recipe, RecipeError
 from motif.policy import Policy
@@ -88,10 +89,11 @@ class ServerSampler:
             RecipeError: a server cannot load it.
         """
         if self.adapter is None or self.adapter.version != version:
-            self.adapter = self.once(lambda: self._published(version))
+            state = self.policy.state()  # in every process, which sharded weights need
+            self.adapter = self.once(lambda: self._published(version, state))
 
-    def _published(self, version: int) -> Adapter:
-        adapter = self.folder.write(self.policy, version)
+    def _published(self, version: int, state: dict[str, Tensor]) -> Adapter:
+        adapter = self.folder.write(self.policy, version, state)
         self._call(self.pool.publish, adapter)
         return adapter
 

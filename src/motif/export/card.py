@@ -1,0 +1,240 @@
+"""README.md of an export, and the script that goes with it."""
+
+from __future__ import annotations
+
+import pprint
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from motif import __version__
+from motif.config import Recipe
+from motif.export.base import UNKNOWN, Base
+from motif.export.parity import Parity
+from motif.export.source import Source
+from motif.report.files import section
+from motif.rounds import Rounds
+
+SCRIPT = "think_in_rounds.py"
+FORMS = {"adapter": "LoRA adapter (PEFT)", "merged": "Whole model (safetensors)", "gguf": "Whole model (GGUF)"}
+HUBS = {  # data sets behind the shipped tasks
+    "gsm8k": "openai/gsm8k",
+    "svamp": "ChilleD/SVAMP",
+    "math": "DigitalLearningGmbH/MATH-lighteval",
+}
+LOAD = {
+    "adapter": '''\
+def load() -> tuple[Any, Any]:
+    """The base model with the adapter on it, and the tokenizer."""
+    base = os.environ.get("BASE_MODEL", {base!r})  # a hub id or a folder
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    return PeftModel.from_pretrained(model, str(HERE)), AutoTokenizer.from_pretrained(HERE)
+''',
+    "gguf": '''\
+def load() -> tuple[Any, Any]:
+    """Model and tokenizer, out of the GGUF file."""
+    model = AutoModelForCausalLM.from_pretrained(HERE, gguf_file={file!r}, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(HERE, gguf_file={file!r})
+''',
+}
+
+
+def script(recipe: Recipe, rounds: Rounds, form: str, base: Base, end_ids: Sequence[int], file: str) -> str:
+    """think_in_rounds.py with this scaffold, loading this form of the weights."""
+    text = Path(__file__).with_name(SCRIPT).read_text(encoding="utf-8")
+    words = pprint.pformat(scaffold(recipe, rounds, end_ids), width=110, sort_dicts=False)
+    text = text.replace("SCAFFOLD: dict[str, Any] = {}", f"SCAFFOLD: dict[str, Any] = {words}")
+    if form in LOAD:
+        load = LOAD[form].format(base=base.hub or base.name, file=file)
+        text = re.sub(r"def load\(\).*?\n(?=\n\ndef )", lambda _: load, text, flags=re.DOTALL)
+    if form == "adapter":
+        text = text.replace("import re\n", "import os\nimport re\n", 1)
+        text = text.replace("import torch\n", "import torch\nfrom peft import PeftModel\n", 1)
+    return text
+
+
+def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str, Any]:
+    """All that the script needs to know of a recipe."""
+    config, rollout = recipe.rounds, recipe.rollout
+    return {
+        "rounds": rollout.rounds,
+        "system": rounds.system_prompt,
+        "question": config.question,
+        "progress": config.progress,
+        "counter": config.counter,
+        "final": config.final,
+        "carry": config.carry,
+        "think_tags": config.think_tags,
+        "note_tags": config.note_tags,
+        "answer_marks": config.answer_marks,
+        "fallback": config.fallback,
+        "untagged": config.untagged,
+        "note_tokens": config.note_tokens,
+        "tokens_first": rollout.tokens_first,
+        "tokens_continue": rollout.tokens_continue,
+        "end_ids": list(end_ids),
+    }
+
+
+def card(
+    source: Source, recipe: Recipe, rounds: Rounds, form: str, base: Base, parity: Parity, data: str, file: str
+) -> str:
+    """The text of README.md. `recipe` is the public one, `data` a sentence on the questions, `file` the GGUF's name."""
+    count, n = source.recipe.train.steps, recipe.rollout.rounds
+    steps = f"{source.step} steps" + (f" (of {count}; {source.chosen})" if source.chosen else "")
+    parts = [
+        f"---\n{_metadata(source, recipe, form, base)}\n---",
+        f"# {recipe.name}: {base.name} trained to think in {n} round{'s' if n > 1 else ''}",
+        f"{FORMS[form]}. " + (recipe.about + ". " if recipe.about else "") + "Trained by reinforcement learning with "
+        "[MOTIF](https://arxiv.org/abs/2507.02851): the model reasons inside a bounded window, writes a short note, "
+        "forgets the rest, and goes on from the question and the note. "
+        f"Asked in any other way than below, it is not the model that was measured. It was trained for {steps}.",
+        _run(recipe, form, base, file),
+        _results(source),
+        _base(base, form),
+        _training(source, recipe, data),
+        _told(recipe, rounds),
+        "## These files\n\n"
+        f"Read back with plain transformers{' and peft' if form == 'adapter' else ''} and compared with the trained "
+        f"model in float32: {parity}.",
+        "## Limits\n\n"
+        f"- Trained on one task with one seed ({recipe.train.seed}); nothing was measured beyond the table above.\n"
+        f"- Answers are checked by a program ({recipe.data.grader or recipe.data.task}), notes by nobody: they say "
+        "what helps the next round, which need not be why the answer is right.\n"
+        "- What the base model does badly or must not be used for holds for this model too.",
+        f"Made with motif {__version__}.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metadata(source: Source, recipe: Recipe, form: str, base: Base) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    data = HUBS.get(recipe.data.task) or (
+        recipe.data.train if re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.data.train) else ""
+    )
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=data or recipe.data.task,
+            dataset_name=f"{recipe.data.task}, held-out questions",
+            metric_type="accuracy",
+            metric_name=f"accuracy, {_row(name)}",
+            metric_value=round(found["accuracy"], 4),
+        )
+        for name, found in source.after.items()
+        if found.get("accuracy") is not None
+    ]
+    content = ModelCardData(
+        base_model=base.hub or None,
+        base_model_relation={"adapter": "adapter", "merged": "finetune", "gguf": "quantized"}[form]
+        if base.hub
+        else None,
+        license=base.licence,
+        library_name={"adapter": "peft", "merged": "transformers", "gguf": "gguf"}[form],
+        pipeline_tag="text-generation",
+        tags=["motif", "reinforcement-learning", "reasoning"],
+        datasets=[data] if data else None,
+        model_name=recipe.name if results else None,
+        eval_results=results or None,
+    )
+    return str(content.to_yaml()).strip()
+
+
+def _run(recipe: Recipe, form: str, base: Base, file: str) -> str:
+    needs = {"adapter": "torch transformers peft", "merged": "torch transformers", "gguf": "torch transformers gguf"}[
+        form
+    ]
+    lines = [
+        "## Run it\n",
+        "In the folder of these files, with plain transformers"
+        + (" (BASE_MODEL: the folder of the base, see below)" if form == "adapter" and not base.hub else "")
+        + ":\n",
+        f"```sh\npip install {needs}",
+        ("BASE_MODEL=base " if form == "adapter" and not base.hub else "")
+        + f'python {SCRIPT} "{_example(recipe)}"\n```\n',
+        "With [motif](https://arxiv.org/abs/2507.02851) (`pip install motif-rl`), in the terminal or as a server:\n",
+        f'```sh\nmotif solve --run . "{_example(recipe)}"\nmotif serve .\n```',
+    ]
+    if form == "gguf":
+        lines.append(
+            f"\n`{file}` also runs in llama.cpp and what is built on it; the rounds are then up to you: "
+            f"`{SCRIPT}` shows the prompts."
+        )
+    return "\n".join(lines)
+
+
+def _example(recipe: Recipe) -> str:
+    if recipe.data.task == "arithmetic":
+        op, (a, b) = ("×", (15, 24)) if recipe.data.operation == "multiply" else ("+", (7, 12))
+        return recipe.data.template.format(a=a, b=b, op=op)
+    return "your question"
+
+
+def _row(name: str) -> str:
+    count = name.partition("_")[2]
+    return f"{count} round{'' if count == '1' else 's'}" if name.startswith("rounds_") and count.isdigit() else name
+
+
+def _results(source: Source) -> str:
+    rows = list(dict.fromkeys([*source.before, *source.after]))
+    if not rows:
+        return "## Results\n\nNot evaluated: nothing is known of how well it does."
+    lines = [f"| {_row(row)} | {_cell(source.before.get(row))} | {_cell(source.after.get(row))} |" for row in rows]
+    text = (
+        "## Results\n\nAccuracy on held-out questions with 95 % intervals:\n\n| | before training | these weights |\n"
+    )
+    text += "|---|---|---|\n" + "\n".join(lines)
+    return text + (f"\n\nThese weights are {source.chosen}." if source.chosen else "")
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    if not found or found.get("accuracy") is None:
+        return "not evaluated"
+    low, high = found.get("low"), found.get("high")
+    interval = f" [{100 * low:.1f}–{100 * high:.1f}]" if low is not None and high is not None else ""
+    return f"{100 * found['accuracy']:.1f} %{interval}, n = {found['n']}"
+
+
+def _base(base: Base, form: str) -> str:
+    text = f"## Base model and licence\n\n`{base.name}`. {base.obtain} "
+    if base.licence == UNKNOWN:
+        text += "Its licence is unknown: find it out before you use or pass on this model. "
+    else:
+        text += f"Its licence is {base.licence}, which holds for what is derived from it. "
+    if form == "adapter" and not base.hub:
+        text += "As it is not on the hub, this adapter alone is of little use to others; the merged model is complete."
+    return text.strip()
+
+
+def _training(source: Source, recipe: Recipe, data: str) -> str:
+    spent = section(source.summary, "ledger")
+    names = ("questions", "distinct_questions", "updates", "generated_tokens", "prefill_tokens", "trained_tokens")
+    ledger = "\n".join(f"| {name.replace('_', ' ')} | {int(spent[name]):,} |" for name in names if name in spent)
+    if spent:
+        ledger += f"\n| floating-point operations | {spent['flops']:.2g} |\n| seconds | {spent['seconds']:,.0f} |"
+    versions = ", ".join(f"{name} {version}" for name, version in section(source.summary, "versions").items())
+    told = f"The whole run took:\n\n| | |\n|---|---|\n{ledger}\n\n" if ledger else ""
+    return (
+        f"## Training\n\n{data}\n\n{told}Seed {recipe.train.seed}. Versions: {versions or 'not recorded'}. "
+        "The recipe with all settings (files by their names only):\n\n"
+        f"<details><summary>recipe</summary>\n\n```toml\n{recipe.to_toml()}```\n\n</details>"
+    )
+
+
+def _told(recipe: Recipe, rounds: Rounds) -> str:
+    n, example = recipe.rollout.rounds, _example(recipe)
+    shown = [("Round 1" if n > 1 else "The one round", rounds.messages(example, [], n))]
+    if n > 1:
+        shown.append((f"Round {n}, after notes that say NOTE", rounds.messages(example, ["NOTE"] * (n - 1), n)))
+    blocks = [
+        f"{name}:\n\n````text\n" + "\n".join(f"[{m['role']}] {m['content']}" for m in messages) + "\n````"
+        for name, messages in shown
+    ]
+    return (
+        "## What the model is told\n\nThrough the chat template of the tokenizer:\n\n" + "\n\n".join(blocks) + "\n\n"
+        f"At most {recipe.rollout.tokens_first} new tokens in the first round, {recipe.rollout.tokens_continue} in "
+        f"each later one; a note is cut to {recipe.rounds.note_tokens} tokens. `{SCRIPT}` holds all of it, and how a "
+        "response is read."
+    )

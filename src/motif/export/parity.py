@@ -1,0 +1,97 @@
+"""Is what was written what was trained? Read back with plain transformers and peft, on the same prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from motif.policy import locate
+
+POSITIONS = 16
+"""Positions compared at the end of each prompt; what stands before them decides their logits as well."""
+TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 2e-2, "f32": 1e-4, "f16": 5e-3, "bf16": 2e-2, "q8_0": 5e-2}
+"""Largest difference of a logit that is put down to the numbers' format, as a share of the largest logit."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Logits of what was written against those of the run's own policy in float32.
+
+    `difference`: the largest; `largest`: the largest logit itself; `moved`: how far training had moved them;
+    `agree`: share of positions with the same likeliest token; `prompts` compared; `same_prompts`: whether the written
+    tokenizer and chat template make the same tokens of them.
+    """
+
+    difference: float
+    largest: float
+    moved: float
+    agree: float
+    prompts: int
+    same_prompts: bool
+    tolerance: float
+
+    @property
+    def share(self) -> float:
+        """The largest difference as a share of the largest logit."""
+        return self.difference / max(1.0, self.largest)
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was written can be trusted."""
+        return self.share <= self.tolerance and self.same_prompts
+
+    def __str__(self) -> str:
+        text = (
+            f"maximum logit difference {self.difference:.2g}, {self.share:.2g} of the largest logit (tolerance "
+            f"{self.tolerance:g}); the same likeliest token at {100 * self.agree:.1f} % of positions; "
+            f"{self.prompts} prompts; training had moved logits by up to {self.moved:.2g}"
+        )
+        return text if self.same_prompts else text + "; the written tokenizer reads the prompts differently"
+
+
+@torch.no_grad()
+def logits_of(model: Any, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Logits (positions, V) at the last positions of each prompt, in float32 on the CPU."""
+    device = next(model.parameters()).device
+    rows = (model(input_ids=torch.tensor([prompt], device=device), use_cache=False).logits for prompt in prompts)
+    return [logits[0, -POSITIONS:].float().cpu() for logits in rows]
+
+
+def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor], before: Sequence[Tensor], **known: Any) -> Parity:
+    """Compare the run's logits with those read back; `before`: the base's, `known`: the other fields of `Parity`."""
+    width = min(ours[0].shape[-1], theirs[0].shape[-1])  # a format may pad the vocabulary
+    pairs = [(a[:, :width], b[:, :width]) for a, b in zip(ours, theirs, strict=True)]
+    same = torch.cat([a.argmax(-1) == b.argmax(-1) for a, b in pairs])
+    return Parity(
+        difference=max((a - b).abs().max().item() for a, b in pairs),
+        largest=max(a.abs().max().item() for a, _ in pairs),
+        moved=max((a - b).abs().max().item() for a, b in zip(ours, before, strict=True)),
+        agree=same.float().mean().item(),
+        prompts=len(pairs),
+        **known,
+    )
+
+
+def read_back(folder: Path, form: str, base: str, device: torch.device) -> tuple[Any, Any]:
+    """Model and tokenizer from an exported folder, as a stranger would load them; an adapter onto the base `base`."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model: Any
+    if form == "gguf":
+        [file] = folder.glob("*.gguf")
+        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
+    elif form == "adapter":
+        from peft import PeftModel
+
+        bare: Any = AutoModelForCausalLM.from_pretrained(locate(base), dtype=torch.float32)
+        model, tokenizer = PeftModel.from_pretrained(bare, str(folder)), AutoTokenizer.from_pretrained(folder)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    return model.float().to(device).eval(), tokenizer  # what is asked is what was stored, not what half precision does

@@ -1,0 +1,109 @@
+"""What of a run is exported: its weights after some step, what was measured of them, and the recipe without paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from motif.checkpoint import all_checkpoints
+from motif.config import Recipe, RecipeError, SamplerConfig, load_recipe
+from motif.policy import Policy
+from motif.report.files import read_metrics, read_summary, section
+from motif.rounds import Rounds
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights of a run. `before` and `after` are accuracies by row (`rounds_3`), empty where nothing was measured."""
+
+    run: Path
+    recipe: Recipe
+    step: int
+    chosen: str  # "", or how the step was chosen: what a reader of `after` must know
+    summary: dict[str, Any]
+    before: dict[str, Any]
+    after: dict[str, Any]
+    load: Callable[[Policy], None]
+
+
+def open_source(run: Path, best: bool = False, unfinished: bool = False) -> Source:
+    """The last weights of a finished run, its best ones, or those of the newest checkpoint of an unfinished one.
+
+    Raises:
+        RecipeError: no run folder, not finished, or it does not hold what is asked for.
+    """
+    if not (run / "recipe.toml").is_file():
+        raise RecipeError(f"{run} is no run folder (it holds no recipe.toml)")
+    if best and unfinished:
+        raise RecipeError("--best and --unfinished are two sets of weights: choose one")
+    recipe = load_recipe(run / "recipe.toml")
+    summary, evals = read_summary(run / "summary.json"), read_metrics(run / "metrics.jsonl").evals
+
+    def source(step: int, chosen: str, load: Callable[[Policy], None]) -> Source:
+        return Source(run, recipe, step, chosen, summary, evals.get(0, {}), evals.get(step, {}) if step else {}, load)
+
+    if unfinished:
+        checkpoints = all_checkpoints(run)
+        if not checkpoints:
+            raise RecipeError(f"{run} holds no checkpoint")
+        state = torch.load(checkpoints[-1] / "state.pt", map_location="cpu", weights_only=True)
+        chosen = f"the newest checkpoint of a run that has not finished its {recipe.train.steps} steps"
+        return source(int(state["step"]), chosen, lambda policy: policy.load_state(state["weights"]))
+    if summary.get("status") != "finished":
+        raise RecipeError(
+            f"{run} has not finished: go on with motif train --resume, or export its newest checkpoint: --unfinished"
+        )
+    if not best:
+        return source(int(summary["steps"]), "", lambda policy: policy.load(run))
+    found = section(summary, "best")
+    if not found or not (run / "best").is_dir():
+        raise RecipeError(f"{run} keeps no best weights (it has none without evaluations: eval.questions, eval.every)")
+    chosen = f"chosen as the best of the evaluations on these same questions during {summary['steps']} steps, "
+    chosen += "which flatters it"
+    return source(int(found["step"]), chosen, lambda policy: policy.load(run / "best"))
+
+
+def for_others(recipe: Recipe, model: str) -> Recipe:
+    """The recipe with the base called `model`, the system prompt's text instead of its file, files by their names only,
+    and without servers and trackers."""
+    data = recipe.data
+    grader, colon, function = data.grader.rpartition(":")
+    update = {
+        "data": data.model_copy(
+            update={
+                "train": public_name(data.train),
+                "test": public_name(data.test),
+                "grader": (Path(grader).name if grader.endswith(".py") else grader) + colon + function,
+            }
+        ),
+        "model": recipe.model.model_copy(update={"name": model, "device": "auto"}),
+        "sampler": SamplerConfig(),
+        "track": [],
+        "track_project": Recipe().track_project,
+    }
+    if recipe.rounds.system_prompt_file:
+        text = Path(recipe.rounds.system_prompt_file).read_text(encoding="utf-8").strip()
+        update["rounds"] = recipe.rounds.model_copy(update={"system_prompt": text, "system_prompt_file": ""})
+    return recipe.model_copy(update=update)
+
+
+def public_name(name: str) -> str:
+    """A hub id as it is; of a path, only the last part."""
+    path = Path(name)
+    local = path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    return path.name if name and local else name
+
+
+def parity_prompts(source: Source, questions: list[str], rounds: Rounds) -> list[list[int]]:
+    """Token ids of the first and the last round of each question; its note is the question once more."""
+    count = source.recipe.rollout.rounds
+    prompts = []
+    for question in questions:
+        prompts.append(rounds.prompt(question, [], count))
+        if count > 1:
+            prompts.append(rounds.prompt(question, [rounds.clean(question)] * (count - 1), count))
+    return prompts

@@ -1,0 +1,98 @@
+"""Opening what is to be served: a run's weights or a model, here or elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from motif import __version__
+from motif.checkpoint import checksum, load_weights
+from motif.config import Recipe, RecipeError
+from motif.eval_model import Target, target
+from motif.policy import Policy, load_tokenizer
+from motif.rounds import Rounds
+from motif.sampling.live import Live
+from motif.serve.upstream import Api, Upstream, base_url
+from motif.session import window_of
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The server that continues prompts instead of the local model (see `motif.serve.upstream`)."""
+
+    url: str
+    api: Api = "completions"
+    model: str = ""
+    key: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A speaker and its protocol. `window`: tokens of prompt and response together. `about`: what speaks, in words.
+
+    `fingerprint`: of all that decides its answers, where that is known.
+    """
+
+    speaker: Live | Upstream
+    rounds: Rounds
+    window: int | None
+    about: str
+    fingerprint: str | None = None
+
+
+def chosen(model: str, *, recipe: str | None, base: bool, best: bool, settings: list[str]) -> Target:
+    """What `model` is (see `motif.eval_model.target`).
+
+    Raises:
+        RecipeError: neither a run folder nor a model with a recipe.
+    """
+    if recipe is None and not (Path(model) / "recipe.toml").is_file():
+        raise RecipeError(
+            f"{model} is no run folder (it holds no recipe.toml). To use it as a model, say how it thinks: "
+            "--recipe NAME_OR_FILE"
+        )
+    return target(model, recipe=recipe, base=base, best=best, settings=settings)
+
+
+def open_local(what: Target, rows: int) -> Opened:
+    """The model itself, in this process; at most `rows` responses are decoded at once.
+
+    Raises:
+        RecipeError: it cannot be loaded or sampled.
+    """
+    recipe = what.recipe
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    policy = Policy(recipe.model, recipe.train.seed)
+    about = f"{recipe.model.name}, untrained"
+    if what.weights is not None:
+        step = load_weights(what.weights, policy)
+        about = f"weights of {what.weights}" + (
+            "" if step is None else f", which has not ended: its checkpoint of step {step}"
+        )
+    rounds = Rounds(recipe.rounds, policy.tokenizer)
+    window = window_of(recipe, policy.max_length)
+    return Opened(Live(policy, rounds, rows), rounds, window, about, _fingerprint(recipe, policy))
+
+
+def open_upstream(what: Target, elsewhere: Elsewhere, seconds: float) -> Opened:
+    """A server elsewhere; of the model only the tokenizer is used, which cuts the notes.
+
+    Raises:
+        RecipeError: the tokenizer cannot be loaded, or the address is none.
+    """
+    rounds = Rounds(what.recipe.rounds, load_tokenizer(what.recipe.model.name))
+    url = base_url(elsewhere.url)
+    upstream = Upstream(url, elsewhere.api, rounds, elsewhere.model, elsewhere.key, elsewhere.extra, seconds)
+    return Opened(upstream, rounds, what.recipe.rollout.window or None, f"{url} ({elsewhere.api})")
+
+
+def _fingerprint(recipe: Recipe, policy: Policy) -> str:
+    parts = (__version__, torch.__version__, recipe.model.name, str(policy.device), policy.autocast, checksum(policy))
+    told = recipe.rounds.model_dump_json()
+    return "motif-" + hashlib.sha256(repr((*parts, told)).encode()).hexdigest()[:12]

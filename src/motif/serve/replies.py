@@ -1,0 +1,150 @@
+"""From thoughts to answers in the API's format: whole, or chunk by chunk."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+from motif.serve.jobs import Job, Served
+from motif.thinking import Begun, Ended, Event, Text, Thought
+
+Kind = Literal["chat", "text"]
+
+
+class Reply:
+    """The answer to one request."""
+
+    def __init__(self, kind: Kind, job: Job, served: Served):
+        self.kind, self.job = kind, job
+        self.id = ("chatcmpl-" if kind == "chat" else "cmpl-") + secrets.token_hex(12)
+        self.head: dict[str, Any] = {"id": self.id, "created": int(time.time()), "model": served.name}
+        if served.fingerprint:
+            self.head["system_fingerprint"] = served.fingerprint
+
+    # -- whole -----------------------------------------------------------------------------------------------------
+
+    def whole(self, thoughts: Sequence[Thought]) -> dict[str, Any]:
+        """All choices in one object."""
+        return {
+            **self.head,
+            "object": "chat.completion" if self.kind == "chat" else "text_completion",
+            "choices": [self._choice(index, thought) for index, thought in enumerate(thoughts)],
+            "usage": usage(thoughts),
+            "motif": {"seed": self.job.seed},
+        }
+
+    def _choice(self, index: int, thought: Thought) -> dict[str, Any]:
+        said, reason = self.content(thought)
+        choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
+        if self.kind == "chat":
+            reasoning = "".join(heading(ended) + ended.text + ending(ended) for ended in thought.rounds)
+            choice["message"] = {"role": "assistant", "content": said, "reasoning_content": reasoning}
+        else:
+            choice["text"] = said
+        rounds = [ended.to_dict() for ended in thought.rounds]
+        return choice | {"motif": {"of": thought.rounds[-1].of, "answer": thought.answer, "rounds": rounds}}
+
+    def content(self, thought: Thought) -> tuple[str, str]:
+        """What the reader is told, and why it ends."""
+        text = (thought.answer or "") if self.job.answer_only else thought.content
+        places = [place for stop in self.job.stop if (place := text.find(stop)) >= 0]
+        if places:
+            return text[: min(places)], "stop"
+        return text, "length" if thought.rounds[-1].truncated else "stop"
+
+    # -- streamed --------------------------------------------------------------------------------------------------
+
+    def opening(self) -> list[dict[str, Any]]:
+        """The first chunks."""
+        if self.kind == "text":
+            return []
+        roles = {"role": "assistant", "content": ""}
+        return [self._chunk(index, roles, {"seed": self.job.seed}) for index in range(len(self.job.plans))]
+
+    def event(self, index: int, event: Event) -> dict[str, Any] | None:
+        """What happens in choice `index`."""
+        place = {"round": event.round, "of": event.of}
+        if isinstance(event, Begun):
+            return self._chunk(index, {"reasoning_content": heading(event)}, {"event": "round", **place})
+        if isinstance(event, Text):
+            # Completions have no place for reasoning, so that there is nothing to tell.
+            piece = {"reasoning_content": event.text}
+            return self._chunk(index, piece, {"event": "text", **place}) if self.kind == "chat" else None
+        name = "end" if event.last else "note"
+        return self._chunk(index, {"reasoning_content": ending(event)}, {"event": name, **place, **event.to_dict()})
+
+    def closing(self, index: int, thought: Thought) -> list[dict[str, Any]]:
+        """The content, and the end of choice `index`."""
+        said, reason = self.content(thought)
+        told = {"event": "answer", "answer": thought.answer}
+        return [self._chunk(index, {"content": said}, told), self._chunk(index, {}, None, reason)]
+
+    def usage(self, thoughts: Sequence[Thought]) -> dict[str, Any]:
+        """The last chunk, for those who ask for it."""
+        return {**self.head, "object": self._chunk_name, "choices": [], "usage": usage(thoughts)}
+
+    @property
+    def _chunk_name(self) -> str:
+        return "chat.completion.chunk" if self.kind == "chat" else "text_completion"
+
+    def _chunk(
+        self, index: int, delta: dict[str, Any], told: dict[str, Any] | None, reason: str | None = None
+    ) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
+        if self.kind == "chat":
+            choice["delta"] = delta
+        else:
+            choice["text"] = delta.get("content", "")
+        return {
+            **self.head,
+            "object": self._chunk_name,
+            "choices": [choice | ({"motif": told} if told else {})],
+            **({"usage": None} if self.job.include_usage else {}),
+        }
+
+
+Send = Callable[[bytes], Awaitable[None]]
+
+
+class Stream:
+    """Writes chunks as server-sent events."""
+
+    def __init__(self, send: Send):
+        self._send = send
+
+    async def chunk(self, content: dict[str, Any]) -> None:
+        """One chunk."""
+        await self._send(_event(content))
+
+    async def error(self, content: dict[str, Any]) -> None:
+        """The error that ends the stream; no [DONE] follows."""
+        await self._send(_event(content))
+
+    async def done(self) -> None:
+        """The mark of a stream that is whole."""
+        await self._send(b"data: [DONE]\n\n")
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+
+
+def heading(event: Begun | Ended) -> str:
+    """What stands before a round in the reasoning."""
+    return f"[round {event.round} of {event.of}]\n"
+
+
+def ending(ended: Ended) -> str:
+    """What stands after a round in the reasoning."""
+    return "\n" if ended.last else f"\n[note to round {ended.round + 1}] {ended.note}\n\n"
+
+
+def usage(thoughts: Sequence[Thought]) -> dict[str, Any]:
+    """The tokens of all choices."""
+    parts = [thought.usage for thought in thoughts]
+    total = {name: sum(part[name] for part in parts) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+    reasoning = sum(part["completion_tokens_details"]["reasoning_tokens"] for part in parts)
+    return total | {"completion_tokens_details": {"reasoning_tokens": reasoning}}

@@ -1,0 +1,123 @@
+"""What the tests of the server share: a service on a free port of this machine, and a speaker that follows a script."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import uvicorn
+
+from motif.config import Recipe, load_recipe
+from motif.serve.app import Service
+from motif.serve.jobs import Served
+from motif.serve.limits import Limits
+from motif.thinking import Ask, OnText, Said
+
+DEMO = load_recipe("demo")
+CHAT = "/v1/chat/completions"
+
+
+class Scripted:
+    """Says in each round what `script` makes of the ask, word by word, `pause` seconds before each.
+
+    Attributes:
+        asks: all that it was asked. now, most: responses under way, and the most there were. cancelled: given up.
+    """
+
+    def __init__(self, script: Callable[[Ask], str], pause: float = 0.0):
+        self.script, self.pause = script, pause
+        self.asks: list[Ask] = []
+        self.now = self.most = self.cancelled = 0
+
+    async def say(self, ask: Ask, on_text: OnText | None = None) -> Said:
+        self.asks.append(ask)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            text = self.script(ask)
+            for piece in text.split(" "):
+                await asyncio.sleep(self.pause)
+                if on_text:
+                    await on_text(piece if text.startswith(piece) else " " + piece)
+            return Said(text, False, 10, len(text.split(" ")))
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.now -= 1
+
+    async def ready(self) -> str | None:
+        return None
+
+
+@contextmanager
+def serving(
+    speaker: Any,
+    rounds: Any,
+    recipe: Recipe = DEMO,
+    keys: tuple[str, ...] = (),
+    window: int | None = None,
+    **limits: Any,
+) -> Iterator[tuple[str, Service]]:
+    """A running service; yields its address and itself."""
+    served = Served("demo", recipe, rounds, speaker, window, created=1, fingerprint="motif-test")
+    service = Service(served, Limits(**limits), keys, speaker.ready)
+    config = uvicorn.Config(service.app(), port=0, lifespan="off", http="h11", ws="none", log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", service
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def until(true: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def ask(text: str = "What is 15 × 24?", **parameters: Any) -> dict[str, Any]:
+    """The body of a chat request."""
+    return {"messages": [{"role": "user", "content": text}], **parameters}
+
+
+CLIENT = httpx2.Client(timeout=30, verify=False)  # making one takes longer than an answer
+
+
+def post(url: str, body: Any, path: str = CHAT, **options: Any) -> httpx2.Response:
+    return CLIENT.post(url + path, json=body, **options)
+
+
+def together(url: str, bodies: list[Any]) -> list[httpx2.Response]:
+    """The answers to requests that are sent at the same time."""
+
+    async def main() -> list[httpx2.Response]:
+        limits = httpx2.Limits(max_connections=None)
+        async with httpx2.AsyncClient(timeout=60, verify=False, limits=limits) as client:
+            return await asyncio.gather(*(client.post(url + CHAT, json=body) for body in bodies))
+
+    return asyncio.run(main())
+
+
+@contextmanager
+def raw(url: str, body: Any) -> Iterator[socket.socket]:
+    """A connection over which a chat has been asked for, and nothing has been read."""
+    host, port = url.removeprefix("http://").split(":")
+    data = json.dumps(body).encode()
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(head.encode() + data)
+        yield client

@@ -1,0 +1,107 @@
+"""Decoding steps that are recorded and replayed: a CUDA graph's rules, kept by a stand-in on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from motif.config import ModelConfig
+from motif.policy import Policy
+from motif.sampling import Completion, Request, sampling_key
+from motif.sampling.graphs import cuda_graph
+from motif.sampling.local import LocalSampler
+
+
+class Tape(TorchDispatchMode):
+    """Like a CUDA graph: the operations that ran, on the tensors they ran on. Python is not asked again."""
+
+    replays = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        self.operations.append((function, args, kwargs or {}, result))
+        return result
+
+    def replay(self) -> None:
+        Tape.replays += 1
+        for function, args, kwargs, results in self.operations:
+            again = tree_flatten(function(*args, **kwargs))[0]
+            for old, new in zip(tree_flatten(results)[0], again, strict=True):
+                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():  # not a view
+                    old.copy_(new)
+
+
+def tape(run: Callable[[], Tensor]) -> tuple[Tape, Tensor]:
+    with Tape() as recording:
+        states = run()
+    states.fill_(float("nan"))  # a recording says nothing until it is replayed
+    return recording, states
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_model):
+    torch.manual_seed(0)
+    return Policy(ModelConfig(name=tiny_model, lora_rank=4))
+
+
+def grown(policy: Policy, record: Any, rows: int) -> dict[Any, Completion]:
+    """Trees of responses of up to 75 tokens: forks part, rows end, children come, the batch is filled again."""
+    sampler, done = LocalSampler(policy, rows), {}
+    sampler.record = record
+
+    def then(completion: Completion) -> list[Request]:
+        path = (*completion.request.tag, completion.index)
+        done[path] = completion
+        if len(path) > 2:
+            return []
+        prompt = [*completion.request.prompt_ids[:5], *completion.token_ids[-4:], 9]
+        keys = [sampling_key(path, fork) for fork in range(2)]
+        return [Request(prompt, keys, max_tokens=15 + 20 * len(path), temperature=0.7, tag=path)]
+
+    roots = [
+        Request(list(range(10, 14 + 9 * n)), [sampling_key(n, fork) for fork in range(3)], max_tokens=20, tag=(n,))
+        for n in range(2)
+    ]
+    sampler.run(roots, then)
+    return done
+
+
+@pytest.mark.parametrize("rows", [3, 16])
+def test_recorded_steps_draw_what_plain_ones_draw(policy, rows):
+    plain = grown(policy, None, rows)
+    before = Tape.replays
+    recorded = grown(policy, tape, rows)
+    assert Tape.replays > before + 30
+    assert recorded.keys() == plain.keys()
+    for path, completion in plain.items():
+        assert recorded[path].token_ids == completion.token_ids
+        assert recorded[path].logprobs == pytest.approx(completion.logprobs, abs=1e-4)
+
+
+def test_a_model_that_cannot_be_recorded_is_sampled_without(tiny_model, monkeypatch, capsys):
+    def fail(run: Callable[[], Tensor]) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(LocalSampler, "recorder", staticmethod(lambda device: fail))
+    sampler = LocalSampler(Policy(ModelConfig(name=tiny_model, lora_rank=4, device="cpu")))
+    assert sampler.record is None
+    assert "without CUDA graphs" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_graphs_draw_what_plain_steps_draw(tiny_model):
+    policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, device="cuda", dtype="float32"))
+    plain, recorded = grown(policy, None, 64), grown(policy, cuda_graph, 64)
+    for path, completion in plain.items():
+        assert recorded[path].token_ids == completion.token_ids
+        assert recorded[path].logprobs == pytest.approx(completion.logprobs, abs=1e-4)
