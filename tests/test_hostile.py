@@ -1,4 +1,4 @@
-"""Models, data, recipes and files of strangers as attackers: what they write is text, runs nothing, and costs little."""
+"""Models, data, recipes and files of strangers as attackers: what they write is text, runs nothing, costs little."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ TEMPLATES = {
     "{% if m.role == 'system' %}<<SYS>>\n{% endif %}{{ m.content }} [/INST]{% endif %}{% endfor %}",
     "<|user|>": "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}<|assistant|>\n",
     "USER:": "{% for m in messages %}{{ m.role | upper }}: {{ m.content }}\n{% endfor %}ASSISTANT:",
-    "### Instruction:": "{% for m in messages %}{{ '### Response:' if m.role == 'assistant' else '### Instruction:' }}\n"
+    "### Instruction:": "{% for m in messages %}"
+    "{{ '### Response:' if m.role == 'assistant' else '### Instruction:' }}\n"
     "{{ m.content }}\n\n{% endfor %}### Response:\n",
     "no system": "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     "<start>{{ m.role }}\n{{ m.content }}<stop>\n{% endfor %}",
@@ -48,7 +49,8 @@ def test_marks_of_turns_that_are_plain_text_are_neither_in_questions_nor_in_note
     rounds = Rounds(RoundsConfig(), tokenizer)
 
     def told(question: str, note: str) -> list[int]:
-        text = tokenizer.decode(rounds.prompt(question, [rounds.read(f"<answer>{note}</answer>", False, False).note], 3))
+        reading = rounds.read(f"<answer>{note}</answer>", False, False)
+        text = tokenizer.decode(rounds.prompt(question, [reading.note], 3))
         return [text.lower().count(mark.lower()) for mark in own]
 
     own = [mark for mark in MARKS if mark in rounds._render(rounds.messages("Q?", ["3"], 3)[-1:])]
@@ -341,7 +343,7 @@ def test_gguf_headers_that_lie(lie, tmp_path, monkeypatch):
     assert time.process_time() - started < 20
 
 
-@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "generation_config.json"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_model_folder_with_a_damaged_file(name, tiny_model, tmp_path):
     for file in Path(tiny_model).iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

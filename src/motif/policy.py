@@ -423,7 +423,8 @@ class Policy:
             file = (trained if trained.exists() else run) / ADAPTER_FILE
             if not file.is_file():
                 raise RecipeError(f"{run} holds no trained adapter (adapter/{ADAPTER_FILE})")
-            loaded: Any = set_peft_model_state_dict(self.wrapped, read_tensors(file))
+            with _fitting(file):
+                loaded: Any = set_peft_model_state_dict(self.wrapped, read_tensors(file))
             if loaded.unexpected_keys:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
             return
@@ -431,7 +432,8 @@ class Policy:
         if not files:
             raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
         for file in files:  # several of a large model, so each leaves keys missing
-            unexpected = self.wrapped.load_state_dict(read_tensors(file), strict=False).unexpected_keys
+            with _fitting(file):
+                unexpected = self.wrapped.load_state_dict(read_tensors(file), strict=False).unexpected_keys
             if unexpected:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {unexpected[0]}")
 
@@ -444,8 +446,8 @@ class Policy:
             ours = self.head(self.decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
         if not bool(torch.isfinite(theirs).all()):
             raise RecipeError(
-                f"model {self.config.name!r} computes logits that are not finite: its weights are broken, or its numbers "
-                "too large for model.dtype (set it to 'float32')"
+                f"model {self.config.name!r} computes logits that are not finite: its weights are broken, or its "
+                "numbers too large for model.dtype (set it to 'float32')"
             )
         gap = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
         if not gap < (2e-2 if self.autocast else 1e-3):
@@ -487,6 +489,15 @@ def _end_ids(model: Any, tokenizer: Any) -> list[int]:
     if not ids:
         raise RecipeError("the tokenizer has no end-of-sequence token, so responses could never end")
     return sorted(ids)
+
+
+@contextlib.contextmanager
+def _fitting(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch lists every tensor of another shape
+        first = next((line.strip() for line in str(error).split("\n")[1:]), str(error))
+        raise RecipeError(f"{file} belongs to another model or adapter shape: {first[:300]}") from error
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

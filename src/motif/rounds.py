@@ -14,10 +14,10 @@ Only the note survives a round. Reading a response follows these rules, each of 
    of repeated blocks counts, and of nested blocks the innermost of the last.
 3. If no note block is closed (the response was cut off, say), the note is what follows the last opening note tag.
 4. Without any opening note tag the note is the tail of the response, or empty (`rounds.untagged`).
-5. The note is cut to `note_tokens` tokens (its beginning is kept; of a tail, its end) and cleaned: tags, special tokens,
-   what marks turns in the chat template and the scaffold's own announcements are removed until none is left, and the
-   characters that quote it in the prompt are replaced. A note can therefore say nothing in the scaffold's voice. From a
-   question special tokens and marks of turns are removed, too.
+5. The note is cut to `note_tokens` tokens (its beginning is kept; of a tail, its end) and cleaned: tags, special
+   tokens, what marks turns in the chat template and the scaffold's own announcements are removed until none is left,
+   and the characters that quote it in the prompt are replaced. A note can therefore say nothing in the scaffold's
+   voice. From a question special tokens and marks of turns are removed, too.
 6. The answer is the last complete \boxed{...} of the *final part*: the note block (rules 2 and 3), or where there is no
    note tag what follows the reasoning, or the whole response if no reasoning was closed. So a box inside closed
    reasoning, or beside a note block, does not count.

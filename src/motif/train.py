@@ -47,8 +47,8 @@ from motif.update import UpdateStats, collect, make_optimizer, update
 PATIENCE = 3
 """Steps in a row with an update that was skipped, because its gradient was not finite, after which a run stops."""
 NOT_FINITE = (
-    f"the gradient was not finite in {PATIENCE} steps in a row (update/causes in metrics.jsonl names the responses), and "
-    "the weights are as before them: lower train.learning_rate, or set model.dtype = 'float32'"
+    f"the gradient was not finite in {PATIENCE} steps in a row (update/causes in metrics.jsonl names the responses), "
+    "and the weights are as before them: lower train.learning_rate, or set model.dtype = 'float32'"
 )
 CAUSES = 20
 """Names of responses written down for a step, at most."""
@@ -88,8 +88,8 @@ def train(
         BadRows: the data has unusable rows (see `data.skip_bad`).
         PeerFailed: another process of this run failed.
         SamplerError: no server is left to sample on; `resume` goes on later.
-        FloatingPointError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in training;
-            the last good weights are in the newest checkpoint.
+        FloatingPointError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in
+            training; the last good weights are in the newest checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(out) if out else default_folder(recipe.name)

@@ -109,8 +109,8 @@ def update(
     """Train on `samples` for `inner_epochs` × `minibatches` optimiser steps.
 
     Gradients of micro-batches are summed before clipping, and the weights are those of the whole batch, so the result
-    does not depend on the token budget beyond rounding. An optimiser step whose gradient is not finite is not taken: the
-    weights and the optimiser's state stay as they are, bit for bit, and it is counted in `skipped`.
+    does not depend on the token budget beyond rounding. An optimiser step whose gradient is not finite is not taken:
+    the weights and the optimiser's state stay as they are, bit for bit, and it is counted in `skipped`.
 
     Args:
         samples: of the whole batch, the same in every process.

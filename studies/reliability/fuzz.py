@@ -33,7 +33,7 @@ class Hung(Exception):
     """An input took more computing time than its target allows."""
 
 
-def fuzz(name: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:
+def fuzz(name: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:  # noqa: PLR0915
     """One slice, in this process: tries, different failures, and the most memory it needed."""
     import resource
 

@@ -47,14 +47,14 @@ def as_bytes(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 VALUES = st.one_of(
     st.integers().map(str),
-    st.floats().map(lambda value: repr(value)),
+    st.floats().map(repr),
     st.sampled_from(
         ["1" + "0" * 5000, "0x" + "f" * 400, "inf", "-nan", "true", "1979-05-27T07:32:00Z", "07:32:00", '""']
     ),
     st.sampled_from(["[" * n + "]" * n for n in (1, 50, 400, 3000)]),
     st.sampled_from(["{a=" * n + "1" + "}" * n for n in (1, 50, 400)]),
     st.lists(st.integers(0, 2**70), max_size=4).map(str),
-    st.text(max_size=20).map(lambda text: json.dumps(text)),
+    st.text(max_size=20).map(json.dumps),
     st.sampled_from(["../x", "\x00", "/etc/passwd", "a" * 5000, "{question}", "(" * 200, "(a+)+$", "file.py:f"]).map(
         json.dumps
     ),

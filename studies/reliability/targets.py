@@ -36,7 +36,7 @@ class Broken(AssertionError):
 
 @dataclass(frozen=True)
 class Target:
-    """A check, and the seconds of computing in this process that one input may take (workers have limits of their own)."""
+    """A check, and the seconds of computing here that one input may take (workers have limits of their own)."""
 
     check: Callable[[Any], str]
     seconds: float

@@ -317,8 +317,8 @@ class Batch:
         if not np.isfinite(logprobs).all():
             request = self.forks[first_fork + int(np.flatnonzero(~np.isfinite(logprobs))[0])][0]
             raise FloatingPointError(
-                f"the model's logits are not finite after a prompt of {len(request.prompt_ids)} tokens: its weights are "
-                "broken, or its numbers too large for model.dtype (set it to 'float32')"
+                f"the model's logits are not finite after a prompt of {len(request.prompt_ids)} tokens: its weights "
+                "are broken, or its numbers too large for model.dtype (set it to 'float32')"
             )
         if len(row_of) > len(rows):
             row_of = self._part(tokens, first_fork)

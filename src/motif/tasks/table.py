@@ -121,9 +121,8 @@ def _name(row: Row, names: tuple[str, ...]) -> str:
     for name in names:
         if name in row.columns:
             return name
-    raise _Unusable(
-        f"no column {' or '.join(map(repr, names))} (has: {brief(', '.join(map(str, itertools.islice(row.columns, 50))))})"
-    )
+    there = brief(", ".join(map(str, itertools.islice(row.columns, 50))))
+    raise _Unusable(f"no column {' or '.join(map(repr, names))} (has: {there})")
 
 
 def _text(row: Row, name: str) -> str:
