@@ -21,7 +21,7 @@ PINS = {canonicalize_name(name): version for name, _, version in (line.partition
 
 
 def needed() -> dict[str, bool]:
-    """What is installed of the package's requirements, of the extra `dev`, and of theirs; whether a pinned one pins it."""
+    """What is installed of the requirements, of the extra `dev`, and of theirs; whether a pinned one pins it."""
     found: dict[str, bool] = {}
     waiting = [(Requirement(text), False) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
     seen = set()

@@ -26,6 +26,8 @@ LARGEST = 1 << 20
 """Bytes of a recipe file."""
 MOST_DOTS = 500
 """Dots in one line of it: the time to read a dotted key goes with the square of its parts."""
+MOST_PROBLEMS = 20
+"""Of a recipe, said at once."""
 SHOWN = 300
 """Characters of a value, or of another's message, in a message."""
 
@@ -512,7 +514,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] 
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("\n".join(_explain(problem) for problem in error.errors())) from None
+        raise RecipeError("\n".join(_explain(problem) for problem in error.errors()[:MOST_PROBLEMS])) from None
     return recipe if folder is None else _anchor_paths(recipe, folder)
 
 
@@ -545,26 +547,30 @@ def _brief(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path exists; one that no file can have, too long or with a null character, does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def _find(source: str) -> Path:
     path = Path(source)
-    try:
-        found = path.is_file()
-    except (OSError, ValueError):  # longer than any name, or with a null character
-        found = False
-    if found:
+    if is_there(path) and path.is_file():
         return path
     shipped = RECIPES / f"{source}.toml"
-    if shipped.is_file() and re.fullmatch(r"[\w.-]+", source):
+    if re.fullmatch(r"[\w.-]{1,100}", source) and shipped.is_file():
         return shipped
-    close = difflib.get_close_matches(source, shipped_recipes(), n=1)
+    close = difflib.get_close_matches(source[:100], shipped_recipes(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise RecipeError(f"no recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
+    raise RecipeError(f"no recipe {_brief(repr(source))}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
 
 
 def _apply(data: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"--set takes section.key=value, got {setting!r}")
+        raise RecipeError(f"--set takes section.key=value, got {_brief(repr(setting))}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -604,11 +610,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def _anchor_paths(recipe: Recipe, folder: Path) -> Recipe:
     def anchored(text: str) -> str:
-        return str((folder / text).resolve()) if text and (folder / text).exists() else text
+        return str((folder / text).resolve()) if text and is_there(folder / text) else text
 
     place, colon, function = recipe.data.grader.rpartition(":")
     for own in (f"{place}.py", place) if colon else ():  # a module beside the recipe is as good as a file's path
-        if own.endswith(".py") and (folder / own).is_file():
+        if own.endswith(".py") and is_there(folder / own):
             place = str((folder / own).resolve())
     update = {k: anchored(getattr(recipe.data, k)) for k in ("train", "test")}
     data = recipe.data.model_copy(update=update | {"grader": f"{place}{colon}{function}"})
