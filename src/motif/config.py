@@ -564,7 +564,8 @@ def _find(source: str) -> Path:
         return shipped
     close = difflib.get_close_matches(source[:100], shipped_recipes(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise RecipeError(f"no recipe {_brief(repr(source))}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
+    known = ", ".join(shipped_recipes())
+    raise RecipeError(f"no recipe {_brief(repr(source))}: neither a file nor one of {known}.{hint}")
 
 
 def _apply(data: dict[str, Any], setting: str) -> None:
