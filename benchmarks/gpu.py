@@ -1,8 +1,8 @@
 """A training step on this GPU against the forecast of `--dry-run --on`, and decoding with and without CUDA graphs.
 
 The model has Qwen2.5-3B's shape (3.09 billion parameters, vocabulary 151,936, bfloat16) and random weights, so that
-nothing is downloaded. Its tokenizer knows numbers only: every response is a row of numbers up to its limit, its last one
-is the answer, and half of all answers count as right. Recipes `paper` and `recommended` with windows of 512 tokens.
+nothing is downloaded. Its tokenizer knows numbers only: a response is a row of numbers up to its limit, the last one is
+the answer; half of all answers count as right. Recipes `paper` and `recommended` with windows of 512 tokens.
 
     python benchmarks/gpu.py --device 1xH200 --json gpu.json      # about ten minutes on an H200
 

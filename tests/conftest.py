@@ -133,3 +133,19 @@ def make_tree(outcomes: list[Any], well_formed: bool = True, gold: str = "360") 
 
     roots = [grow((index,), outcome) for index, outcome in enumerate(outcomes)]
     return Tree(Question("q", "What is 15 × 24?", gold), step=0, roots=roots)
+
+
+# -- a browser ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium for all tests that need one."""
+    from playwright.sync_api import sync_playwright
+
+    from browser import CHROME, Browser
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROME, args=["--no-sandbox"])
+        yield Browser(chromium)
+        chromium.close()

@@ -10,13 +10,57 @@ from typing import Any
 
 import pytest
 
+from browser import needs_browser
 from motif.compare.analysis import summarise
 from motif.compare.page import page_data, write_page
+from runs import HOSTILE
 from studies import ARMS, made_up
-from test_report import CHROME, HOSTILE, dump_dom
 
-EXERCISE = """<script>
-addEventListener("load", () => setTimeout(() => {
+
+def written(folder: Path, **options: Any) -> tuple[Path, dict[str, Any]]:
+    study, lines = made_up(**options)
+    summary = summarise(study, lines)
+    write_page(folder / "index.html", summary, lines)
+    return folder / "index.html", summary
+
+
+def embedded(page: Path) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_the_page_needs_nothing_else_and_holds_the_summary(tmp_path):
+    page, summary = written(tmp_path)
+    text = page.read_text("utf-8")
+    assert not re.search(r"<[^>]* (?:src|href)=[\"'](?!#)", text.partition("<script")[0])
+    assert "default-src 'none'" in html.unescape(text)
+    data = embedded(page)
+    assert data["summary"] == json.loads(json.dumps(summary))
+    for one in summary["contrasts"]:  # where scripts are off
+        assert html.escape(one["sentence"]) in text
+
+
+def test_texts_cannot_become_markup(tmp_path):
+    page, _ = written(tmp_path, text=HOSTILE, seeds=2)
+    text = page.read_text("utf-8")
+    assert text.count("<script") == 3 and "<img" not in text
+
+
+def test_curves_have_every_seed_and_the_mean_of_both_axes():
+    study, lines = made_up(seeds=3)
+    data = page_data(summarise(study, lines), lines)
+    curve = data["curves"]["single"]
+    assert curve["steps"] == list(range(0, 101, 10)) and curve["seeds"] == [0, 1, 2]
+    column = [seed[-1] for seed in curve["rows"]["rounds_3"]["by_seed"]]
+    assert curve["rows"]["rounds_3"]["means"][-1]["mean"] == pytest.approx(sum(column) / 3)
+    assert curve["spent"]["questions"][0][-1] == 800
+    keys = [one["key"] for one in data["currencies"]]
+    assert keys == ["questions", "updates", "generated_tokens", "flops", "seconds", "distinct_questions"]
+    assert data["curves"]["untrained"]["steps"] == [0]
+
+
+EXERCISE = """async () => {
   const seen = {}, plot = () => document.querySelector(".plot.large svg");
   const axis = () => [...plot().querySelectorAll("text")].map((text) => text.textContent);
   const choose = (id, value) => {
@@ -42,66 +86,19 @@ addEventListener("load", () => setTimeout(() => {
   seen.without_seeds = plot().querySelectorAll("path.raw").length;
   plot().dispatchEvent(new KeyboardEvent("keydown", { key: "End", bubbles: true }));
   seen.tip = document.getElementById("tip").textContent;
+  await new Promise((resolve) => setTimeout(resolve, 200));
   seen.forest = document.querySelectorAll(".contrasts .forest svg .mean").length;
   seen.dots = document.querySelectorAll(".contrasts .forest svg .seed").length;
-  seen.wide = document.documentElement.scrollWidth > innerWidth;
-  document.documentElement.dataset.seen = JSON.stringify(seen);
-}, 500));
-</script></body>"""
+  return seen;
+}"""
 
 
-def written(folder: Path, **options: Any) -> tuple[Path, dict[str, Any]]:
-    study, lines = made_up(**options)
-    summary = summarise(study, lines)
-    write_page(folder / "index.html", summary, lines)
-    return folder / "index.html", summary
-
-
-def embedded(page: Path) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("utf-8"), re.DOTALL)
-    assert found
-    return json.loads(found[1])
-
-
-def test_the_page_needs_nothing_else_and_holds_the_summary(tmp_path):
-    page, summary = written(tmp_path)
-    text = page.read_text("utf-8")
-    assert not re.search(r"(?:src|href)=[\"'](?!#)", text)
-    assert "default-src 'none'" in html.unescape(text)
-    data = embedded(page)
-    assert data["summary"] == json.loads(json.dumps(summary))
-    for one in summary["contrasts"]:  # where scripts are off
-        assert html.escape(one["sentence"]) in text
-
-
-def test_texts_cannot_become_markup(tmp_path):
-    page, _ = written(tmp_path, text=HOSTILE, seeds=2)
-    text = page.read_text("utf-8")
-    assert text.count("<script") == 2 and "<img" not in text
-
-
-def test_curves_have_every_seed_and_the_mean_of_both_axes():
-    study, lines = made_up(seeds=3)
-    data = page_data(summarise(study, lines), lines)
-    curve = data["curves"]["single"]
-    assert curve["steps"] == list(range(0, 101, 10)) and curve["seeds"] == [0, 1, 2]
-    column = [seed[-1] for seed in curve["rows"]["rounds_3"]["by_seed"]]
-    assert curve["rows"]["rounds_3"]["means"][-1]["mean"] == pytest.approx(sum(column) / 3)
-    assert curve["spent"]["questions"][0][-1] == 800
-    keys = [one["key"] for one in data["currencies"]]
-    assert keys == ["questions", "updates", "generated_tokens", "flops", "seconds", "distinct_questions"]
-    assert data["curves"]["untrained"]["steps"] == [0]
-
-
-@pytest.mark.skipif(CHROME is None, reason="no Chromium or Chrome found")
-def test_every_currency_and_row_redraws_the_curves(tmp_path):
-    page, _ = written(tmp_path)
-    text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text("utf-8")).replace("</body>", EXERCISE)
-    page.write_text(text, encoding="utf-8")
-    dom = dump_dom(page, tmp_path / "profile")
-    found = re.search(r'<html[^>]* data-seen="([^"]*)"', dom)
-    assert found and not re.search(r"<html[^>]* data-error", dom)
-    seen = json.loads(html.unescape(found[1]))
+@needs_browser
+def test_every_currency_and_row_redraws_the_curves(tmp_path, browser):
+    page_file, _ = written(tmp_path)
+    with browser.open(page_file) as page:
+        page.locator(".plot.large svg").wait_for()
+        seen = page.evaluate(EXERCISE)
     trained = len(ARMS) - 1
     assert (seen["lines"], seen["bands"], seen["seeds"]) == (trained, trained, 10 * trained)
     assert {"questions", "updates", "generated_tokens", "flops", "seconds", "step"} <= set(seen["currencies"])
@@ -112,18 +109,15 @@ def test_every_currency_and_row_redraws_the_curves(tmp_path):
     assert (seen["hidden"], seen["without_seeds"]) == (trained - 1, 0)
     assert "step 100" in seen["tip"] and "%" in seen["tip"]
     assert (seen["forest"], seen["dots"]) == (4, 40)
-    assert not seen["wide"]
 
 
-@pytest.mark.skipif(CHROME is None, reason="no Chromium or Chrome found")
+@needs_browser
 @pytest.mark.parametrize(
     "options",
     [{"text": HOSTILE, "seeds": 2}, {"seeds": 1}, {"arms": ("untrained",)}],
     ids=["hostile", "one", "untrained"],
 )
-def test_odd_studies_draw_without_errors(options, tmp_path):
-    page, _ = written(tmp_path, **options)
-    dom = dump_dom(page, tmp_path / "profile")
-    root = re.search(r"<html[^>]*>", dom)
-    assert root and 'data-ready="true"' in root[0] and "data-error" not in root[0]
-    assert "<img" not in dom.partition("<script")[0]
+def test_odd_studies_draw_without_errors(options, tmp_path, browser):
+    page_file, _ = written(tmp_path, **options)
+    with browser.open(page_file) as page:
+        assert page.locator("img").count() == 0 and page.locator("#nav a").count() >= 3

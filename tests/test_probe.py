@@ -298,10 +298,11 @@ def test_a_resumed_run_probes_as_an_uninterrupted_one(runs):
 
 
 def test_the_probe_is_in_the_report(runs):
-    from motif.report.data import report_data
+    from motif.report.data import RunView
 
-    section = report_data(runs["with"])["sections"][-1]
-    assert section["id"] == "diagnostics"
+    view = RunView(runs["with"])
+    view.refresh()
+    [section] = [one for one in view.data("with")["sections"] if one["id"] == "diagnostics"]
     assert "rewards" in [chart["id"] for chart in section["charts"]]
 
 

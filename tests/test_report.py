@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import math
-import random
-import re
-import shutil
-import subprocess
+import zlib
 from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -20,254 +16,38 @@ from typing import Any
 import pytest
 
 from motif.diagnostics import Components, of_question
+from motif.record import RunFolder
 from motif.report import write_report
 from motif.report.charts import moving_average, rate_levels
-from motif.report.data import report_data
+from motif.report.data import RunView, differences, run_names
+from motif.report.files import Tail
 from motif.report.page import to_json
-from motif.report.trees import choose, select_trees
+from motif.report.trees import Forest, choose
+from runs import HOSTILE, fake_run, made_up_probe, outcomes_of
 
-HOSTILE = (
-    "</script><img src=x onerror=\"document.documentElement.dataset.error='ran'\"><!-- <script>alert(1)</script> "
-    "<!--<script> \u2028\u2029 \u202egnp.exe \x00 \ud800 🂡 日本語 &lt; [[script]] [[data]] \\u003c"
-)
 MakeRun = Callable[..., Path]
 
 
-# -- a run folder as a real run would leave it ------------------------------------------------------------------------
-
-
-def fake_run(
-    folder: Path,
-    *,
-    steps: int = 60,
-    planned: int = 60,
-    branching: tuple[int, ...] = (8, 4, 1),
-    questions: int = 4,
-    after: float | None = 0.72,
-    text: str | None = None,
-    probed: bool = False,
-    seed: int = 0,
-) -> Path:
-    """A run that goes from about 40 % to about 70 %: recipe, metrics with evaluations, trees, summary."""
-    rng = random.Random(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.toml").write_text(
-        'name = "demo"\nabout = "Two-digit multiplication in three rounds."\n[model]\n'
-        'name = "embedded"\nadapter = "lora"\n'
-        f'lora_rank = 64\n[data]\ntask = "arithmetic"\n[rollout]\nquestions_per_step = {questions}\n'
-        f"branching = {list(branching)}\ntokens_first = 256\ntokens_continue = 128\n"
-        f"[train]\nsteps = {planned}\nseed = {seed}\n"
-    )
-    rounds = len(branching)
-    before_rate = 0.41
-    ledger: dict[str, Any] = dict.fromkeys(("questions", "updates", "generated_tokens", "prefill_tokens"), 0)
-    ledger |= {"prefill_saved": 0, "trained_tokens": 0, "flops": 0.0, "seconds": 0.0}
-    before, end = _evaluation(before_rate, rounds), _evaluation(after or 0.5, rounds)
-    metrics: list[dict[str, Any]] = [{"step": 0, "eval": before}]
-    with (folder / "trees.jsonl").open("w") as trees:
-        for step in range(1, steps + 1):
-            skill = before_rate + ((after or 0.5) - before_rate) * (1 - math.exp(-3 * step / max(planned, 1)))
-            grown = [_tree(rng, step, index, branching=branching, skill=skill, text=text) for index in range(questions)]
-            trees.writelines(json.dumps(tree) + "\n" for tree in grown)
-            metrics.append(_training_line(rng, step, grown, ledger, branching=branching, skill=skill))
-            if step % 20 == 0:
-                metrics.append({"step": step, "eval": _evaluation(skill, rounds)})
-    if probed:
-        metrics += [{"step": 0, "probe": _probe(0.4)}, {"step": steps, "probe": _probe(0.7)}]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
-    summary: dict[str, Any] = {"before": before, "ledger": ledger, "seed": seed, "status": "stopped"}
-    summary["versions"] = {"motif-rl": "0.1.0", "torch": "2.13.0", "transformers": "5.13.0", "python": "3.11.7"}
-    if after is not None:
-        summary |= {"after": end, "status": "finished", "best": {"step": 40, "accuracy": 0.731}}
-    (folder / "summary.json").write_text(json.dumps(summary))
-    return folder
-
-
-def _evaluation(rate: float, rounds: int, n: int = 500) -> dict[str, Any]:
-    found = {}
-    for count in {1, rounds}:
-        share = rate if count == rounds else 0.75 * rate
-        half = 1.96 * math.sqrt(share * (1 - share) / n)
-        found[f"rounds_{count}"] = {
-            "accuracy": share,
-            "low": share - half,
-            "high": share + half,
-            "n": n,
-            "truncated": 0.03,
-            "mean_tokens": 90.0 * count,
-        }
-    return found
-
-
-def _tree(
-    rng: random.Random, step: int, index: int, *, branching: tuple[int, ...], skill: float, text: str | None
-) -> dict[str, Any]:
-    a, b = rng.randint(11, 99), rng.randint(11, 99)
-    ease = min(1.0, max(0.0, rng.gauss(1.3 * skill - 0.2, 0.6)))
-
-    def node(path: tuple[int, ...], quality: float) -> dict[str, Any]:
-        final = len(path) == len(branching)
-        right = rng.random() < quality
-        answer = str(a * b if right else a * b + rng.choice([-100, -10, 10, 90]))
-        note = (
-            f"{a} × {b} = {a} × {b // 10 * 10} + {a} × {b % 10}. So far: {a * (b // 10) * 10}."
-            if not final
-            else f"\\boxed{{{answer}}}"
-        )
-        formed = rng.random() < 0.6 + 0.35 * skill
-        body = text or (
-            f"<reasoning>\nI split {b} into {b // 10 * 10} and {b % 10}.\n{a} × {b // 10 * 10} = {a * (b // 10) * 10}\n"
-            f"{a} × {b % 10} = {a * (b % 10)}\n</reasoning>\n<answer>\n{note}\n</answer>"
-        )
-        record: dict[str, Any] = {
-            "path": list(path),
-            "text": body if formed else body.replace("</answer>", ""),
-            "tokens": 60 + rng.randint(0, 60),
-            "prompt_tokens": 48,
-            "truncated": rng.random() < 0.05,
-            "well_formed": formed,
-            "note": text or note,
-            "answer": answer if final else None,
-            "value": None,
-            "reward": None,
-            "advantage": None,
-        }
-        if final:
-            verdict = "ungraded" if rng.random() < 0.002 else "right" if right else "wrong"
-            reason = (
-                text or {"right": "equal", "wrong": f"{answer} ≠ {a * b}", "ungraded": "the grader timed out"}[verdict]
-            )
-            record |= {"verdict": verdict, "reason": reason, "value": None if verdict == "ungraded" else float(right)}
-        else:
-            count = branching[len(path)]
-            record["children"] = [node((*path, child), quality) for child in range(count)]
-            values = [child["value"] for child in record["children"] if child["value"] is not None]
-            record["value"] = sum(values) / len(values) if values else None
-        return record
-
-    responses = [
-        node((response,), min(1.0, max(0.0, ease + rng.gauss(0, 0.25) * (0 < ease < 1))))
-        for response in range(branching[0])
-    ]
-    for response in responses:
-        response["reward"] = (response["value"] or 0.0) + response["well_formed"]
-    mean = sum(response["reward"] for response in responses) / len(responses)
-    for response in responses:
-        response["advantage"] = response["reward"] - mean
-    question = {"id": f"arithmetic-{step}-{index}", "text": text or f"What is {a} × {b}?", "gold": text or str(a * b)}
-    return {"step": step, "question": question, "responses": responses}
-
-
-def _training_line(
-    rng: random.Random,
-    step: int,
-    trees: list[dict[str, Any]],
-    ledger: dict[str, Any],
-    *,
-    branching: tuple[int, ...],
-    skill: float,
-) -> dict[str, Any]:
-    rounds, k = len(branching), math.prod(branching[1:])
-    responses = [response for tree in trees for response in tree["responses"]]
-    values = [response["value"] for response in responses if response["value"] is not None]
-    counts = [0] * (k + 1)
-    for value in values:
-        counts[round(value * k)] += 1
-    solved = [[response["value"] or 0 for response in tree["responses"]] for tree in trees]
-    ledger["questions"] += len(trees)
-    ledger["updates"] += 1
-    for key, amount in (
-        ("generated_tokens", 24_000),
-        ("prefill_tokens", 9_000),
-        ("prefill_saved", 60_000),
-        ("trained_tokens", 7_000),
-        ("flops", 3.1e12),
-    ):
-        ledger[key] += amount * len(trees)
-    ledger["seconds"] += 21.0
-    line: dict[str, Any] = {
-        "step": step,
-        "reward": sum(response["reward"] for response in responses) / len(responses),
-        "reward_std": 0.4,
-        "frac_reward_zero_std": 0.1,
-        "completions/mean_length": 88.0,
-        "completions/clipped_ratio": 0.05,
-        "entropy": 0.9 - 0.4 * skill + rng.gauss(0, 0.03),
-        "kl": None,
-        "clip_ratio": 0.0,
-        "grad_norm": abs(rng.gauss(0.6, 0.15)),
-        "learning_rate": 5e-6,
-        "loss": rng.gauss(0, 0.01),
-        "sampler/mean_gap": abs(rng.gauss(2e-6, 5e-7)),
-        "outcome/mean": sum(values) / len(values),
-        "outcome/rate_counts": counts,
-        "outcome/ungraded": sum(response["value"] is None for response in responses),
-        "outcome/never": sum(max(row) == 0 for row in solved) / len(solved),
-        "outcome/always": sum(min(row) == 1 for row in solved) / len(solved),
-        "note/mean_tokens": 31 + rng.gauss(0, 2),
-        "note/empty": 0.04,
-        "note/early_answer": min(1, 0.2 + 0.3 * skill),
-        "groups": len(trees),
-        "dead_groups": sum(len(set(row)) == 1 for row in solved),
-        "time/sample": 12.1,
-        "time/grade": 0.8,
-        "time/update": 7.5,
-        "time/record": 0.1,
-        "time/total": 21.0,
-    }
-    line["outcome/sometimes"] = 1 - line["outcome/never"] - line["outcome/always"]
-    for count in range(1, rounds + 1):
-        line[f"format/rate_{count}"] = min(1, 0.5 + 0.45 * skill + 0.03 * count + rng.gauss(0, 0.03))
-        line[f"length/round_{count}"] = 120 - 14 * count + 30 * skill + rng.gauss(0, 4)
-        line[f"truncated/round_{count}"] = max(0, 0.12 - 0.1 * skill - 0.01 * count + rng.gauss(0, 0.01))
-    parts = Components()
-    if k > 1:
-        parts = sum((of_question(_outcomes(tree)) for tree in trees), parts)
-    return line | parts.metrics() | {f"ledger/{key}": value for key, value in ledger.items()}
-
-
-def _outcomes(tree: dict[str, Any]) -> list[list[float]]:
-    return [
-        [child["value"] for child in response["children"] if child["value"] is not None]
-        for response in tree["responses"]
-    ]
-
-
-def _probe(own: float) -> dict[str, Any]:
-    def estimate(value: float, half: float = 0.05) -> dict[str, float]:
-        return {"value": value, "low": value - half, "high": value + half}
-
-    values = {"own": own, "empty": 0.05, "shuffled": 0.02, "own_minus_empty": own - 0.05}
-    return {
-        "questions": 20,
-        "correlation": estimate(0.7),
-        "icc": estimate(0.3),
-        "trained_bias": estimate(0.01),
-        "rewards": [{"k": k, "bias": estimate(0.0), "variance": 0.2 / k, "reliability": 0.3} for k in (1, 2, 4, 8)],
-        "values": {name: estimate(value) for name, value in values.items()},
-    }
-
-
 class Elements(HTMLParser):
-    """The start tags of a page with their attributes, and the content of its data block."""
+    """The start tags of a page with their attributes, and the content of its data blocks."""
 
     def __init__(self, page: str):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.data = ""
-        self._in_data = False
+        self.data: dict[str | None, str] = {}
+        self._block: str | None = None
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        self._in_data = tag == "script" and dict(attrs).get("id") == "data"
+        self._block = dict(attrs).get("id") if tag == "script" else None
 
     def handle_endtag(self, tag: str) -> None:
-        self._in_data = False
+        self._block = None
 
     def handle_data(self, data: str) -> None:
-        if self._in_data:
-            self.data += data
+        if self._block:
+            self.data[self._block] = self.data.get(self._block, "") + data
 
 
 @pytest.fixture
@@ -276,6 +56,22 @@ def make_run(tmp_path: Path) -> MakeRun:
         return fake_run(tmp_path / name, **settings)
 
     return make
+
+
+def report_data(run: Path) -> dict[str, Any]:
+    view = RunView(run)
+    view.refresh()
+    return view.data("run")
+
+
+def forest_of(run: Path) -> Forest:
+    forest = Forest(run / "trees.jsonl")
+    forest.refresh()
+    return forest
+
+
+def unpacked(pack: dict[str, Any]) -> list[dict[str, Any]]:
+    return [json.loads(zlib.decompress(base64.b64decode(tree))) for tree in pack["packed"]]
 
 
 def report(run: Path) -> str:
@@ -290,7 +86,7 @@ def test_is_one_self_contained_file(make_run: MakeRun) -> None:
     path = write_report(run)
     assert path == run / "report.html"
     page = path.read_text(encoding="utf-8")
-    assert "://" not in page and "@import" not in page and "url(" not in page
+    assert "@import" not in page and "url(" not in page
     for tag, attributes in Elements(page).tags:
         assert tag not in ("link", "img", "iframe", "object", "embed", "base", "form")
         assert "src" not in attributes and not any(key.startswith("on") for key in attributes)
@@ -302,12 +98,25 @@ def test_policy_admits_the_one_script_and_nothing_else(make_run: MakeRun) -> Non
     policy = next(a["content"] for t, a in Elements(page).tags if t == "meta" and a.get("http-equiv"))
     assert policy is not None and policy.startswith("default-src 'none'; script-src 'sha256-")
     script = page.rpartition("<script>")[2].partition("</script>")[0]
-    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    for text in (script, style):
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in policy
+    assert "unsafe" not in policy and "connect-src" not in policy
 
 
 def test_data_survives_the_way_into_the_page(make_run: MakeRun) -> None:
     run = make_run(steps=3)
-    assert json.loads(Elements(report(run)).data) == json.loads(json.dumps(report_data(run)))
+    elements = Elements(report(run))
+    [shown] = json.loads(elements.data["data"])["runs"]
+    told = json.loads(json.dumps(report_data(run)))
+    assert {key: value for key, value in shown.items() if key != "trees"} == {
+        key: value for key, value in told.items() if key != "trees"
+    }
+    written = [json.loads(line) for line in (run / "trees.jsonl").read_text().splitlines()]
+    trees = unpacked({"packed": json.loads(elements.data["packed"])[0]})
+    assert [tree["question"] for tree in trees] == [tree["question"] for tree in written]
+    assert trees[0]["responses"][0]["text"] == written[0]["responses"][0]["text"]
+    assert [head["id"] for head in shown["trees"]["heads"]] == [tree["question"]["id"] for tree in written]
 
 
 def test_hostile_text_stays_inert(make_run: MakeRun) -> None:
@@ -315,13 +124,14 @@ def test_hostile_text_stays_inert(make_run: MakeRun) -> None:
     (run / "recipe.toml").write_text('name = "</title><script>alert(1)</script>"\n[model]\nname = "<b>x</b>"\n')
     page = report(run)
     elements = Elements(page)
-    assert [tag for tag, _ in elements.tags if tag == "script"] == ["script", "script"]
+    assert [tag for tag, _ in elements.tags if tag == "script"] == ["script"] * 3
     assert not [tag for tag, _ in elements.tags if tag in ("img", "b")] and "<!--" not in page
-    block = page.partition('id="data">')[2].partition("</script>")[0]
-    assert "<" not in block and ">" not in block and "&" not in block
-    texts = json.loads(block)["forest"]["trees"][0]["responses"][0]["text"]
-    assert texts == HOSTILE.replace("\ud800", "?")
-    assert html.escape("</title><script>alert(1)</script>") in page
+    for block in elements.data.values():
+        assert not set("<>&\u2028") & set(block)
+    [shown] = json.loads(elements.data["data"])["runs"]
+    assert shown["head"]["name"] == "</title><script>alert(1)</script>"
+    [tree, *_] = unpacked({"packed": json.loads(elements.data["packed"])[0]})
+    assert tree["responses"][0]["text"] == HOSTILE.replace("\ud800", "?")
 
 
 def test_json_escapes_what_could_end_a_script() -> None:
@@ -353,25 +163,25 @@ def test_run_stopped_after_two_steps(make_run: MakeRun) -> None:
     assert "not evaluated after training" in data["result"]["reading"]
     facts = {fact["name"]: fact["value"] for fact in data["head"]["facts"]}
     assert facts["Status"] == "stopped, 2 of 60 steps"
-    assert data["sections"][0]["charts"][0]["steps"] == [1, 2]
-    assert data["forest"]["all_trees"] == 8
+    assert data["axes"]["step"] == [1, 2]
+    assert data["trees"]["count"] == 8
 
 
 def test_half_written_and_broken_lines(make_run: MakeRun) -> None:
     run = make_run(steps=3, after=None)
-    whole_trees = report_data(run)["forest"]["all_trees"]
+    whole_trees = report_data(run)["trees"]["count"]
     for name in ("metrics.jsonl", "trees.jsonl"):
         text = (run / name).read_text()
         lines = text.splitlines(keepends=True)
         (run / name).write_text("".join(lines[:-1]) + lines[-1][: len(lines[-1]) // 2])
     data = report_data(run)
-    assert data["sections"][0]["charts"][0]["steps"] == [1, 2]
-    assert data["forest"]["all_trees"] == whole_trees - 1
+    assert data["axes"]["step"] == [1, 2]
+    assert data["trees"]["count"] == whole_trees - 1
     assert data["notices"] == []
     with (run / "metrics.jsonl").open("a") as file:
         file.write('\n{"step": 3, "reward": NaN}\n[1]\n{"step": null}\n')
     data = report_data(run)
-    assert data["sections"][0]["charts"][0]["steps"] == [1, 2, 3]
+    assert data["axes"]["step"] == [1, 2, 3]
     assert data["notices"] == ["metrics.jsonl: 3 lines could not be read and left out."]
     report(run)
 
@@ -392,7 +202,7 @@ def test_wrong_types_do_not_stop_it(make_run: MakeRun) -> None:
         )
         file.write('{"step": 3}\n{"step": "x", "question": {}, "responses": []}\n')
     report(run)
-    assert report_data(run)["forest"]["trees"][-1]["responses"][0]["advantage"] is None
+    assert unpacked(forest_of(run).pack())[-1]["responses"][0]["advantage"] is None
 
 
 def test_resumed_run_counts_the_repeated_steps_once(make_run: MakeRun) -> None:
@@ -404,8 +214,8 @@ def test_resumed_run_counts_the_repeated_steps_once(make_run: MakeRun) -> None:
     (run / "trees.jsonl").write_text("".join(trees + trees[2:4]))
     data = report_data(run)
     chart = data["sections"][0]["charts"][0]
-    assert chart["steps"] == [1, 2, 3, 4] and chart["series"][1]["raw"][2:] == [9.0, 9.0]
-    assert [tree["step"] for tree in data["forest"]["trees"]] == [1, 2, 3, 4]
+    assert data["axes"]["step"] == [1, 2, 3, 4] and chart["series"][1]["raw"][2:] == [9.0, 9.0]
+    assert [head["step"] for head in forest_of(run).heads] == [1, 2, 3, 4]
 
 
 # -- size -------------------------------------------------------------------------------------------------------------
@@ -413,25 +223,26 @@ def test_resumed_run_counts_the_repeated_steps_once(make_run: MakeRun) -> None:
 
 def test_long_texts_are_cut_with_a_mark(make_run: MakeRun) -> None:
     run = make_run(steps=1, questions=1, branching=(4, 1), text="a" * 50_000 + "é<" + "z" * 50_000)
-    forest = report_data(run)["forest"]
-    text = forest["trees"][0]["responses"][0]["text"]
-    assert len(text) < 4_100 and "96,002 characters left out here" in text
-    assert text.startswith("a" * 3_000) and text.endswith("z" * 1_000)
-    assert forest["cut_texts"] > 0 and forest["text_limit"] == 4_000
+    pack = forest_of(run).pack()
+    text = unpacked(pack)[0]["responses"][0]["text"]
+    assert len(text) < 8_100 and "92,002 characters left out here" in text
+    assert text.startswith("a" * 6_000) and text.endswith("z" * 2_000)
+    assert pack["cut_texts"] > 0 and pack["text_limit"] == 8_000
     assert (run / "report.html").exists() is False and write_report(run).stat().st_size < 1_000_000
+    assert len(forest_of(run).tree(0)["responses"][0]["text"]) == 100_002  # type: ignore[index]
 
 
 def test_page_is_bounded_and_says_what_it_shows(make_run: MakeRun) -> None:
     run = make_run(steps=40, questions=2, branching=(4, 2, 1))
-    every = select_trees(run / "trees.jsonl")
-    assert every["all_trees"] == len(every["trees"]) == 80
-    some = select_trees(run / "trees.jsonl", budget=100_000)
-    assert len(to_json(some["trees"])) < 101_000
+    every = forest_of(run).pack()
+    assert every["all_trees"] == len(every["packed"]) == len(every["heads"]) == 80
+    some = forest_of(run).pack(budget=sum(map(len, every["packed"])) // 2)
+    assert 0.35 < sum(map(len, some["packed"])) / sum(map(len, every["packed"])) < 0.6
     assert 8 <= some["steps"] < some["all_steps"] == 40 and some["all_trees"] == 80
-    shown = [tree["step"] for tree in some["trees"]]
+    shown = [head["step"] for head in some["heads"]]
     assert shown[0] == 1 and shown[-1] == 40
-    few = select_trees(run / "trees.jsonl", budget=4_000)
-    assert few["trees"] == [] or few["text_limit"] < 4_000
+    assert [tree["question"]["id"] for tree in unpacked(some)] == [head["id"] for head in some["heads"]]
+    assert forest_of(run).pack(budget=10)["packed"] == []
 
 
 def test_choose_spreads_evenly_and_keeps_within_budget() -> None:
@@ -450,7 +261,12 @@ def test_long_runs_are_thinned(make_run: MakeRun) -> None:
     (run / "metrics.jsonl").write_text("".join(json.dumps(line | {"step": step}) + "\n" for step in range(1, 5_001)))
     data = report_data(run)
     chart = data["sections"][0]["charts"][0]
-    assert len(chart["steps"]) <= 600 and chart["steps"][-1] == 5_000 and "mean of 9 steps" in chart["caption"]
+    steps = data["axes"]["step"]
+    assert (
+        len(steps) == len(chart["series"][0]["raw"]) <= 600
+        and steps[-1] == 5_000
+        and "mean of 9 steps" in chart["caption"]
+    )
     assert len(data["sections"][1]["charts"][0]["bars"]) <= 40
 
 
@@ -562,14 +378,14 @@ def test_a_run_of_an_older_version_still_has_its_pictures(make_run: MakeRun) -> 
         (run / name).write_text("".join(json.dumps(line) + "\n" for line in kept))
     data = report_data(run)
     assert len(data["tokens"]) == 3
-    assert [section["id"] for section in data["sections"]] == ["learning", "outcomes", "responses", "stability"]
+    assert [one["id"] for one in data["sections"]] == ["learning", "outcomes", "responses", "stability", "cost"]
 
 
 def test_diagnostics_say_what_the_trees_hold(make_run: MakeRun) -> None:
     run = make_run(steps=40)
-    section = report_data(run)["sections"][-1]
+    section = report_data(run)["sections"][-2]
     trees = [json.loads(line) for line in (run / "trees.jsonl").read_text().splitlines()]
-    whole = sum((of_question(_outcomes(tree)) for tree in trees), Components())
+    whole = sum((of_question(outcomes_of(tree)) for tree in trees), Components())
     assert f"explains {100 * whole.icc:.1f} % [" in section["text"][0]
     [chart] = section["charts"]
     points = chart["series"][0]["points"]
@@ -578,20 +394,20 @@ def test_diagnostics_say_what_the_trees_hold(make_run: MakeRun) -> None:
 
 
 def test_one_round_has_no_diagnostics(make_run: MakeRun) -> None:
-    assert report_data(make_run(steps=5, branching=(8,)))["sections"][-1]["id"] == "stability"
+    assert report_data(make_run(steps=5, branching=(8,)))["sections"][-2]["id"] == "stability"
 
 
 def test_a_probe_is_read_out(make_run: MakeRun) -> None:
     run = make_run(steps=8, probed=True)
-    section = report_data(run)["sections"][-1]
+    section = report_data(run)["sections"][-2]
     assert "correlate with r = 0.70 [0.65, 0.75]" in "".join(section["text"])
     assert "The own note is worth 65.0 points [60.0, 70.0] more than no note." in section["text"]
     charts = {chart["id"]: chart for chart in section["charts"]}
     assert [point["value"] for point in charts["note-value"]["series"][0]["points"]] == [0.4, 0.7]
     assert charts["rewards"]["rows"][1] == ["2", "0.000 [−0.050, 0.050]", "0.100", "0.300"]
     # One made afterwards replaces that of its step.
-    (run / "probe.json").write_text(json.dumps({"step": 8, "probe": _probe(0.9)}))
-    section = report_data(run)["sections"][-1]
+    (run / "probe.json").write_text(json.dumps({"step": 8, "probe": made_up_probe(0.9)}))
+    section = report_data(run)["sections"][-2]
     [values] = [chart for chart in section["charts"] if chart["id"] == "note-value"]
     assert [point["value"] for point in values["series"][0]["points"]] == [0.4, 0.9]
 
@@ -604,113 +420,125 @@ def test_a_broken_probe_does_not_stop_the_report(make_run: MakeRun, probe: dict[
     report(run)
 
 
-# -- in a browser -----------------------------------------------------------------------------------------------------
-
-CHROME = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# -- a run that goes on ------------------------------------------------------------------------------------------------
 
 
-def dump_dom(page: Path, profile: Path) -> str:
-    """The page's document after its script has run."""
-    assert CHROME is not None
-    quiet = [
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-    ]
-    command = [
-        CHROME,
-        "--headless",
-        "--no-sandbox",
-        *quiet,
-        "--disable-sync",
-        f"--user-data-dir={profile}",
-        "--virtual-time-budget=4000",
-        "--window-size=1280,900",
-        "--dump-dom",
-        page.as_uri(),
-    ]
-    return subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode(errors="replace")
+def append(file: Path, *records: dict[str, Any]) -> None:
+    with file.open("a") as stream:
+        stream.writelines(json.dumps(record) + "\n" for record in records)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROME is None, reason="no Chromium or Chrome found")
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"steps": 40},
-        {"steps": 20, "probed": True},
-        {"steps": 2, "after": None},
-        {"steps": 2, "text": HOSTILE},
-        {"steps": 2, "branching": (8,)},
-        {"steps": 12, "branching": (2, 2, 2, 1)},
-        {"steps": 0, "after": None},
-    ],
-    ids=["finished", "probed", "stopped", "hostile", "one round", "deep", "nothing"],
-)
-def test_page_draws_itself_without_errors(make_run: MakeRun, tmp_path: Path, settings: dict[str, Any]) -> None:
-    run = make_run(**settings)
-    if settings["steps"] == 0:
-        for file in run.iterdir():
-            file.unlink()
-    dom = dump_dom(write_report(run), tmp_path / "profile")
-    root = re.search(r"<html[^>]*>", dom)
-    assert root and 'data-ready="true"' in root[0] and "data-error" not in root[0]
-    assert "<img" not in dom.partition("<script")[0]
-    if settings["steps"]:
-        assert dom.count('class="plot"><svg') >= 10
-        assert dom.count('class="stack"') == 2
-        assert ("What the note is worth" in dom) == bool(settings.get("probed"))
-        assert 'class="diagram"' in dom and 'class="response"' in dom and 'class="leaf' in dom
+def test_a_tail_reads_each_line_once_and_leaves_a_half_written_one(tmp_path: Path) -> None:
+    file = tmp_path / "x.jsonl"
+    tail = Tail(file)
+    assert list(tail.records()) == []
+    append(file, {"step": 1}, {"step": 2})
+    assert [record for _, record in tail.records()] == [{"step": 1}, {"step": 2}]
+    with file.open("a") as stream:
+        stream.write('{"step": 3, "te')
+    assert list(tail.records()) == []
+    with file.open("a") as stream:
+        stream.write('xt": "é"}\nnot JSON\n')
+    assert list(tail.records()) == [(24, {"step": 3, "text": "é"}), (24 + 26, None)]
+    assert list(tail.records()) == [] and tail.epoch == 0
+
+
+@pytest.mark.parametrize("way", ["shorter", "another file", "same length"])
+def test_a_tail_starts_over_when_the_file_is_another(tmp_path: Path, way: str) -> None:
+    file = tmp_path / "x.jsonl"
+    append(file, {"step": 1}, {"step": 2})
+    tail = Tail(file)
+    assert len(list(tail.records())) == 2
+    if way == "another file":  # as RunFolder.cut_back does it
+        other = tmp_path / "other"
+        append(other, {"step": 1}, {"step": 2}, {"step": 7})
+        other.replace(file)
     else:
-        assert "No tree has been recorded." in dom
+        file.write_text('{"step": 1}\n' if way == "shorter" else '{"step": 8}\n{"step": 9}\n{"step": 10}\n')
+    expected = {"shorter": [1], "another file": [1, 2, 7], "same length": [8, 9, 10]}[way]
+    assert [record["step"] for _, record in tail.records() if record] == expected
+    assert tail.epoch == 1
 
 
-EXERCISE = """<script>setTimeout(() => {
-  const set = (id, value, event) => {
-    const input = document.getElementById(id);
-    input.value = value;
-    input.dispatchEvent(new Event(event, { bubbles: true }));
-  };
-  const listed = () => document.querySelectorAll(".questions button[data-tree]").length;
-  const key = (node, name) => node.dispatchEvent(
-    new KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true }));
-  const seen = { last: listed() };
-  set("tree-step", "all", "change");
-  seen.all = listed();
-  for (const kind of ["mixed", "never", "always"]) {
-    document.querySelector(`input[value=${kind}]`).click();
-    seen[kind] = listed();
-  }
-  document.querySelector("input[value=all]").click();
-  set("tree-search", "no such question", "input");
-  seen.none = listed();
-  set("tree-search", "", "input");
-  document.querySelector(".questions button").focus();
-  key(document.activeElement, "ArrowDown");
-  seen.second = document.querySelectorAll(".questions button")[1].getAttribute("aria-current");
-  key(document.querySelector(".root"), "Enter");
-  seen.open = document.querySelectorAll("details.response[open]").length;
-  seen.texts = document.querySelectorAll("details.response[open] pre").length;
-  key(document.querySelector("#chart-rates .plot svg"), "End");
-  seen.tip = document.getElementById("tip").textContent;
-  document.documentElement.dataset.seen = JSON.stringify(seen);
-})</script></body>"""
+def test_a_view_keeps_up_with_a_run(make_run: MakeRun) -> None:
+    run = make_run(steps=6, after=None)
+    metrics, trees = ((run / name).read_text().splitlines(keepends=True) for name in ("metrics.jsonl", "trees.jsonl"))
+    (run / "metrics.jsonl").write_text("".join(metrics[:3]))
+    (run / "trees.jsonl").write_text("".join(trees[:8]) + trees[8][:50])
+    view = RunView(run)
+    view.refresh()
+    assert view.data("run")["axes"]["step"] == [1, 2] and len(view.forest.heads) == 8
+    epoch = view.forest.epoch
+    for name, rest in (("metrics.jsonl", metrics[3:]), ("trees.jsonl", [trees[8][50:], *trees[9:]])):
+        with (run / name).open("a") as file:
+            file.writelines(rest)
+    view.refresh()
+    assert view.data("run") == report_data(run) | {"name": "run", "trees": {"epoch": epoch, "count": 24}}
+    assert view.forest.epoch == epoch and view.forest.tree(8) == forest_of(run).tree(8)
+    RunFolder(run).cut_back(4)
+    view.refresh()
+    assert view.data("run")["axes"]["step"] == [1, 2, 3, 4] and len(view.forest.heads) == 16
+    assert view.forest.epoch != epoch
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROME is None, reason="no Chromium or Chrome found")
-def test_tree_browser_by_keyboard_and_filters(make_run: MakeRun, tmp_path: Path) -> None:
-    page = write_report(make_run(steps=4, questions=5))
-    text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8")).replace("</body>", EXERCISE)
-    page.write_text(text, encoding="utf-8")
-    dom = dump_dom(page, tmp_path / "profile")
-    found = re.search(r'<html[^>]* data-seen="([^"]*)"', dom)
-    assert found and not re.search(r"<html[^>]* data-error", dom)
-    seen = json.loads(html.unescape(found[1]))
-    assert seen["last"] == 5 and seen["all"] == 20 and seen["none"] == 0
-    assert seen["mixed"] + seen["never"] + seen["always"] == 20 and seen["mixed"] > 0
-    assert seen["second"] == "true" and seen["open"] == 1
-    assert seen["texts"] == 1 + 4 * 2  # the response itself, and two rounds of each of its four trajectories
-    assert "step 4" in seen["tip"] and "4 of 4" in seen["tip"]
+def test_the_index_knows_outcomes_and_disagreement(make_run: MakeRun) -> None:
+    run = make_run(steps=1, questions=1, branching=(2, 2, 1))
+    tree = json.loads((run / "trees.jsonl").read_text())
+    for response, verdicts in zip(tree["responses"], (("right", "right"), ("wrong", "ungraded")), strict=True):
+        for child, verdict in zip(response["children"], verdicts, strict=True):
+            child["children"][0]["verdict"] = verdict
+    (run / "trees.jsonl").write_text(json.dumps(tree) + "\n")
+    [head] = forest_of(run).heads
+    assert (head["right"], head["wrong"], head["total"], head["spread"]) == (2, 1, 4, 0.25)
+
+
+def test_a_text_is_found_anywhere_in_a_tree(make_run: MakeRun) -> None:
+    run = make_run(steps=3, questions=1)
+    trees = [json.loads(line) for line in (run / "trees.jsonl").read_text().splitlines()]
+    trees[1]["responses"][2]["children"][1]["children"][0]["reason"] = "Straße No. 5"
+    (run / "trees.jsonl").write_text("".join(json.dumps(tree) + "\n" for tree in trees))
+    assert forest_of(run).containing("STRASSE") == [1]
+    assert forest_of(run).containing(trees[0]["question"]["text"]) == [0]
+    assert forest_of(run).containing("nowhere") == []
+
+
+# -- several runs ------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_named_by_what_tells_them_apart() -> None:
+    assert run_names([Path("/a/demo"), Path("/a/control")]) == ["demo", "control"]
+    assert run_names([Path("/a/x/demo"), Path("/a/y/demo")]) == ["x/demo", "y/demo"]
+
+
+def test_differences_are_those_of_the_recipes() -> None:
+    one, other = (
+        {"name": "a", "train": {"seed": 0, "steps": 5}},
+        {"name": "a", "train": {"seed": 1, "steps": 5}, "x": 1},
+    )
+    assert differences([one, other]) == [
+        {"key": "train.seed", "values": ["0", "1"]},
+        {"key": "x", "values": ["–", "1"]},
+    ]
+
+
+def test_matched_tokens_have_a_row_of_their_own(make_run: MakeRun) -> None:
+    run = make_run(steps=2)
+    summary = json.loads((run / "summary.json").read_text())
+    matched = {
+        "accuracy": 0.5,
+        "low": 0.45,
+        "high": 0.55,
+        "n": 500,
+        "pass_at": {"4": {"value": 0.7, "low": 0.6, "high": 0.8}},
+    }
+    for when in ("before", "after"):
+        summary[when]["rounds_1_matched"] = matched
+    (run / "summary.json").write_text(json.dumps(summary))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 2, "eval": summary["after"]}) + "\n")
+    data = report_data(run)
+    assert [row["row"] for row in data["result"]["rows"]] == ["1 round", "3 rounds", "1 round, matched tokens"]
+    assert data["result"]["rows"][2]["after"]["also"] == ["pass@4 70.0 % [60.0–80.0]"]
+    assert data["result"]["reading"].startswith("3-round accuracy rose")
+    [evals] = [chart for chart in data["sections"][0]["charts"] if chart["id"] == "evals"]
+    assert [series["name"] for series in evals["series"]] == ["1 round, matched tokens", "3 rounds", "1 round"]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from motif.estimators import Estimate, Outcome, estimate, majority, mean_outcome, powers_of_two, question_pass_at_k
+
+ROW = re.compile(r"rounds_(\d+)(_matched)?")
+"""The name of a row: how many rounds, and whether one round had the tokens of all of them."""
 
 OUTCOMES: dict[str | None, Outcome] = {"right": 1.0, "wrong": 0.0}
 NUMBERS = (
@@ -30,6 +34,14 @@ class Answer:
 
 Answers = dict[str, list[Answer]]
 """The answers to each question, by its id."""
+
+
+def row_words(name: str) -> str:
+    """An evaluation row: `rounds_3` is 3 rounds, `rounds_1_matched` 1 round with as many tokens as all rounds have."""
+    match = ROW.fullmatch(name)
+    if not match:
+        return name
+    return f"{match[1]} round{'s' * (match[1] != '1')}" + (", matched tokens" if match[2] else "")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The command line: train, vllm-command, eval, probe, compare, solve, serve, grade, report, export, doctor."""
+"""The command line: train, vllm-command, eval, probe, compare, solve, serve, grade, view, report, export, doctor."""
 
 from __future__ import annotations
 
@@ -339,8 +339,27 @@ def compare(
 
 
 @app.command()
+def view(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, shown side by side.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; 0.0.0.0 lets others on the network look too.")
+    ] = "127.0.0.1",
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write one offline file instead of serving.")
+    ] = None,
+) -> None:
+    """Look at runs in a browser, while they go on or afterwards: curves, trees, before and after (docs/report.md)."""
+    with _readable_errors():
+        from motif.report.command import view as show
+
+        show(runs, host=host, port=port, browser=not no_browser, save=save)
+
+
+@app.command()
 def report(run: RunArgument) -> None:
-    """Write RUN/report.html again, one offline file."""
+    """Write RUN/report.html again: the page of `motif view`, as one offline file."""
     with _readable_errors():
         from motif.report import write_report
 
@@ -472,6 +491,13 @@ class _readable_errors:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            _stop("stopped", 130)
+        if isinstance(error, RecipeError):
+            _stop(str(error), 2)
+        # Only now: these bring torch along, and not every command needs it.
         from motif.processes import PeerFailed
         from motif.sampling import SamplerError
         from motif.tasks import BadRows
@@ -480,10 +506,8 @@ class _readable_errors:
             if place()[0] == 0:
                 _stop(str(error), 1)
             raise typer.Exit(1)
-        if isinstance(error, RecipeError | BadRows | FloatingPointError | SamplerError):
+        if isinstance(error, BadRows | FloatingPointError | SamplerError):
             _stop(str(error), 2)
-        if isinstance(error, KeyboardInterrupt):
-            _stop("stopped", 130)
 
 
 def _stop(message: str, status: int) -> NoReturn:

@@ -271,32 +271,3 @@ function curveTable(state) {
     plainTable(["arm", "step", name, "accuracy"], rows),
   );
 }
-
-/** A table of texts whose first column names the line. */
-function plainTable(heads, rows, name = "") {
-  return el(
-    "table",
-    { class: name },
-    el(
-      "thead",
-      {},
-      el(
-        "tr",
-        {},
-        heads.map((head) => el("th", { scope: "col" }, head)),
-      ),
-    ),
-    el(
-      "tbody",
-      {},
-      rows.map(([first, ...cells]) =>
-        el(
-          "tr",
-          {},
-          el("th", { scope: "row" }, first),
-          cells.map((cell) => el("td", {}, cell ?? NONE)),
-        ),
-      ),
-    ),
-  );
-}

@@ -1,24 +1,5 @@
 // The page of a study: arms, curves, contrasts, thresholds, cost, seeds.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const main = document.getElementById("main");
-
-function section(id, title, lead, ...content) {
-  document.getElementById("nav").append(el("a", { href: `#${id}` }, title));
-  main.append(
-    el(
-      "section",
-      { id, "aria-labelledby": `${id}-title` },
-      el("h2", { id: `${id}-title` }, title),
-      lead && el("p", { class: "lead" }, lead),
-      ...content,
-    ),
-  );
-}
-
-const scrolling = (name, table) =>
-  el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, table);
-
 function header() {
   const { study, about, arms, seeds, notes, versions } = data.summary;
   const runs = Object.values(arms).reduce((sum, arm) => sum + arm.runs, 0);
@@ -214,5 +195,6 @@ contrastSection();
 thresholdSection();
 costSection();
 seedSection();
+navigation();
 for (const draw of firstDraws) draw();
 document.documentElement.dataset.ready = "true";

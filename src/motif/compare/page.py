@@ -13,14 +13,16 @@ from motif.compare.tables import COSTS, cost_columns, method
 from motif.report.page import assemble, asset
 
 HERE = Path(__file__).parent
+SHARED = ("dom.js", "numbers.js", "tip.js")  # of the run's page
+OWN = ("plot.js", "curves.js", "forest.js", "page.js")
 
 
 def write_page(path: Path, summary: Record, lines: Sequence[Record]) -> None:
     """Write the page from the summary and the raw results it was made from."""
-    scripts = [asset("dom.js"), asset("charts.js"), *(_own(name) for name in ("curves.js", "forest.js", "page.js"))]
+    scripts = [*(asset(name) for name in SHARED), *(_own(name) for name in OWN)]
     reading = " ".join(one["sentence"] for one in summary["contrasts"] + summary["thresholds"]) or method(summary)
     title = f"{summary['study']} – motif study"
-    page = assemble(title, reading, page_data(summary, lines), scripts, [_own("page.css")], skip_to="curves")
+    page = assemble(title, reading, page_data(summary, lines), scripts, [_own("page.css")], skip_to="curves").text
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(page.encode("utf-8", errors="replace"))
     partial.replace(path)

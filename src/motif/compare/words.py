@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from motif.accuracy import row_words as row
 from motif.display import duration
+
+__all__ = ["CURRENCY", "FINDING", "amount", "currency", "row"]
 
 Record = dict[str, Any]
 CURRENCY = {
@@ -34,14 +36,6 @@ FINDING = {
 def currency(name: str) -> str:
     """A currency as a reader calls it."""
     return CURRENCY.get(name, name.replace("_", " "))
-
-
-def row(name: str) -> str:
-    """An evaluation row: `rounds_3` is 3 rounds, `rounds_1_matched` 1 round with as many tokens as all rounds have."""
-    match = re.fullmatch(r"rounds_(\d+)(_matched)?", name)
-    if not match:
-        return name
-    return f"{match[1]} round{'s' * (match[1] != '1')}" + (", matched tokens" if match[2] else "")
 
 
 def amount(value: float, name: str) -> str:

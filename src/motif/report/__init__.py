@@ -1,13 +1,22 @@
-"""One self-contained HTML page per run: what was trained, whether it helped, how it went, and the trees themselves."""
+"""The page of one or several runs: what was trained, whether it helped, how it went, and the trees themselves.
+
+The same page is served while a run goes on (`motif view RUN…`) and saved as one offline file (`RUN/report.html`).
+
+files.py     tolerant reading of a run folder        sections.py, charts.py, diagnostics.py, result.py, trees.py
+data.py      a run as plain data, kept up to date                  what there is to say, chart by chart
+page.py      data → one HTML file                    server.py     the live page on this machine
+*.js, style.css, template.html                       the page itself; vendor/ holds the chart library uPlot
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from motif.report.data import report_data
+from motif.report.data import RunView, page_data
 from motif.report.page import render
 
-__all__ = ["write_report"]
+__all__ = ["save_page", "saved_page", "write_report"]
 
 
 def write_report(run: Path) -> Path:
@@ -23,9 +32,26 @@ def write_report(run: Path) -> Path:
         raise NotADirectoryError(
             f"{run} is not a run folder. Give the folder that `motif train` wrote (it holds metrics.jsonl)."
         )
-    target = run / "report.html"
-    partial = run / ".report.html.partial"
-    # Model text may hold lone surrogates, which UTF-8 cannot; written whole or not at all, so a reader never sees half.
-    partial.write_bytes(render(report_data(run)).encode("utf-8", errors="replace"))
+    return save_page([run], run / "report.html")
+
+
+def save_page(runs: Sequence[Path], target: Path) -> Path:
+    """Write the page of several runs side by side as one offline file; returns `target`."""
+    views = [RunView(run) for run in runs]
+    for view in views:
+        view.refresh()
+    partial = target.with_name(f".{target.name}.partial")
+    # Written whole or not at all, so a reader never sees half.
+    partial.write_bytes(saved_page(views))
     partial.replace(target)
     return target
+
+
+def saved_page(views: Sequence[RunView]) -> bytes:
+    """The page of runs as they are now, with their trees, in UTF-8."""
+    packs = [view.forest.pack() for view in views]
+    data = page_data(views)
+    for run, pack in zip(data["runs"], packs, strict=True):
+        run["trees"] = {key: value for key, value in pack.items() if key != "packed"}
+    # Model text may hold lone surrogates, which UTF-8 cannot.
+    return render(data, packed=[pack["packed"] for pack in packs]).text.encode("utf-8", errors="replace")

@@ -1,226 +1,301 @@
-// The page: header, result, chart sections, cost, trees, recipe, in the order of reading.
+// The page: header, result, chart sections, cost, trees, recipe, in the order of reading; kept up to date while live.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-const main = document.getElementById("main");
+const EVERY = 2000; // milliseconds between questions to the server
+const QUIET = 10000; // milliseconds between announcements to screen readers
 
-function section(id, title, lead, ...content) {
-  document.getElementById("nav").append(el("a", { href: `#${id}` }, title));
-  main.append(
-    el(
-      "section",
-      { id, "aria-labelledby": `${id}-title` },
-      el("h2", { id: `${id}-title` }, title),
-      lead && el("p", { class: "lead" }, lead),
-      ...content,
-    ),
-  );
+const view = { data, axis: "step", hidden: new Set(), paused: false, said: 0 };
+const shownRuns = () => view.data.runs.map((run, index) => ({ run, index })).filter(({ index }) => !view.hidden.has(index));
+
+/** A part of the page that is written again when what it shows has changed, and only then. */
+function region(element, select, write) {
+  let before = "";
+  return () => {
+    const now = JSON.stringify(select(view.data));
+    if (now === before) return;
+    before = now;
+    const focused = element.contains(document.activeElement);
+    const open = [...element.querySelectorAll("details")].map((part) => part.open);
+    element.replaceChildren(...write(view.data).flat(Infinity).filter(Boolean));
+    [...element.querySelectorAll("details")].forEach((part, at) => (part.open = open[at] ?? part.open));
+    if (focused) element.querySelector("[tabindex], button, summary")?.focus();
+  };
 }
 
-function header() {
-  const { name, about, facts } = data.head;
-  document.getElementById("head").append(
-    el("p", { class: "kicker" }, "motif run report"),
-    el("h1", { dir: "auto" }, name),
-    about && el("p", { class: "about", dir: "auto" }, about),
-    el("p", { class: "reading" }, tidy(data.result.reading)),
-    data.result.best && el("p", { class: "lead" }, tidy(data.result.best)),
-    el(
-      "dl",
-      { class: "facts" },
-      facts.map((fact) => el("div", {}, el("dt", {}, fact.name), el("dd", {}, fact.value))),
-    ),
-  );
-  if (data.warnings.length) {
-    main.append(
-      el(
-        "aside",
-        { class: "warnings", "aria-label": "Warnings" },
-        data.warnings.map((warning) => el("p", {}, el("b", {}, `⚠ ${warning.title}. `), tidy(warning.text))),
-      ),
-    );
-  }
-  if (data.notices.length) {
-    main.append(
-      el(
-        "aside",
-        { class: "notices", "aria-label": "Notices" },
-        data.notices.map((notice) => el("p", {}, notice)),
-      ),
-    );
-  }
+const regions = [
+  region(document.getElementById("head"), ({ runs }) => runs.map((run) => [run.name, run.head, run.result]), headerParts),
+];
+
+function fixedSection(id, title, lead, select, write) {
+  const body = el("div", {});
+  section(id, title, lead, body);
+  regions.push(region(body, select, write));
+  return body;
 }
 
-// -- result -----------------------------------------------------------------------------------------------
+// -- charts -----------------------------------------------------------------------------------------------
 
-const FINDINGS = {
-  overlap: "intervals overlap: no difference shown",
-  "no intervals": "no intervals recorded",
-  incomplete: "not evaluated on both sides",
-};
+const chartBox = el("div", {});
+let layout = "";
+let drawn = []; // {id, run (of a figure per run), figure}
 
-function resultSection() {
-  const { rows } = data.result;
-  const lead =
-    "Held-out questions, with 95 % intervals. The hollow bar is before training, the filled one after.";
-  if (!rows.length)
-    return section(
-      "result",
-      "Result",
-      lead,
-      el("p", { class: "missing" }, "No evaluation before or after training has been recorded."),
-    );
-  section(
-    "result",
-    "Result",
-    lead,
-    el(
-      "div",
-      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Accuracy before and after" },
-      el(
-        "table",
-        { class: "result" },
-        el(
-          "thead",
-          {},
-          el(
-            "tr",
-            {},
-            ["Rounds", "Before", "After", "0 to 100 %", "Change", "Questions"].map((name) =>
-              el("th", { scope: "col" }, name),
-            ),
+/** The sections of all runs, each with the ids of its charts, in order. */
+function sectionsOf(runs) {
+  const found = new Map();
+  for (const { sections } of runs)
+    for (const part of sections) {
+      if (!found.has(part.id)) found.set(part.id, { ...part, charts: new Map() });
+      for (const chart of part.charts) found.get(part.id).charts.set(chart.id, chart.kind);
+    }
+  return [...found.values()];
+}
+
+function chartSections() {
+  const runs = view.data.runs;
+  const parts = sectionsOf(runs);
+  const signature = JSON.stringify([parts.map(({ id, charts }) => [id, [...charts]]), runs.map((run) => run.name)]);
+  if (signature === layout) return;
+  layout = signature;
+  for (const { figure } of drawn) figure?.remove();
+  drawn = [];
+  chartBox.replaceChildren(
+    ...parts.map((part) => {
+      const box = el("div", { class: "charts" });
+      for (const [id, kind] of part.charts)
+        for (const run of kind === "bars" ? runs.keys() : [null]) {
+          const figure = new Figure(runs.length > 1 && run !== null ? `${id}-${run}` : id);
+          box.append(figure.element);
+          drawn.push({ id, run, figure });
+        }
+      const words = el("div", { class: "words" });
+      drawn.push({ id: part.id, words });
+      return el(
+        "section",
+        { id: part.id, "aria-labelledby": `${part.id}-title` },
+        el("h2", { id: `${part.id}-title` }, part.title),
+        el("p", { class: "lead" }, part.lead),
+        words,
+        box,
+        part.id === "cost" && costBox,
+      );
+    }),
+  );
+  navigation();
+}
+
+const chartOf = (run, id) => run.sections.flatMap((part) => part.charts).find((chart) => chart.id === id);
+
+function drawCharts() {
+  const several = view.data.runs.length > 1;
+  for (const { id, run, figure, words } of drawn) {
+    if (words) {
+      words.replaceChildren(
+        ...view.data.runs.flatMap((one) =>
+          (one.sections.find((part) => part.id === id)?.text ?? []).map((sentence) =>
+            el("p", { class: "says" }, several && [runName(one), " "], tidy(sentence)),
           ),
         ),
-        el(
-          "tbody",
-          {},
-          rows.map((row) =>
-            el(
-              "tr",
-              {},
-              el("th", { scope: "row", "data-label": "Rounds" }, row.rounds),
-              el("td", { "data-label": "Before" }, accuracyCell(row.before)),
-              el("td", { "data-label": "After" }, accuracyCell(row.after)),
-              el("td", { class: "bars", "data-label": "0 to 100\u00a0%" }, intervalBars(row)),
-              el("td", { "data-label": "Change" }, changeCell(row)),
-              el("td", { "data-label": "Questions" }, questionsCell(row)),
-            ),
-          ),
-        ),
-      ),
-    ),
+      );
+      continue;
+    }
+    const parts = shownRuns()
+      .filter(({ index }) => run === null || index === run)
+      .map((part) => ({ ...part, chart: chartOf(part.run, id) }))
+      .filter(({ chart }) => chart);
+    figure.element.hidden = !parts.length;
+    if (parts.length) figure.update(parts, view.axis, several);
+  }
+}
+
+// -- the bar that stays in view ---------------------------------------------------------------------------
+
+const axisBox = el("select", { id: "axis", onchange: () => ((view.axis = axisBox.value), drawCharts()) });
+const runBoxes = el("fieldset", { class: "kinds runs" });
+const news = el("span", { class: "sub", id: "status" });
+
+function bar() {
+  const theme = el("select", { id: "theme", "aria-label": "Colours", onchange: () => setTheme(theme.value) });
+  options(theme, [["auto", "colours: as the system"], ["light", "light"], ["dark", "dark"]], remembered("theme") ?? "auto");
+  setTheme(theme.value);
+  const pause = el(
+    "button",
+    {
+      type: "button",
+      "aria-pressed": "false",
+      onclick: () => {
+        view.paused = !view.paused;
+        pause.setAttribute("aria-pressed", String(view.paused));
+        if (view.paused) tell("paused");
+      },
+    },
+    "Pause",
+  );
+  document.getElementById("tools").append(
+    el("label", { for: "axis" }, "Charts against ", axisBox),
+    runBoxes,
+    theme,
+    ...(view.data.live ? [pause, el("a", { href: "report.html", download: "" }, "Save as a file"), news] : []),
   );
 }
 
-function accuracyCell(result) {
-  if (!result) return el("span", { class: "sub" }, "not evaluated");
-  const [value, ...rest] = interval(result).split(" [");
-  return [
-    el("b", { class: "interval" }, value),
-    " ",
-    rest.length > 0 && el("span", { class: "sub interval" }, `[${rest[0]}`),
-    result.mean_tokens !== null &&
-      el("div", { class: "sub" }, `${grouped(result.mean_tokens)} tokens an answer`),
-    result.truncated > 0 && el("div", { class: "sub" }, `${show(result.truncated, "percent")} cut off`),
-  ];
-}
-
-function changeCell({ before, after, finding }) {
-  if (!before || !after) return el("span", { class: "sub" }, FINDINGS.incomplete);
-  const points = 100 * (after.accuracy - before.accuracy);
-  const sign = points > 0 ? "+" : points < 0 ? "−" : "";
-  return [
-    el("b", {}, `${sign}${grouped(Math.abs(points), 1)} points`),
-    el("div", { class: "sub" }, FINDINGS[finding] ?? "intervals do not overlap"),
-  ];
-}
-
-function questionsCell({ before, after }) {
-  const counts = [before?.n, after?.n].filter((count) => count !== null && count !== undefined);
-  return new Set(counts).size === 1
-    ? grouped(counts[0])
-    : counts.length
-      ? counts.map((count) => grouped(count)).join(" / ")
-      : NONE;
-}
-
-function intervalBars({ before, after }) {
-  const width = 260;
-  const says = [before && `before ${interval(before)}`, after && `after ${interval(after)}`]
-    .filter(Boolean)
-    .join(", ");
-  const bar = (result, y, name) =>
-    result &&
-    svg(
-      "g",
-      { class: name },
-      result.low !== null &&
-        result.high !== null &&
-        svg("rect", {
-          x: result.low * width,
-          y: y - 4,
-          width: Math.max(2, (result.high - result.low) * width),
-          height: 8,
-          rx: 4,
+function runToggles() {
+  const { runs } = view.data;
+  runBoxes.hidden = runs.length < 2;
+  runBoxes.replaceChildren(
+    el("legend", { class: "unseen" }, "Runs in the charts"),
+    ...runs.map((run, index) =>
+      el(
+        "label",
+        {},
+        el("input", {
+          type: "checkbox",
+          checked: !view.hidden.has(index),
+          onchange: (event) => {
+            if (event.target.checked) view.hidden.delete(index);
+            else view.hidden.add(index);
+            update();
+          },
         }),
-      svg("line", { x1: result.accuracy * width, x2: result.accuracy * width, y1: y - 7, y2: y + 7 }),
-    );
-  return svg(
-    "svg",
-    { viewBox: `-2 0 ${width + 4} 44`, width: width + 4, height: 44, role: "img", "aria-label": says },
-    [0, 0.25, 0.5, 0.75, 1].map((share) =>
-      svg("line", { x1: share * width, x2: share * width, y1: 2, y2: 42, class: "grid" }),
+        el("span", {}, runName(run, index)),
+      ),
     ),
-    bar(before, 13, "before"),
-    bar(after, 31, "after"),
   );
 }
 
-// -- trees ------------------------------------------------------------------------------------------------
+function setTheme(theme) {
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  remember("theme", theme);
+  recolour();
+}
 
-function treeSection() {
-  const { trees, all_trees, steps, all_steps, text_limit, cut_texts } = data.forest;
-  if (!trees.length) {
-    const why = all_trees
-      ? `The ${plural(all_trees, "tree")} of this run are too large to be shown in a page; they are in trees.jsonl.`
-      : "No tree has been recorded.";
-    return section("trees", "Trees", null, el("p", { class: "missing" }, why));
+/** What was chosen before, where the browser keeps such things for this page. */
+function remembered(key) {
+  try {
+    return localStorage.getItem(`motif-${key}`);
+  } catch {
+    return null;
   }
-  const lead =
-    `Showing ${grouped(trees.length)} of ${plural(all_trees, "tree")}, from ${grouped(steps)} of ${plural(all_steps, "step")}` +
-    `${trees.length < all_trees ? ", evenly spaced" : ""}; trees.jsonl has them all.` +
-    (cut_texts
-      ? ` ${plural(cut_texts, "text")} longer than ${grouped(text_limit)} characters ${cut_texts === 1 ? "is" : "are"} cut, with a mark at the place.`
-      : "");
-  section("trees", "Trees", lead, treeBrowser(data.forest));
 }
 
-function recipeSection() {
-  if (!data.recipe) return;
-  section(
-    "recipe",
-    "Recipe",
-    null,
-    el(
-      "details",
-      {},
-      el("summary", {}, "All settings of this run (recipe.toml)"),
-      el("pre", { class: "verbatim", tabindex: 0, "aria-label": "recipe.toml" }, data.recipe),
+function remember(key, value) {
+  try {
+    localStorage.setItem(`motif-${key}`, value);
+  } catch {
+    // A page opened from a disk may not keep anything.
+  }
+}
+
+// -- trees, recipe ----------------------------------------------------------------------------------------
+
+function treeLead({ runs, live }) {
+  if (live) return ["All trees of the run so far; the list grows with it."];
+  return runs.map(({ name, trees }) => {
+    const { heads, all_trees, steps, all_steps, text_limit, cut_texts } = trees;
+    const of = runs.length > 1 ? `${name}: ` : "";
+    if (!heads.length && all_trees)
+      return `${of}The ${plural(all_trees, "tree")} of this run are too large to be saved in a page; they are in trees.jsonl, and motif view shows them.`;
+    if (heads.length === all_trees && !cut_texts) return `${of}All ${plural(all_trees, "tree")} of ${plural(all_steps, "step")}.`;
+    return (
+      `${of}${grouped(heads.length)} of ${plural(all_trees, "tree")}, from ${grouped(steps)} of ${plural(all_steps, "step")}` +
+      `${heads.length < all_trees ? ", evenly spaced" : ""}; trees.jsonl has them all, and motif view shows them.` +
+      (cut_texts
+        ? ` ${plural(cut_texts, "text")} longer than ${grouped(text_limit)} characters ${cut_texts === 1 ? "is" : "are"} cut, with a mark at the place.`
+        : "")
+    );
+  });
+}
+
+const reading =
+  "A question, its first-round responses, and the trajectories that continue them. Disagreement (spread) is the variance " +
+  "of the responses' outcome rates: 0 where they all end right equally often, and so cannot be told apart; at most 0.25.";
+
+const browser = new TreeBrowser();
+const noTrees = el("p", { class: "missing" });
+
+function recipeParts({ runs, differences }) {
+  const several = runs.length > 1;
+  const table = [
+    el("h3", {}, "What differs"),
+    scrolling("Settings that differ", plainTable(["Setting", ...runs.map((run) => run.name)], differences.map((row) => [row.key, ...row.values]), "differences")),
+  ];
+  return [
+    several && (differences.length ? table : el("p", {}, "The recipes are the same.")),
+    runs.filter((run) => run.recipe).map((run) =>
+      el(
+        "details",
+        {},
+        el("summary", {}, `All settings of ${several ? run.name : "this run"} (recipe.toml)`),
+        el("pre", { class: "verbatim", tabindex: 0, "aria-label": "recipe.toml" }, run.recipe),
+      ),
     ),
-  );
+  ];
 }
 
-header();
-resultSection();
-for (const part of data.sections)
-  section(
-    part.id,
-    part.title,
-    part.lead,
-    (part.text ?? []).map((sentence) => el("p", { class: "says" }, tidy(sentence))),
-    el("div", { class: "charts" }, part.charts.map(chartFigure)),
-  );
-costSection();
-treeSection();
-recipeSection();
-for (const draw of firstDraws) draw();
+// -- news -------------------------------------------------------------------------------------------------
+
+function update() {
+  for (const write of regions) write();
+  chartSections();
+  options(axisBox, axesOf(view.data.runs).map((key) => [key, AXES[key].name]), view.axis);
+  view.axis = axisBox.value;
+  drawCharts();
+  browser.update(view.data.runs);
+  browser.element.hidden = !browser.items.length;
+  noTrees.hidden = browser.items.length > 0;
+  noTrees.textContent = view.data.live && !view.data.asked ? "Reading the trees…" : "No tree has been recorded.";
+}
+
+const tell = (text) => (news.textContent = text);
+const stepsOf = ({ runs }) => runs.map((run) => grouped(run.axes.step[run.axes.step.length - 1] ?? 0)).join(", ");
+
+async function poll() {
+  setTimeout(poll, EVERY);
+  if (view.paused || document.hidden || view.asking) return;
+  view.asking = true;
+  let fresh = await source.next().catch(() => undefined);
+  view.asking = false;
+  if (fresh === undefined) return tell("no connection: is motif view still running?");
+  fresh ??= view.pending;
+  view.pending = view.paused ? fresh : null;
+  if (view.paused) return;
+  if (fresh) {
+    view.data = { ...fresh, live: true, asked: true };
+    update();
+    const steps = stepsOf(fresh);
+    if (steps !== view.steps && Date.now() - view.said > QUIET) {
+      view.said = Date.now();
+      announce(`Step ${steps}`);
+    }
+    view.steps = steps;
+  }
+  tell(`live · step ${stepsOf(view.data)}`);
+}
+
+const warningBox = el("div", {});
+main.append(warningBox);
+regions.push(region(warningBox, ({ runs }) => runs.map((run) => [run.warnings, run.notices]), warningParts));
+fixedSection(
+  "result",
+  "Result",
+  "Held-out questions, with 95 % intervals. The hollow bar is before training, the filled one after.",
+  ({ runs }) => runs.map((run) => [run.name, run.result.rows]),
+  resultParts,
+);
+main.append(chartBox);
+const costBox = el("div", {});
+regions.push(region(costBox, ({ runs }) => runs.map((run) => [run.name, run.ledger, run.time, run.tokens]), costParts));
+section(
+  "trees",
+  "Trees",
+  null,
+  el("p", { class: "lead" }, reading),
+  treeLead(view.data).map((sentence) => el("p", { class: "lead" }, tidy(sentence))),
+  noTrees,
+  browser.element,
+);
+fixedSection("recipe", "Recipe", null, ({ runs, differences }) => [runs.map((run) => run.recipe), differences], recipeParts);
+bar();
+runToggles();
+update();
 document.documentElement.dataset.ready = "true";
+if (view.data.live) poll();

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from motif.report.files import Record, number
+from motif.accuracy import ROW, row_words
+from motif.report.files import Record, number, section
 
 Value = float | int | None
 Chart = dict[str, Any]
 
 MOST_POINTS = 600  # more than a chart has pixels for
 MOST_BARS = 40
+AXES = ("generated_tokens", "seconds", "flops")  # amounts of the ledger that charts can be drawn against
 PARTS = {"sample": "sampling", "grade": "grading, as far as it made sampling wait", "update": "training"}
 
 
@@ -23,38 +25,54 @@ def moving_average(values: Sequence[Value], window: int) -> list[Value]:
     return [_mean(values[max(0, place - half) : place + half + 1]) for place in range(len(values))]
 
 
+def stretches(steps: Sequence[Record]) -> list[range]:
+    """The places of the steps that make up one point of a line chart each: every step, if there are not too many."""
+    width = max(1, -(-len(steps) // MOST_POINTS))
+    return [range(start, min(start + width, len(steps))) for start in range(0, len(steps), width)]
+
+
+def axes(steps: Sequence[Record]) -> Record:
+    """What lines can be drawn against, at the end of each stretch: the step, and what training had spent by then."""
+    lasts = [steps[places[-1]] for places in stretches(steps)]
+    spent = {key: [number(record.get(f"ledger/{key}")) for record in lasts] for key in AXES}
+    return {"step": [record["step"] for record in lasts]} | {
+        key: values for key, values in spent.items() if values and None not in values
+    }
+
+
 def lines(
     steps: list[Record],
     keys: dict[str, str],
     *,
     limits: tuple[float | None, float | None],
     faint: bool = True,
-    share: int = 10,
+    share: int | None = 10,
     **told: str,
 ) -> Chart:
     """A line per metric over training: the raw values faintly, and a moving average over 1/`share` of the run.
 
-    `keys` maps names of metrics to the words for them. `told` is passed on to the page: `id`, `title`, `y` (the axis),
-    `unit` (how a value is printed) and `caption`.
+    Values stand at the places of `axes`. `keys` maps names of metrics to the words for them; `share` None leaves them
+    as they are. `told` is passed on to the page: `id`, `title`, `y` (the axis), `unit` (how a value is printed) and
+    `caption`.
     """
     chart: Chart = {"kind": "lines", "limits": limits} | told
     columns = {key: [number(record.get(key)) for record in steps] for key in keys}
     columns = {key: values for key, values in columns.items() if any(value is not None for value in values)}
     if not columns:
         return chart | {"missing": _absent(steps, keys)}
-    width = -(-len(steps) // MOST_POINTS)
-    places = range(0, len(steps), width)
-    xs = [steps[min(place + width, len(steps)) - 1]["step"] for place in places]
-    window = max(3, len(xs) // share | 1) if len(xs) >= 10 else 1
+    parts = stretches(steps)
+    width = len(parts[0])
+    window = max(3, len(parts) // share | 1) if share and len(parts) >= 10 else 1
     series = []
     for key, values in columns.items():
-        raw = [_mean(values[place : place + width]) for place in places] if width > 1 else values
+        # What adds up is read at the end of a stretch, where the axis is; the rest is averaged over it.
+        take = _last if share is None else _mean
+        raw = [take([values[place] for place in places]) for places in parts] if width > 1 else values
         smooth = moving_average(raw, window) if window > 1 else None
         series.append({"name": keys[key], "raw": raw, "smooth": _rounded(smooth) if smooth else None})
-    if width > 1:
+    if width > 1 and share:
         chart["caption"] += f" Each point is the mean of {width} steps."
     return chart | {
-        "steps": xs,
         "series": series,
         "faint": faint or window == 1,
         "average": window * width if window > 1 else None,
@@ -113,7 +131,7 @@ def rate_levels(trajectories: int) -> tuple[list[str], list[list[int]]]:
     return names, [[0], *inner, [k]]
 
 
-def eval_points(evals: dict[int, Record], rounds: list[int]) -> Chart:
+def eval_points(evals: dict[int, Record]) -> Chart:
     """Accuracy on held-out questions, with intervals, over training."""
     chart: Chart = {
         "id": "evals",
@@ -125,16 +143,22 @@ def eval_points(evals: dict[int, Record], rounds: list[int]) -> Chart:
         "Whiskers that do not overlap are a difference.",
     }
     series = []
-    for count in sorted(rounds, reverse=True):
+    for row in reversed(row_names(*evals.values())):
         found = [
             {"step": step, "value": number(result.get("accuracy"))}
             | {key: number(result.get(key)) for key in ("low", "high", "n")}
             for step, record in sorted(evals.items())
-            if isinstance(result := record.get(f"rounds_{count}"), dict) and number(result.get("accuracy")) is not None
+            if number((result := section(record, row)).get("accuracy")) is not None
         ]
         if found:
-            series.append({"name": "1 round" if count == 1 else f"{count} rounds", "points": found})
+            series.append({"name": row_words(row), "points": found})
     return chart | ({"series": series} if series else {"missing": "No evaluation has been recorded."})
+
+
+def row_names(*results: Record) -> list[str]:
+    """The rows that any of the evaluations is about, by number of rounds; the one with matched tokens last."""
+    found = {key: match for result in results for key in result if (match := ROW.fullmatch(key))}
+    return sorted(found, key=lambda key: (bool(found[key][2]), int(found[key][1])))
 
 
 def step_time(steps: list[Record]) -> Record:
@@ -169,6 +193,10 @@ def _counts(value: Any) -> list[float]:
 def _mean(values: Sequence[Value]) -> Value:
     there = [value for value in values if value is not None]
     return number(sum(there) / len(there)) if there else None
+
+
+def _last(values: Sequence[Value]) -> Value:
+    return values[-1]
 
 
 def _rounded(values: Sequence[Value]) -> list[Value]:

@@ -4,23 +4,31 @@ function exactly({ value, unit }) {
   return `${value >= 1e12 ? scientific(value, 3) : grouped(value)}${unit === "seconds" ? " s" : ""}`;
 }
 
-function costSection() {
-  const { parts, steps } = data.time;
-  const spread = el(
-    "div",
-    { class: "charts" },
-    partsFigure("time", "Where the time went", parts, "seconds", {
-      missing: "Not recorded in this run: metrics.jsonl has no time/…",
-      caption: `Wall clock of ${plural(steps, "step")}; evaluation and probes are not included.`,
-    }),
-    partsFigure("tokens", "Where the tokens went", data.tokens, "tokens", {
-      missing: "Neither summary.json nor metrics.jsonl counts the tokens.",
-      caption:
-        "All tokens that were generated, and all prompts of all responses. What responses share of their prompts " +
-        "is read once; the hollow part is what reading it for each would have come to.",
-    }),
-  );
-  section("cost", "Cost", "What training has spent.", spread, el("div", { class: "charts" }, ledgerFigure()));
+/** Pictures of where time and tokens went, of every run, and the ledger of all. */
+function costParts({ runs }) {
+  const several = runs.length > 1;
+  return [
+    runs.map((run, at) => [
+      several && el("h3", { class: "of-run" }, runName(run)),
+      el(
+        "div",
+        { class: "charts" },
+        partsFigure(`time-${at}`, "Where the time went", run.time.parts, "seconds", {
+          missing: "Not recorded in this run: metrics.jsonl has no time/…",
+          caption: `Wall clock of ${plural(run.time.steps, "step")}; evaluation and probes are not included.`,
+        }),
+        partsFigure(`tokens-${at}`, "Where the tokens went", run.tokens, "tokens", {
+          missing: "Neither summary.json nor metrics.jsonl counts the tokens.",
+          caption:
+            "All tokens that were generated, and all prompts of all responses. What responses share of their prompts " +
+            "is read once; the hollow part is what reading it for each would have come to.",
+        }),
+      ),
+    ]),
+    el("h3", {}, "Ledger"),
+    ledgerTable(runs),
+    el("p", { class: "lead" }, "What training has consumed so far; evaluation and probes are not included."),
+  ];
 }
 
 /** A stacked bar over a table of its parts; the table is also what a screen reader gets. */
@@ -86,36 +94,15 @@ function partSwatch(index) {
   );
 }
 
-function ledgerFigure() {
-  const rows = data.ledger.map((entry) =>
-    el(
-      "tr",
-      {},
-      el("th", { scope: "row" }, entry.name),
-      el("td", {}, el("b", {}, FORMAT[entry.unit](entry.value))),
-      el("td", { class: "sub" }, exactly(entry)),
-    ),
-  );
-  return el(
-    "figure",
-    {},
-    el("h3", {}, "Ledger"),
-    rows.length
-      ? el(
-          "table",
-          { class: "ledger" },
-          el(
-            "thead",
-            { class: "unseen" },
-            el(
-              "tr",
-              {},
-              ["What", "Amount", "Exactly"].map((name) => el("th", { scope: "col" }, name)),
-            ),
-          ),
-          el("tbody", {}, rows),
-        )
-      : el("p", { class: "missing" }, "Neither summary.json nor metrics.jsonl has a ledger."),
-    el("figcaption", {}, "What training has consumed so far; evaluation and probes are not included."),
-  );
+function ledgerTable(runs) {
+  const names = [...new Set(runs.flatMap((run) => run.ledger.map((entry) => entry.name)))];
+  if (!names.length) return el("p", { class: "missing" }, "Neither summary.json nor metrics.jsonl has a ledger.");
+  const entry = (run, name) => run.ledger.find((one) => one.name === name);
+  const amount = (found) => found && el("b", {}, FORMAT[found.unit](found.value));
+  const heads = runs.length > 1 ? runs.map((run) => run.name) : ["Amount", "Exactly"];
+  const cells = (name) =>
+    runs.length > 1
+      ? runs.map((run) => amount(entry(run, name)))
+      : [amount(entry(runs[0], name)), el("span", { class: "sub" }, exactly(entry(runs[0], name)))];
+  return scrolling("Ledger", plainTable(["What", ...heads], names.map((name) => [name, ...cells(name)]), "ledger"));
 }

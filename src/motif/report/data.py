@@ -1,56 +1,122 @@
-"""Everything the report shows, gathered from a run folder into one dictionary of plain JSON values."""
+"""Everything the page shows, gathered from run folders into plain JSON values, and kept up to date."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from motif.report import charts, result
 from motif.report.diagnostics import diagnostics
 from motif.report.files import (
     Metrics,
     Record,
+    Tail,
     number,
-    read_metrics,
     read_probes,
     read_recipe,
     read_summary,
     section,
     whole,
 )
-from motif.report.sections import sections
-from motif.report.trees import select_trees
+from motif.report.sections import sections, spending
+from motif.report.trees import Forest
 
 RECIPE_LIMIT = 40_000  # characters of recipe.toml shown
 
 
-def report_data(run: Path) -> dict[str, Any]:
-    """The data of the page for the run folder `run`; whatever is missing in the folder is named in `notices`."""
-    recipe, recipe_text = read_recipe(run / "recipe.toml")
-    metrics = read_metrics(run / "metrics.jsonl")
-    summary = read_summary(run / "summary.json")
-    before, after, by_step = result.evaluations(metrics, summary)
-    steps = charts.with_dead_share(metrics.steps)
-    shape = _shape(recipe)
-    during = {step: found for step, found in metrics.evals.items() if step > 0}
-    latest = max(during.items()) if during else None
+class RunView:
+    """A run folder as the page shows it, finished or not; reads on where it left off."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.forest = Forest(path / "trees.jsonl")
+        self._tail = Tail(path / "metrics.jsonl")
+        self._metrics, self._of = Metrics(), 0
+
+    def refresh(self, trees: bool = True) -> None:
+        """Take in what was appended since the last time; start over where the files were written anew.
+
+        `trees` false leaves the trees for later: there can be many.
+        """
+        for _, record in self._tail.records():
+            self._forget_another_file()
+            self._metrics.add(record)
+        self._forget_another_file()
+        if trees:
+            self.forest.refresh()
+
+    def _forget_another_file(self) -> None:
+        if self._of != self._tail.epoch:
+            self._metrics, self._of = Metrics(), self._tail.epoch
+
+    def data(self, name: str) -> Record:
+        """All but the trees, as plain JSON values; whatever is missing in the folder is named in `notices`."""
+        recipe, recipe_text = read_recipe(self.path / "recipe.toml")
+        metrics = self._metrics
+        summary = read_summary(self.path / "summary.json")
+        before, after, by_step = result.evaluations(metrics, summary)
+        steps = charts.with_dead_share(metrics.steps)
+        shape = _shape(recipe)
+        during = {step: found for step, found in metrics.evals.items() if step > 0}
+        latest = max(during.items()) if during else None
+        return {
+            "name": name,
+            "head": _head(self.path, recipe, metrics, summary, shape),
+            "result": {
+                "reading": result.reading(before, after, latest, shape["rounds"]),
+                "best": _best(summary),
+                "rows": result.table(before, after),
+            },
+            "warnings": result.warnings(steps, by_step, recipe),
+            "notices": _notices(self.path, recipe, metrics),
+            "axes": charts.axes(steps),
+            "sections": [
+                *sections(steps, by_step, shape["rounds"]),
+                *diagnostics(steps, read_probes(self.path, metrics)),
+                spending(steps),
+            ],
+            "ledger": result.ledger(metrics, summary),
+            "time": charts.step_time(steps),
+            "tokens": result.tokens(metrics, summary, recipe),
+            "trees": {"epoch": self.forest.epoch, "count": len(self.forest.heads)},
+            "recipe": recipe_text[:RECIPE_LIMIT],
+        }
+
+
+def page_data(runs: Sequence[RunView]) -> Record:
+    """What the page shows of one or several runs, but for their trees."""
+    names = run_names([run.path for run in runs])
+    recipes = [read_recipe(run.path / "recipe.toml")[0] for run in runs]
     return {
-        "head": _head(run, recipe, metrics, summary, shape),
-        "result": {
-            "reading": result.reading(before, after, latest, shape["rounds"]),
-            "best": _best(summary),
-            "rows": result.table(before, after),
-        },
-        "warnings": result.warnings(steps, by_step, recipe),
-        "notices": _notices(run, recipe, metrics),
-        "sections": sections(steps, by_step, shape["rounds"]) + diagnostics(steps, read_probes(run, metrics)),
-        "ledger": result.ledger(metrics, summary),
-        "time": charts.step_time(steps),
-        "tokens": result.tokens(metrics, summary, recipe),
-        "forest": select_trees(run / "trees.jsonl"),
-        "recipe": recipe_text[:RECIPE_LIMIT],
+        "runs": [run.data(name) for run, name in zip(runs, names, strict=True)],
+        "differences": differences(recipes),
     }
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """The names of the folders, with as much of the way to them as tells them apart."""
+    parts = [path.resolve().parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path.name} ({place})" for place, path in enumerate(paths, start=1)]
+
+
+def differences(recipes: Sequence[Record]) -> list[Record]:
+    """The settings in which the recipes of several runs are not the same, each with every run's value."""
+    flat = [_flat(recipe) for recipe in recipes]
+    keys = list(dict.fromkeys(key for recipe in flat for key in recipe))
+    rows = [{"key": key, "values": [recipe.get(key, "–") for recipe in flat]} for key in keys]
+    return [row for row in rows if len(set(row["values"])) > 1]
+
+
+def _flat(recipe: Record, prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in recipe.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: str(value)}
+    return found
 
 
 def _shape(recipe: Record) -> Record:

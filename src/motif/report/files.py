@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 Record = dict[str, Any]
+
+MARK = 64  # bytes by which a file is known again
 
 
 @dataclass
@@ -21,6 +24,22 @@ class Metrics:
     evals: dict[int, Record] = field(default_factory=dict)
     probes: dict[int, Record] = field(default_factory=dict)
     skipped: int = 0
+
+    def add(self, record: Record | None) -> None:
+        """Take in one line."""
+        step = whole(record.get("step")) if record else None
+        if record is None or step is None:
+            self.skipped += 1
+            return
+        if isinstance(record.get("eval"), dict):
+            self.evals[step] = record["eval"]
+        if isinstance(record.get("probe"), dict):
+            self.probes[step] = record["probe"]
+        if record.keys() - {"step", "eval", "probe"}:
+            # A run resumed from a checkpoint repeats the steps after it: what was written last is what counts.
+            while self.steps and self.steps[-1]["step"] >= step:
+                self.steps.pop()
+            self.steps.append(record | {"step": step})
 
 
 def number(value: Any) -> float | int | None:
@@ -38,25 +57,60 @@ def whole(value: Any) -> int | None:
     return int(found) if found is not None and found == int(found) else None
 
 
-def records(path: Path) -> Iterator[tuple[int, Record | None]]:
-    """The offset and record of each line of a JSONL file; None for a line that cannot be read.
+class Tail:
+    """Reads what was appended to a JSONL file since the last look, by byte offset; notices when it is another file.
 
-    A last line without its line feed is still being written (or never was finished) and is passed over in silence,
-    unless it happens to be complete.
+    `epoch` counts how often what had been read turned out to be of a file that is no longer there: one cut back to a
+    checkpoint, or written anew. `offset` is how far it has been read.
     """
-    try:
-        file = path.open("rb")
-    except OSError:
-        return
-    with file:
-        offset = 0
-        for line in file:
-            record = parse(line)
-            if record is not None:
-                yield offset, record
-            elif line.strip() and line.endswith(b"\n"):
-                yield offset, None
-            offset += len(line)
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.epoch = 0
+        self.offset = 0
+        self._file: tuple[int, int] | None = None
+        self._mark = b""  # the last bytes read: an inode can be given away again
+
+    def records(self) -> Iterator[tuple[int, Record | None]]:
+        """The offset and record of each new line; None for a line that cannot be read.
+
+        A last line without its line feed is still being written (or never was finished) and is left for the next
+        look, unless it happens to be complete. Nothing, where there is no such file.
+        """
+        try:
+            file = self.path.open("rb")
+        except OSError:
+            self._restart(None)
+            return
+        with file:
+            status = os.fstat(file.fileno())
+            found = (status.st_dev, status.st_ino)
+            if found != self._file or status.st_size < self.offset or not self._goes_on(file):
+                self._restart(found)
+            file.seek(self.offset)
+            for line in file:
+                record = parse(line)
+                if record is None and not line.endswith(b"\n"):
+                    return
+                offset = self.offset
+                self.offset += len(line)
+                self._mark = (self._mark + line)[-MARK:]
+                if record is not None or line.strip():
+                    yield offset, record
+
+    def _goes_on(self, file: BinaryIO) -> bool:
+        file.seek(self.offset - len(self._mark))
+        return file.read(len(self._mark)) == self._mark
+
+    def _restart(self, found: tuple[int, int] | None) -> None:
+        if self.offset:
+            self.epoch += 1
+        self._file, self.offset, self._mark = found, 0, b""
+
+
+def records(path: Path) -> Iterator[tuple[int, Record | None]]:
+    """The offset and record of each line of a JSONL file; None for a line that cannot be read (see `Tail.records`)."""
+    yield from Tail(path).records()
 
 
 def parse(line: bytes) -> Record | None:
@@ -72,19 +126,7 @@ def read_metrics(path: Path) -> Metrics:
     """Training lines, evaluations and probes of a metrics.jsonl; nothing if there is no such file."""
     metrics = Metrics()
     for _, record in records(path):
-        step = whole(record.get("step")) if record else None
-        if record is None or step is None:
-            metrics.skipped += 1
-            continue
-        if isinstance(record.get("eval"), dict):
-            metrics.evals[step] = record["eval"]
-        if isinstance(record.get("probe"), dict):
-            metrics.probes[step] = record["probe"]
-        if record.keys() - {"step", "eval", "probe"}:
-            # A run resumed from a checkpoint repeats the steps after it: what was written last is what counts.
-            while metrics.steps and metrics.steps[-1]["step"] >= step:
-                metrics.steps.pop()
-            metrics.steps.append(record | {"step": step})
+        metrics.add(record)
     return metrics
 
 

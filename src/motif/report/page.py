@@ -1,4 +1,4 @@
-"""From the report's data to one HTML file that needs nothing else: no network, no other file."""
+"""From data to one HTML page that needs nothing else: no network, no other file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,24 @@ import html
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-SCRIPTS = ("dom.js", "charts.js", "tree.js", "trees.js", "cost.js", "app.js")  # joined in this order into one script
+SCRIPTS = (
+    *("vendor/uPlot.iife.min.js", "dom.js", "numbers.js", "source.js", "tip.js", "series.js", "charts.js"),
+    *("result.js", "cost.js", "tree.js", "trees.js", "app.js"),
+)  # joined in this order into one script
+STYLES = ("vendor/uPlot.min.css", "style.css")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page as text, and the policy that a server sends with it (the text holds its own)."""
+
+    text: str
+    policy: str
 
 
 def to_json(value: Any) -> str:
@@ -23,43 +36,73 @@ def to_json(value: Any) -> str:
     return text
 
 
-def render(data: dict[str, Any]) -> str:
-    """The report of a run. Only the title and the no-script line are written as HTML; all else is drawn from data."""
-    title, reading = f"{data['head']['name']} – motif run report", data["result"]["reading"]
-    return assemble(title, reading, data, [asset(name) for name in SCRIPTS], skip_to="trees")
+def render(data: dict[str, Any], *, live: bool = False, packed: Any = None) -> Page:
+    """The view of one or several runs. Only the title and the no-script lines are HTML; all else is drawn from data.
+
+    Args:
+        data: what `page_data` gave.
+        live: a server is there to ask for what is new, and for trees.
+        packed: the compressed trees of each run, in a saved page.
+    """
+    title = f"{', '.join(run['name'] for run in data['runs'])} – motif"
+    reading = " ".join(f"{run['name']}: {run['result']['reading']}" for run in data["runs"])
+    return assemble(
+        title,
+        reading,
+        data | {"live": live},
+        [asset(name) for name in SCRIPTS],
+        skip_to="trees",
+        packed=packed,
+        live=live,
+    )
 
 
 def assemble(
-    title: str, reading: str, data: Any, scripts: Sequence[str], styles: Sequence[str] = (), skip_to: str = "main"
-) -> str:
-    """A page in the report's style that needs nothing else.
+    title: str,
+    reading: str,
+    data: Any,
+    scripts: Sequence[str],
+    styles: Sequence[str] = (),
+    *,
+    skip_to: str = "main",
+    packed: Any = None,
+    live: bool = False,
+) -> Page:
+    """A page in this style that needs nothing else.
 
     Args:
         reading: what to say where scripts are off.
         data: what the scripts find as JSON in the element `data`.
-        styles: style sheets on top of the report's.
+        styles: style sheets on top of the common ones.
         skip_to: id of the section that the first link leads to.
+        packed: more data, in the element `packed`, which need not be read at once.
+        live: the scripts may ask the server that the page came from, and nobody else.
     """
     script = "\n".join(scripts)
-    # The policy names the script by its hash: even if a text got into the page as HTML, no script in it would run.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    style = "\n".join([*(asset(name) for name in STYLES), *styles])
+    # The policy names script and style by their hashes: even if a text got into the page as HTML, no script in it
+    # would run, and no style would apply.
+    policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
+    policy += "connect-src 'self'; " * live + "base-uri 'none'; form-action 'none'"
     parts = {
         "policy": html.escape(policy),
         "title": html.escape(title),
         "reading": html.escape(reading),
         "skip": html.escape(skip_to),
-        "style": "\n".join([asset("style.css"), *styles]),
+        "style": style,
         "data": to_json(data),
+        "packed": to_json(packed),
         "script": script,
     }
     # One pass, so that a placeholder inside an inserted text is left alone.
-    return re.sub(r"\[\[(\w+)\]\]", lambda match: parts[match[1]], asset("template.html"))
+    text = re.sub(r"\[\[(\w+)\]\]", lambda match: parts[match[1]], asset("template.html"))
+    return Page(text, policy)
 
 
 def asset(name: str) -> str:
     """The text of a file that goes into pages."""
     return (HERE / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
+from motif.accuracy import row_words
+from motif.report.charts import row_names
 from motif.report.files import Metrics, Record, number, section
 
 RECENT = 10  # steps that a warning looks back on
@@ -36,30 +37,22 @@ def evaluations(metrics: Metrics, summary: Record) -> tuple[Record, Record, dict
     return before, after, by_step
 
 
-def round_counts(*results: Record) -> list[int]:
-    """The numbers of rounds that any of the results is about, ascending."""
-    return sorted(
-        {int(match[1]) for result in results for key in result if (match := re.fullmatch(r"rounds_(\d+)", key))}
-    )
-
-
 def table(before: Record, after: Record) -> list[Record]:
     """A row per number of rounds: accuracy and interval before and after, the change, and what it amounts to."""
     rows = []
-    for count in round_counts(before, after):
-        old, new = (_result(results, count) for results in (before, after))
-        rows.append({"rounds": count, "before": old, "after": new, "finding": _finding(old, new)})
+    for name in row_names(before, after):
+        old, new = (_result(results, name) for results in (before, after))
+        rows.append({"row": row_words(name), "before": old, "after": new, "finding": _finding(old, new)})
     return rows
 
 
 def reading(before: Record, after: Record, latest: tuple[int, Record] | None, rounds: int | None) -> str:
     """One honest sentence on the result, at the training number of rounds where it was evaluated."""
-    common = [count for count in round_counts(before, after) if _result(before, count) and _result(after, count)]
-    if common:
-        count = rounds if rounds in common else common[-1]
-        old, new = _result(before, count), _result(after, count)
+    name = _told_row([row for row in row_names(before, after) if _result(before, row) and _result(after, row)], rounds)
+    if name:
+        old, new = _result(before, name), _result(after, name)
         assert old is not None and new is not None
-        what, asked = f"{count}-round accuracy", _asked(old, new)
+        what, asked = _accuracy_words(name), _asked(old, new)
         finding = _finding(old, new)
         if finding == "apart":
             verb = "rose" if new["accuracy"] > old["accuracy"] else "fell"
@@ -71,20 +64,31 @@ def reading(before: Record, after: Record, latest: tuple[int, Record] | None, ro
         )
         return f"{what} went from {_interval(old)} to {_interval(new)}{asked}; {end}"
     for results, words in ((before, "before training was"), (after, "after training is")):
-        there = [count for count in round_counts(results) if _result(results, count)]
-        if there:
-            count = rounds if rounds in there else there[-1]
-            found = _result(results, count)
+        name = _told_row([row for row in row_names(results) if _result(results, row)], rounds)
+        if name:
+            found = _result(results, name)
             assert found is not None
-            text = f"{count}-round accuracy {words} {_interval(found)}{_asked(found, found)}; "
+            text = f"{_accuracy_words(name)} {words} {_interval(found)}{_asked(found, found)}; "
             text += (
                 f"not evaluated {'after' if results is before else 'before'} training, so no comparison can be made."
             )
-            during = _result(latest[1], count) if latest else None
+            during = _result(latest[1], name) if latest else None
             if results is before and latest and during:
                 text += f" The latest evaluation, at step {latest[0]}, gave {_interval(during)}."
             return text
     return "Not evaluated: this run has no measurement on held-out questions, so nothing can be said about a gain."
+
+
+def _told_row(names: list[str], rounds: int | None) -> str | None:
+    """The row that a sentence is about: that of the training number of rounds, else that of the most rounds."""
+    if f"rounds_{rounds}" in names:
+        return f"rounds_{rounds}"
+    return max(names, key=lambda name: (not name.endswith("_matched"), names.index(name)), default=None)
+
+
+def _accuracy_words(name: str) -> str:
+    rounds, _, matched = name.removeprefix("rounds_").partition("_")
+    return f"{rounds}-round accuracy" + (" with matched tokens" if matched else "")
 
 
 def ledger(metrics: Metrics, summary: Record) -> list[Record]:
@@ -144,14 +148,15 @@ def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) ->
             )
         )
     for step, results in sorted(by_step.items())[-1:]:
-        for count in round_counts(results):
-            share = number(section(results, f"rounds_{count}").get("truncated"))
+        for name in row_names(results):
+            share = number(section(results, name).get("truncated"))
             if share is not None and 0.1 < share <= 1:
                 found.append(
                     _warning(
                         "Evaluated answers are cut off",
                         f"At step {step}, {percent(share)} of the "
-                        f"{count}-round answers have a response that ran into the token limit, perhaps wrong for it.",
+                        f"answers with {row_words(name)} have a response that ran into the token limit, perhaps wrong "
+                        "for it.",
                     )
                 )
     ungraded = sum(number(record.get("outcome/ungraded")) or 0 for record in steps)
@@ -190,11 +195,25 @@ def _recent(records: list[Record], key: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _result(results: Record, count: int) -> dict[str, Any] | None:
-    result = section(results, f"rounds_{count}")
+def _result(results: Record, name: str) -> Record | None:
+    result = section(results, name)
     if number(result.get("accuracy")) is None:
         return None
-    return {key: number(result.get(key)) for key in ("accuracy", "low", "high", "n", "truncated", "mean_tokens")}
+    found = {key: number(result.get(key)) for key in ("accuracy", "low", "high", "n", "truncated", "mean_tokens")}
+    return found | {"also": _also(result)}
+
+
+def _also(result: Record) -> list[str]:
+    """Other ways of counting the same answers, where several were drawn to a question."""
+    ways = {f"pass@{k}": value for k, value in section(result, "pass_at").items()}
+    ways |= {"majority": result.get("majority"), "greedy": result.get("greedy")}
+    told = []
+    for name, value in ways.items():
+        fields = value if isinstance(value, dict) else {}
+        middle, low, high = (number(fields.get(key)) for key in ("value", "low", "high"))
+        if middle is not None:
+            told.append(f"{name} {_interval({'accuracy': middle, 'low': low, 'high': high})}")
+    return told
 
 
 def _finding(old: Record | None, new: Record | None) -> str:

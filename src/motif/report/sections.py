@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from motif.report.charts import Chart, by_round, eval_points, lines, rate_bars
 from motif.report.files import Record, number
-from motif.report.result import round_counts
 
 FROM_ZERO = (0.0, None)
 SHARE = (0.0, 1.0)
@@ -19,7 +18,7 @@ def sections(steps: list[Record], by_step: dict[int, Record], rounds: int | None
             "id": "learning",
             "title": "Learning",
             "lead": "Does the reward rise, and does it hold on questions never trained on?",
-            "charts": [reward_chart(steps), eval_points(by_step, round_counts(*by_step.values()))],
+            "charts": [reward_chart(steps), eval_points(by_step)],
         },
         {
             "id": "outcomes",
@@ -40,6 +39,16 @@ def sections(steps: list[Record], by_step: dict[int, Record], rounds: int | None
             "charts": stability_charts(steps),
         },
     ]
+
+
+def spending(steps: list[Record]) -> Record:
+    """The ledger over training: its section follows the others."""
+    return {
+        "id": "cost",
+        "title": "Cost",
+        "lead": "What training has spent so far; evaluation and probes are not included.",
+        "charts": ledger_charts(steps),
+    }
 
 
 def reward_chart(steps: list[Record]) -> Chart:
@@ -191,6 +200,12 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
     optional = {
         "kl": ("KL divergence", "nats per token", "Distance from the model as it was before training."),
         "clip_ratio": ("Clipped tokens", "share of tokens (%)", "Tokens whose probability left the clipping range."),
+        "sampler/capped": (
+            "Capped tokens",
+            "share of tokens (%)",
+            "Tokens whose sampler and trainer disagree so much that their weight is capped.",
+        ),
+        "sampler/lag": ("Sampler lag", "updates", "How many updates old the weights were that sampled."),
     }
     for key, (title, y, caption) in optional.items():
         if any(number(record.get(key)) for record in steps):  # off in most recipes: no chart of zeros
@@ -199,3 +214,48 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
                 lines(steps, {key: title}, id=key, title=title, y=y, unit=unit, limits=FROM_ZERO, caption=caption)
             )
     return shown
+
+
+def ledger_charts(steps: list[Record]) -> list[Chart]:
+    """Tokens, time and floating-point operations as they add up, and the time of a step."""
+
+    def totals(names: dict[str, str], **told: str) -> Chart:
+        keys = {f"ledger/{name}": words for name, words in names.items()}
+        return lines(steps, keys, limits=FROM_ZERO, faint=True, share=None, **told)
+
+    return [
+        totals(
+            {"generated_tokens": "generated", "prefill_tokens": "prompts read", "trained_tokens": "in the loss"},
+            id="ledger-tokens",
+            title="Tokens",
+            y="tokens so far",
+            unit="tokens",
+            caption="Generated tokens are what sampling costs most of; those in the loss are the ones learnt from.",
+        ),
+        totals(
+            {"seconds": "all", "sampling_seconds": "sampling", "training_seconds": "training"},
+            id="ledger-seconds",
+            title="Time",
+            y="time so far",
+            unit="seconds",
+            caption="Wall clock of the steps. What lies between the sum of the parts and all is grading and recording.",
+        ),
+        totals(
+            {"flops": "FLOPs"},
+            id="ledger-flops",
+            title="Floating-point operations",
+            y="operations so far",
+            unit="flops",
+            caption="As counted from parameters and tokens; attention is left out.",
+        ),
+        lines(
+            steps,
+            {"time/total": "all", "time/sample": "sampling", "time/update": "training"},
+            id="step-time",
+            title="Time of a step",
+            y="seconds per step",
+            unit="seconds",
+            limits=FROM_ZERO,
+            caption="A slow rise usually is longer responses; a jump is the machine.",
+        ),
+    ]

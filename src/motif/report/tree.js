@@ -1,6 +1,23 @@
 // One tree: its question, its drawing, and a card for every first-round response.
 
-function drawTree(tree) {
+const leavesOf = (node) => (node.children ? node.children.flatMap(leavesOf) : [node]);
+
+function outcome(nodes) {
+  const leaves = nodes.flatMap(leavesOf);
+  const count = (verdict) => leaves.filter((leaf) => leaf.verdict === verdict).length;
+  return { right: count("right"), wrong: count("wrong"), total: leaves.length };
+}
+
+function rateText(nodes) {
+  const { right, total } = outcome(nodes);
+  return `${right}/${total}`;
+}
+
+const VERDICTS = { right: ["✓", "right"], wrong: ["✗", "wrong"], ungraded: ["?", "ungraded"] };
+const verdictOf = (node) => VERDICTS[node.verdict] ?? ["·", "no verdict"];
+
+/** The parts of a tree's drawing, with `actions` under its question; `narrow` where there is little room. */
+function drawTree(tree, actions, narrow) {
   const cards = tree.responses.map((response, index) => responseCard(response, index));
   const open = (index, trajectory) => {
     cards[index].open = true;
@@ -28,8 +45,9 @@ function drawTree(tree) {
         "Gold answer ",
         el("b", { class: "verbatim", dir: "auto" }, tree.question.gold || NONE),
       ),
+      actions,
     ),
-    diagram(tree, rounds, open),
+    diagram(tree, rounds, open, narrow),
     el(
       "ol",
       { class: "cards" },
@@ -41,7 +59,7 @@ function drawTree(tree) {
 const depth = (node) => 1 + Math.max(0, ...(node.children ?? []).map(depth));
 
 /** The tree as a drawing: rounds from left to right, a mark with the verdict at the end of every trajectory. */
-function diagram(tree, rounds, open) {
+function diagram(tree, rounds, open, narrow) {
   const leaves = tree.responses.flatMap(leavesOf);
   if (!leaves.length || leaves.length > 400)
     return el(
@@ -50,7 +68,6 @@ function diagram(tree, rounds, open) {
       leaves.length ? "Too many trajectories to draw." : "This tree has no responses.",
     );
   const row = leaves.length > 80 ? 10 : 17;
-  const narrow = innerWidth < 600;
   const left = 14,
     first = narrow ? 50 : 76,
     stub = rounds > 1 ? 90 : 0,
@@ -193,6 +210,7 @@ function responseCard(response, index) {
           ` ${right}/${total} right`,
           right + wrong < total && `, ${total - right - wrong} ungraded`,
         ),
+        response.value !== null && el("span", {}, "value ", el("b", {}, points(response.value))),
         el("span", {}, "reward ", el("b", {}, points(response.reward))),
         advantageChip(response.advantage),
       ),
@@ -261,6 +279,7 @@ function part(title, node, withAdvantage = true) {
       el("b", {}, title),
       tags(node),
       node.verdict && el("span", { class: `verdict ${word}` }, `${mark} ${word}`),
+      withAdvantage && node.value !== null && el("span", { class: "sub" }, `value ${points(node.value)}`),
       withAdvantage && node.advantage !== null && advantageChip(node.advantage),
     ),
     el(

@@ -1,163 +1,303 @@
-// The tree browser: choose a step and a question, see the tree drawn, open any response down to its full text.
+// The list of trees: filtered, sorted, a page at a time; what is chosen is drawn beside it.
 
-const PAGE = 100; // questions listed at a time
+const PAGE = 50; // trees listed at a time
 
-const leavesOf = (node) => (node.children ? node.children.flatMap(leavesOf) : [node]);
-
-function outcome(nodes) {
-  const leaves = nodes.flatMap(leavesOf);
-  const count = (verdict) => leaves.filter((leaf) => leaf.verdict === verdict).length;
-  return { right: count("right"), wrong: count("wrong"), total: leaves.length };
-}
+const KINDS = { all: "All", mixed: "Mixed outcomes", never: "Never solved", always: "Always solved" };
+const ORDERS = {
+  newest: ["newest first", (one, other) => other.step - one.step || one.at - other.at],
+  oldest: ["oldest first", (one, other) => one.step - other.step || one.at - other.at],
+  worst: ["lowest outcome rate", (one, other) => one.rate - other.rate || one.at - other.at],
+  best: ["highest outcome rate", (one, other) => other.rate - one.rate || one.at - other.at],
+  spread: ["most disagreement", (one, other) => (other.spread ?? -1) - (one.spread ?? -1) || one.at - other.at],
+};
 
 /** mixed, never, always, or none where nothing is graded. */
-function kindOf(tree) {
-  const { right, wrong } = outcome(tree.responses);
+function kindOf({ right, wrong }) {
   if (!right && !wrong) return "none";
   return right && wrong ? "mixed" : right ? "always" : "never";
 }
 
-const KINDS = { all: "All", mixed: "Mixed outcomes", never: "Never solved", always: "Always solved" };
-const VERDICTS = { right: ["✓", "right"], wrong: ["✗", "wrong"], ungraded: ["?", "ungraded"] };
-const verdictOf = (node) => VERDICTS[node.verdict] ?? ["·", "no verdict"];
+class TreeBrowser {
+  constructor() {
+    this.items = [];
+    this.state = { run: "all", step: "all", kind: "all", order: "newest", search: "", deep: false, page: 0 };
+    this.chosen = null;
+    this.kept = null;
+    this.found = null; // places by run that hold the text, when responses are searched too
+    this.build();
+  }
 
-function treeBrowser(forest) {
-  const trees = forest.trees.map((tree, index) => ({ ...tree, index, kind: kindOf(tree) }));
-  const steps = [...new Set(trees.map((tree) => tree.step))];
-  const state = { step: steps[steps.length - 1], kind: "all", search: "", shown: PAGE, chosen: null };
-
-  const stepBox = el(
-    "select",
-    { id: "tree-step" },
-    el("option", { value: "all" }, "all shown steps"),
-    steps.map((step) =>
-      el("option", { value: step, selected: step === state.step }, `step ${grouped(step)}`),
-    ),
-  );
-  const search = el("input", { id: "tree-search", type: "search", autocomplete: "off" });
-  const kinds = el(
-    "fieldset",
-    { class: "kinds" },
-    el("legend", { class: "unseen" }, "Outcomes of the question"),
-    Object.entries(KINDS).map(([kind, name]) =>
-      el(
-        "label",
-        {},
-        el("input", { type: "radio", name: "kind", value: kind, checked: kind === "all" }),
-        el("span", {}, name, " ", el("b", { "data-kind": kind })),
-      ),
-    ),
-  );
-  const list = el("ul", { class: "questions", "aria-label": "Questions" });
-  const detail = el("div", { class: "tree", id: "tree", "aria-live": "off" });
-
-  const inStep = () => trees.filter((tree) => state.step === "all" || tree.step === state.step);
-  const matching = () => {
-    const wanted = state.search.trim().toLowerCase();
-    return inStep().filter(
-      (tree) =>
-        (state.kind === "all" || tree.kind === state.kind) &&
-        (!wanted || tree.question.text.toLowerCase().includes(wanted)),
+  build() {
+    const changing = (key, read = (input) => input.value) => (event) => this.change({ [key]: read(event.target) });
+    this.runBox = el("select", { id: "tree-run", onchange: changing("run") });
+    this.stepBox = el("select", { id: "tree-step", onchange: changing("step") });
+    this.orderBox = el(
+      "select",
+      { id: "tree-order", onchange: changing("order") },
+      Object.entries(ORDERS).map(([key, [name]]) => el("option", { value: key }, name)),
     );
-  };
-
-  const choose = (tree) => {
-    state.chosen = tree;
-    for (const button of list.querySelectorAll("button[data-tree]")) {
-      button.setAttribute("aria-current", String(Number(button.dataset.tree) === tree?.index));
-    }
-    detail.replaceChildren(
-      ...(tree ? drawTree(tree) : [el("p", { class: "missing" }, "No question matches.")]),
-    );
-  };
-
-  const refresh = (keep) => {
-    for (const mark of kinds.querySelectorAll("b")) {
-      mark.textContent = grouped(
-        inStep().filter((tree) => mark.dataset.kind === "all" || tree.kind === mark.dataset.kind).length,
-      );
-    }
-    const found = matching();
-    list.replaceChildren(
-      ...found
-        .slice(0, state.shown)
-        .map((tree) =>
-          el(
-            "li",
-            {},
-            el(
-              "button",
-              { type: "button", "data-tree": tree.index, onclick: () => choose(tree) },
-              el("span", { class: "q" }, tree.question.text.slice(0, 200) || "(empty question)"),
-              el(
-                "span",
-                { class: "sub" },
-                `${rateText(tree.responses)} right${state.step === "all" ? ` · step ${grouped(tree.step)}` : ""}`,
-              ),
-            ),
-          ),
+    this.searchBox = el("input", { id: "tree-search", type: "search", autocomplete: "off", oninput: changing("search") });
+    this.deepBox = el("input", { type: "checkbox", id: "tree-deep", onchange: changing("deep", (input) => input.checked) });
+    this.kinds = el(
+      "fieldset",
+      { class: "kinds", onchange: changing("kind") },
+      el("legend", { class: "unseen" }, "Outcomes of the question"),
+      Object.entries(KINDS).map(([kind, name]) =>
+        el(
+          "label",
+          {},
+          el("input", { type: "radio", name: "kind", value: kind, checked: kind === "all" }),
+          el("span", {}, name, " ", el("b", { "data-kind": kind })),
         ),
+      ),
     );
-    if (found.length > state.shown) {
-      const more = el(
-        "button",
-        { type: "button", class: "more" },
-        `Show more (${grouped(found.length - state.shown)} left)`,
-      );
-      more.addEventListener("click", () => ((state.shown += PAGE), refresh(true)));
-      list.append(el("li", {}, more));
-    }
-    choose(keep && found.includes(state.chosen) ? state.chosen : (found[0] ?? null));
-    announce(plural(found.length, "question"));
-  };
+    this.list = el("ul", { class: "questions", "aria-label": "Trees" });
+    this.count = el("span", { class: "sub", id: "tree-count" });
+    this.before = el("button", { type: "button", onclick: () => this.turn(-1) }, "‹ Previous");
+    this.after = el("button", { type: "button", onclick: () => this.turn(1) }, "Next ›");
+    this.detail = el("div", { class: "trees-shown", id: "tree", tabindex: -1, "aria-label": "The chosen tree", role: "region" });
+    this.list.addEventListener("keydown", (event) => this.key(event));
+    const labelled = (box, name, kind = "") => el("label", { for: box.id, class: kind }, name, box);
+    this.runLabel = labelled(this.runBox, "Run ");
+    this.element = el(
+      "div",
+      {},
+      el(
+        "div",
+        { class: "controls" },
+        this.runLabel,
+        labelled(this.stepBox, "Step "),
+        labelled(this.orderBox, "Order "),
+        labelled(this.searchBox, "Contains ", "grow"),
+        el("label", { class: "check" }, this.deepBox, " also in responses"),
+        this.kinds,
+      ),
+      el(
+        "div",
+        { class: "browser" },
+        el("div", {}, this.list, el("div", { class: "pager" }, this.before, this.count, this.after)),
+        this.detail,
+      ),
+    );
+  }
 
-  const change = (update) => () => {
-    update();
-    state.shown = PAGE;
-    refresh(true);
-  };
-  stepBox.addEventListener(
-    "change",
-    change(() => (state.step = stepBox.value === "all" ? "all" : Number(stepBox.value))),
-  );
-  search.addEventListener(
-    "input",
-    change(() => (state.search = search.value)),
-  );
-  kinds.addEventListener(
-    "change",
-    change(() => (state.kind = kinds.querySelector("input:checked").value)),
-  );
-  list.addEventListener("keydown", (event) => {
+  /** Takes in the index as it is now. */
+  update(runs) {
+    this.several = runs.length > 1;
+    const known = new Map(this.items.map((item) => [item.head, item]));
+    this.items = runs.flatMap((run, index) =>
+      source.heads(index).map((head, place) => known.get(head) ?? itemOf(head, index, place, run.name)),
+    );
+    this.items.forEach((item, at) => (item.at = at));
+    this.elsewhere = new Map();
+    for (const item of this.items) {
+      const key = sameQuestion(item);
+      if (!this.elsewhere.has(key)) this.elsewhere.set(key, []);
+      this.elsewhere.get(key).push(item);
+    }
+    const steps = [...new Set(this.items.map((item) => item.step))].sort((one, other) => one - other);
+    const tenth = Math.max(1, Math.ceil(steps.length / 10));
+    this.early = steps[tenth - 1];
+    this.late = steps[steps.length - tenth];
+    options(this.runBox, [["all", "all runs"], ...runs.map((run, index) => [String(index), run.name])], this.state.run);
+    options(
+      this.stepBox,
+      [
+        ["all", "all steps"],
+        ["early", `early (up to step ${grouped(this.early ?? 0)})`],
+        ["late", `late (from step ${grouped(this.late ?? 0)})`],
+        ...steps.map((step) => [String(step), `step ${grouped(step)}`]),
+      ],
+      this.state.step,
+    );
+    this.runLabel.hidden = !this.several;
+    this.refresh();
+    if (!this.chosen && this.items.length) {
+      // Something to see: the latest tree whose outcomes are mixed.
+      const telling = [...this.items].sort(ORDERS.newest[1]).find((item) => item.kind === "mixed");
+      this.choose(telling ?? this.listed[0]);
+    }
+  }
+
+  change(update) {
+    Object.assign(this.state, update, { page: 0 });
+    this.refresh();
+    announce(plural(this.listed.length, "tree"));
+    const { deep, search } = this.state;
+    if (deep && search.trim()) this.searchDeep(search.trim());
+  }
+
+  /** Finds a text in responses too; the list fills when all trees have been looked through. */
+  searchDeep(text) {
+    clearTimeout(this.waiting);
+    this.count.textContent = "searching…";
+    this.waiting = setTimeout(async () => {
+      const runs = [...new Set(this.items.map((item) => item.run))];
+      const found = new Map(await Promise.all(runs.map(async (run) => [run, await source.containing(run, text)])));
+      if (this.state.search.trim() !== text || !this.state.deep) return;
+      this.found = { text, places: found };
+      this.refresh();
+      announce(plural(this.listed.length, "tree"));
+    }, 250);
+  }
+
+  within() {
+    const { run, step, search, deep } = this.state;
+    const wanted = search.trim().toLowerCase();
+    const found = deep && this.found?.text === search.trim() ? this.found.places : null;
+    return this.items.filter(
+      (item) =>
+        (run === "all" || item.run === Number(run)) &&
+        (step === "all" ||
+          (step === "early" ? item.step <= this.early : step === "late" ? item.step >= this.late : item.step === Number(step))) &&
+        (!wanted || item.lower.includes(wanted) || found?.get(item.run)?.has(item.place)),
+    );
+  }
+
+  refresh() {
+    const { kind, order } = this.state;
+    const within = this.within();
+    for (const mark of this.kinds.querySelectorAll("b"))
+      mark.textContent = grouped(within.filter((item) => mark.dataset.kind === "all" || item.kind === mark.dataset.kind).length);
+    this.listed = within.filter((item) => kind === "all" || item.kind === kind).sort(ORDERS[order][1]);
+    this.showPage();
+  }
+
+  showPage() {
+    const pages = Math.max(1, Math.ceil(this.listed.length / PAGE));
+    const page = (this.state.page = Math.min(this.state.page, pages - 1));
+    const shown = this.listed.slice(page * PAGE, (page + 1) * PAGE);
+    const focused = this.list.contains(document.activeElement) ? document.activeElement.dataset.tree : null;
+    this.list.replaceChildren(...shown.map((item) => el("li", {}, this.button(item))));
+    if (focused) this.list.querySelector(`[data-tree="${focused}"]`)?.focus();
+    const from = page * PAGE;
+    this.count.textContent = this.listed.length
+      ? `${grouped(from + 1)}–${grouped(from + shown.length)} of ${grouped(this.listed.length)}`
+      : "no tree matches";
+    this.before.disabled = page === 0;
+    this.after.disabled = page === pages - 1;
+  }
+
+  turn(by) {
+    this.state.page += by;
+    this.showPage();
+    this.list.scrollTop = 0;
+    announce(this.count.textContent);
+  }
+
+  button(item) {
+    const { head } = item;
+    return el(
+      "button",
+      { type: "button", "data-tree": item.name, "aria-current": String(item === this.chosen), onclick: () => this.choose(item) },
+      el("span", { class: "q" }, head.text || "(empty question)"),
+      el(
+        "span",
+        { class: "sub" },
+        `${head.right}/${head.total} right · step ${grouped(head.step)}`,
+        head.spread > 0 && ` · spread ${grouped(head.spread, 2)}`,
+        this.several && ` · ${item.runName}`,
+      ),
+    );
+  }
+
+  key(event) {
     const move = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    const buttons = [...list.querySelectorAll("button")];
+    const buttons = [...this.list.querySelectorAll("button")];
     const next = buttons[buttons.indexOf(document.activeElement) + move];
     if (!move || !next) return;
     event.preventDefault();
     next.focus();
-    if (next.dataset.tree) next.click();
-  });
-  // A step with something to see: the last one whose questions are not all alike.
-  const telling = trees.filter((tree) => tree.kind === "mixed").pop();
-  if (telling) {
-    state.step = telling.step;
-    state.chosen = telling;
-    stepBox.value = String(telling.step);
+    next.click();
   }
-  refresh(true);
-  return [
-    el(
+
+  async choose(item) {
+    this.chosen = item;
+    for (const button of this.list.querySelectorAll("button"))
+      button.setAttribute("aria-current", String(button.dataset.tree === item?.name));
+    await this.show();
+  }
+
+  /** Keeps a tree in view, to choose another one beside it; null lets it go. */
+  async keep(item) {
+    this.kept = item;
+    await this.show();
+  }
+
+  async show() {
+    const pair = [this.kept, this.chosen].filter((item, at, all) => item && all.indexOf(item) === at);
+    pair.sort((one, other) => one.step - other.step || one.at - other.at); // early left, late right
+    const asked = (this.asked = Symbol());
+    const drawn = await Promise.all(pair.map((item) => this.draw(item, innerWidth < 600 || pair.length > 1)));
+    if (asked !== this.asked) return; // another one was chosen meanwhile
+    this.detail.className = pair.length > 1 ? "trees-shown pair" : "trees-shown";
+    this.detail.replaceChildren(...drawn);
+  }
+
+  async draw(item, narrow) {
+    try {
+      const tree = await source.tree(item.run, item.place);
+      return el("article", { class: "tree" }, drawTree(tree, this.actions(item), narrow));
+    } catch (error) {
+      return el("p", { class: "missing" }, `This tree cannot be shown: ${error.message}.`);
+    }
+  }
+
+  /** The same question at other times, and the button that keeps a tree beside the next one chosen. */
+  actions(item) {
+    const others = this.elsewhere.get(sameQuestion(item)).filter((other) => other !== item);
+    const keeping = this.kept === item;
+    const beside = el("select", {
+      "aria-label": "The same question at other times",
+      onchange: (event) => event.target.value && this.compare(item, others[Number(event.target.value)]),
+    });
+    const told = (other) => `step ${grouped(other.step)}: ${other.head.right}/${other.head.total} right${this.several ? `, ${other.runName}` : ""}`;
+    options(beside, [["", `same question ${others.length === 1 ? "once more" : `${grouped(others.length)} times more`}…`], ...others.map((other, at) => [String(at), told(other)])], "");
+    return el(
       "div",
-      { class: "controls" },
-      el("label", { for: "tree-step" }, "Step ", stepBox),
-      el("label", { for: "tree-search", class: "grow" }, "Question contains ", search),
-      kinds,
-    ),
-    el("div", { class: "browser" }, list, detail),
-  ];
+      { class: "actions" },
+      this.several && el("span", { class: "sub" }, item.runName),
+      others.length > 0 && beside,
+      el(
+        "button",
+        { type: "button", "aria-pressed": String(keeping), onclick: () => this.keep(keeping ? null : item) },
+        keeping ? "Kept beside: let go" : "Keep beside the next one",
+      ),
+    );
+  }
+
+  async compare(item, other) {
+    this.kept = item;
+    await this.choose(other);
+    this.showPage();
+    announce(`Step ${grouped(item.step)} beside step ${grouped(other.step)}`);
+  }
 }
 
-function rateText(nodes) {
-  const { right, total } = outcome(nodes);
-  return `${right}/${total}`;
+const sameQuestion = ({ head }) => `${head.id}\n${head.text}`;
+
+function itemOf(head, run, place, runName) {
+  const graded = head.right + head.wrong;
+  return {
+    head,
+    run,
+    place,
+    runName,
+    name: `${run}-${place}`,
+    step: head.step,
+    kind: kindOf(head),
+    spread: head.spread,
+    rate: graded ? head.right / graded : 2,
+    lower: `${head.text}\n${head.id}`.toLowerCase(),
+  };
+}
+
+/** Sets the options of a select box without losing what is chosen. */
+function options(box, pairs, chosen) {
+  const signature = JSON.stringify(pairs);
+  if (box.signature !== signature) {
+    box.signature = signature;
+    box.replaceChildren(...pairs.map(([value, name]) => el("option", { value }, name)));
+  }
+  box.value = pairs.some(([value]) => value === chosen) ? chosen : pairs[0][0];
 }

@@ -1,0 +1,52 @@
+"""`motif view`: check the folders, then serve or save the page."""
+
+from __future__ import annotations
+
+import contextlib
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from motif.config import RecipeError
+from motif.report import save_page
+from motif.report.server import Server, Viewer
+
+MOST_RUNS = 12  # side by side; more lines than this nobody can tell apart
+
+
+def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Path | None) -> None:
+    """Serve the page of the runs until interrupted, or save it.
+
+    Raises:
+        RecipeError: a folder is no run folder, the address cannot be used, or the file cannot be written.
+    """
+    _check(runs)
+    if save is not None:
+        try:
+            print(f"written: {save_page(runs, save)}")
+        except OSError as error:
+            raise RecipeError(f"{save} cannot be written ({error.strerror}): give --save another file") from None
+        return
+    try:
+        server = Server(Viewer(runs), host, port)
+    except (OSError, OverflowError) as error:
+        raise RecipeError(f"cannot listen on {host}:{port} ({error}): try another --port, or 0 for any") from None
+    with server, contextlib.suppress(KeyboardInterrupt):
+        print(f"{server.url}  (Ctrl-C ends it)", flush=True)
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            print("others on this network can read the runs too: there is no password", flush=True)
+        if browser:
+            webbrowser.open(server.url)
+        server.serve_forever()
+
+
+def _check(runs: Sequence[Path]) -> None:
+    if len(runs) > MOST_RUNS:
+        raise RecipeError(f"{len(runs)} runs are too many side by side: give at most {MOST_RUNS}")
+    for run in runs:
+        if not run.is_dir():
+            raise RecipeError(f"{run}: no such folder; give run folders, e.g. runs/demo")
+        if not any((run / name).is_file() for name in ("recipe.toml", "metrics.jsonl")):
+            raise RecipeError(f"{run} is no run folder (it holds neither recipe.toml nor metrics.jsonl)")
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise RecipeError("the same run is given twice")

@@ -1,0 +1,212 @@
+"""The live page: a small server on this machine that reads run folders as they grow."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import ipaddress
+import threading
+from collections.abc import Sequence
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from motif.report import saved_page
+from motif.report.data import RunView, page_data
+from motif.report.page import Page, render, to_json
+
+FILES = ("recipe.toml", "metrics.jsonl", "trees.jsonl", "summary.json", "probe.json")
+SMALL = 1_000  # bytes below which compression is not worth it
+HTML, JSON = "text/html; charset=utf-8", "application/json; charset=utf-8"
+
+
+class NotThere(Exception):
+    """What was asked for does not exist, or no longer."""
+
+
+class Viewer:
+    """The runs that are shown, and the answers to the page's questions about them; for one thread at a time."""
+
+    def __init__(self, runs: Sequence[Path]):
+        self.runs = [RunView(run) for run in runs]
+        self._stamp: Any = None
+        self._data = b""
+
+    def refresh(self) -> None:
+        """Read what has been appended to the runs' files."""
+        stamp = [_stamp(run.path / name) for run in self.runs for name in FILES]
+        if stamp == self._stamp:
+            return
+        for run in self.runs:
+            run.refresh()
+        self._stamp, self._data = stamp, b""
+
+    def page(self) -> Page:
+        """The page, with what metrics.jsonl holds: for the trees, which take longer to read, it asks."""
+        for run in self.runs:
+            run.refresh(trees=False)
+        return render(page_data(self.runs), live=True)
+
+    def data(self) -> bytes:
+        """The page's data as JSON."""
+        self._data = self._data or _json(page_data(self.runs))
+        return self._data
+
+    def saved(self) -> bytes:
+        """The page as one offline file."""
+        return saved_page(self.runs)
+
+    def heads(self, run: int, epoch: str, first: int) -> bytes:
+        """The index of a run's trees from place `first` on, or all of it if it is no longer the one of `epoch`."""
+        forest = self._run(run).forest
+        start = max(0, first) if epoch == forest.epoch else 0
+        return _json({"epoch": forest.epoch, "first": start, "heads": forest.heads[start:]})
+
+    def tree(self, run: int, epoch: str, place: int) -> bytes:
+        """One tree with its full texts.
+
+        Raises:
+            NotThere: no such run or tree, or the index has changed since `epoch`.
+        """
+        forest = self._run(run).forest
+        tree = forest.tree(place) if epoch == forest.epoch else None
+        if tree is None:
+            raise NotThere("this tree is no longer there")
+        return _json(tree)
+
+    def containing(self, run: int, text: str) -> bytes:
+        """The places of a run's trees that hold a text."""
+        forest = self._run(run).forest
+        return _json({"epoch": forest.epoch, "places": forest.containing(text)})
+
+    def _run(self, place: int) -> RunView:
+        if not 0 <= place < len(self.runs):
+            raise NotThere("no such run")
+        return self.runs[place]
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one `Viewer` and nothing else: addresses are compared, never looked up on the disk."""
+
+    daemon_threads = True
+
+    def __init__(self, viewer: Viewer, host: str, port: int):
+        self.viewer, self.host = viewer, host
+        self.lock = threading.Lock()
+        super().__init__((host, port), Handler)
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the page."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
+        return f"http://{host}:{self.server_address[1]}/"
+
+    def knows(self, host: str) -> bool:
+        """Whether a Host header names this server: its name, this machine, or a bare address.
+
+        A page elsewhere can let its own name point here (DNS rebinding), but cannot make a browser send another one.
+        """
+        name = urlsplit(f"//{host}").hostname or ""
+        if name in ("localhost", self.host.lower()):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    timeout = 30  # seconds that a silent connection may stay
+
+    def do_GET(self) -> None:
+        """Answer with the page, its data, or what is wrong with the request."""
+        try:
+            if not self.server.knows(self.headers.get("Host", "")):
+                self._answer(b"unknown host\n", "text/plain", HTTPStatus.MISDIRECTED_REQUEST)
+                return
+            with self.server.lock:
+                body, kind, more = self._find()
+            self._answer(body, kind, more=more)
+        except NotThere as error:
+            self._answer(f"{error}\n".encode(), "text/plain", HTTPStatus.NOT_FOUND)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    do_HEAD = do_GET
+
+    def _find(self) -> tuple[bytes, str, dict[str, str]]:
+        address = urlsplit(self.path)
+        asked = {key: values[-1] for key, values in parse_qs(address.query).items()}
+        viewer, run, epoch = self.server.viewer, _whole(asked.get("run")), asked.get("epoch", "")
+        if address.path == "/":
+            page = viewer.page()
+            policy = f"{page.policy}; frame-ancestors 'none'"
+            return page.text.encode("utf-8", "replace"), HTML, {"Content-Security-Policy": policy}
+        viewer.refresh()
+        if address.path == "/report.html":
+            return viewer.saved(), HTML, {"Content-Disposition": 'attachment; filename="report.html"'}
+        if address.path == "/data.json":
+            return viewer.data(), JSON, {}
+        if address.path == "/heads.json":
+            return viewer.heads(run, epoch, _whole(asked.get("first"))), JSON, {}
+        if address.path == "/tree.json":
+            return viewer.tree(run, epoch, _whole(asked.get("place"))), JSON, {}
+        if address.path == "/containing.json":
+            return viewer.containing(run, asked.get("text", "")), JSON, {}
+        raise NotThere("nothing at this address")
+
+    def _answer(
+        self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK, more: dict[str, str] | None = None
+    ) -> None:
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        if status == HTTPStatus.OK and self.headers.get("If-None-Match") == tag:
+            status, body = HTTPStatus.NOT_MODIFIED, b""
+        headers = {"Content-Type": kind, "ETag": tag, "Cache-Control": "no-cache"} | (more or {})
+        if len(body) > SMALL and "gzip" in self.headers.get("Accept-Encoding", ""):
+            body = gzip.compress(body, 3)
+            headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        # Texts of the run are nobody else's: no other page may embed or read them.
+        headers |= {
+            "X-Content-Type-Options": "nosniff",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Referrer-Policy": "no-referrer",
+        }
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if status != HTTPStatus.NOT_MODIFIED:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def version_string(self) -> str:
+        """No word on what runs here."""
+        return "motif"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a page that asks every other second would fill the terminal."""
+
+
+def _json(value: Any) -> bytes:
+    return to_json(value).encode("utf-8", "replace")
+
+
+def _whole(text: str | None) -> int:
+    """A number in an address; -1, which is no place, for anything else."""
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 12 else -1
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
