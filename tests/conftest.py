@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+import offline
 from motif.tree import Node, Question, Tree, Verdict
 
 SPECIAL_TOKENS = ["<pad>", "<end>", "<unk>", "<user>", "<model>", "<system>"]
@@ -16,6 +17,17 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
     "{% if add_generation_prompt %}<model>{% endif %}"
 )
+
+
+offline.guard()
+
+
+@pytest.fixture(autouse=True)
+def _no_network():
+    """A test that reaches for another machine fails, also where the code under test makes light of the refusal."""
+    before = len(offline.attempts)
+    yield
+    assert not offline.attempts[before:]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -525,7 +525,9 @@ class _readable_errors:
 def _stop(message: str, status: int) -> NoReturn:
     rank, count = place()
     which = f" (process {rank} of {count})" if count > 1 else ""
-    print(f"motif{which}: {message}", file=sys.stderr, flush=True)
+    from motif.display import harmless  # the message may quote a file of a stranger
+
+    print(f"motif{which}: {harmless(message)}", file=sys.stderr, flush=True)
     raise typer.Exit(status)
 
 

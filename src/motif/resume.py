@@ -90,10 +90,11 @@ def told(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = str(error) if isinstance(error, SamplerError) else ran_out(error)
+        own = isinstance(error, SamplerError | FloatingPointError)
+        reason = str(error) if own else ran_out(error)
         if reason is None or isinstance(error, RecipeError):
             raise
-        kind = SamplerError if isinstance(error, SamplerError) else OutOfResources
+        kind = type(error) if own else OutOfResources
         saved = checkpoint.all_checkpoints(folder)
         kept = f"The last checkpoint in {folder} is {saved[-1].name}" if saved else "Nothing has been saved yet"
         raise kind(f"{reason}. {kept}: go on with --resume") from error

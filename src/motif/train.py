@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from motif import checkpoint
-from motif.config import Recipe, load_recipe
+from motif.config import Recipe, RecipeError, load_recipe
 from motif.credit import assign
 from motif.diagnostics import components
 from motif.disk import only_writer
@@ -43,6 +44,15 @@ from motif.tasks import Task
 from motif.track import tracking
 from motif.tree import Question
 from motif.update import Budget, UpdateStats, collect, make_optimizer, update
+
+PATIENCE = 3
+"""Steps in a row with an update that was skipped, because its gradient was not finite, after which a run stops."""
+NOT_FINITE = (
+    f"the gradient was not finite in {PATIENCE} steps in a row (update/causes in metrics.jsonl names the responses), "
+    "and the weights are as before them: lower train.learning_rate, or set model.dtype = 'float32'"
+)
+CAUSES = 20
+"""Names of responses written down for a step, at most."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,11 @@ def train(
         PeerFailed: another process of this run failed.
         SamplerError: no server is left to sample on; `resume` goes on later.
         OutOfResources: disk, memory or open files have run out; `resume` goes on later.
+        FloatingPointError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in
+            training; the last good weights are in the newest checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    folder = Path(out) if out else Path("runs") / recipe.name
+    folder = Path(out) if out else default_folder(recipe.name)
     recipe = as_launched(recipe)
     with together(recipe) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
@@ -134,11 +146,15 @@ def _run(
         state.step += 1
         try:
             step(session, run, optimizer, state, display)
-        except SamplerError:  # before anything was trained
+        except (SamplerError, FloatingPointError):  # before anything was trained
             state.step -= 1
             if processes.count == 1:  # the others are elsewhere, and a checkpoint needs all
                 save()
             raise
+        if state.skipped_in_a_row >= PATIENCE:
+            state.skipped_in_a_row = 0
+            save()
+            raise FloatingPointError(NOT_FINITE)
         last = state.step == recipe.train.steps
         if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
             state.evaluations[state.step] = _evaluate(session, run, state.step, display)
@@ -182,6 +198,8 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
             f"warning: out of memory in the update of step {state.step}. It was made again, with micro-batches of "
             f"{budget.fits:,} tokens from now on: set train.microbatch_tokens for the next run"
         )
+    state.skipped += stats.skipped
+    state.skipped_in_a_row = state.skipped_in_a_row + 1 if stats.skipped else 0
     clock.lap("update")
     if ahead:
         ahead.wait()
@@ -276,7 +294,8 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 class Progress:
     """Where a run stands: all of the loop's state besides the weights and the optimiser.
 
-    `drawn` holds a 64-bit key of the text of each question drawn so far. `weights_before`: with `sampler.overlap`, what
+    `drawn` holds a 64-bit key of the text of each question drawn so far. `skipped`: updates that were not made because
+    their gradient was not finite, and steps in a row with such ones. `weights_before`: with `sampler.overlap`, what
     the last step started from, and the next step's trees are sampled with. `fits`: tokens of a micro-batch, if those of
     the recipe did not fit in memory.
     """
@@ -286,13 +305,16 @@ class Progress:
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     drawn: set[int] = field(default_factory=set)
+    skipped: int = 0
+    skipped_in_a_row: int = 0
     weights_before: dict[str, Tensor] | None = None
     fits: int | None = None
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
         kept = {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
-        return kept | {"drawn": sorted(self.drawn), "weights_before": self.weights_before, "fits": self.fits}
+        kept |= {"drawn": sorted(self.drawn), "skipped": [self.skipped, self.skipped_in_a_row]}
+        return kept | {"weights_before": self.weights_before, "fits": self.fits}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
@@ -302,7 +324,8 @@ class Progress:
             RecipeError: the checkpoint is of an older version, see `ledger_from`.
         """
         ledger = ledger_from(extra["ledger"])
-        rest = (extra["evaluations"], extra["best"], set(extra["drawn"]), extra["weights_before"], extra["fits"])
+        drawn, skipped = set(extra["drawn"]), extra["skipped"]
+        rest = (extra["evaluations"], extra["best"], drawn, *skipped, extra["weights_before"], extra["fits"])
         return cls(step, ledger, *rest)
 
 
@@ -325,6 +348,17 @@ class Clock:
     def metrics(self) -> dict[str, float]:
         """All parts and the total, under `time/`."""
         return {f"time/{name}": seconds for name, seconds in self.laps.items()} | {"time/total": self.total()}
+
+
+def default_folder(name: str) -> Path:
+    """`runs/NAME`, where the name of a recipe can name a folder there: it may come from a stranger's file.
+
+    Raises:
+        RecipeError: it cannot.
+    """
+    if not re.fullmatch(r"\w[\w .,+-]*", name) or len(name) > 100:
+        raise RecipeError(f"the recipe's name {name[:100]!r} is no name for a folder: give one with --out")
+    return Path("runs") / name
 
 
 def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> dict[str, Any]:
@@ -383,8 +417,11 @@ def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, 
 
 
 def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
+    skipped: dict[str, Any] = {"update/skipped": stats.skipped}
+    if stats.skipped:
+        skipped["update/causes"] = stats.causes[:CAUSES]
     if not stats.tokens:
-        return {
+        return skipped | {
             "loss": None,
             "grad_norm": None,
             "entropy": None,
@@ -394,7 +431,7 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
             "sampler/max_gap": None,
             "sampler/capped": None,
         }
-    return {
+    return skipped | {
         "loss": stats.loss / stats.updates,
         "grad_norm": stats.grad_norm / stats.updates,
         "entropy": stats.entropy / stats.tokens,
@@ -428,6 +465,7 @@ def _finish(
             "best": state.best,
             "ledger": ledger_dict(state.ledger),
             "skipped_rows": len(session.task.skipped),
+            "skipped_updates": state.skipped,
             "versions": versions(),
             "environment": environment(session.policy.device),
             "data": data.summary(),

@@ -6,7 +6,7 @@ import functools
 import gc
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -37,6 +37,7 @@ class Sample:
     advantage: float
     temperature: float
     weight: float  # of each of its tokens, see `motif.loss.token_weights`
+    name: str = ""  # question id and node path, as `train-17/2.0`
 
     @property
     def length(self) -> int:
@@ -59,6 +60,8 @@ class UpdateStats:
     capped: float = 0.0
     grad_norm: float = 0.0
     updates: int = 0
+    skipped: int = 0  # optimiser steps not taken, because their gradient was not finite; not in the sums above
+    causes: list[str] = field(default_factory=list)  # names of the samples that made it so
 
 
 @dataclass
@@ -81,7 +84,8 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
     them out changes nothing. With a KL penalty they do have a gradient and stay.
     """
     rollout = recipe.rollout
-    nodes = [node for tree in trees for node in tree.walk() if node.advantage is not None]
+    named = [(tree.question.id, node) for tree in trees for node in tree.walk() if node.advantage is not None]
+    nodes = [node for _, node in named]
     longest = max(rollout.tokens_first, rollout.tokens_continue if recipe.credit.train_rounds == "all" else 0)
     weights = token_weights([len(node.token_ids) for node in nodes], recipe.loss.kind, longest)
     return [
@@ -92,8 +96,9 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
             advantage=node.advantage or 0.0,
             temperature=rollout.temperature_first if node.round == 1 else rollout.temperature_continue,
             weight=weight,
+            name=f"{question}/{'.'.join(map(str, node.path))}",
         )
-        for node, weight in zip(nodes, weights, strict=True)
+        for (question, node), weight in zip(named, weights, strict=True)
         if node.advantage or recipe.loss.kl_beta
     ]
 
@@ -121,7 +126,8 @@ def update(
     """Train on `samples` for `inner_epochs` × `minibatches` optimiser steps.
 
     Gradients of micro-batches are summed before clipping, and the weights are those of the whole batch, so the result
-    does not depend on the token budget beyond rounding.
+    does not depend on the token budget beyond rounding. An optimiser step whose gradient is not finite is not taken:
+    the weights and the optimiser's state stay as they are, bit for bit, and it is counted in `skipped`.
 
     Args:
         samples: of the whole batch, the same in every process.
@@ -129,7 +135,6 @@ def update(
         budget: of tokens; by default the recipe's. Halved for good, and the pass made again, where memory runs out.
 
     Raises:
-        FloatingPointError: the gradient is not finite; the weights are as before this optimiser step.
         OutOfResources: not even the longest sequence by itself fits in memory.
     """
     config, budget = recipe.loss, budget or Budget(recipe.train.microbatch_tokens)
@@ -147,14 +152,15 @@ def update(
                 batch.reference_T = _fitting(batch, budget, batch.logprobs)
     for _ in range(config.inner_epochs):
         for batch in minibatches:
-            stats = _fitting(batch, budget, functools.partial(_fresh_gradient, batch, recipe, optimizer, stats))
+            before = stats
+            stats = _fitting(batch, budget, functools.partial(_fresh_gradient, batch, recipe, optimizer, before))
             if not policy.shards:  # which sum them on the way
                 processes.sum_gradients(policy.trainable())
             norm = whole(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm))
-            if not torch.isfinite(norm):
-                raise FloatingPointError(
-                    "the gradient is not finite: lower train.learning_rate, or set model.dtype = 'float32'"
-                )
+            if not torch.isfinite(norm):  # the same in all processes
+                stats = _without(stats, before, batch, processes)
+                optimizer.zero_grad(set_to_none=True)
+                continue
             optimizer.step()
             stats.grad_norm += norm.item()
             stats.updates += 1
@@ -204,9 +210,22 @@ def _fitting(batch: _Batch, budget: Budget, work: Callable[[int], T]) -> T:
             torch.cuda.empty_cache()
 
 
+def _without(stats: UpdateStats, before: UpdateStats, batch: _Batch, processes: Processes) -> UpdateStats:
+    """The numbers without those of an optimiser step that was not taken, but with its work and what made it so."""
+    found = list(itertools.chain(*processes.gather(batch.broken())))
+    if not found:  # it overflowed on the way to the weights, in a sum of all
+        found = list(itertools.chain(*processes.gather([sample.name for sample in batch.samples])))
+    causes = list(dict.fromkeys([*stats.causes, *found]))
+    return replace(before, computed_tokens=stats.computed_tokens, skipped=stats.skipped + 1, causes=causes)
+
+
+SAME = ("grad_norm", "updates", "skipped", "causes", "sampler_gap_max")
+"""Numbers that are the same in each process, or no sums."""
+
+
 def _summed(stats: UpdateStats, processes: Processes) -> UpdateStats:
-    """What all processes did; norm and number of updates are the same in each."""
-    names = [field.name for field in fields(stats) if field.name not in ("grad_norm", "updates", "sampler_gap_max")]
+    """What all processes did."""
+    names = [field.name for field in fields(stats) if field.name not in SAME]
     stats.sampler_gap_max = max(processes.gather(stats.sampler_gap_max))
     sums = processes.total([getattr(stats, name) for name in names])
     for name, value in zip(names, sums, strict=True):
@@ -254,6 +273,12 @@ class _Batch:
         self.temperatures_T_1 = spread([sample.temperature for sample in samples]).unsqueeze(-1)
         self.old_T: Tensor | None = None
         self.reference_T: Tensor | None = None
+        self.broken_T = torch.zeros(len(self.targets_T), dtype=torch.bool, device=policy.device)
+
+    def broken(self) -> list[str]:
+        """Names of samples with a token whose loss had a gradient that is not finite."""
+        tokens = self.broken_T.cpu().split([len(sample.token_ids) for sample in self.samples])
+        return [sample.name for sample, own in zip(self.samples, tokens, strict=True) if bool(own.any())]
 
     @torch.no_grad()
     def logprobs(self, budget: int) -> Tensor:
@@ -283,6 +308,8 @@ class _Batch:
             )
             outputs = policy_loss(inputs, recipe.loss)
             outputs.loss.backward()
+            if states.grad is not None:
+                self.broken_T[at] = ~torch.isfinite(states.grad).all(-1)
             stats.tokens += len(at)
             stats.loss += outputs.loss.item()
             stats.entropy += entropies_T.sum().item()
