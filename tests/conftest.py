@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 
 import offline
+from motif.record import FILES
 from motif.tree import Node, Question, Tree, Verdict
 
 SPECIAL_TOKENS = ["<pad>", "<end>", "<unk>", "<user>", "<model>", "<system>"]
@@ -133,6 +137,16 @@ def make_tree(outcomes: list[Any], well_formed: bool = True, gold: str = "360") 
 
     roots = [grow((index,), outcome) for index, outcome in enumerate(outcomes)]
     return Tree(Question("q", "What is 15 × 24?", gold), step=0, roots=roots)
+
+
+def marks_at(folder: Path, step: int) -> dict[str, tuple[int, int]]:
+    """Where the files of a run ended after a step, as a checkpoint of that step remembers it."""
+    marks = {}
+    for name in FILES:
+        lines = (folder / name).read_bytes().splitlines(keepends=True) if (folder / name).is_file() else []
+        kept = b"".join(itertools.takewhile(lambda line: json.loads(line)["step"] <= step, lines))
+        marks[name] = len(kept), zlib.crc32(kept)
+    return marks
 
 
 # -- a browser ---------------------------------------------------------------------------------------------------------
