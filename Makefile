@@ -7,8 +7,9 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 HOSTS := .venv-hosts
+AUDIT := .venv-audit
 
-.PHONY: demo test test-fast test-vllm test-hosts test-api check format docs setup clean model
+.PHONY: demo test test-fast test-vllm test-hosts test-api check audit format docs setup clean model
 
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
@@ -36,6 +37,10 @@ check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PYTHON=$(PYTHON) .ci/audit $(AUDIT)
+
+audit:  ## known vulnerabilities of what constraints.txt pins; without the network this fails, in `check` it says so
+	PYTHON=$(PYTHON) .ci/audit $(AUDIT) --strict
 
 format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
@@ -88,4 +93,4 @@ $(HOSTS)/lm_eval/.ready:
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(HOSTS) runs build dist
+	rm -rf $(VENV) $(VLLM) $(HOSTS) $(AUDIT) runs build dist

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import offline
+from motif.record import FILES
 from motif.tree import Node, Question, Tree, Verdict
 
 SPECIAL_TOKENS = ["<pad>", "<end>", "<unk>", "<user>", "<model>", "<system>"]
@@ -16,6 +21,17 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
     "{% if add_generation_prompt %}<model>{% endif %}"
 )
+
+
+offline.guard()
+
+
+@pytest.fixture(autouse=True)
+def _no_network():
+    """A test that reaches for another machine fails, also where the code under test makes light of the refusal."""
+    before = len(offline.attempts)
+    yield
+    assert not offline.attempts[before:]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -123,12 +139,22 @@ def make_tree(outcomes: list[Any], well_formed: bool = True, gold: str = "360") 
     return Tree(Question("q", "What is 15 × 24?", gold), step=0, roots=roots)
 
 
+def marks_at(folder: Path, step: int) -> dict[str, tuple[int, int]]:
+    """Where the files of a run ended after a step, as a checkpoint of that step remembers it."""
+    marks = {}
+    for name in FILES:
+        lines = (folder / name).read_bytes().splitlines(keepends=True) if (folder / name).is_file() else []
+        kept = b"".join(itertools.takewhile(lambda line: json.loads(line)["step"] <= step, lines))
+        marks[name] = len(kept), zlib.crc32(kept)
+    return marks
+
+
 # -- a browser ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    """A headless Chromium for all tests that need one."""
+    """A headless Chromium. While it is open an event loop runs in this thread, so that no other can."""
     from playwright.sync_api import sync_playwright
 
     from browser import CHROME, Browser

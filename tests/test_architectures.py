@@ -99,3 +99,75 @@ def test_recomputed_activations_give_the_same_gradient(lora, tiny_model):
     for plain, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(plain, recomputed)
     assert not any(getattr(module, "training", False) for module in policy.model.modules())
+
+
+# -- tokenizers and models that lack what others have ------------------------------------------------------------------
+
+
+def llama(folder, tokenizer, **options):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    small = SMALL | {"vocab_size": len(tokenizer), "bos_token_id": None, "pad_token_id": None} | options
+    LlamaForCausalLM(LlamaConfig(**small)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ModelConfig(name=str(folder), lora_rank=4)
+
+
+def sampled(policy) -> list:
+    done: list = []
+    requests = [Request(list(range(20, 20 + length)), [1, 2], max_tokens=6) for length in (3, 9)]
+    LocalSampler(policy, max_rows=4).run(requests, lambda completion: done.append(completion) or [])
+    return done
+
+
+def test_a_tokenizer_without_a_pad_token_works(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.pad_token = None
+    policy = Policy(llama(tmp_path, tokenizer, eos_token_id=tokenizer.eos_token_id))
+    assert policy.tokenizer.pad_token is None and len(sampled(policy)) == 4
+    rng = random.Random(0)
+    batch = [sample(list(range(20, 24)), list(range(40, 40 + end)), rng) for end in (3, 7)]
+    assert update(policy, Keep(policy.trainable(), lr=0.0), batch, Recipe()).updates == 1
+
+
+def test_a_tokenizer_without_an_end_token_is_refused_unless_the_model_names_one(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    end = tokenizer.eos_token_id
+    tokenizer.eos_token = None
+    with pytest.raises(RecipeError, match="no end-of-sequence token"):
+        Policy(llama(tmp_path / "neither", tokenizer, eos_token_id=None))
+    policy = Policy(llama(tmp_path / "model", tokenizer, eos_token_id=end))
+    assert policy.end_ids == [end] and len(sampled(policy)) == 4
+
+
+def test_dropout_is_off_in_both_passes(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    policy = Policy(llama(tmp_path, tokenizer, eos_token_id=1, attention_dropout=0.5))
+    logprobs = [policy.token_logprobs([[5, 6, 7]], [[8, 9, 10]], [1.0])[0] for _ in range(2)]
+    assert torch.equal(*logprobs)
+    for completion in sampled(policy):
+        ours, _ = policy.token_logprobs([completion.request.prompt_ids], [completion.token_ids], [1.0])
+        torch.testing.assert_close(torch.tensor(completion.logprobs), ours.detach(), atol=1e-4, rtol=1e-4)
+
+
+def test_tied_weights_stay_tied_through_training_and_saving(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    config = llama(tmp_path / "base", tokenizer, eos_token_id=1, tie_word_embeddings=True)
+    policy = Policy(config.model_copy(update={"adapter": "full"}))
+    names = [name for name, _ in policy.wrapped.named_parameters()]
+    assert "lm_head.weight" not in names  # one parameter, counted and stepped once
+    before = policy.state()
+    rng = random.Random(0)
+    batch = [sample(list(range(20, 24)), list(range(40, 40 + end)), rng) for end in (3, 7)]
+    full = Recipe.model_validate({"model": {"adapter": "full"}})
+    assert update(policy, torch.optim.SGD(policy.trainable(), lr=0.1), batch, full).updates == 1
+    table = policy.model.get_input_embeddings().weight
+    assert policy.model.get_output_embeddings().weight.data_ptr() == table.data_ptr()
+    assert not torch.equal(before["model.embed_tokens.weight"], table)
+    policy.save(tmp_path / "run")
+    again = Policy(config.model_copy(update={"adapter": "full"}))
+    again.load(tmp_path / "run")
+    for (name, one), other in zip(policy.state().items(), again.state().values(), strict=True):
+        assert torch.equal(one, other), name
+    assert again.model.get_output_embeddings().weight.data_ptr() == again.model.get_input_embeddings().weight.data_ptr()

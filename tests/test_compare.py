@@ -18,9 +18,10 @@ from motif.compare.analysis import summarise
 from motif.compare.command import compare
 from motif.compare.prepare import prepare, run_study
 from motif.compare.results import collect, curve, final_outcomes, read_results, read_run, spelled_out, write_results
-from motif.compare.runner import Runner, claim, differences, is_finished
+from motif.compare.runner import Runner, differences, is_finished
 from motif.compare.study import Run, Study, load_study, plan_runs, resolve
 from motif.config import RecipeError, load_recipe
+from motif.disk import claim
 from motif.train import draw_questions
 from motif.tree import Question
 from studies import ARMS, STUDY, made_up
@@ -279,17 +280,17 @@ def test_a_lock_dies_with_its_holder(tmp_path):
     code = f"""
     import time
     from pathlib import Path
-    from motif.compare.runner import claim
-    assert claim(Path({str(tmp_path / "run")!r})) is not None
+    from motif.disk import claim
+    assert claim(Path({str(tmp_path / "lock")!r})) is not None
     print("claimed", flush=True)
     time.sleep(60)
     """
     holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "claimed\n"
-    assert claim(tmp_path / "run") is None
+    assert claim(tmp_path / "lock") is None
     holder.kill()
     holder.wait()
-    lock = claim(tmp_path / "run")
+    lock = claim(tmp_path / "lock")
     assert lock is not None
     os.close(lock)
 

@@ -119,7 +119,9 @@ def test_a_conversation_in_a_terminal(tmp_path):
         type_("\x03")
         expect("(stopped)")
         expect("question: ")
-        type_("half a quest\x03")
+        type_("half a quest")
+        expect("half a quest")  # a key that comes before the prompt listens is lost
+        type_("\x03")
         expect("question: ")
         type_("What is 2 + 2?\n")
         expect("round 60 of 60")

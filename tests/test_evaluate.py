@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from conftest import make_tree
+from conftest import make_tree, marks_at
 from motif import cli
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
@@ -445,9 +445,9 @@ def test_outcomes_are_cut_back_with_the_other_files(tmp_path):
     run = RunFolder(tmp_path)
     for step in (0, 2, 4):
         run.outcomes([{"step": step, "row": "rounds_3", "questions": ["a", "b"], "outcomes": [1.0, None]}])
-    file = tmp_path / "outcomes.jsonl"
+    file, marks = tmp_path / "outcomes.jsonl", marks_at(tmp_path, 2)
     file.write_text(file.read_text() + '{"step": 2, "row')
-    run.cut_back(2)
+    run.cut_back(marks)
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [0, 2]
 
 

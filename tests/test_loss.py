@@ -292,15 +292,6 @@ def test_nothing_to_train_on_is_no_update(tiny_model):
     assert update(policy, Recorder(policy.trainable()), [], Recipe()).updates == 0
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing(tiny_model):
-    policy = lora(tiny_model)
-    before = policy.state()
-    broken = [dataclasses.replace(samples(policy)[0], advantage=float("nan"))]
-    with pytest.raises(FloatingPointError, match=r"train\.learning_rate"):
-        update(policy, Recorder(policy.trainable()), broken, Recipe())
-    assert all(torch.equal(before[name], tensor) for name, tensor in policy.state().items())
-
-
 # -- the policy --------------------------------------------------------------------------------------------------------
 
 

@@ -87,7 +87,7 @@ def test_gradients_are_the_librarys(minimal, grown):
     update(policy, optimizer, samples, recipe)
     for name, parameter in policy.model.named_parameters():
         scale = expected[name].abs().max().item()
-        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-5 * scale + 1e-9)
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=2e-5 * scale + 1e-9)
 
 
 @pytest.mark.slow

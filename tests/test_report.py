@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from conftest import marks_at
 from motif.diagnostics import Components, of_question
 from motif.record import RunFolder
 from motif.report import write_report
@@ -449,7 +450,7 @@ def test_a_tail_starts_over_when_the_file_is_another(tmp_path: Path, way: str) -
     append(file, {"step": 1}, {"step": 2})
     tail = Tail(file)
     assert len(list(tail.records())) == 2
-    if way == "another file":  # as RunFolder.cut_back does it
+    if way == "another file":
         other = tmp_path / "other"
         append(other, {"step": 1}, {"step": 2}, {"step": 7})
         other.replace(file)
@@ -475,7 +476,7 @@ def test_a_view_keeps_up_with_a_run(make_run: MakeRun) -> None:
     view.refresh()
     assert view.data("run") == report_data(run) | {"name": "run", "trees": {"epoch": epoch, "count": 24}}
     assert view.forest.epoch == epoch and view.forest.tree(8) == forest_of(run).tree(8)
-    RunFolder(run).cut_back(4)
+    RunFolder(run).cut_back(marks_at(run, 4))
     view.refresh()
     assert view.data("run")["axes"]["step"] == [1, 2, 3, 4] and len(view.forest.heads) == 16
     assert view.forest.epoch != epoch

@@ -113,9 +113,10 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
 
 
 def test_a_half_written_checkpoint_is_never_picked_up(tmp_path):
-    folder = tmp_path / "checkpoints"
-    (folder / "step-000003").mkdir(parents=True)
-    (folder / ".step-000004.partial").mkdir()
+    for step in (3, 4):
+        (tmp_path / "checkpoints" / f"step-00000{step}").mkdir(parents=True)
+    (tmp_path / "checkpoints/step-000003/state.pt").touch()
+    (tmp_path / "checkpoints/step-000004/.state.pt.partial").touch()
     assert [path.name for path in checkpoint.all_checkpoints(tmp_path)] == ["step-000003"]
 
 
@@ -142,15 +143,21 @@ def test_more_steps_may_be_asked_for_on_resume(tmp_path, tiny_model):
     assert numbers(straight) == numbers(extended)
 
 
-def test_lines_after_the_checkpoint_are_cut(tmp_path):
+def test_what_was_written_after_the_checkpoint_is_cut(tmp_path):
     from motif.record import RunFolder
 
     run = RunFolder(tmp_path)
-    for step in range(1, 5):
+    for step in (1, 2):
         run.metrics({"step": step, "reward": float("nan")})
+    marks = run.marks()
+    for step in (3, 4):
+        run.metrics({"step": step, "reward": 1.0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "half')
-    run.cut_back(2)
+    again = RunFolder(tmp_path)
+    assert again.damaged(marks) == []
+    again.cut_back(marks)
+    assert again.marks() == marks
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
         {"step": 1, "reward": None},
         {"step": 2, "reward": None},
@@ -170,8 +177,8 @@ def test_checkpoint_keeps_everything(tmp_path, tiny_model):
     checkpoint.save(tmp_path, 7, policy, optimizer, recipe, state.extra(), keep=1)
     other = Policy(recipe.model)
     fresh = torch.optim.AdamW(other.trainable(), lr=0.1)
-    step, extra = checkpoint.load_latest(tmp_path, other, fresh, recipe)
-    assert (step, extra["ledger"]["updates"]) == (7, 5)
+    restored = checkpoint.load_latest(tmp_path, other, fresh, recipe)
+    assert (restored.step, restored.extra["ledger"]["updates"]) == (7, 5)
     assert all(torch.equal(a, b) for a, b in zip(policy.trainable(), other.trainable(), strict=True))
     old, new = optimizer.state_dict()["state"], fresh.state_dict()["state"]
     assert all(torch.equal(old[i][k], new[i][k]) for i in old for k in old[i])

@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from motif.checkpoint import fingerprint
 from motif.config import RecipeError, load_recipe
+from motif.provenance import settings
 from motif.sampling.vllm import commands
 
 LOCAL = 'sampler.urls=["http://127.0.0.1:8000", "http://localhost:8001/v1/"]'
@@ -55,10 +55,10 @@ def test_the_resolved_recipe_reads_back(tmp_path):
 
 
 def test_other_servers_are_no_other_run_but_other_draws_are():
-    one = fingerprint(recipe(LOCAL))
-    assert one == fingerprint(recipe(AWAY, "sampler.adapter_dir=/a", "sampler.timeout=5"))
-    assert one != fingerprint(recipe(LOCAL, "sampler.overlap=true"))
-    assert one != fingerprint(recipe("loss.importance_cap=2"))
+    one = settings(recipe(LOCAL))
+    assert one == settings(recipe(AWAY, "sampler.adapter_dir=/a", "sampler.timeout=5"))
+    assert one != settings(recipe(LOCAL, "sampler.overlap=true"))
+    assert one != settings(recipe("loss.importance_cap=2"))
 
 
 def test_the_command_starts_a_server_for_each_address():

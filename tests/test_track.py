@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from conftest import marks_at
 from motif import track
-from motif.checkpoint import fingerprint
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
+from motif.provenance import settings
 from motif.record import RunFolder
 from motif.track import Sink, Trackers, numbers, tracking
 from motif.train import train
@@ -170,7 +171,7 @@ def test_lines_that_are_done_again_are_not_sent_again(recorded, tmp_path):
         run.metrics({"step": 3, "eval": {"rounds_1": {"accuracy": 0.5}}})
     run = RunFolder(tmp_path)
     with tracking(recipe, run, print):
-        run.cut_back(1)  # the checkpoint was of step 1
+        run.cut_back(marks_at(tmp_path, 1))  # the checkpoint was of step 1
         for step in (2, 3):
             run.metrics({"step": step, "reward": 0.0})
         run.metrics({"step": 3, "eval": {"rounds_1": {"accuracy": 0.5}}})
@@ -202,14 +203,14 @@ def test_only_the_process_that_writes_tracks(recorded, tmp_path):
     with tracking(load_recipe("demo", ['track=["wandb"]']), run, print):
         run.metrics({"step": 1, "reward": 1.0})
     assert got == []
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").glob("*.jsonl"))
 
 
 def test_a_tracker_that_cannot_be_imported_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(RecipeError, match=r"wandb cannot be imported .*pip install 'motif-rl\[track\]'"):
         train("demo", tmp_path / "run", settings=['track=["wandb"]'], display=Display(quiet=True))
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").glob("*.jsonl"))
 
 
 def test_a_tracker_that_cannot_be_opened_is_refused_and_the_others_are_closed(recorded, tmp_path, monkeypatch):
@@ -224,6 +225,6 @@ def test_a_tracker_that_cannot_be_opened_is_refused_and_the_others_are_closed(re
 def test_trackers_are_no_part_of_what_is_trained():
     plain, tracked = load_recipe("demo"), load_recipe("demo", ['track=["wandb", "wandb"]', "track_project=x"])
     assert tracked.track == ["wandb"]
-    assert fingerprint(plain) == fingerprint(tracked)
+    assert settings(plain) == settings(tracked)
     with pytest.raises(RecipeError, match=r"track\.0.*'trackio', 'wandb' or 'tensorboard'"):
         load_recipe("demo", ['track=["mlflow"]'])

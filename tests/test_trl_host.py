@@ -76,7 +76,7 @@ def compare_gradients(trainer: Any) -> list[float]:
             if motif.recipe.loss.kl_beta:
                 with policy.base():
                     batch.reference_T = batch.logprobs(4096)
-            batch.gradient(motif.recipe, UpdateStats())
+            batch.gradient(motif.recipe, motif.recipe.train.microbatch_tokens, UpdateStats())
             policy.wrapped.train()
             ours = [parameter.grad for parameter in policy.trainable()]
             for parameter, gradient in zip(policy.trainable(), theirs, strict=True):

@@ -1,27 +1,44 @@
 """Everything needed to go on exactly where a run stopped.
 
-A checkpoint is one folder, `checkpoints/step-000020/`, written under another name and renamed when complete, so a
-half-written one is never picked up. There is no generator state in it: all randomness is computed from (seed, step,
-question, node, token).
+A checkpoint is one file, `checkpoints/step-000020/state.pt`, written under another name and renamed when it is on the
+disk, so a half-written one is never picked up. One that was damaged afterwards is noticed by its checksums, and the one
+before it is taken. There is no generator state in it: all randomness is computed from (seed, step, question, node,
+token).
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from motif.config import Recipe, RecipeError
+from motif.disk import sync
 from motif.policy import Policy
 from motif.processes import ALONE, Processes
+from motif.provenance import changed_settings, settings
 from motif.sharding import load_optimizer_state, optimizer_state
 
 NAME = re.compile(r"step-(\d{6,})")
+FILE = "state.pt"
+Extra = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was restored, and what the user should know about it: checkpoints passed over, and what has changed."""
+
+    step: int
+    extra: Extra
+    passed_over: list[str]
+    changes: list[str]
 
 
 def save(
@@ -30,11 +47,11 @@ def save(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
     recipe: Recipe,
-    extra: dict[str, Any],
+    extra: Extra,
     keep: int,
     processes: Processes = ALONE,
 ) -> Path:
-    """Write the checkpoint after `step` steps and delete all but the newest `keep`.
+    """Write the checkpoint after `step` steps and delete all others but the `keep - 1` before it.
 
     Args:
         extra: whatever else the loop needs back (plain Python data and tensors).
@@ -45,29 +62,35 @@ def save(
     processes.collect(optimizer)
     weights = policy.state(processes.main)
     moments = optimizer_state(optimizer) if processes.main or policy.shards else {}
-    folder = run / "checkpoints"
-    target, partial = folder / f"step-{step:06d}", folder / f".step-{step:06d}.partial"
+    target = run / "checkpoints" / f"step-{step:06d}"
     if not processes.main:
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    target.mkdir(parents=True, exist_ok=True)
     state = {
         "step": step,
         "weights": weights,
         "optimizer": moments,
-        "fingerprint": fingerprint(recipe),
+        "settings": settings(recipe),
         "extra": extra,
     }
-    with (partial / "state.pt").open("wb") as file:
+    partial = target / f".{FILE}.partial"
+    with partial.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
-    for old in all_checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+    partial.replace(target / FILE)
+    for folder in (target, target.parent, run):
+        sync(folder)
+    prune(run, step, keep)
     return target
+
+
+def prune(run: Path, step: int, keep: int) -> None:
+    """Delete all checkpoints but that of `step` and the `keep - 1` before it."""
+    kept = [path for path in all_checkpoints(run) if _step(path) <= step][-keep:]
+    for other in (run / "checkpoints").iterdir():
+        if NAME.fullmatch(other.name) and other not in kept:
+            shutil.rmtree(other)
 
 
 def checksum(policy: Policy) -> int:
@@ -80,30 +103,56 @@ def all_checkpoints(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     folder = run / "checkpoints"
     found = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted((path for path in found if (path / FILE).is_file()), key=_step)
 
 
 def load_latest(
-    run: Path, policy: Policy, optimizer: torch.optim.Optimizer, recipe: Recipe
-) -> tuple[int, dict[str, Any]] | None:
-    """Restore the newest checkpoint into policy and optimiser; returns its step and extra data, or None without one.
+    run: Path,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    problem: Callable[[Extra], str | None] = lambda extra: None,
+    changes: Callable[[Extra], list[str]] = lambda extra: [],
+    allow_changes: bool = False,
+) -> Restored | None:
+    """Restore the newest good checkpoint into policy and optimiser; None if there has never been one.
+
+    Args:
+        problem: why a checkpoint with such extra data cannot be gone on from, if so.
+        changes: what else than the settings is no longer as it was.
+        allow_changes: go on though something has changed, and from the newest intact checkpoint even if it has a
+            problem.
 
     Raises:
-        RecipeError: the checkpoint is of another recipe.
+        RecipeError: something has changed, or there are checkpoints and none is good.
     """
-    checkpoints = all_checkpoints(run)
-    if not checkpoints:
-        return None
-    # weights_only: a checkpoint is data, and unpickling must not run code.
-    state = torch.load(checkpoints[-1] / "state.pt", map_location="cpu", weights_only=True)
-    if state["fingerprint"] != fingerprint(recipe):
+    passed: list[str] = []
+    whole = False
+    for folder in reversed(all_checkpoints(run)):
+        try:
+            state = _read(folder / FILE)
+        except ValueError as error:
+            passed.append(f"{folder.name} is damaged ({error})")
+            continue
+        whole = True
+        if (trouble := problem(state["extra"])) and not allow_changes:
+            passed.append(f"{folder.name} cannot be gone on from, because {trouble}")
+            continue
+        changed = changed_settings(state["settings"], settings(recipe)) + changes(state["extra"])
+        if changed and not allow_changes:
+            raise RecipeError(
+                f"{run} was made with another recipe or other data ({'; '.join(changed)}). Go on with the settings in "
+                f"{run / 'recipe.toml'}, or with these by --allow-changes, or start afresh with another --out"
+            )
+        policy.load_state(state["weights"])
+        load_optimizer_state(optimizer, state["optimizer"])
+        return Restored(int(state["step"]), state["extra"], passed + ([trouble] if trouble else []), changed)
+    if passed:
         raise RecipeError(
-            f"{run} was made with another recipe; to go on use the settings in {run / 'recipe.toml'}, "
-            "to start afresh choose another --out"
+            f"{run} cannot be gone on with: {'; '.join(passed)}. Start afresh with another --out"
+            + (", or go on without what is missing by --allow-changes" if whole else "")
         )
-    policy.load_state(state["weights"])
-    load_optimizer_state(optimizer, state["optimizer"])
-    return int(state["step"]), state["extra"]
+    return None
 
 
 def load_weights(run: Path, policy: Policy) -> int | None:
@@ -113,32 +162,42 @@ def load_weights(run: Path, policy: Policy) -> int | None:
         The checkpoint's step; None: the weights are final.
 
     Raises:
-        RecipeError: the run holds neither, or they belong to another model.
+        RecipeError: the run holds neither, or they are damaged, or they belong to another model.
     """
     final = run / ("adapter" if policy.config.adapter == "lora" else "model")
     checkpoints = all_checkpoints(run)
     if final.is_dir() or not checkpoints:
         policy.load(run)
         return None
-    state = torch.load(checkpoints[-1] / "state.pt", map_location="cpu", weights_only=True)
+    try:
+        state = _read(checkpoints[-1] / FILE)
+    except ValueError as error:
+        raise RecipeError(f"{checkpoints[-1]} is damaged ({error}): go on with motif train --resume") from error
     policy.load_state(state["weights"])
     return int(state["step"])
 
 
-def fingerprint(recipe: Recipe) -> str:
-    """A hash of all settings that change what is trained; more steps, rarer checkpoints or a probe are no other run.
+def _read(file: Path) -> dict[str, Any]:
+    """A checkpoint's state.
 
-    A schedule that depends on the number of steps does tie the run to that number.
+    Raises:
+        ValueError: it is damaged.
+        RecipeError: it is of an older version.
     """
-    data = recipe.model_dump(mode="json")
-    free = {"save_every", "keep_checkpoints", "shard"}
-    if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
-        free.add("steps")
-    data["train"] = {key: value for key, value in data["train"].items() if key not in free}
-    for aside in ("about", "name", "probe", "track", "track_project"):
-        data.pop(aside)
-    # Which servers, and how they are reached, may change on the way; whether there are any changes the random draws.
-    sampler = data.pop("sampler")
-    if sampler["urls"]:
-        data["sampler"] = {"servers": True, "overlap": sampler["overlap"]}
-    return hashlib.sha256(repr(sorted(data.items())).encode()).hexdigest()
+    try:
+        with zipfile.ZipFile(file) as archive:  # whose checksums torch.load does not look at
+            if part := archive.testzip():
+                raise ValueError(f"wrong checksum of {part}")
+        # weights_only: a checkpoint is data, and unpickling must not run code.
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever zipfile and torch make of bytes that are no checkpoint
+        raise ValueError(str(error).partition("\n")[0][:300] or type(error).__name__) from error
+    if "settings" not in state:
+        raise RecipeError(
+            f"{file} is of an older version: finish the run with that version, or start afresh with another --out"
+        )
+    return state
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))

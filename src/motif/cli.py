@@ -58,6 +58,13 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in the run folder.")
     ] = False,
+    allow_changes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changes",
+            help="With --resume: go on though recipe or data have changed, or the record has lost lines; says which.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, check data and memory, train nothing.")
     ] = False,
@@ -81,6 +88,8 @@ def train(
     with _readable_errors():
         if on is not None and not dry_run:
             raise RecipeError("--on plans for other devices: it goes with --dry-run")
+        if allow_changes and not resume:
+            raise RecipeError("--allow-changes goes with --resume")
         if lengths is not None and on is None:
             raise RecipeError("--lengths goes with --on: on this machine the display goes by measured steps")
         resolved = load_recipe(recipe, settings or [])
@@ -104,7 +113,7 @@ def train(
             return
         from motif.train import train as run_training
 
-        result = run_training(resolved, out, resume=resume)
+        result = run_training(resolved, out, resume=resume, allow_changes=allow_changes)
     if not result.finished:
         raise typer.Exit(130)
 
@@ -499,6 +508,7 @@ class _readable_errors:
             _stop(str(error), 2)
         # Only now: these bring torch along, and not every command needs it.
         from motif.processes import PeerFailed
+        from motif.resources import ran_out
         from motif.sampling import SamplerError
         from motif.tasks import BadRows
 
@@ -508,12 +518,16 @@ class _readable_errors:
             raise typer.Exit(1)
         if isinstance(error, BadRows | FloatingPointError | SamplerError):
             _stop(str(error), 2)
+        if reason := ran_out(error):
+            _stop(reason, 1)
 
 
 def _stop(message: str, status: int) -> NoReturn:
     rank, count = place()
     which = f" (process {rank} of {count})" if count > 1 else ""
-    print(f"motif{which}: {message}", file=sys.stderr, flush=True)
+    from motif.display import harmless  # the message may quote a file of a stranger
+
+    print(f"motif{which}: {harmless(message)}", file=sys.stderr, flush=True)
     raise typer.Exit(status)
 
 

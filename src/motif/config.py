@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -22,6 +22,15 @@ RECIPES = Path(__file__).parent / "recipes"
 SERVER_IMPORTANCE_CAP = 2.0
 """`loss.importance_cap` of recipes that name servers and give no cap of their own."""
 
+LARGEST = 1 << 20
+"""Bytes of a recipe file."""
+MOST_DOTS = 500
+"""Dots in one line of it: the time to read a dotted key goes with the square of its parts."""
+MOST_PROBLEMS = 20
+"""Of a recipe, said at once."""
+SHOWN = 300
+"""Characters of a value, or of another's message, in a message."""
+
 
 class RecipeError(ValueError):
     """A recipe that cannot be run; the message says what to change."""
@@ -30,7 +39,7 @@ class RecipeError(ValueError):
 class Section(BaseModel):
     """A part of a recipe: unknown keys are refused, and nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -479,6 +488,15 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings as dotted keys and values, however they were nested."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
 def shipped_recipes() -> list[str]:
     """Names of the recipes inside the package."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
@@ -497,10 +515,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] 
         data, folder = json.loads(json.dumps(source)), None
     else:
         path = _find(str(source))
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: not valid TOML: {error}") from None
+        data = read_toml(path)
         data.setdefault("name", path.stem)
         folder = path.parent
     for setting in settings:
@@ -508,30 +523,70 @@ def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] 
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("\n".join(_explain(problem) for problem in error.errors())) from None
+        raise RecipeError("\n".join(_explain(problem) for problem in error.errors()[:MOST_PROBLEMS])) from None
     return recipe if folder is None else _anchor_paths(recipe, folder)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file of at most a mebibyte.
+
+    Raises:
+        RecipeError: it cannot be read, is too large, or is no TOML, or none of sensible depth and numbers.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise RecipeError(f"{path}: larger than {LARGEST >> 20} MiB, so it is no recipe")
+        text = content.decode("utf-8")
+        if max((line.count(".") for line in text.split("\n")), default=0) > MOST_DOTS:
+            raise RecipeError(f"{path}: a line with more than {MOST_DOTS} dots, so it is no recipe")
+        return tomllib.loads(text)
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror or error}") from None
+    except RecursionError:
+        raise RecipeError(f"{path}: nested too deeply") from None
+    except RecipeError:
+        raise
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        raise RecipeError(f"{path}: not valid TOML: {_brief(str(error))}") from None
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path exists; one that no file can have, too long or with a null character, does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _find(source: str) -> Path:
     path = Path(source)
-    if path.is_file():
+    if is_there(path) and path.is_file():
         return path
     shipped = RECIPES / f"{source}.toml"
-    if shipped.is_file() and re.fullmatch(r"[\w.-]+", source):
+    if re.fullmatch(r"[\w.-]{1,100}", source) and shipped.is_file():
         return shipped
-    close = difflib.get_close_matches(source, shipped_recipes(), n=1)
+    close = difflib.get_close_matches(source[:100], shipped_recipes(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise RecipeError(f"no recipe {source!r}: neither a file nor one of {', '.join(shipped_recipes())}.{hint}")
+    known = ", ".join(shipped_recipes())
+    raise RecipeError(f"no recipe {_brief(repr(source))}: neither a file nor one of {known}.{hint}")
 
 
 def _apply(data: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"--set takes section.key=value, got {setting!r}")
+        raise RecipeError(f"--set takes section.key=value, got {_brief(repr(setting))}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a bare word is a string
+    except (RecursionError, ValueError):
+        raise RecipeError(f"--set {_brief(setting)}: nested too deeply, or a number of thousands of digits") from None
     *sections, last = key.strip().split(".")
     if not sections and last == "model":
         sections, last = ["model"], "name"
@@ -552,9 +607,9 @@ def _explain(problem: Any) -> str:
         for part in problem["loc"][:-1]:
             field = section.model_fields.get(part)
             section = field.annotation if field else Recipe
-        return f"unknown key {where}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
+        return f"unknown key {_brief(where)}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message} (got {problem['input']!r})" if where else message
+    return f"{_brief(where)}: {message} (got {_brief(repr(problem['input']))})" if where else message
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -565,11 +620,11 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def _anchor_paths(recipe: Recipe, folder: Path) -> Recipe:
     def anchored(text: str) -> str:
-        return str((folder / text).resolve()) if text and (folder / text).exists() else text
+        return str((folder / text).resolve()) if text and is_there(folder / text) else text
 
     place, colon, function = recipe.data.grader.rpartition(":")
     for own in (f"{place}.py", place) if colon else ():  # a module beside the recipe is as good as a file's path
-        if own.endswith(".py") and (folder / own).is_file():
+        if own.endswith(".py") and is_there(folder / own):
             place = str((folder / own).resolve())
     update = {k: anchored(getattr(recipe.data, k)) for k in ("train", "test")}
     data = recipe.data.model_copy(update=update | {"grader": f"{place}{colon}{function}"})

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from motif.accuracy import Accuracy
@@ -29,10 +30,21 @@ WIDE = 400
 """Characters in which a table may stand when the output is not a terminal, so that no number is broken over lines."""
 
 
+class PlainConsole(Console):
+    """A console on which text is text: no markup in it is followed, and no escape sequence leaves it."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**({"highlight": False, "markup": False, "emoji": False} | options))
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """What rich makes of all strings, those in tables too."""
+        return super().render_str(harmless(text), **options)
+
+
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[], None]]:
     """A counter on standard error, where that is a terminal; the value counts one more."""
-    console = Console(stderr=True)
+    console = PlainConsole(stderr=True)
     columns = (TextColumn("{task.completed} {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
@@ -43,7 +55,7 @@ class Display:
     """Progress of one run on a console. `Display(quiet=True)` says nothing."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False):
-        self.console = console or Console(quiet=quiet, highlight=False)
+        self.console = console or PlainConsole(quiet=quiet)
         self._live = self.console.is_terminal and not quiet
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -66,14 +78,14 @@ class Display:
 
     def message(self, text: str) -> None:
         """A line of text."""
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(harmless(text), soft_wrap=True, markup=False)
 
     def plan(self, plan: Plan | DevicePlan) -> None:
         """The plan, before anything is spent."""
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in plan.rows():
-            table.add_row(f"[bold]{name}[/bold]", value)
-        self.console.print(table)
+            table.add_row(Text(name, style="bold"), harmless(value))
+        self.console.print(table, markup=False)
 
     @contextmanager
     def _counting(self, what: str, total: int) -> Iterator[Callable[..., None]]:
@@ -126,6 +138,9 @@ class Display:
         ]
         if metrics["outcome/ungraded"]:
             parts.append(f"ungraded {metrics['outcome/ungraded']} ({metrics['outcome/ungraded_reason']})")
+        if metrics.get("update/skipped"):
+            named = ", ".join(metrics["update/causes"][:3])
+            parts.append(f"update skipped: its gradient was not finite ({named})")
         self._what = f"step {number + 1}/{steps}" if number < steps else ""
         self.message("  ".join(part for part in parts if part))
 
@@ -152,7 +167,7 @@ class Display:
             table.add_column(f"{_plural(row.rounds, 'round')}\n≤ {tokens:,} tokens", justify="right")
         for line in _lines(list(found.values())):
             table.add_row(*line)
-        plain = Console(file=self.console.file, width=WIDE, quiet=self.console.quiet)
+        plain = PlainConsole(file=self.console.file, width=WIDE, quiet=self.console.quiet)
         (self.console if self._live else plain).print(table)
 
     def probed(self, step: int, result: ProbeResult) -> None:

@@ -12,25 +12,22 @@ answered again as a whole, so every chunk is decoded in the same company whateve
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from motif.accuracy import Accuracy, Answer, Answers, answers_of
 from motif.config import RecipeError
+from motif.disk import claim, sync
 from motif.evaluate import Drawing, Row
 from motif.policy import Policy
+from motif.provenance import digest, grader_digest
 from motif.record import versions, write_atomically
 from motif.rounds import Rounds
 from motif.session import Session
 from motif.tree import Question, Tree
-
-SHORT = 16
-"""Hexadecimal digits of a fingerprint."""
 
 Key = tuple[str, str, str]
 
@@ -45,7 +42,7 @@ def settings_of(session: Session, questions: Sequence[Question]) -> dict[str, An
         "weights": weights_digest(session.policy),
         "questions": questions_digest(questions, session.rounds),
         "grader": session.grader.name,
-        "grader_file": _file_digest(session.grader.name),
+        "grader_file": grader_digest(session.grader.name),
         "grader_seconds": recipe.data.grader_seconds,
         "rounds": recipe.rounds.model_dump(mode="json"),
         "tokens_first": rollout.tokens_first,
@@ -62,7 +59,7 @@ def settings_of(session: Session, questions: Sequence[Question]) -> dict[str, An
 
 def fingerprint(settings: dict[str, Any]) -> str:
     """A hash of settings."""
-    return _digest([json.dumps(settings, sort_keys=True).encode()])
+    return digest([json.dumps(settings, sort_keys=True).encode()])
 
 
 def weights_digest(policy: Policy) -> str:
@@ -74,26 +71,14 @@ def weights_digest(policy: Policy) -> str:
             yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
             yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
-    return _digest(parts())
+    return digest(parts())
 
 
 def questions_digest(questions: Sequence[Question], rounds: Rounds) -> str:
     """A hash of the questions' ids, texts and gold answers, and of their prompts in tokens: so of the tokenizer, the
     chat template and the system prompt too."""
     facts = ([q.id, q.text, q.gold, rounds.prompt(q.text, [], 1)] for q in questions)
-    return _digest(json.dumps(fact).encode() for fact in facts)
-
-
-def _digest(parts: Iterable[Any]) -> str:
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(hashlib.sha256(part).digest())  # of digests, so that no part can run into the next
-    return total.hexdigest()[:SHORT]
-
-
-def _file_digest(grader: str) -> str:
-    file = Path(grader.rpartition(":")[0])
-    return _digest([file.read_bytes()]) if file.suffix == ".py" and file.is_file() else ""
+    return digest(json.dumps(fact).encode() for fact in facts)
 
 
 class EvalFolder:
@@ -110,22 +95,24 @@ class EvalFolder:
             raise RecipeError(f"{path} is a run folder: choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / ".lock").open("w")
+            lock = claim(path / ".lock")
         except OSError as error:
             raise RecipeError(f"the answers cannot be kept in {path}: {error}") from None
+        if lock is None:
+            raise RecipeError(f"another evaluation is writing to {path}: wait, or choose another --out")
+        self._lock = lock
         try:
-            self._take()
             self._claim(settings, model)
             self._restore()
         except BaseException:
-            self._lock.close()
+            os.close(self._lock)
             raise
 
     def __enter__(self) -> EvalFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        os.close(self._lock)
 
     @property
     def answers(self) -> int:
@@ -153,12 +140,6 @@ class EvalFolder:
         write_atomically(self.path / "results.json", json.dumps(numbers, indent=2) + "\n")
         lines = [json.dumps(accuracy.outcomes_dict(name)) + "\n" for name, accuracy in results.items()]
         write_atomically(self.path / "outcomes.jsonl", "".join(lines))
-
-    def _take(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RecipeError(f"another evaluation is writing to {self.path}: wait, or choose another --out") from None
 
     def _claim(self, settings: dict[str, Any], model: str) -> None:
         file, wanted = self.path / "settings.json", fingerprint(settings)
@@ -198,6 +179,7 @@ class EvalFolder:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.file)
+        sync(self.path)
 
     def _lines(self) -> Iterator[bytes]:
         if self.file.is_file():
@@ -214,4 +196,4 @@ def _parse(line: bytes) -> tuple[Key, str, list[Answer]]:
 
 def _chunk(questions: Sequence[str]) -> str:
     """The name of a chunk: a hash of its questions' ids, in order."""
-    return _digest(name.encode() for name in questions)
+    return digest(name.encode() for name in questions)

@@ -45,7 +45,7 @@ def model_shape(name: str) -> Shape:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config: Any = AutoConfig.from_pretrained(locate(name))
+        config: Any = AutoConfig.from_pretrained(locate(name), trust_remote_code=False)
     except RecipeError:
         raise
     except (OSError, ValueError) as error:

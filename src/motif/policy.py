@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from motif.config import ModelConfig, RecipeError
 from motif.demo import MODELS
+from motif.disk import check_sum, sync, sync_all, write_sums
 from motif.sharding import Shards, cut, whole
 
 LOGIT_ELEMENTS = 2**24
@@ -56,6 +58,8 @@ def gguf_file(name: str) -> Path | None:
     path = Path(name)
     if name.startswith("pypi:"):
         package = name.removeprefix("pypi:")
+        if not re.fullmatch(r"[A-Za-z_][\w-]*", package):  # looking up a.b would run a
+            raise RecipeError(f"model {name!r}: {package!r} is no name of a package")
         # find_spec does not run the package, which may need what we do not.
         spec = importlib.util.find_spec(package.replace("-", "_"))
         if spec is None or not spec.submodule_search_locations:
@@ -86,8 +90,10 @@ def _converted(file: Path) -> Path:
     print(f"unpacking {file.name} to {target} (once; about half a minute)", file=sys.stderr, flush=True)
     partial = cache / f".{target.name}.{os.getpid()}.partial"
     with _readable_errors(file.name):
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+        )
     # The weights are dequantised already; with these marks save_pretrained would refuse them.
     model.hf_quantizer = None
     model.is_quantized = False
@@ -132,7 +138,7 @@ def load_tokenizer(name: str) -> Any:
     from transformers import AutoTokenizer
 
     with _readable_errors(name):
-        return AutoTokenizer.from_pretrained(locate(name))
+        return AutoTokenizer.from_pretrained(locate(name), trust_remote_code=False)
 
 
 def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> nn.Module:
@@ -144,7 +150,9 @@ def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> 
 
     options: dict[str, Any] = {"quantization_config": _four_bit(device)} if config.four_bit else {}
     with _readable_errors(config.name):
-        model: Any = AutoModelForCausalLM.from_pretrained(locate(config.name), dtype=_dtype(config, device), **options)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            locate(config.name), dtype=_dtype(config, device), trust_remote_code=False, **options
+        )
     model.config.use_cache = False
     if move and not config.four_bit:
         model.to(device)
@@ -392,8 +400,11 @@ class Policy:
         shutil.rmtree(staging, ignore_errors=True)
         self.save_weights(staging, self.state() if state is None else state)
         self.tokenizer.save_pretrained(staging)
+        write_sums(staging)
+        sync_all(staging)
         shutil.rmtree(target, ignore_errors=True)
         staging.rename(target)
+        sync(run)
         return target
 
     def save_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
@@ -405,10 +416,8 @@ class Policy:
         """Put the weights of a finished run, or of an export of it, back into this policy.
 
         Raises:
-            RecipeError: the folder holds no weights of this kind.
+            RecipeError: the folder holds no weights of this kind, or they are damaged.
         """
-        from safetensors.torch import load_file
-
         trained = run / ("adapter" if self.config.adapter == "lora" else "model")
         if not trained.exists() and is_own_base(self.config.name, run):
             return
@@ -418,7 +427,8 @@ class Policy:
             file = (trained if trained.exists() else run) / ADAPTER_FILE
             if not file.is_file():
                 raise RecipeError(f"{run} holds no trained adapter (adapter/{ADAPTER_FILE})")
-            loaded: Any = set_peft_model_state_dict(self.wrapped, load_file(file))
+            with _fitting(file):
+                loaded: Any = set_peft_model_state_dict(self.wrapped, read_tensors(file))
             if loaded.unexpected_keys:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
             return
@@ -426,7 +436,8 @@ class Policy:
         if not files:
             raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
         for file in files:  # several of a large model, so each leaves keys missing
-            unexpected = self.wrapped.load_state_dict(load_file(file), strict=False).unexpected_keys
+            with _fitting(file):
+                unexpected = self.wrapped.load_state_dict(read_tensors(file), strict=False).unexpected_keys
             if unexpected:
                 raise RecipeError(f"{file} belongs to another model: it has weights for {unexpected[0]}")
 
@@ -437,6 +448,11 @@ class Policy:
         with torch.no_grad(), self.precision():
             theirs = self.model(input_ids=ids, use_cache=False).logits.float()
             ours = self.head(self.decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
+        if not bool(torch.isfinite(theirs).all()):
+            raise RecipeError(
+                f"model {self.config.name!r} computes logits that are not finite: its weights are broken, or its "
+                "numbers too large for model.dtype (set it to 'float32')"
+            )
         gap = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
         if not gap < (2e-2 if self.autocast else 1e-3):
             kind = self.model.config.model_type
@@ -480,6 +496,34 @@ def _end_ids(model: Any, tokenizer: Any) -> list[int]:
 
 
 @contextlib.contextmanager
+def _fitting(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch lists every tensor of another shape
+        first = next((line.strip() for line in str(error).split("\n")[1:]), str(error))
+        raise RecipeError(f"{file} belongs to another model or adapter shape: {first[:300]}") from error
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        RecipeError: it cannot be read, is cut off, its header says what is not so, or its checksum is another.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        check_sum(file)
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
+        raise RecipeError(
+            f"{file} is damaged or no safetensors file ({error}): motif train --resume writes a run's last weights "
+            "again from its checkpoint"
+        ) from None
+
+
+@contextlib.contextmanager
 def _readable_errors(name: str) -> Iterator[None]:
     from transformers.utils import logging
 
@@ -488,6 +532,13 @@ def _readable_errors(name: str) -> Iterator[None]:
         yield
     except RecipeError:
         raise
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RecipeError(f"model {name!r} could not be loaded: {first}") from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise RecipeError(f"model {name!r} does not fit the memory: {_first_line(error)}") from error
+    except Exception as error:  # whatever the readers of a dozen formats raise over a file that lies
+        raise RecipeError(f"model {name!r} could not be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, in a line; its kind where that says more."""
+    said = str(error).strip().split("\n")[0][:500]
+    return said if isinstance(error, OSError | ValueError) and said else f"{type(error).__name__} {said}".strip()

@@ -16,6 +16,7 @@ import math
 import os
 import platform
 import statistics
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -24,6 +25,7 @@ from typing import Any
 
 from motif.config import Recipe, RecipeError
 from motif.credit import CreditCounts
+from motif.disk import sync
 from motif.tree import Node, Tree
 
 
@@ -53,14 +55,20 @@ class Ledger:
     training_seconds: float = 0.0
 
 
+Marks = dict[str, tuple[int, int]]
+"""How many bytes each file of a record has, and their CRC-32."""
+FILES = ("metrics.jsonl", "trees.jsonl", "outcomes.jsonl")
+
+
 class RunFolder:
-    """Appends to a run's files, and cuts them back to a step when a run goes on from an earlier checkpoint.
+    """Appends to a run's files, and cuts them back to where they were when a run goes on from an earlier checkpoint.
 
     With `writes` false it leaves the disk alone: of several processes only one keeps the record.
     """
 
     def __init__(self, path: Path, writes: bool = True):
         self.path, self.writes = path, writes
+        self._marks: Marks = dict.fromkeys(FILES, (0, 0))
         self.follow: Callable[[dict[str, Any]], None] | None = None  # gets each line of metrics too
         if writes:
             path.mkdir(parents=True, exist_ok=True)
@@ -90,29 +98,60 @@ class RunFolder:
         if self.writes:
             write_atomically(self.path / "summary.json", json.dumps(content, indent=2) + "\n")
 
-    def cut_back(self, step: int) -> None:
-        """Drop all lines of later steps than `step`, and a last line that was only half written."""
-        for name in ("metrics.jsonl", "trees.jsonl", "outcomes.jsonl"):
-            file = self.path / name
-            if self.writes and file.is_file():
-                kept = [line for line in file.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-                write_atomically(file, "".join(line + "\n" for line in kept))
+    def marks(self) -> Marks:
+        """Where the files end, for a checkpoint: from here on the disk keeps them up to there."""
+        for name, (size, _) in self._marks.items():
+            if self.writes and size:
+                sync(self.path / name)
+        return dict(self._marks)
+
+    def damaged(self, marks: Marks) -> list[str]:
+        """Which files no longer begin with what they held when these were their marks."""
+        return [name for name, mark in marks.items() if _mark(self.path / name, mark[0]) != mark]
+
+    def cut_back(self, marks: Marks | None = None) -> None:
+        """Drop what was written after these marks (by default: all), of a damaged file also its torn last line."""
+        if not self.writes:
+            return
+        for name in FILES:
+            file, (size, _) = self.path / name, (marks or {}).get(name, (0, 0))
+            if not file.is_file():
+                continue
+            if _mark(file, size)[0] < size:
+                size = file.read_bytes().rfind(b"\n") + 1
+            with file.open("r+b") as opened:
+                opened.truncate(size)
+            self._marks[name] = _mark(file, size)
 
     def _append(self, name: str, records: list[dict[str, Any]]) -> None:
         if not self.writes:
             return
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+        data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        with (self.path / name).open("ab") as file:
+            file.write(data)
+        size, checksum = self._marks[name]
+        self._marks[name] = size + len(data), zlib.crc32(data, checksum)
+
+
+def _mark(file: Path, size: int) -> tuple[int, int]:
+    """How many of a file's first `size` bytes are there, and their CRC-32."""
+    there = checksum = 0
+    if file.is_file():
+        with file.open("rb") as opened:
+            while piece := opened.read(min(1 << 20, size - there)):
+                there, checksum = there + len(piece), zlib.crc32(piece, checksum)
+    return there, checksum
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves either the old or the new content."""
+    """Write a file so that a crash or a power cut leaves either the old or the new content."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+    sync(path.parent)
 
 
 def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: int) -> dict[str, Any]:
@@ -194,13 +233,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
 
 
 def ledger_from(state: dict[str, Any]) -> Ledger:

@@ -14,9 +14,10 @@ Only the note survives a round. Reading a response follows these rules, each of 
    of repeated blocks counts, and of nested blocks the innermost of the last.
 3. If no note block is closed (the response was cut off, say), the note is what follows the last opening note tag.
 4. Without any opening note tag the note is the tail of the response, or empty (`rounds.untagged`).
-5. The note is cut to `note_tokens` tokens (its beginning is kept; of a tail, its end) and cleaned: tags, special tokens
-   of the chat template and the scaffold's own announcements are removed until none is left, and the characters that
-   quote it in the prompt are replaced. A note can therefore say nothing in the scaffold's voice.
+5. The note is cut to `note_tokens` tokens (its beginning is kept; of a tail, its end) and cleaned: tags, special
+   tokens, what marks turns in the chat template and the scaffold's own announcements are removed until none is left,
+   and the characters that quote it in the prompt are replaced. A note can therefore say nothing in the scaffold's
+   voice. From a question special tokens and marks of turns are removed, too.
 6. The answer is the last complete \boxed{...} of the *final part*: the note block (rules 2 and 3), or where there is no
    note tag what follows the reasoning, or the whole response if no reasoning was closed. So a box inside closed
    reasoning, or beside a note block, does not count.
@@ -26,7 +27,9 @@ Only the note survives a round. Reading a response follows these rules, each of 
 
 from __future__ import annotations
 
+import contextlib
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +61,12 @@ NOTE_SEAM = 4
 NUMBER = r"\d{1,12}|one|two|three|four|five|first|second|third|fourth|fifth|last|final"
 """What may fill a counter in an announcement, honest or forged."""
 
+_SLOT = "\x00message\x00"
+_ROLES = "system|user|human|assistant|model|bot|ai|instruction|input|response"
+_MARK = re.compile(
+    rf"<[^<>\s][^<>\n]{{0,40}}>|<<\w+>>|\[/?[A-Z_]+\]|(?<!\w)(?:#+ ?)?(?:{_ROLES}) ?:|#+ ?(?:{_ROLES})\b", re.IGNORECASE
+)
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -79,8 +88,10 @@ class Rounds:
         self.config = config
         self.tokenizer = tokenizer
         self.system_prompt = _system_prompt(config)
-        self._forbidden = _forbidden_in_notes(config, tokenizer)
-        self._special = _alternatives(_special_tokens(tokenizer))
+        special = [*_special_tokens(tokenizer), *self._turn_marks()]
+        self._forbidden = _forbidden_in_notes(config, special)
+        self._special = _alternatives(special)
+        self._special_ids = {id for id in tokenizer.all_special_ids if id != tokenizer.unk_token_id}
         before, _, after = config.progress.partition("{note}")
         self._quotes = {mark for mark in (before[-1:], after[:1]) if mark and not mark.isalnum() and not mark.isspace()}
 
@@ -90,7 +101,7 @@ class Rounds:
         """The chat of the round that follows `notes` (one per earlier round) out of `rounds` rounds."""
         config, current = self.config, len(notes) + 1
         counters = {"round": str(current), "rounds": str(rounds)}
-        text = _fill(config.question, counters | {"question": _remove(self._special, question)})
+        text = _fill(config.question, counters | {"question": self._neutral(_sound(question), self._special)})
         for previous, note in list(enumerate(notes, start=1))[-1 if config.carry == "latest" else 0 :]:
             text += _fill(config.progress, counters | {"previous": str(previous), "note": note})
         text += _fill(config.final if current == rounds else config.counter, counters)
@@ -124,6 +135,30 @@ class Rounds:
             longest = max(longest, bare + carried * (self.config.note_tokens + NOTE_SEAM))
         return longest
 
+    def _neutral(self, text: str, forbidden: re.Pattern[str]) -> str:
+        """The text without what is forbidden, also as the tokenizer reads it: it may see `<end>` in `＜ｅｎｄ＞`."""
+        text = _remove(forbidden, text)
+        if text.isascii():
+            return text
+        for plainer in (text, unicodedata.normalize("NFKC", text), text.encode("ascii", "ignore").decode()):
+            text = _remove(forbidden, plainer)
+            if self._special_ids.isdisjoint(self._encode(text, add_special_tokens=False)):
+                break
+        return text
+
+    def _turn_marks(self) -> list[str]:
+        """What a chat template writes around messages to mark whose turn it is, as far as it looks like a mark.
+
+        Many templates mark turns by plain text (`[INST]`, `<|user|>`, `### Response:`), which is no special token.
+        """
+        if not self.tokenizer.chat_template:
+            return []
+        chat = [{"role": role, "content": _SLOT} for role in ("system", "user", "assistant", "user")]
+        for messages in (chat, chat[1:]):
+            with contextlib.suppress(Exception):  # a template that knows no system role
+                return _MARK.findall(self._render(messages).replace(_SLOT, "\n"))
+        return []
+
     def _render(self, messages: list[dict[str, str]]) -> str:
         text: Any = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         return str(text)
@@ -135,6 +170,7 @@ class Rounds:
 
     def read(self, text: str, truncated: bool, final: bool) -> Reading:
         """Read one response by the rules above. `final`: it belongs to the last round, where fall-backs apply."""
+        text = _sound(text)
         opened, part, from_end = self._final_part(text)
         answer = boxed(part, *self.config.answer_marks)
         if answer is None and final and self.config.fallback == "last_number":
@@ -153,7 +189,7 @@ class Rounds:
 
     def clean(self, note: str) -> str:
         """Rule 5: the note without anything that could speak in the scaffold's voice."""
-        note = _remove(self._forbidden, note)
+        note = self._neutral(note, self._forbidden)
         for mark in self._quotes:
             note = note.replace(mark, "'" if mark != "'" else "`")
         return note.strip()
@@ -208,6 +244,11 @@ def _system_prompt(config: RoundsConfig) -> str:
     return _fill(template, dict(zip(names, (*config.think_tags, *config.note_tags, *config.answer_marks), strict=True)))
 
 
+def _sound(text: str) -> str:
+    """The text with halves of surrogate pairs, which no tokenizer takes, as question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _fill(template: str, values: dict[str, str]) -> str:
     # One pass, so that a value (a note, a question) that contains a placeholder is not filled in turn; and not
     # str.format, because prompts are full of braces.
@@ -220,13 +261,13 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return tokens
 
 
-def _forbidden_in_notes(config: RoundsConfig, tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+def _forbidden_in_notes(config: RoundsConfig, special: list[str]) -> re.Pattern[str]:
     phrases = [config.progress.partition("{note}")[0], config.counter, config.final]
     # The numbered sentence of an announcement says it all, so it counts alone: "Current round is the final (3 of 3)".
     phrases += [part for phrase in phrases for part in re.split(r"(?<=[.!?])\s+", phrase) if "{" in part]
     patterns = sorted(dict.fromkeys(map(_phrase, phrases)), key=len, reverse=True)
     tags = [_loosely(tag) for tag in (*config.think_tags, *config.note_tags)]
-    return _alternatives(_special_tokens(tokenizer), tags + [pattern for pattern in patterns if pattern])
+    return _alternatives(special, tags + [pattern for pattern in patterns if pattern])
 
 
 def _alternatives(words: list[str], patterns: list[str] | None = None) -> re.Pattern[str]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 import random
-import signal
+import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -27,21 +26,33 @@ from motif import checkpoint
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.credit import assign
 from motif.diagnostics import components
+from motif.disk import only_writer
 from motif.display import Display
 from motif.evaluate import answers_in, evaluate, grading
 from motif.overlap import Sampled
 from motif.plan import make_plan
 from motif.probe import probe, probe_questions
-from motif.processes import ALONE, PeerFailed, Processes, as_launched, together
+from motif.processes import Processes, as_launched, together
+from motif.provenance import Data, environment
 from motif.record import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.report import write_report
+from motif.resume import here, interruptions, refuse_used_folder, restore, told
 from motif.rollout import grow
 from motif.sampling import SamplerError, Usage, sampling_key
 from motif.session import Session, open_session
 from motif.tasks import Task
 from motif.track import tracking
 from motif.tree import Question
-from motif.update import UpdateStats, collect, make_optimizer, update
+from motif.update import Budget, UpdateStats, collect, make_optimizer, update
+
+PATIENCE = 3
+"""Steps in a row with an update that was skipped, because its gradient was not finite, after which a run stops."""
+NOT_FINITE = (
+    f"the gradient was not finite in {PATIENCE} steps in a row (update/causes in metrics.jsonl names the responses), "
+    "and the weights are as before them: lower train.learning_rate, or set model.dtype = 'float32'"
+)
+CAUSES = 20
+"""Names of responses written down for a step, at most."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,7 @@ def train(
     out: str | Path | None = None,
     *,
     resume: bool = False,
+    allow_changes: bool = False,
     settings: Iterable[str] = (),
     display: Display | None = None,
 ) -> Result:
@@ -69,58 +81,61 @@ def train(
     Args:
         recipe: a `Recipe`, or what `load_recipe` takes: a shipped name, a TOML file, a mapping.
         out: the run folder; default `runs/<recipe name>`.
-        resume: go on from the newest checkpoint in `out` (from the start, if there is none).
+        resume: go on from the newest good checkpoint in `out` (from the start, if there is none).
+        allow_changes: go on though recipe or data have changed, or lines of the record have been lost; says which.
         settings: `section.key=value` changes to the recipe.
         display: where progress goes; default: the terminal.
 
     Raises:
-        RecipeError: the recipe, the model or the folder cannot be used; nothing has been spent yet.
+        RecipeError: the recipe, the model or the folder cannot be used (it is another process's, say); nothing has
+            been spent yet.
         BadRows: the data has unusable rows (see `data.skip_bad`).
         PeerFailed: another process of this run failed.
         SamplerError: no server is left to sample on; `resume` goes on later.
+        OutOfResources: disk, memory or open files have run out; `resume` goes on later.
+        FloatingPointError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in
+            training; the last good weights are in the newest checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    folder = Path(out) if out else Path("runs") / recipe.name
+    folder = Path(out) if out else default_folder(recipe.name)
     recipe = as_launched(recipe)
     with together(recipe) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
-        task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes))
-        session = open_session(recipe, task, processes=processes)
-        run = RunFolder(folder, processes.main)
-        run.recipe(recipe)
-        try:
+        with ExitStack() as held, told(folder):
+            task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))
+            session = open_session(recipe, task, processes=processes)
+            held.callback(session.close)
+            run = RunFolder(folder, processes.main)
             with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
-                return _run(session, run, interrupted, display)
-        except SamplerError as error:
-            raise SamplerError(f"{error}. What has been trained is in {folder}: go on with --resume") from error
-        finally:
-            session.close()
+                return _run(session, run, interrupted, display, allow_changes)
 
 
-def _prepare(recipe: Recipe, folder: Path, resume: bool, display: Display, processes: Processes) -> Task:
+def _prepare(
+    recipe: Recipe, folder: Path, resume: bool, display: Display, processes: Processes, held: ExitStack
+) -> Task:
     """Load the questions and check all that can be checked before anything is spent."""
     refuse_used_folder(folder, resume)
+    held.enter_context(only_writer(folder))
     plan, task = make_plan(recipe, processes)
     display.plan(plan)
     plan.refuse_if_too_big()
     return task
 
 
-def _run(session: Session, run: RunFolder, interrupted: threading.Event, display: Display) -> Result:
+def _run(
+    session: Session, run: RunFolder, interrupted: threading.Event, display: Display, allow_changes: bool
+) -> Result:
     recipe, policy, processes = session.recipe, session.policy, session.processes
     optimizer = make_optimizer(policy.trainable(), recipe.train, processes)
-    state = Progress()
-    restored = checkpoint.load_latest(run.path, policy, optimizer, recipe)
-    if restored:
-        state = Progress.restore(*restored)
-        display.message(f"going on after step {state.step}")
-    begun = state.step if restored else -1
-    processes.agree(begun, f"{run.path} must be on a disk that all machines share; its newest checkpoint is of step")
-    run.cut_back(begun)
+    data = Data(session.task, recipe)
+    restored = restore(session, run, optimizer, data, allow_changes, display)
+    state = Progress.restore(restored.step, restored.extra) if restored else Progress()
+    run.recipe(recipe)
 
     def save() -> None:
         keep = recipe.train.keep_checkpoints
-        checkpoint.save(run.path, state.step, policy, optimizer, recipe, state.extra(), keep, processes)
+        extra = state.extra() | {"record": run.marks(), "data": data.keys(), "environment": here(session)}
+        checkpoint.save(run.path, state.step, policy, optimizer, recipe, extra, keep, processes)
 
     if not restored:
         state.evaluations[0] = _evaluate(session, run, 0, display)
@@ -131,11 +146,15 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
         state.step += 1
         try:
             step(session, run, optimizer, state, display)
-        except SamplerError:  # before anything was trained
+        except (SamplerError, FloatingPointError):  # before anything was trained
             state.step -= 1
             if processes.count == 1:  # the others are elsewhere, and a checkpoint needs all
                 save()
             raise
+        if state.skipped_in_a_row >= PATIENCE:
+            state.skipped_in_a_row = 0
+            save()
+            raise FloatingPointError(NOT_FINITE)
         last = state.step == recipe.train.steps
         if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
             state.evaluations[state.step] = _evaluate(session, run, state.step, display)
@@ -147,7 +166,7 @@ def _run(session: Session, run: RunFolder, interrupted: threading.Event, display
             save()
     finished = state.step >= recipe.train.steps
     weights = policy.state(processes.main)
-    return processes.on_main(lambda: _finish(session, run, state, finished, weights, display))
+    return processes.on_main(lambda: _finish(session, run, state, data, finished, weights, display))
 
 
 def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
@@ -171,7 +190,16 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
     for group in optimizer.param_groups:
         group["lr"] = rate
     samples = collect(trees, recipe)
-    stats = update(policy, optimizer, samples, recipe, processes) if samples else UpdateStats()
+    budget = Budget(recipe.train.microbatch_tokens, state.fits)
+    stats = update(policy, optimizer, samples, recipe, processes, budget) if samples else UpdateStats()
+    if budget.fits != state.fits:
+        state.fits = budget.fits
+        display.message(
+            f"warning: out of memory in the update of step {state.step}. It was made again, with micro-batches of "
+            f"{budget.fits:,} tokens from now on: set train.microbatch_tokens for the next run"
+        )
+    state.skipped += stats.skipped
+    state.skipped_in_a_row = state.skipped_in_a_row + 1 if stats.skipped else 0
     clock.lap("update")
     if ahead:
         ahead.wait()
@@ -266,8 +294,10 @@ def learning_rate(step: int, recipe: Recipe) -> float:
 class Progress:
     """Where a run stands: all of the loop's state besides the weights and the optimiser.
 
-    `drawn` holds a 64-bit key of the text of each question drawn so far. `weights_before`: with `sampler.overlap`, what
-    the last step started from, and the next step's trees are sampled with.
+    `drawn` holds a 64-bit key of the text of each question drawn so far. `skipped`: updates that were not made because
+    their gradient was not finite, and steps in a row with such ones. `weights_before`: with `sampler.overlap`, what
+    the last step started from, and the next step's trees are sampled with. `fits`: tokens of a micro-batch, if those of
+    the recipe did not fit in memory.
     """
 
     step: int = 0
@@ -275,12 +305,16 @@ class Progress:
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
     best: dict[str, Any] | None = None
     drawn: set[int] = field(default_factory=set)
+    skipped: int = 0
+    skipped_in_a_row: int = 0
     weights_before: dict[str, Tensor] | None = None
+    fits: int | None = None
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
         kept = {"ledger": ledger_dict(self.ledger), "evaluations": self.evaluations, "best": self.best}
-        return kept | {"drawn": sorted(self.drawn), "weights_before": self.weights_before}
+        kept |= {"drawn": sorted(self.drawn), "skipped": [self.skipped, self.skipped_in_a_row]}
+        return kept | {"weights_before": self.weights_before, "fits": self.fits}
 
     @classmethod
     def restore(cls, step: int, extra: dict[str, Any]) -> Progress:
@@ -290,8 +324,9 @@ class Progress:
             RecipeError: the checkpoint is of an older version, see `ledger_from`.
         """
         ledger = ledger_from(extra["ledger"])
-        before = extra.get("weights_before")
-        return cls(step, ledger, extra["evaluations"], extra["best"], set(extra["drawn"]), before)
+        drawn, skipped = set(extra["drawn"]), extra["skipped"]
+        rest = (extra["evaluations"], extra["best"], drawn, *skipped, extra["weights_before"], extra["fits"])
+        return cls(step, ledger, *rest)
 
 
 class Clock:
@@ -315,49 +350,15 @@ class Clock:
         return {f"time/{name}": seconds for name, seconds in self.laps.items()} | {"time/total": self.total()}
 
 
-@contextmanager
-def interruptions(processes: Processes = ALONE) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or SIGTERM) sets, so that the step in progress can end; the second aborts.
-
-    With several processes the third does: they have the terminal's Ctrl-C already when their launcher passes it on. It
-    sends SIGTERM also to end those whose peer has failed.
-    """
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    more = 1 if processes.count == 1 else 2
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal more
-        if failure := processes.failure():
-            raise PeerFailed(failure)
-        if event.is_set():
-            more -= 1
-            if more == 0:
-                raise KeyboardInterrupt
-            return
-        event.set()
-        if processes.main:
-            print("\nfinishing this step or evaluation, then saving (Ctrl-C again: stop now, without it)", flush=True)
-
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def refuse_used_folder(folder: Path, resume: bool) -> None:
-    """Never write over an earlier run.
+def default_folder(name: str) -> Path:
+    """`runs/NAME`, where the name of a recipe can name a folder there: it may come from a stranger's file.
 
     Raises:
-        RecipeError: the folder holds a run and `resume` is off.
+        RecipeError: it cannot.
     """
-    if not resume and (folder / "metrics.jsonl").exists() | (folder / "checkpoints").exists():
-        raise RecipeError(f"{folder} already holds a run: go on with --resume, or choose another folder with --out")
+    if not re.fullmatch(r"\w[\w .,+-]*", name) or len(name) > 100:
+        raise RecipeError(f"the recipe's name {name[:100]!r} is no name for a folder: give one with --out")
+    return Path("runs") / name
 
 
 def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> dict[str, Any]:
@@ -416,8 +417,11 @@ def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, 
 
 
 def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
+    skipped: dict[str, Any] = {"update/skipped": stats.skipped}
+    if stats.skipped:
+        skipped["update/causes"] = stats.causes[:CAUSES]
     if not stats.tokens:
-        return {
+        return skipped | {
             "loss": None,
             "grad_norm": None,
             "entropy": None,
@@ -427,7 +431,7 @@ def _update_metrics(stats: UpdateStats) -> dict[str, Any]:
             "sampler/max_gap": None,
             "sampler/capped": None,
         }
-    return {
+    return skipped | {
         "loss": stats.loss / stats.updates,
         "grad_norm": stats.grad_norm / stats.updates,
         "entropy": stats.entropy / stats.tokens,
@@ -443,10 +447,12 @@ def _finish(
     session: Session,
     run: RunFolder,
     state: Progress,
+    data: Data,
     finished: bool,
     weights: dict[str, Tensor],
     display: Display,
 ) -> Result:
+    checkpoint.prune(run.path, state.step, session.recipe.train.keep_checkpoints)  # a crash may have come before it
     session.policy.save(run.path, weights)
     before = state.evaluations.get(0, {})
     after = state.evaluations.get(state.step, {}) if finished and state.step else {}
@@ -459,7 +465,10 @@ def _finish(
             "best": state.best,
             "ledger": ledger_dict(state.ledger),
             "skipped_rows": len(session.task.skipped),
+            "skipped_updates": state.skipped,
             "versions": versions(),
+            "environment": environment(session.policy.device),
+            "data": data.summary(),
             "seed": session.recipe.train.seed,
             "processes": session.processes.count,
         }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,11 @@ from motif.loss import LossInputs, policy_loss, token_weights
 from motif.policy import LOGIT_ELEMENTS, Policy
 from motif.prefix import KeysValues, Segment, agreement, batches, branch, forward
 from motif.processes import ALONE, Processes
+from motif.resources import OutOfResources, out_of_memory
 from motif.sharding import whole
 from motif.tree import Tree
 
+T = TypeVar("T")
 Gradient = Callable[[], Tensor | None]
 """A gradient that is known when it is asked for."""
 
@@ -34,6 +37,7 @@ class Sample:
     advantage: float
     temperature: float
     weight: float  # of each of its tokens, see `motif.loss.token_weights`
+    name: str = ""  # question id and node path, as `train-17/2.0`
 
     @property
     def length(self) -> int:
@@ -56,6 +60,21 @@ class UpdateStats:
     capped: float = 0.0
     grad_norm: float = 0.0
     updates: int = 0
+    skipped: int = 0  # optimiser steps not taken, because their gradient was not finite; not in the sums above
+    causes: list[str] = field(default_factory=list)  # names of the samples that made it so
+
+
+@dataclass
+class Budget:
+    """Tokens that go through the model at once: as the recipe says, and fewer from when these did not fit in memory."""
+
+    asked: int
+    fits: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """So many now."""
+        return min(self.asked, self.fits or self.asked)
 
 
 def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
@@ -65,7 +84,8 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
     them out changes nothing. With a KL penalty they do have a gradient and stay.
     """
     rollout = recipe.rollout
-    nodes = [node for tree in trees for node in tree.walk() if node.advantage is not None]
+    named = [(tree.question.id, node) for tree in trees for node in tree.walk() if node.advantage is not None]
+    nodes = [node for _, node in named]
     longest = max(rollout.tokens_first, rollout.tokens_continue if recipe.credit.train_rounds == "all" else 0)
     weights = token_weights([len(node.token_ids) for node in nodes], recipe.loss.kind, longest)
     return [
@@ -76,8 +96,9 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
             advantage=node.advantage or 0.0,
             temperature=rollout.temperature_first if node.round == 1 else rollout.temperature_continue,
             weight=weight,
+            name=f"{question}/{'.'.join(map(str, node.path))}",
         )
-        for node, weight in zip(nodes, weights, strict=True)
+        for (question, node), weight in zip(named, weights, strict=True)
         if node.advantage or recipe.loss.kl_beta
     ]
 
@@ -100,20 +121,23 @@ def update(
     samples: Sequence[Sample],
     recipe: Recipe,
     processes: Processes = ALONE,
+    budget: Budget | None = None,
 ) -> UpdateStats:
     """Train on `samples` for `inner_epochs` × `minibatches` optimiser steps.
 
     Gradients of micro-batches are summed before clipping, and the weights are those of the whole batch, so the result
-    does not depend on the token budget beyond rounding.
+    does not depend on the token budget beyond rounding. An optimiser step whose gradient is not finite is not taken:
+    the weights and the optimiser's state stay as they are, bit for bit, and it is counted in `skipped`.
 
     Args:
         samples: of the whole batch, the same in every process.
         processes: among which every minibatch is divided; they take the same optimiser steps.
+        budget: of tokens; by default the recipe's. Halved for good, and the pass made again, where memory runs out.
 
     Raises:
-        FloatingPointError: the gradient is not finite; the weights are as before this optimiser step.
+        OutOfResources: not even the longest sequence by itself fits in memory.
     """
-    config, budget = recipe.loss, recipe.train.microbatch_tokens
+    config, budget = recipe.loss, budget or Budget(recipe.train.microbatch_tokens)
     stats = UpdateStats()
     policy.free()
     parts = min(config.minibatches, len(samples))
@@ -122,31 +146,86 @@ def update(
     minibatches = [_Batch(policy, share, scale=parts, processes=processes) for share in shares]
     for batch in minibatches:
         if parts * config.inner_epochs > 1:
-            batch.old_T = batch.logprobs(budget)
+            batch.old_T = _fitting(batch, budget, batch.logprobs)
         if config.kl_beta:
             with policy.base():
-                batch.reference_T = batch.logprobs(budget)
+                batch.reference_T = _fitting(batch, budget, batch.logprobs)
     for _ in range(config.inner_epochs):
         for batch in minibatches:
-            optimizer.zero_grad(set_to_none=True)
-            with policy.recomputing(recipe.train.activation_checkpointing):
-                batch.gradient(recipe, stats)
+            before = stats
+            stats = _fitting(batch, budget, functools.partial(_fresh_gradient, batch, recipe, optimizer, before))
             if not policy.shards:  # which sum them on the way
                 processes.sum_gradients(policy.trainable())
             norm = whole(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm))
-            if not torch.isfinite(norm):
-                raise FloatingPointError(
-                    "the gradient is not finite: lower train.learning_rate, or set model.dtype = 'float32'"
-                )
+            if not torch.isfinite(norm):  # the same in all processes
+                stats = _without(stats, before, batch, processes)
+                optimizer.zero_grad(set_to_none=True)
+                continue
             optimizer.step()
             stats.grad_norm += norm.item()
             stats.updates += 1
     return _summed(stats, processes)
 
 
+def _fresh_gradient(
+    batch: _Batch, recipe: Recipe, optimizer: torch.optim.Optimizer, stats: UpdateStats, budget: int
+) -> UpdateStats:
+    """Put the gradient of a batch in place of whatever there is; returns `stats` with what that took."""
+    after = replace(stats)
+    optimizer.zero_grad(set_to_none=True)
+    with batch.policy.recomputing(recipe.train.activation_checkpointing):
+        batch.gradient(recipe, budget, after)
+    return after
+
+
+def _fitting(batch: _Batch, budget: Budget, work: Callable[[int], T]) -> T:
+    """What `work` makes of a budget in tokens, which is halved until it fits in memory.
+
+    Raises:
+        OutOfResources: the longest sequence does not fit by itself.
+    """
+    while True:
+        try:
+            return work(budget.tokens)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            if batch.policy.shards:
+                raise OutOfResources(
+                    "out of memory in the update, in the middle of an exchange with the other processes: lower "
+                    "train.microbatch_tokens, and say --allow-changes"
+                ) from error
+            if budget.tokens == 1:  # every piece has been by itself
+                longest = max(sample.length for sample in batch.samples)
+                raise OutOfResources(
+                    f"out of memory in the update, with a single sequence of {longest:,} tokens: set "
+                    "train.activation_checkpointing = true, or lower rollout.tokens_first or rollout.tokens_continue, "
+                    "and say --allow-changes"
+                ) from error
+        # Here, after the handler: the error's traceback held the tensors of the pass that failed.
+        whole = sum(sample.length for sample in batch.samples)
+        budget.fits = max(1, min(budget.tokens, whole) // 2)
+        gc.collect()
+        if batch.policy.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _without(stats: UpdateStats, before: UpdateStats, batch: _Batch, processes: Processes) -> UpdateStats:
+    """The numbers without those of an optimiser step that was not taken, but with its work and what made it so."""
+    found = list(itertools.chain(*processes.gather(batch.broken())))
+    if not found:  # it overflowed on the way to the weights, in a sum of all
+        found = list(itertools.chain(*processes.gather([sample.name for sample in batch.samples])))
+    causes = list(dict.fromkeys([*stats.causes, *found]))
+    return replace(before, computed_tokens=stats.computed_tokens, skipped=stats.skipped + 1, causes=causes)
+
+
+SAME = ("grad_norm", "updates", "skipped", "causes", "sampler_gap_max")
+"""Numbers that are the same in each process, or no sums."""
+
+
 def _summed(stats: UpdateStats, processes: Processes) -> UpdateStats:
-    """What all processes did; norm and number of updates are the same in each."""
-    names = [field.name for field in fields(stats) if field.name not in ("grad_norm", "updates", "sampler_gap_max")]
+    """What all processes did."""
+    names = [field.name for field in fields(stats) if field.name not in SAME]
     stats.sampler_gap_max = max(processes.gather(stats.sampler_gap_max))
     sums = processes.total([getattr(stats, name) for name in names])
     for name, value in zip(names, sums, strict=True):
@@ -194,6 +273,12 @@ class _Batch:
         self.temperatures_T_1 = spread([sample.temperature for sample in samples]).unsqueeze(-1)
         self.old_T: Tensor | None = None
         self.reference_T: Tensor | None = None
+        self.broken_T = torch.zeros(len(self.targets_T), dtype=torch.bool, device=policy.device)
+
+    def broken(self) -> list[str]:
+        """Names of samples with a token whose loss had a gradient that is not finite."""
+        tokens = self.broken_T.cpu().split([len(sample.token_ids) for sample in self.samples])
+        return [sample.name for sample, own in zip(self.samples, tokens, strict=True) if bool(own.any())]
 
     @torch.no_grad()
     def logprobs(self, budget: int) -> Tensor:
@@ -207,7 +292,7 @@ class _Batch:
         self.policy.free()
         return result_T
 
-    def gradient(self, recipe: Recipe, stats: UpdateStats) -> None:
+    def gradient(self, recipe: Recipe, budget: int, stats: UpdateStats) -> None:
         """Add the gradient of the batch's loss to the parameters'."""
 
         def backward(states: Tensor, at: Tensor) -> None:
@@ -223,6 +308,8 @@ class _Batch:
             )
             outputs = policy_loss(inputs, recipe.loss)
             outputs.loss.backward()
+            if states.grad is not None:
+                self.broken_T[at] = ~torch.isfinite(states.grad).all(-1)
             stats.tokens += len(at)
             stats.loss += outputs.loss.item()
             stats.entropy += entropies_T.sum().item()
@@ -232,7 +319,7 @@ class _Batch:
             stats.sampler_gap_max = max(stats.sampler_gap_max, outputs.sampler_gap_max.item())
             stats.capped += outputs.capped.item()
 
-        self._sweeps(recipe.train.microbatch_tokens, backward, stats)
+        self._sweeps(budget, backward, stats)
 
     def _sweeps(self, budget: int, score: Callable[[Tensor, Tensor], None], stats: UpdateStats) -> None:
         parts = groups(self.samples, budget)

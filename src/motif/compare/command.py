@@ -18,7 +18,7 @@ from motif.compare.runner import Tally
 from motif.compare.study import Run, Study, load_study
 from motif.compare.tables import markdown, print_summary
 from motif.config import RecipeError
-from motif.display import duration
+from motif.display import PlainConsole, duration
 from motif.record import write_atomically
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def compare(
     Raises:
         RecipeError, BadRows: see `prepare`, `run_study` and `read_results`.
     """
-    console = Console(highlight=False)
+    console = PlainConsole()
     if results is not None:
         present(load_study(file), read_results(results), out or results.parent, console)
         return 0

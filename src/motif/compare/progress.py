@@ -13,7 +13,7 @@ from rich.status import Status
 from motif.compare.runner import Runner, is_finished
 from motif.compare.study import Run
 from motif.compare.worker import wall_seconds
-from motif.display import duration
+from motif.display import PlainConsole, duration
 from motif.report.files import parse
 
 
@@ -26,7 +26,7 @@ class StudyProgress:
 
     def __init__(self, planned: Mapping[str, float], console: Console | None = None):
         self.planned = planned
-        self.console = console or Console(highlight=False)
+        self.console = console or PlainConsole()
         self.seconds: dict[str, list[float]] = {}
         self.ended = 0
         self._live = Status("", console=self.console) if self.console.is_terminal else None

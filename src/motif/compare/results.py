@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from motif.compare.runner import differences, is_finished
-from motif.compare.study import Run, Study, flat
+from motif.compare.study import Run, Study
 from motif.compare.worker import wall_seconds
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe, RecipeError, flat
 from motif.record import write_atomically
 from motif.report.files import records
 

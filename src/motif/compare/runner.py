@@ -7,7 +7,6 @@ not run again; what was begun is resumed.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,12 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from motif.compare.study import Run, flat
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.compare.study import Run
+from motif.config import Recipe, RecipeError, flat, load_recipe
+from motif.disk import claim
 from motif.record import write_atomically
 
 POLL = 0.2
@@ -111,7 +110,8 @@ class Runner:
         for run in list(self.waiting):
             if len(self.active) >= self.workers or self.tally.stopped:
                 return
-            lock = claim(run.folder)
+            run.folder.mkdir(parents=True, exist_ok=True)
+            lock = claim(run.folder / ".lock")
             if lock is None:
                 self.elsewhere += 1
                 continue
@@ -186,18 +186,6 @@ class Runner:
             for active in self.active:  # an error of our own: their lifelines are cut
                 if active.process.stdin:
                     active.process.stdin.close()
-
-
-def claim(folder: Path) -> int | None:
-    """The lock of a run folder as an open file, or None if another process holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
 
 
 def is_finished(run: Run) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from motif.config import Recipe, RecipeError, Section, load_recipe, nearest
+from motif.config import Recipe, RecipeError, Section, flat, load_recipe, nearest, read_toml
 from motif.evaluate import rows as evaluated
 from motif.record import Ledger
 
@@ -167,12 +166,7 @@ def load_study(path: str | Path) -> Study:
     Raises:
         RecipeError: no such file, malformed TOML, unknown keys (with the nearest match), or values that do not fit.
     """
-    try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not valid TOML: {error}") from None
+    data = read_toml(Path(path))
     data.setdefault("name", Path(path).stem)
     try:
         return Study.model_validate(data)
@@ -247,15 +241,6 @@ def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:
 def main_row(study: Study, recipes: Mapping[str, Recipe]) -> str:
     """The row that is meant where none is named: the study's, else that of the most rounds any arm trains."""
     return study.row or f"rounds_{max(recipe.rollout.rounds for recipe in recipes.values())}"
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings as dotted keys and values, however they were nested."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _known(what: str, name: str, names: Iterable[str]) -> None:

@@ -23,13 +23,14 @@ def main(folder: Path) -> int:
     threading.Thread(target=_follow_parent, daemon=True).start()
     from motif.config import RecipeError
     from motif.record import write_atomically
+    from motif.resources import OutOfResources
     from motif.tasks import BadRows
     from motif.train import train
 
     start, before = time.monotonic(), wall_seconds(folder) or 0.0
     try:
         result = train(folder / "recipe.toml", folder, resume=True)
-    except (RecipeError, BadRows, FloatingPointError) as error:
+    except (RecipeError, BadRows, FloatingPointError, OutOfResources) as error:
         print(f"motif: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -49,7 +49,7 @@ def stored_dtype(name: str) -> Any:
     import torch
     from transformers import AutoConfig
 
-    found = getattr(AutoConfig.from_pretrained(locate(name)), "dtype", None)
+    found = getattr(AutoConfig.from_pretrained(locate(name), trust_remote_code=False), "dtype", None)
     return found if isinstance(found, torch.dtype) else torch.float32
 
 

@@ -70,4 +70,5 @@ def _invert(weights: Tensor, uniform: Tensor, row_of: Tensor) -> Tensor:
 def _first_above(sums: Tensor, point: Tensor) -> Tensor:
     """Where the running sums (rows, X) exceed point (rows, 1); where they never do, for rounding, where they end."""
     ending = torch.searchsorted(sums, sums[:, -1:].contiguous())
-    return torch.minimum(torch.searchsorted(sums, point, right=True), ending)
+    above = torch.minimum(torch.searchsorted(sums, point, right=True), ending)
+    return above.clamp_(max=sums.shape[-1] - 1)  # sums that are not numbers end nowhere

@@ -314,6 +314,12 @@ class Batch:
         temperature, top_p = (self._to_device(rows[name].copy()) for name in ("temperature", "top_p"))
         drawn = draw(logits, temperature, top_p, self._to_device(uniform), self._to_device(row_of - first))
         tokens, logprobs = (tensor.cpu().numpy() for tensor in drawn)
+        if not np.isfinite(logprobs).all():
+            request = self.forks[first_fork + int(np.flatnonzero(~np.isfinite(logprobs))[0])][0]
+            raise FloatingPointError(
+                f"the model's logits are not finite after a prompt of {len(request.prompt_ids)} tokens: its weights "
+                "are broken, or its numbers too large for model.dtype (set it to 'float32')"
+            )
         if len(row_of) > len(rows):
             row_of = self._part(tokens, first_fork)
         produced = self.rows["produced"][row_of]

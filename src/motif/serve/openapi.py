@@ -42,7 +42,7 @@ def document(model: str, keyed: bool) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a server that serves `model`; `keyed`: it asks for an API key."""
     reads = READS if keyed else ()
     asks = ASKS if keyed else tuple(status for status in ASKS if status != 401)
-    events = {"text/event-stream": {"schema": {"type": "string"}}}
+    events: dict[str, Any] = {"text/event-stream": {}}  # no schema of this version speaks of events
     paths = {
         "/health": {"get": _get("Is the process there", Health, (), open_=True)},
         "/health/ready": {
@@ -133,7 +133,7 @@ def _post(
     about: str, asked: type[BaseModel], told: type[BaseModel], statuses: tuple[int, ...], events: dict[str, Any]
 ) -> dict[str, Any]:
     answer = {
-        "description": "The answer; with `stream`, server-sent events",
+        "description": "The answer; with `stream`, server-sent events, each a chunk of it as JSON, the last `[DONE]`",
         "content": {"application/json": _ref(told)} | events,
     }
     request = {"required": True, "content": {"application/json": _ref(asked)}}

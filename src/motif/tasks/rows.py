@@ -17,6 +17,7 @@ from motif.config import RecipeError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 SHOWN = 10
+SHOWN_TEXT = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -128,15 +129,37 @@ def _jsonl(text: str, source: str) -> Iterator[Row | BadRow]:
 
 def _json_row(line: str, number: int, source: str) -> Row | BadRow:
     try:
-        # Numbers keep their spelling: 0.10 stays 0.10, and a very long one is no error.
-        columns = json.loads(line, parse_float=str, parse_int=str)
+        # Numbers keep their spelling: 0.10 stays 0.10, and a very long one is no error. NaN is how a missing value is
+        # written that is no JSON.
+        columns = json.loads(
+            line, parse_float=str, parse_int=str, parse_constant=lambda name: None, object_pairs_hook=_columns
+        )
     except json.JSONDecodeError as error:
         return BadRow(source, number, f"not JSON: {error.msg} at column {error.colno}")
+    except _Twice as error:
+        return BadRow(source, number, f"the key {brief(repr(str(error)))} stands there twice")
     except RecursionError:
         return BadRow(source, number, "not JSON that can be read: nested too deeply")
     if not isinstance(columns, dict):
         return BadRow(source, number, "not a JSON object")
     return Row(number, columns)
+
+
+class _Twice(Exception):
+    pass
+
+
+def _columns(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    columns = dict(pairs)
+    if len(columns) < len(pairs):
+        seen: set[str] = set()
+        raise _Twice(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+    return columns
+
+
+def brief(text: str) -> str:
+    """Text for a message: a row may have a million columns, or one name of a megabyte."""
+    return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}…"
 
 
 def _csv(text: str, source: str) -> Iterator[Row | BadRow]:
@@ -164,7 +187,7 @@ def _csv(text: str, source: str) -> Iterator[Row | BadRow]:
 def _header(fields: list[str], source: str) -> list[str]:
     names = [name.strip() for name in fields]
     if len(set(names)) < len(names):
-        raise RecipeError(f"{source}:1: a column name occurs twice: {', '.join(names)}")
+        raise RecipeError(f"{source}:1: a column name occurs twice: {brief(', '.join(names))}")
     return names
 
 
@@ -175,7 +198,7 @@ def _parquet(path: Path, source: str) -> Iterator[Row]:
     try:
         records = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise RecipeError(f"{source}: cannot be read as Parquet: {error}") from None
+        raise RecipeError(f"{source}: cannot be read as Parquet: {brief(str(error))}") from None
     return (Row(number, record) for number, record in enumerate(records, start=1))
 
 

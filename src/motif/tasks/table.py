@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any
 from motif.config import DataConfig, RecipeError
 from motif.grading import Grader
 from motif.grading.answers import boxed
-from motif.tasks.rows import BadRow, Row, Table, read
+from motif.tasks.rows import BadRow, Row, Table, brief, read
 from motif.tree import Question
 
 SEARCHED = 20_000  # characters of an answer column that data.answer_pattern is tried on
@@ -120,7 +121,8 @@ def _name(row: Row, names: tuple[str, ...]) -> str:
     for name in names:
         if name in row.columns:
             return name
-    raise _Unusable(f"no column {' or '.join(map(repr, names))} (has: {', '.join(map(str, row.columns))})")
+    there = brief(", ".join(map(str, itertools.islice(row.columns, 50))))
+    raise _Unusable(f"no column {' or '.join(map(repr, names))} (has: {there})")
 
 
 def _text(row: Row, name: str) -> str:

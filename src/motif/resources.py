@@ -1,0 +1,50 @@
+"""What a machine can run out of, said in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+REASONS = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "the disk quota is used up: free some space",
+    errno.EFBIG: "a file has reached the largest size allowed here: see ulimit -f",
+    errno.EMFILE: "too many files are open: raise the limit with ulimit -n",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.EROFS: "the disk is read-only",
+    errno.EIO: "the disk reports an error",
+}
+SPOKEN = re.compile(r"\bos error (\d+)\b|\[Errno (\d+)\]")
+"""How libraries that are not written in Python quote the system's error."""
+NO_MEMORY = ("not enough memory", "can't allocate memory")
+"""How torch says on a CPU that memory is used up, in an error that has no class of its own."""
+
+
+class OutOfResources(RuntimeError):
+    """Disk, memory or open files have run out, or a disk failed; says what to do. A run can be gone on with."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or a CPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+
+
+def ran_out(error: BaseException | None) -> str | None:
+    """What has run out, as a sentence without its full stop, if that is what an error comes from; otherwise None."""
+    while error is not None:
+        if isinstance(error, OutOfResources):
+            return str(error)
+        if out_of_memory(error):
+            return (
+                "out of memory: lower rollout.max_rows (sampling) or train.microbatch_tokens (update), and say "
+                "--allow-changes"
+            )
+        found = SPOKEN.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(found[1] or found[2]) if found else None
+        if number in REASONS:
+            name = error.filename if isinstance(error, OSError) and error.filename else ""
+            return REASONS[number] + (f" ({name})" if name else "")
+        error = error.__cause__ or error.__context__
+    return None
