@@ -30,7 +30,10 @@ HERE = Path(__file__).parent
 
 def run(tool: str, seconds: int, seed: int, out: Path) -> dict[str, Any]:
     """The campaign; returns the summary, which is also in OUT/summary.json."""
+    out = out.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    if os.sep in tool:
+        tool = str(Path(tool).absolute())  # it runs in OUT, where it leaves its cache
     server = Server(LIMITS, out / "server.log")
     try:
         options = ["--exclude-checks=positive_data_acceptance", "--continue-on-failure", "--report=json"]
@@ -38,7 +41,7 @@ def run(tool: str, seconds: int, seed: int, out: Path) -> dict[str, Any]:
         options += ["--header", f"Authorization: Bearer {server.key}", "--request-timeout=90"]
         environment = os.environ | {"SCHEMATHESIS_HOOKS": "api_checks", "PYTHONPATH": str(HERE)}
         url = f"http://127.0.0.1:{server.port}/openapi.json"
-        subprocess.run([tool, "--no-color", "run", url, *options], env=environment, check=False)
+        subprocess.run([tool, "--no-color", "run", url, *options], env=environment, cwd=out, check=False)
         counted = fields(asyncio.run(get(server.port, "/metrics", server.key)).body.decode())
     finally:
         status = server.stop()
