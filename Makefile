@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 HOSTS := .venv-hosts
 AUDIT := .venv-audit
 
-.PHONY: demo test test-fast test-vllm test-hosts check audit format docs setup clean model
+.PHONY: demo test test-fast test-vllm test-hosts test-api check audit format docs setup clean model
 
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
@@ -27,6 +27,11 @@ test-hosts: $(VENV)/.ready-dev $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready $(
 	$(HOSTS)/verifiers/bin/python -m pytest tests/hosts/test_verifiers_host.py
 	$(HOSTS)/verl/bin/python -m pytest tests/hosts/test_verl_host.py
 	MOTIF_LM_EVAL=$(abspath $(HOSTS))/lm_eval/bin/lm_eval $(BIN)/python -m pytest tests/hosts/test_lm_eval_client.py
+
+SECONDS ?= 120
+
+test-api: $(VENV)/.ready-dev $(HOSTS)/schemathesis/.ready  ## `motif serve` against its own description, for SECONDS
+	$(BIN)/python studies/reliability/api.py --schemathesis $(HOSTS)/schemathesis/bin/schemathesis --seconds $(SECONDS)
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
@@ -73,6 +78,12 @@ $(HOSTS)/verl/.ready: HOST = verl==0.9.1 cachetools fastapi uvicorn  # of its ex
 $(HOSTS)/%/.ready: pyproject.toml
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 $(HOST) -e . 'pytest>=8' 'pytest-timeout>=2.3'
+	@touch $@
+
+# It needs neither torch nor motif: it asks a server.
+$(HOSTS)/schemathesis/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check schemathesis==4.32.5
 	@touch $@
 
 # A client of `motif serve`, which needs neither torch nor motif.

@@ -369,6 +369,7 @@ def test_metrics_count(server):
     url, service, _ = server
     before = service.metrics.totals.copy()
     post(url, ask())
+    until(lambda: service.metrics.totals["answers"] > before["answers"])  # an answer is counted once it has been sent
     text = CLIENT.get(url + "/metrics").text
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert float(values["motif_answers_total"]) == before["answers"] + 1

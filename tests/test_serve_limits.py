@@ -96,6 +96,22 @@ def test_the_gate_forgets_who_leaves_the_queue():
     asyncio.run(main())
 
 
+def test_those_who_are_sent_away_are_told_to_come_back_one_after_the_other():
+    async def main() -> list[int]:
+        gate, waits = Gate(2, 0), []
+        async with gate.enter(2):
+            for _ in range(400):
+                with pytest.raises(Busy) as busy:
+                    async with gate.enter(1):
+                        pass
+                waits.append(busy.value.retry_after)
+        return waits
+
+    waits = asyncio.run(main())  # an answer holds its place for a second, as long as nothing else is known
+    assert waits == sorted(waits)
+    assert waits[:6] == [1, 1, 2, 2, 3, 3] and waits[-1] == 120
+
+
 def test_more_than_the_queue_holds_get_an_honest_429():
     speaker = Scripted(note, pause=0.05)
     with serving(speaker, ROUNDS, concurrency=2, queue=3) as (url, service):
@@ -208,6 +224,22 @@ def test_malformed_bodies(small, body):
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert len(answer.text) < 2000
+
+
+def test_whole_numbers_may_be_written_as_3_0_but_not_as_3_5(small):
+    answer = post(small, ask(rounds=2.0, seed=7.0))
+    assert answer.status_code == 200 and answer.json()["choices"][0]["motif"]["of"] == 2
+    assert answer.json()["motif"]["seed"] == 7
+    for wrong in (2.5, True, "2", 1e300):
+        assert post(small, ask(rounds=wrong)).json()["error"]["param"] == "rounds"
+
+
+def test_what_fits_the_schema_and_is_refused_has_a_code_that_the_description_names(small):
+    paths = CLIENT.get(small + "/openapi.json").json()["paths"]
+    rules = paths[CHAT]["post"]["responses"]["400"]["description"]
+    for body in (ask(" "), ask(n=2, temperature=0), ask(max_tokens=2), ask(tokens_first=10**6)):
+        answer = post(small, body)
+        assert answer.status_code == 400 and f"`{answer.json()['error']['code']}`" in rules
 
 
 def test_bodies_that_are_not_declared_as_json(small):

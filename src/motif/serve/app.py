@@ -43,6 +43,11 @@ class Service:
         self.metrics.gauges += [
             ("answers_running", "Answers being thought.", lambda: self.gate.taken),
             ("requests_waiting", "Requests in the queue.", lambda: len(self.gate.waiting)),
+            (
+                "responses_decoding",
+                "Rows of the batch in this process.",
+                lambda: getattr(served.speaker, "decoding", 0),
+            ),
         ]
         self.running: set[asyncio.Task[None]] = set()
         self.draining = self.stopped = False

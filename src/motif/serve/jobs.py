@@ -95,21 +95,23 @@ def _job(request: Settings, questions: Sequence[str], served: Served, limits: Se
             code="model_not_found",
         )
     if request.stream_options is not None and not request.stream:
-        raise Refused(400, "stream_options goes with stream = true", param="stream_options", code="bad_value")
+        raise Refused(400, "stream_options goes with stream = true", param="stream_options", code="bad_combination")
     if request.question_id is not None and len(questions) > 1:
-        raise Refused(400, "question_id names one question, not several", param="question_id", code="bad_value")
+        message = "question_id names one question, not several"
+        raise Refused(400, message, param="question_id", code="bad_combination")
     n = request.n or 1
     rounds = _round_limits(request, served, limits)
     if n > 1 and rounds[0].temperature == 0:
         message = f"n = {n} greedy answers would all be equal: set temperature too, e.g. 1.0"
-        raise Refused(400, message, param="n", code="bad_value")
+        raise Refused(400, message, param="n", code="bad_combination")
     most = min(MOST_CHOICES, limits.concurrency)
     if n * len(questions) > most:
         message = f"{n * len(questions)} answers are more than the {most} of one request"
         raise Refused(400, message, param="n" if n > 1 else where, code="too_many_answers")
     name, budget = request.budget
     if budget is not None and budget < len(rounds):
-        raise Refused(400, f"{name} = {budget} leaves nothing for some of {len(rounds)} rounds", param=name)
+        message = f"{name} = {budget} leaves nothing for some of {len(rounds)} rounds"
+        raise Refused(400, message, param=name, code="bad_combination")
     seed = request.seed
     if seed is None:
         seed = secrets.randbits(52) if request.question_id is None else served.recipe.train.seed

@@ -47,6 +47,7 @@ class Gate:
         self.taken = 0
         self.waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._seconds = 1.0  # that an answer holds its place, on average of late
+        self._promised = 0.0  # until when the places are promised to those who were sent away
 
     @asynccontextmanager
     async def enter(self, count: int) -> AsyncIterator[None]:
@@ -89,5 +90,8 @@ class Gate:
             future.set_result(None)
 
     def _retry_after(self, count: int) -> int:
-        ahead = count + sum(waiting for waiting, _ in self.waiting)
-        return max(1, min(LONGEST_RETRY, math.ceil(self._seconds * ahead / self.places)))
+        """Those who were sent away earlier come earlier: were all told the same, most would be sent away again."""
+        now, each = time.monotonic(), self._seconds / self.places
+        queued = now + each * sum(waiting for waiting, _ in self.waiting)
+        self._promised = min(max(queued, self._promised) + each * count, now + LONGEST_RETRY)
+        return max(1, math.ceil(self._promised - now))

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from motif import __version__
 from motif.serve.protocol import (
+    RULES,
     ChatAnswer,
     ChatRequest,
     CompletionAnswer,
@@ -20,7 +21,8 @@ from motif.serve.protocol import (
 )
 
 ERRORS = {
-    400: "the request cannot be done; the message says why",
+    400: "the request cannot be done; the message says why. Codes of requests that fit the schema: "
+    + "; ".join(f"`{code}`, {about}" for code, about in RULES.items()),
     401: "wrong or missing API key",
     404: "no such model",
     408: "the body was not there in time",
@@ -40,7 +42,7 @@ def document(model: str, keyed: bool) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a server that serves `model`; `keyed`: it asks for an API key."""
     reads = READS if keyed else ()
     asks = ASKS if keyed else tuple(status for status in ASKS if status != 401)
-    events = {"text/event-stream": {"schema": {"type": "string"}}}
+    events: dict[str, Any] = {"text/event-stream": {}}  # no schema of this version speaks of events
     paths = {
         "/health": {"get": _get("Is the process there", Health, (), open_=True)},
         "/health/ready": {
@@ -86,19 +88,21 @@ def document(model: str, keyed: bool) -> dict[str, Any]:
             "description": f"OpenAI-compatible; serves {model!r}, which thinks in rounds.",
         },
         "paths": paths,
-        "components": {"schemas": _schemas()}
+        "components": {"schemas": _schemas(model)}
         | ({"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if keyed else {}),
         **({"security": [{"key": []}]} if keyed else {}),
     }
 
 
-def _schemas() -> dict[str, Any]:
+def _schemas(model: str) -> dict[str, Any]:
     read = [(kind, "validation") for kind in (ChatRequest, CompletionRequest)]
     told = [
         (kind, "serialization") for kind in (ChatAnswer, CompletionAnswer, ErrorAnswer, Health, ModelCard, ModelList)
     ]
     _, found = models_json_schema([*read, *told], ref_template="#/components/schemas/{model}")  # type: ignore[list-item]
     schemas: dict[str, Any] = found["$defs"]
+    for kind in (ChatRequest, CompletionRequest):
+        schemas[kind.__name__]["properties"]["model"]["anyOf"][0] = {"const": model}  # no other is served here
     return schemas
 
 
@@ -129,7 +133,7 @@ def _post(
     about: str, asked: type[BaseModel], told: type[BaseModel], statuses: tuple[int, ...], events: dict[str, Any]
 ) -> dict[str, Any]:
     answer = {
-        "description": "The answer; with `stream`, server-sent events",
+        "description": "The answer; with `stream`, server-sent events, each a chunk of it as JSON, the last `[DONE]`",
         "content": {"application/json": _ref(told)} | events,
     }
     request = {"required": True, "content": {"application/json": _ref(asked)}}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from motif.config import nearest
 
@@ -45,10 +45,26 @@ class Asked(BaseModel):
     )
 
 
+RULES = {
+    "no_question": "the last message is not a user's, or is empty",
+    "bad_combination": "parameters that do not go together: several greedy answers, fewer tokens than rounds, …",
+    "too_many_answers": "`n` times the prompts is more than one request may ask for",
+    "too_many_tokens": "a round's limit is above the server's",
+    "context_length_exceeded": "the question leaves no room for a response in the model's window",
+}
+"""What no schema of a request says: the codes of those refused with status 400 although they are of the right form."""
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number, and some clients write 3 as 3.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
 Prose = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Question = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"\S")]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
-Tokens = Annotated[int, Field(ge=1, le=2**31)]
+Tokens = Annotated[int, Field(ge=1, le=2**31), WHOLE]
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
@@ -85,7 +101,7 @@ class Settings(Asked):
 
     model: Annotated[str, Field(max_length=512)] | None = None
     """The served model's id, as `/v1/models` tells it."""
-    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)] | None = None
+    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS), WHOLE] | None = None
     """How many rounds to think. Default: as trained."""
     tokens_first: Tokens | None = None
     """Limit on new tokens in round 1. Default: as trained."""
@@ -94,9 +110,9 @@ class Settings(Asked):
     max_tokens: Tokens | None = None
     """Limit on new tokens in all rounds together. Less than the rounds' own limits is shared among them in
     proportion."""
-    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WHOLE] | None = None
     """How many answers; more than one need a temperature."""
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), WHOLE] | None = None
     """The same seed gives the same answers. Default: another one every time; the answer tells which."""
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     """The content ends before the first of these. Rounds are not cut: a stop inside the reasoning would end it."""
@@ -130,7 +146,7 @@ class ChatRequest(Settings):
     messages: Annotated[list[Message], Field(min_length=1, max_length=1024)]
     max_completion_tokens: Tokens | None = None
     """The same as `max_tokens`."""
-    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=0), WHOLE] | None = None
     response_format: Annotated[dict[Literal["type"], Literal["text"]], Field(min_length=1)] | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none"] | None = None
@@ -149,7 +165,7 @@ class CompletionRequest(Settings):
     prompt: Question | Annotated[list[Question], Field(min_length=1, max_length=MOST_CHOICES)]
     echo: Literal[False] | None = None
     suffix: None = None
-    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1), WHOLE] | None = None
 
 
 def read(kind: type[Settings], body: bytes) -> Any:
