@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ CHAT_TEMPLATE = (
 
 
 offline.guard()
+os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture(autouse=True)

@@ -115,10 +115,10 @@ def _prepare(
 ) -> Task:
     """Load the questions and check all that can be checked before anything is spent."""
     refuse_used_folder(folder, resume)
-    held.enter_context(only_writer(folder))
     plan, task = make_plan(recipe, processes)
     display.plan(plan)
     plan.refuse_if_too_big()
+    held.enter_context(only_writer(folder))
     return task
 
 
