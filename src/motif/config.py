@@ -594,7 +594,7 @@ def _apply(data: dict[str, Any], setting: str) -> None:
         below = data.setdefault(section, {})
         if not isinstance(below, dict):
             if section != "model":
-                raise RecipeError(f"{key.strip()}: {section} is a value, not a section")
+                raise RecipeError(f"{_brief(key.strip())}: {section} is a value, not a section")
             below = data[section] = {"name": below}
         data = below
     data[last] = value

@@ -108,7 +108,10 @@ def clean(text: str) -> str:
         place = match.end()
         token = match.group()
         if match.lastgroup == "space":
-            kept.append("\n" if "\n" in token or token[0] in "`/" else " ")
+            space = "\n" if "\n" in token or token[0] in "`/" else " "
+            if kept and kept[-1].isspace():  # a comment after a space
+                space = max(space, kept.pop(), key="\n".__eq__)
+            kept.append(space)
             continue
         _check_word(str(match.lastgroup), token, seen)
         kept.append(token if match.lastgroup != "star" else "@*")
