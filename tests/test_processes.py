@@ -93,6 +93,8 @@ SCRIPT = """
 import importlib, json, os, signal, sys
 import torch
 torch.set_num_threads(1)
+# The launcher's may reach a process that is already saying why it ends.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
 module = importlib.import_module("motif.train")  # motif.train is the function
 from motif.display import Display
 
