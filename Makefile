@@ -14,11 +14,15 @@ AUDIT := .venv-audit
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
 
-test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest
+# A file's tests share what is costly to make, so files are what the workers share out.
+WORKERS ?= auto --maxprocesses 4
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+test: $(VENV)/.ready-dev  ## WORKERS=0: one after the other, in this process
+	$(PYTEST)
 
 test-fast: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-vllm: $(VENV)/.ready-dev $(VLLM)/.ready  ## through real vLLM servers, on the CPU
 	MOTIF_VLLM=$(abspath $(VLLM))/bin $(BIN)/python -m pytest tests/engines -s

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import char_tokenizer
 from motif.config import RecipeError
-from motif.conversation import _questions, _Talk
+from motif.conversation import _questions, _Talk, solve
 from motif.display import harmless
 from motif.rounds import Rounds
 from motif.serve.opening import Opened
@@ -133,3 +133,8 @@ def test_a_conversation_in_a_terminal(tmp_path):
         process.kill()
         process.wait()
         os.close(ours)
+
+
+def test_a_run_and_another_recipe_are_refused(tmp_path):
+    with pytest.raises(RecipeError, match="--run or --recipe"):
+        solve("q", run=tmp_path, recipe="demo")

@@ -128,6 +128,14 @@ def full(self, *arguments):
 session.policy.score = full
 """  # where the other process waits for its piece of the weights
 
+NOT_A_NUMBER = """
+def broken(*arguments, policy=session.policy, whole=session.policy.score):
+    policy.score = whole
+    logprobs, entropies = whole(*arguments)
+    return logprobs * float("nan"), entropies
+session.policy.score = broken
+"""
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -257,6 +265,27 @@ def test_one_process_that_fails_ends_all(tmp_path, does, shard, said):
         "step-000000",
         "step-000001",
     ]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_in_one_process_skips_the_update_of_all(tmp_path):
+    settings = [*SMALL, "eval.questions=0", "probe.questions=0"]
+    troubled = {"at": 2, "does": NOT_A_NUMBER}
+    shards = ("none", "optimizer", "weights")
+    runs = [
+        {"out": str(tmp_path / shard), "settings": [*settings, f"train.shard={shard}"], "rank": 1} | troubled
+        for shard in shards
+    ]
+    done = torchrun(tmp_path, runs)
+    assert done.returncode == 0, done.stderr
+    alone = {"out": str(tmp_path / "alone"), "settings": settings, "rank": 0} | troubled
+    command = [sys.executable, str(tmp_path / "script.py"), json.dumps([alone])]
+    subprocess.run(command, check=True, env=os.environ | {"RANK": "0"}, capture_output=True)
+    for name in (*shards, "alone"):
+        lines = numbers(tmp_path / name)
+        assert [line["update/skipped"] for line in lines if "reward" in line] == [0, 1, 0, 0], name
+        assert lines[1]["update/causes"]
+        assert_same_weights(tmp_path / "alone", tmp_path / name)
 
 
 def test_shares_make_the_whole():

@@ -29,7 +29,9 @@ def solve(
         typer.Argument(help='The question, e.g. "What is 15 × 24?"; - reads standard input. None: a conversation.'),
     ] = None,
     run: Annotated[Path | None, typer.Option(help="A run folder. Default: runs/demo if it exists.")] = None,
-    recipe: Annotated[str, typer.Option(help="Without a run: the untrained model of this recipe.")] = "demo",
+    recipe: Annotated[
+        str | None, typer.Option(help="The untrained model of this recipe. Default without a run: demo.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds to think. Default: as trained.")] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Sample instead of decoding greedily.")] = False,
     seed: Annotated[int, typer.Option(help="Seed for --sample.")] = 0,
@@ -50,9 +52,11 @@ def solve(
     Without a question, in a terminal: a conversation. Ctrl-C stops the answer, Ctrl-D ends.
     """
     questions = _questions(question, file, lines)
-    if run is None and recipe == "demo" and any((DEMO / part).exists() for part in ("adapter", "model")):
+    if run is not None and recipe is not None:
+        raise RecipeError("a run has its own recipe: give --run or --recipe, and --set to change a setting")
+    if run is None and recipe is None and any((DEMO / part).exists() for part in ("adapter", "model")):
         run = DEMO
-    source: str | Path = recipe
+    source: str | Path = recipe or "demo"
     if run is not None:
         source = run / "recipe.toml"
         if not source.is_file():
@@ -63,7 +67,7 @@ def solve(
     from motif.serve.opening import open_local
     from motif.thinking import Plan
 
-    opened = open_local(Target(str(run or recipe), resolved, run, Path()), rows=1)
+    opened = open_local(Target(str(run or source), resolved, run, Path()), rows=1)
     print(f"model: {harmless(opened.about)}", file=sys.stderr if as_json else sys.stdout, flush=True)
     talk = _Talk(opened, as_json, {"seed": seed if sample else None})
     limits = _limits(resolved, rounds or resolved.rollout.rounds, sample)

@@ -24,6 +24,10 @@ class Wrong(Exception):
     """An answer that is not what was asked for."""
 
 
+class OutOfTime(Exception):
+    """A stream that the server has ended for want of time, and says so."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """One request of a client: what it sends, how it reads, and which statuses are right beside a 429."""
@@ -174,8 +178,11 @@ def told(answer: Answer, streamed: bool) -> Told:
     """The content of an answer with status 200.
 
     Raises:
-        Wrong: it is not of the API's form. Broken: a stream without its end.
+        Wrong: it is not of the API's form. Broken: a stream without its end. OutOfTime: a stream cut by the limit.
     """
+    last = answer.body.rpartition(b"\n\ndata: ")[2]
+    if streamed and last.startswith(b'{"error":') and json.loads(last)["error"]["code"] == "timeout":
+        raise OutOfTime
     try:
         return _streamed(answer.events()) if streamed else _whole(answer.json())
     except (KeyError, IndexError, TypeError, ValueError) as error:

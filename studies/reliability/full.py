@@ -1,10 +1,11 @@
-"""Let the disk be full at every place where a run writes, then go on with room: what it ends with must be the same.
+"""Let the disk fail at every place where a run writes, then go on with one that works: the end must be the same.
 
     python studies/reliability/full.py --tries 150 --out studies/reliability/full.jsonl
 
 Three ways: the n-th time that the run opens, makes, renames, removes or syncs something, for n = 1, 2, 3, …, it gets
-"no space left on device"; a write beyond the n-th byte of any file fails, so the file is torn there (a limit of the
-system on file size); and, where this may be mounted, a file system of n KiB in memory (as root).
+"no space left on device", "quota exceeded", "read-only", "I/O error" or "too many open files"; a write beyond the n-th
+byte of any file fails, so the file is torn there (a limit of the system on file size); and, where this may be mounted,
+a file system of n KiB in memory (as root).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 
 from crash import RECIPES
 from trials import Fault, attempt, differences, training, warm_up
+
+ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE)
 
 
 def main() -> int:
@@ -57,7 +60,7 @@ def faults(tries: int, events: int, largest: int, total: int, dice: random.Rando
     """Half of them at events (evenly over all), the others at bytes of files and of file systems."""
     half = min(events, tries // 2)
     for index in range(half):
-        yield Fault("event", 1 + index * events // half, error=errno.ENOSPC), 0
+        yield Fault("event", 1 + index * events // half, error=ERRORS[index % len(ERRORS)]), 0
     rest = tries - half
     mounted = rest // 3 if may_mount() else 0
     for _ in range(rest - mounted):
@@ -88,6 +91,7 @@ def one(place: Path, settings: list[str], whole: Path, fault: Fault, kib: int) -
     result = "failed" if found else "not met" if ended.status == 0 else "recovered"
     return {
         "kind": f"file system of {kib} KiB" if kib else fault.kind,
+        "error": errno.errorcode.get(fault.error, ""),
         "place": fault.place,
         "phase": ended.phase,
         "said": ended.said.replace(str(place), ""),

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
-from clients import FIXED, Broken, Clients, Told, Turn, Wrong, check_tokens, check_usage, fixed, told
+from clients import FIXED, Broken, Clients, OutOfTime, Told, Turn, Wrong, check_tokens, check_usage, fixed, told
 from server import Server
 from watch import listening, open_files, resident, slope
 from wire import CHAT, Pace, fields, get, request, send
@@ -111,6 +111,11 @@ class Load:
         except TimeoutError:
             outcome = "hung"
             self.problems.append(f"{turn.kind}: no whole answer after {HUNG:g} s")
+        except OutOfTime:
+            outcome = "out of time"
+            early = record["seconds"] < TIMEOUT - 1
+            if early or turn.pace.seconds == 0:  # slow readers ask for the longest answers, up to 32 rounds
+                self.problems.append(f"{turn.kind}: out of time after {record['seconds']} s")
         except (Wrong, Broken, AssertionError) as error:
             outcome = "wrong" if isinstance(error, Wrong) else "broken"
             self.problems.append(f"{turn.kind}: {error}")

@@ -89,7 +89,7 @@ def read_back(folder: Path, form: str, base: str, device: torch.device) -> tuple
     elif form == "adapter":
         from peft import PeftModel
 
-        bare: Any = AutoModelForCausalLM.from_pretrained(locate(base), dtype=torch.float32)
+        bare: Any = AutoModelForCausalLM.from_pretrained(locate(base), dtype=torch.float32, trust_remote_code=False)
         model, tokenizer = PeftModel.from_pretrained(bare, str(folder)), AutoTokenizer.from_pretrained(folder)
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")

@@ -1,0 +1,109 @@
+"""Pre-empt real `motif train` processes: SIGTERM at any moment, SIGKILL after a deadline; go on, and compare.
+
+    python studies/reliability/preempt.py --tries 40 --out studies/reliability/preempt.jsonl
+
+A chain is a fresh run that is sent away up to three times and then left alone to its end, which must be that of a run
+that nobody disturbed (see crash.py). A process that ends before its deadline must have said how to go on (exit status
+130) and have lost nothing: its last checkpoint is of the last step in its record. A line of the output is one SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from crash import CHAIN, RECIPES
+from trials import differences, kill_all
+
+from motif import checkpoint
+
+DEADLINES = (0.0, 0.1, 0.5, 2.0, 30.0)
+"""Seconds from SIGTERM to SIGKILL; with the last one, whatever has begun can end."""
+
+
+def command(folder: Path) -> list[str]:
+    """The run from the command line."""
+    settings = [part for setting in RECIPES["lora"] for part in ("--set", setting)]
+    return [sys.executable, "-m", "motif", "train", "demo", "--out", str(folder), "--resume", *settings]
+
+
+def send_away(folder: Path, moment: float, deadline: float, log: Path) -> dict:
+    """Start or go on with the run, and send it away after `moment` seconds; a record of how it ended."""
+    with log.open("w") as output:
+        process = subprocess.Popen(command(folder), stdout=output, stderr=output)
+    record = {"moment": round(moment, 3), "deadline": deadline, "differences": []}
+    try:
+        process.wait(moment)
+        return record | {"ended": "over before the signal", "seconds": None}
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGTERM)
+    signalled = time.monotonic()
+    try:
+        status = process.wait(deadline)
+    except subprocess.TimeoutExpired:
+        kill_all(process.pid)
+        process.wait()
+        return record | {"ended": "killed at the deadline", "seconds": deadline}
+    record["seconds"] = round(time.monotonic() - signalled, 3)
+    if status == -signal.SIGTERM:
+        return record | {"ended": "before the run had begun"}
+    return record | {"ended": "in time", "differences": [] if status == 0 else lost(folder, status, log)}
+
+
+def lost(folder: Path, status: int, log: Path) -> list[str]:
+    """What is wrong with a run that has stopped because it was told to."""
+    found = [] if status == 130 else [f"exit {status}: {log.read_text()[-300:]}"]
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    saved = [int(path.name.rpartition("-")[2]) for path in checkpoint.all_checkpoints(folder)]
+    if saved[-1:] != (steps[-1:] or [0]):
+        found.append(f"recorded steps {steps}, saved {saved}")
+    return found
+
+
+def main() -> int:
+    """The campaign; the exit status is 1 if anything failed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tries", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("preempt.jsonl"))
+    options = parser.parse_args()
+    dice, tries, failures, endings = random.Random(options.seed), 0, 0, Counter()
+    options.out.write_text("")
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        whole, broken, log = place / "whole", place / "broken", place / "log"
+        begun = time.monotonic()
+        subprocess.run(command(whole), check=True, capture_output=True)
+        took = time.monotonic() - begun
+        while tries < options.tries:
+            shutil.rmtree(broken, ignore_errors=True)
+            records = []
+            for _ in range(min(CHAIN, options.tries - tries)):
+                records.append(send_away(broken, dice.uniform(0.1, 1) * took, dice.choice(DEADLINES), log))
+                if records[-1]["ended"] == "over before the signal":
+                    break
+            last = subprocess.run(command(broken), capture_output=True, text=True, check=False)
+            found = differences(whole, broken) if last.returncode == 0 else [last.stderr[-300:]]
+            for record in records:
+                record["differences"] += found
+                failures += bool(record["differences"])
+                endings[record["ended"]] += 1
+                with options.out.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+            tries += len(records)
+            print(tries, [(record["ended"], record["differences"]) for record in records], flush=True)
+    print(f"{tries} signals, {failures} failures; {dict(endings)}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
