@@ -19,7 +19,7 @@ WORKERS ?= auto --maxprocesses 4
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test: $(VENV)/.ready-dev  ## WORKERS=0: one after the other, in this process
-	$(PYTEST)
+	$(PYTEST) --durations=20 --durations-min=10
 
 test-fast: $(VENV)/.ready-dev
 	$(PYTEST) -m "not slow"
