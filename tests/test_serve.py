@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 
@@ -13,6 +14,7 @@ import pytest
 
 from motif.evaluate import Drawing, Row, evaluate
 from motif.sampling.live import Live
+from motif.serve.protocol import CompletionRequest
 from motif.session import open_session
 from motif.solve import solve
 from motif.tasks import Task
@@ -272,6 +274,7 @@ def test_a_conversation_is_one_question(client):
     [
         ({"roundz": 2}, "roundz", "did you mean 'rounds'"),
         ({"logprobs": True}, "logprobs", "not supported"),
+        ({"logprobs": 0}, "logprobs", "not supported"),
         ({"tools": [{"type": "function"}]}, "tools", "not supported"),
         ({"presence_penalty": 0.5}, "presence_penalty", "not supported"),
         ({"n": 2}, "n", "set temperature"),
@@ -320,6 +323,21 @@ def test_the_openai_client_raises_the_right_errors(client):
         client.completions.create(model="demo", prompt=[1, 2, 3])
     with pytest.raises(openai.BadRequestError, match="not empty"):
         client.completions.create(model="demo", prompt=["What is 15 × 24?", " \n"])
+
+
+@pytest.mark.parametrize("blank", ["", " \n", "\x1c", "\x85", "\ufeff", "\u3000"])
+def test_a_question_that_some_reader_of_the_description_takes_for_blank_is_refused(client, blank):
+    with pytest.raises(openai.BadRequestError, match="not empty"):
+        client.completions.create(model="demo", prompt=blank)
+    pattern = CompletionRequest.model_json_schema()["properties"]["prompt"]["anyOf"][0]["pattern"]
+    assert not re.search(pattern, blank)
+    assert re.search(pattern, f"{blank}?")
+
+
+def test_zero_is_not_false(client):
+    for value in (0, 0.0, True):
+        with pytest.raises(openai.BadRequestError, match="echo: is not supported"):
+            client.completions.create(model="demo", prompt="1?", extra_body={"echo": value})
 
 
 def test_the_model_is_listed(client):

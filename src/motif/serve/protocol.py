@@ -60,9 +60,18 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _no(value: Any) -> Any:
+    """JSON's `false`, and not the 0 that Python takes for equal to it."""
+    if value is not False:
+        raise ValueError("must be false")
+    return value
+
+
 WHOLE = BeforeValidator(_whole)
+No = Annotated[Literal[False], BeforeValidator(_no)]
 Prose = Annotated[str, Field(max_length=LONGEST_TEXT)]
-Question = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"\S")]
+Question = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"[^\s\x1c-\x1f\x85\uFEFF]")]
+"""Not blank, in the sense of all of Python, ECMAScript (which JSON Schema means) and Unicode."""
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 Tokens = Annotated[int, Field(ge=1, le=2**31), WHOLE]
 Zero = Annotated[float, Field(ge=0, le=0)]
@@ -129,7 +138,7 @@ class Settings(Asked):
     stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=256)] | None = None
     """Written to the log, and nothing else."""
-    logprobs: Literal[False] | None = None
+    logprobs: No | None = None
     presence_penalty: Zero | None = None
     frequency_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
@@ -163,7 +172,7 @@ class CompletionRequest(Settings):
     """Questions as they are, one or several; the answers come as `text`."""
 
     prompt: Question | Annotated[list[Question], Field(min_length=1, max_length=MOST_CHOICES)]
-    echo: Literal[False] | None = None
+    echo: No | None = None
     suffix: None = None
     best_of: Annotated[int, Field(ge=1, le=1), WHOLE] | None = None
 
