@@ -406,10 +406,11 @@ def responses(nodes):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaign forks")
-@pytest.mark.parametrize("script", ["crash", "damage", "full"])
-def test_campaign_in_small(tmp_path, script):
+@pytest.mark.parametrize(("script", "tries"), [("crash", 6), ("damage", 6), ("full", 6), ("preempt", 2)])
+def test_campaign_in_small(tmp_path, script, tries):
     path = ROOT / "studies/reliability" / f"{script}.py"
-    arguments = ["--tries", "6", "--seed", "1", "--out", str(tmp_path / "out.jsonl"), "--only", "lora"]
+    arguments = ["--tries", str(tries), "--seed", "1", "--out", str(tmp_path / "out.jsonl")]
+    arguments += ["--only", "lora"] if script != "preempt" else []
     done = subprocess.run([sys.executable, str(path), *arguments], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len((tmp_path / "out.jsonl").read_text().splitlines()) >= 6
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) >= tries
