@@ -228,7 +228,7 @@ def _summary(
 ) -> dict[str, Any]:
     loaded = [sample for sample in samples if sample["at"] <= seconds]
     late = [sample for sample in loaded if sample["at"] >= min(120.0, seconds / 3)]
-    at = [sample["at"] for sample in late]
+    half = [sample for sample in loaded if sample["at"] >= seconds / 2]
     counted = Counter({int(re.search(r'status="(\d+)"', name)[1]): 0 for name in left if "{" in name})  # type: ignore[index]
     for name, value in left.items():
         if "{" in name and "metrics" not in name:
@@ -262,8 +262,9 @@ def _summary(
             "after_warm_up": late[0]["mib"],
             "most": max(sample["mib"] for sample in samples),
             "at_the_end": loaded[-1]["mib"],
-            "slope_after": at[0],
-            "slope": slope(at, [sample["mib"] for sample in late]),
+            "slope_after": late[0]["at"],
+            "slope": _growth(late),
+            "slope_of_the_second_half": _growth(half),
         },
         "open_files": {"before": before["files"], "most": max(sample["files"] for sample in samples)},
         "left": {name: value for name, value in left.items() if "{" not in name},
@@ -271,6 +272,10 @@ def _summary(
         "problems": len(load.problems),
         "first_problems": load.problems[:20],
     }
+
+
+def _growth(samples: list[dict[str, float]]) -> dict[str, float] | None:
+    return slope([sample["at"] for sample in samples], [sample["mib"] for sample in samples])
 
 
 def spread(values: list[float]) -> dict[str, float] | None:
