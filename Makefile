@@ -16,7 +16,7 @@ demo: $(VENV)/.ready
 
 # A file's tests share what is costly to make, so files are what the workers share out.
 WORKERS ?= auto --maxprocesses 4
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.ready-dev  ## WORKERS=0: one after the other, in this process
 	$(PYTEST) --durations=20 --durations-min=10

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ CHAT_TEMPLATE = (
 
 offline.guard()
 os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests first, so that no worker is left alone with one in the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)
