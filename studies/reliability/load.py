@@ -63,7 +63,6 @@ class Load:
         self.checks: Counter[str] = Counter()
         self.problems: list[str] = []
         self.times: dict[str, list[float]] = {"first": [], "gap": [], "answer": [], "retry": []}
-        self.answered: Counter[int] = Counter()
 
     async def learn(self) -> None:
         """The answers to the fixed questions while nothing else is asked."""
@@ -104,7 +103,6 @@ class Load:
                 raise Wrong(f"status {answer.status}: {answer.body[:200]!r}")
             elif answer.status == 200:
                 outcome = "answered"
-                self.answered[number] += 1
                 record |= self._check(turn, answer)
             else:
                 outcome = f"refused with {answer.status}"
@@ -254,7 +252,6 @@ def _summary(
         "longest_pause_in_a_stream": spread(load.times["gap"]),
         "seconds_to_answer": spread(load.times["answer"]),
         "retry_after": spread(load.times["retry"]),
-        "answers_of_a_client": spread([load.answered[number] for number in load.answered if number >= 0]),
         "answers_running": spread(running),
         "cpu_share": round((loaded[-1]["cpu"] - loaded[0]["cpu"]) / max(1, loaded[-1]["at"] - loaded[0]["at"]), 2),
         "memory_mib": {
@@ -272,6 +269,24 @@ def _summary(
         "problems": len(load.problems),
         "first_problems": load.problems[:20],
     }
+
+
+def of_clients(requests: Path) -> dict[str, Any]:
+    """From the lines of all requests: the answers of each client by its kind, and how long who was sent away waited."""
+    answers: dict[str, Counter[int]] = {}
+    sent_away: dict[int, float] = {}
+    waits = []
+    for line in map(json.loads, requests.read_text().splitlines()):
+        number, kind = line["client"], line["kind"].partition(":")[0]
+        if number < 0:  # a crowd
+            continue
+        answers.setdefault(kind, Counter())[number] += line["outcome"] == "answered"
+        if line["outcome"] == "429":
+            sent_away.setdefault(number, line["at"])
+        elif number in sent_away:
+            waits.append(line["at"] - sent_away.pop(number))
+    of_kinds = {kind: spread(list(counts.values())) for kind, counts in sorted(answers.items())}
+    return {"answers_of_a_client": of_kinds, "seconds_until_let_in": spread(waits)}
 
 
 def _growth(samples: list[dict[str, float]]) -> dict[str, float] | None:
@@ -301,6 +316,7 @@ def run(clients: int, seconds: float, out: Path, seed: int = 0) -> dict[str, Any
         summary = asyncio.run(campaign(server, clients, seconds, seed, out))
     finally:
         status = server.stop()
+    summary |= of_clients(out / "requests.jsonl")
     log = server.log.read_text()
     if status != 0 or "Traceback" in log:
         summary["problems"] += 1
