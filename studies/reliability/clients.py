@@ -181,9 +181,9 @@ def told(answer: Answer, streamed: bool) -> Told:
         Wrong: it is not of the API's form. Broken: a stream without its end. OutOfTime: a stream cut by the limit.
     """
     last = answer.body.rpartition(b"\n\ndata: ")[2]
-    if streamed and last.startswith(b'{"error":') and json.loads(last)["error"]["code"] == "timeout":
-        raise OutOfTime
     try:
+        if streamed and last.startswith(b'{"error":') and json.loads(last)["error"]["code"] == "timeout":
+            raise OutOfTime
         return _streamed(answer.events()) if streamed else _whole(answer.json())
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise Wrong(f"no answer: {type(error).__name__} {error}: {answer.body[:300]!r}") from error

@@ -53,6 +53,8 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=1200, help="requests in a batch")
     parser.add_argument("--out", type=Path, default=Path("settle.json"))
     options = parser.parse_args()
+    if options.batches < 1 or options.size < 1:
+        parser.error("--batches and --size must be at least 1")
     with tempfile.TemporaryDirectory() as folder:
         limits = {"concurrency": AT_ONCE, "queue": AT_ONCE, "timeout": TIMEOUT}
         server = Server(limits, Path(folder) / "server.log")
