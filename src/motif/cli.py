@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from motif import __version__
-from motif.config import Recipe, RecipeError, load_recipe, shipped_recipes
+from motif.config import RecipeError, load_recipe, recipe_of, shipped_recipes
 from motif.conversation import solve
 from motif.serve.cli import serve
 
@@ -450,18 +450,6 @@ def doctor() -> None:
 
     if not examine():
         raise typer.Exit(1)
-
-
-def recipe_of(run: Path, settings: list[str]) -> Recipe:
-    """The resolved recipe in a run folder, with changes.
-
-    Raises:
-        RecipeError: the folder holds no recipe.
-    """
-    file = run / "recipe.toml"
-    if not file.is_file():
-        raise RecipeError(f"{run} is no run folder (it holds no recipe.toml)")
-    return load_recipe(file, settings)
 
 
 def _numbers(text: str) -> list[int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.config import Recipe, RecipeError, load_recipe, recipe_of
 from motif.display import harmless
 from motif.sampling import SamplerError
 
@@ -56,12 +56,8 @@ def solve(
         raise RecipeError("a run has its own recipe: give --run or --recipe, and --set to change a setting")
     if run is None and recipe is None and any((DEMO / part).exists() for part in ("adapter", "model")):
         run = DEMO
-    source: str | Path = recipe or "demo"
-    if run is not None:
-        source = run / "recipe.toml"
-        if not source.is_file():
-            raise RecipeError(f"{run} is no run folder (it holds no recipe.toml)")
-    resolved = load_recipe(source, settings or [])
+    source = recipe or "demo"
+    resolved = load_recipe(source, settings or []) if run is None else recipe_of(run, settings or [])
 
     from motif.eval_model import Target
     from motif.serve.opening import open_local

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from motif.checkpoint import all_checkpoints
-from motif.config import Recipe, RecipeError, SamplerConfig, load_recipe
+from motif.config import Recipe, RecipeError, SamplerConfig, recipe_of
 from motif.policy import Policy
 from motif.report.files import read_metrics, read_summary, section
 from motif.rounds import Rounds
@@ -36,11 +36,9 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False) -> Sour
     Raises:
         RecipeError: no run folder, not finished, or it does not hold what is asked for.
     """
-    if not (run / "recipe.toml").is_file():
-        raise RecipeError(f"{run} is no run folder (it holds no recipe.toml)")
+    recipe = recipe_of(run)
     if best and unfinished:
         raise RecipeError("--best and --unfinished are two sets of weights: choose one")
-    recipe = load_recipe(run / "recipe.toml")
     summary, evals = read_summary(run / "summary.json"), read_metrics(run / "metrics.jsonl").evals
 
     def source(step: int, chosen: str, load: Callable[[Policy], None]) -> Source:
