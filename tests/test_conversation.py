@@ -97,11 +97,15 @@ def test_a_conversation_in_a_terminal(tmp_path):
     os.close(theirs)
     seen = ""
 
-    def expect(text: str) -> None:
+    def expect(text: str, key: str = "") -> None:
+        """Wait for a text. Python's prompt can miss a signal that comes while it takes a key in: `key` is typed again."""
         nonlocal seen
-        end = time.monotonic() + 90
+        due, end = time.monotonic(), time.monotonic() + 90
         while text not in seen:
             assert time.monotonic() < end, seen
+            if key and time.monotonic() >= due:
+                type_(key)
+                due += 5
             if select.select([ours], [], [], 0.2)[0]:
                 try:
                     seen += os.read(ours, 4096).decode("utf-8", "replace")
@@ -121,8 +125,7 @@ def test_a_conversation_in_a_terminal(tmp_path):
         expect("question: ")
         type_("half a quest")
         expect("half a quest")  # a key that comes before the prompt listens is lost
-        type_("\x03")
-        expect("question: ")
+        expect("question: ", key="\x03")
         type_("What is 2 + 2?\n")
         expect("round 60 of 60")
         expect("answer: ")

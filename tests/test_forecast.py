@@ -312,8 +312,9 @@ def test_devices_and_lengths_are_looked_at_first(on, lengths, words):
         make_device_plan(missing, on, lengths)
 
 
-FACTOR = 4.0
-"""How far the model may be from a measured step of the embedded model on this machine's CPU, either way."""
+FACTOR = 6.0
+"""How far the model may be from the quickest measured step of the embedded model on this machine's CPU, either way.
+On a quiet machine it says 0.3 to 0.4 of the sampling and 1.6 to 1.9 of the update; what else runs there slows both."""
 
 
 @pytest.mark.slow
@@ -335,7 +336,7 @@ def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     plan = make_device_plan(recipe, described, tmp_path / "run").forecast
     assert plan.tokens == pytest.approx(steps[-1]["ledger/generated_tokens"] / steps[-1]["step"])
     for seen, said in (("time/sample", plan.best.sampling), ("time/update", plan.best.training)):
-        assert 1 / FACTOR < said / np.median([line[seen] for line in steps]) < FACTOR, seen
+        assert 1 / FACTOR < said / min(line[seen] for line in steps) < FACTOR, seen
     text = motif("train", "demo", "--dry-run", "--on", "8xL4", "--lengths", str(tmp_path / "run"), cwd=tmp_path).stdout
     assert "expect a factor of 2" in " ".join(text.split())
     assert "GPU-hours" in text
