@@ -98,7 +98,7 @@ def test_a_conversation_in_a_terminal(tmp_path):
     seen = ""
 
     def expect(text: str, key: str = "") -> None:
-        """Wait for a text. Python's prompt can miss a signal that comes while it takes a key in: `key` is typed again."""
+        """Wait for a text. Python's prompt can miss a signal that comes while it takes a key in: then `key` again."""
         nonlocal seen
         due, end = time.monotonic(), time.monotonic() + 90
         while text not in seen:
