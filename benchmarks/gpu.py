@@ -12,7 +12,6 @@ with graphs, and forecast ÷ measured.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import statistics
 import tempfile
@@ -36,12 +35,6 @@ CHAT = (
     "{% for m in messages %}{{ m.role }} {{ m.content }} <end> {% endfor %}"
     "{% if add_generation_prompt %}model {% endif %}"
 )
-
-
-def grade(gold: str, prediction: str) -> bool:
-    """Half of all answers are right, so that there is something to train on."""
-    bit = hashlib.blake2b(prediction.encode()).digest()[0] % 2
-    return prediction not in ("", "0") and (prediction == gold or bit == 0)
 
 
 def make_model(folder: Path, quick: bool) -> None:
@@ -72,7 +65,7 @@ def settings(folder: Path, recipe: str, tokens: int, steps: int) -> list[str]:
         "data.task=file",
         f"data.train={data}",
         "data.held_out=4",
-        f"data.grader={Path(__file__).resolve()}:grade",
+        f"data.grader={Path(__file__).with_name('coin.py').resolve()}:grade",
         "rounds.fallback=last_number",
         "eval.questions=0",
         f"rollout.tokens_first={tokens}",

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import offline
+from motif.grading import worker
 from motif.record import FILES
 from motif.tree import Node, Question, Tree, Verdict
 
@@ -41,6 +42,12 @@ def _no_network():
     before = len(offline.attempts)
     yield
     assert not offline.attempts[before:]
+
+
+@pytest.fixture
+def busy_machine(monkeypatch):
+    """Graders that take an answer for too costly also where a busy machine let them compute little of their time."""
+    monkeypatch.setattr(worker, "COMPUTING", 0.1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -356,16 +356,17 @@ def test_forged_output_is_wrong(boxed, forgery):
 
 
 @pytest.mark.slow
-def test_hanging_is_wrong_and_ends(boxed):
-    for program, limit in (
-        ("while True: pass", "1 s of computing"),
-        ("import time\ndef f(x): time.sleep(99)", "3 s"),
-        ("def f(x): return 10 ** (10 ** 9)", "1 s of computing"),
-        ("import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(99)", "3 s"),
+def test_hanging_is_wrong_and_ends(boxed, monkeypatch):
+    for program in (
+        "import time\ndef f(x): time.sleep(99)",
+        "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(99)",
     ):
         started = time.perf_counter()
-        assert judged(program) == Grade("wrong", f"f(2): timed out after {limit}")
+        assert judged(program) == Grade("wrong", "f(2): timed out after 3 s")
         assert time.perf_counter() - started < 12
+    monkeypatch.setattr(sandbox, "WALL_SECONDS", 30.0)  # a second of computing takes longer on a busy machine
+    for program in ("while True: pass", "def f(x): return 10 ** (10 ** 9)"):
+        assert judged(program) == Grade("wrong", "f(2): timed out after 1 s of computing")
     stubborn = "import signal\nsignal.signal(getattr(signal, 'SIGXCPU', 2), signal.SIG_IGN)\nwhile True: pass"
     assert judged(stubborn).verdict == "wrong"
     assert judged("def f(x):\n    while x < 0: pass\n    return x + 1").reason.startswith("f(-1): timed out after 1 s")

@@ -274,12 +274,12 @@ def test_hostile_input_is_never_right(prediction):
         assert limited.grade("5", "5").verdict == "right"
 
 
-def test_time_limit_kills_and_the_next_verdict_works():
+def test_time_limit_kills_and_the_next_verdict_works(busy_machine):
     with Grader("math", time_limit=1.5) as limited:
         started = time.perf_counter()
         grade = limited.grade("5", HANGS)
         assert (grade.verdict, grade.reason) == ("wrong", "grading it took more than 1.5 s")
-        assert grade.seconds == pytest.approx(1.5, abs=1)
+        assert 1.5 <= grade.seconds < 10
         assert time.perf_counter() - started < 60
         assert limited.grade("x+1", "1+x").verdict == "right"
         assert ("5", HANGS) not in limited._cache
@@ -349,7 +349,7 @@ def test_several_workers_keep_the_order():
     assert [grade.verdict for grade in grades] == ["right" if n % 3 else "wrong" for n in range(1, 13)]
 
 
-def test_check_does_not_take_equal_text_for_an_answer():
+def test_check_does_not_take_equal_text_for_an_answer(busy_machine):
     with Grader("math", time_limit=1.5) as grader:
         assert [g.verdict for g in grader.check(["5", "(" * 999, "x+1", ""])] == [
             "right",

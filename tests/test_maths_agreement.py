@@ -31,7 +31,7 @@ def test_agreement_with_the_labelled_answers():
         )
         for row in rows
     ]
-    with Grader("math", workers=2) as grader:
+    with Grader("math", time_limit=30, workers=2) as grader:
         verdicts = [grade.verdict for grade in grader.grade_many(pairs)]
     sure = ["contestable" not in row.get("note", "") for row in rows]
     wrongly_right = [row for row, v, s in zip(rows, verdicts, sure, strict=True) if s and v == "right" != row["label"]]
@@ -121,7 +121,7 @@ def test_a_hundred_thousand_inputs_are_never_right_and_leave_nothing_behind():
 
 
 @pytest.mark.slow
-def test_what_reaches_the_worker_is_never_right_nor_too_slow():
+def test_what_reaches_the_worker_is_never_right_nor_too_slow(busy_machine):
     rng = random.Random(1)
     children = len(psutil.Process().children(recursive=True))
     with Grader("math", time_limit=2, workers=2) as grader:
@@ -129,5 +129,5 @@ def test_what_reaches_the_worker_is_never_right_nor_too_slow():
         grades = grader.grade_many([(GOLD, text) for text in texts])
         assert len(psutil.Process().children(recursive=True)) <= children + 2
     assert all(grade.verdict == "wrong" for grade in grades)
-    assert max(grade.seconds for grade in grades) < 4
+    assert max(grade.seconds for grade in grades) < 10
     assert len(psutil.Process().children(recursive=True)) == children

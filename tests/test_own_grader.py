@@ -34,7 +34,7 @@ def mine(tmp_path: Path) -> str:
     return f"{tmp_path / 'mine.py'}:judge"
 
 
-def test_verdicts_and_failures(mine):
+def test_verdicts_and_failures(mine, busy_machine):
     with Grader(mine, time_limit=1.5) as grader:
         assert grader.grade("abc", "cba").verdict == "right"
         assert grader.grade("abc", "abc").verdict == "wrong"
