@@ -558,19 +558,19 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
 @pytest.mark.slow
 def test_the_example_study_runs_and_is_not_run_twice(tmp_path):
     example = (Path(__file__).parent.parent / "examples" / "compare_layouts.toml").read_text()
-    file = tmp_path / "study.toml"
+    file, out = tmp_path / "study.toml", tmp_path / "out"
     file.write_text(example.replace("train.steps = 6", "train.steps = 3").replace("questions = 100", "questions = 40"))
-    command = [sys.executable, "-m", "motif.cli", "compare", str(file), "--out", str(tmp_path / "out"), "--workers", "2"]
+    command = [sys.executable, "-m", "motif.cli", "compare", str(file), "--workers", "2", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "index.html" in done.stdout
-    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    found = json.loads((out / "summary.json").read_text())
     assert all(arm["runs"] == 2 for arm in found["arms"].values())
-    runs = {(line["arm"], line["seed"]): line for line in read_results(tmp_path / "out" / "results.jsonl")[1:]}
+    runs = {(line["arm"], line["seed"]): line for line in read_results(out / "results.jsonl")[1:]}
     for seed in (0, 1):  # arms differ in what they do with the questions, not in the questions
         grown = []
         for arm in ("motif", "single"):
-            trees = (tmp_path / "out" / arm / f"seed-{seed}" / "trees.jsonl").read_text().splitlines()
+            trees = (out / arm / f"seed-{seed}" / "trees.jsonl").read_text().splitlines()
             grown.append([(tree["step"], tree["question"]["id"]) for tree in map(json.loads, trees)])
         assert grown[0] == grown[1]
         assert runs["motif", seed]["curve"][0]["rows"] == runs["single", seed]["curve"][0]["rows"]

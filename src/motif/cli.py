@@ -204,6 +204,14 @@ def probe(
     Prints whether the reward sees it, and writes RUN/probe.json and the report.
     """
     with _readable_errors():
+        chosen = list(settings or [])
+        count = questions if questions is not None else recipe_of(run, chosen).probe.questions or 20
+        chosen += [f"probe.questions={count}"]
+        chosen += [f"probe.continuations={continuations}"] if continuations is not None else []
+        recipe = recipe_of(run, chosen)
+        if not count:
+            raise RecipeError("a probe needs at least 2 questions")
+        step = steps_of(run)
         import json
 
         from motif.display import Display
@@ -214,14 +222,6 @@ def probe(
         from motif.report.diagnostics import readings
         from motif.session import open_session
 
-        chosen = list(settings or [])
-        count = questions if questions is not None else recipe_of(run, chosen).probe.questions or 20
-        chosen += [f"probe.questions={count}"]
-        chosen += [f"probe.continuations={continuations}"] if continuations is not None else []
-        recipe = recipe_of(run, chosen)
-        if not count:
-            raise RecipeError("a probe needs at least 2 questions")
-        step = steps_of(run)
         session, display = open_session(recipe, run=run), Display()
         try:
             asked = probe_questions(session.task, recipe)
