@@ -116,10 +116,26 @@ def agreement() -> str:
     return markdown(["cases", *columns], [[names[name], *(counts[name][c] for c in columns)] for name in names])
 
 
+def view() -> str:
+    """How fast the page of a run is."""
+    found = load("view")
+    names = {
+        "charts": "its charts stand",
+        "page": "its list stands and a tree is open",
+        "open": "another tree is open, after a click",
+        "filter": "a filter has acted",
+        "order": "another order",
+        "search": "a search in the questions",
+        "deep": "a search in all responses",
+    }
+    rows = [[what, *(round(found[kind][key]) for kind in ("live", "saved"))] for key, what in names.items()]
+    return markdown(["milliseconds until", "live", "saved"], rows)
+
+
 def main() -> None:
     """Fill in every page, or with --check none; exit status 1 if one differs then."""
     stale = []
-    makers = {f.__name__: f for f in (rollout, limits, step, scaling, speed, agreement)}
+    makers = {f.__name__: f for f in (rollout, limits, step, scaling, speed, agreement, view)}
     for page in sorted(DOCS.glob("*.md")):
         text = page.read_text(encoding="utf-8")
 
