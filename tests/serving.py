@@ -81,7 +81,7 @@ def serving(
         thread.join(10)
 
 
-def until(true: Callable[[], Any], seconds: float = 60.0) -> None:
+def until(true: Callable[[], Any], seconds: float = 20.0) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not true():

@@ -312,9 +312,9 @@ def test_devices_and_lengths_are_looked_at_first(on, lengths, words):
         make_device_plan(missing, on, lengths)
 
 
-FACTOR = 6.0
+FACTOR = 4.0
 """How far the model may be from the quickest measured step of the embedded model on this machine's CPU, either way.
-On a quiet machine it says 0.3 to 0.4 of the sampling and 1.6 to 1.9 of the update; what else runs there slows both."""
+On a quiet machine it says 0.4 to 0.5 of the sampling and 1.8 to 2.9 of the update; what else runs there slows both."""
 
 
 @pytest.mark.slow
@@ -331,7 +331,7 @@ def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     rate = _matmul_rate(pick_device("cpu"), model_shape("embedded"))
     # What a model of this size moves stays in the processor's caches: the bandwidth of memory plays no part.
     # On one core an update comes several times closer to the peak than on a GPU.
-    described = f"memory=8 tflops={3 * rate / 1e12} bandwidth=10 overhead=0.1"
+    described = f"memory=8 tflops={2.5 * rate / 1e12} bandwidth=10 overhead=0.1"
     recipe = load_recipe("demo", [*settings, "model.dtype=float32"])
     plan = make_device_plan(recipe, described, tmp_path / "run").forecast
     assert plan.tokens == pytest.approx(steps[-1]["ledger/generated_tokens"] / steps[-1]["step"])

@@ -279,7 +279,7 @@ def test_time_limit_kills_and_the_next_verdict_works(busy_machine):
         started = time.perf_counter()
         grade = limited.grade("5", HANGS)
         assert (grade.verdict, grade.reason) == ("wrong", "grading it took more than 1.5 s")
-        assert 1.5 <= grade.seconds < 10
+        assert grade.seconds == pytest.approx(1.5, abs=1)
         assert time.perf_counter() - started < 60
         assert limited.grade("x+1", "1+x").verdict == "right"
         assert ("5", HANGS) not in limited._cache

@@ -306,7 +306,7 @@ def test_a_request_that_no_server_answers_ends_the_run(servers):
     begun = time.monotonic()
     with pytest.raises(SamplerError, match="gave up a request after 3 tries: answered 500: out of order"):
         answers(asking, Request([5], [1], 2))
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 5
     asking.close()
 
 

@@ -212,6 +212,7 @@ def probe(
         if not count:
             raise RecipeError("a probe needs at least 2 questions")
         step = steps_of(run)
+        # Seconds of imports, which nobody waits for who named a wrong folder.
         import json
 
         from motif.display import Display
