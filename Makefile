@@ -54,8 +54,8 @@ docs: $(VENV)/.ready-dev  ## the site, build/docs/index.html; a broken link is a
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs . build/docs
 
 model: $(VENV)/.ready  ## make the embedded models again from nothing
-	$(BIN)/python -m motif.demo.make_model --out src/motif/demo/model
-	$(BIN)/python -m motif.demo.make_circuit_model --out src/motif/demo/circuit_model
+	$(BIN)/python tools/make_demo_model.py --out src/motif/demo/model
+	$(BIN)/python tools/make_circuit_model.py --out src/motif/demo/circuit_model
 
 setup: $(VENV)/.ready
 

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from motif.record import versions
+from motif.runs.folder import versions
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 

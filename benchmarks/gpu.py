@@ -25,9 +25,9 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.plan import make_device_plan
-from motif.sampling.local import LocalSampler
-from motif.train import train
+from motif.planning.plan import make_device_plan
+from motif.sampling.local.batch import LocalSampler
+from motif.training.loop import train
 
 WIDE = {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16}
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

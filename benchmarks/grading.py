@@ -29,8 +29,8 @@ from typing import Any
 from common import interleaved, parser, ratios, table, write
 
 from motif.grading import Grader
-from motif.grading.answers import final
-from motif.grading.quantity import quantity
+from motif.grading.math.quantity import quantity
+from motif.method.answers import final
 
 CASES = Path(__file__).parents[1] / "tests" / "cases" / "math_answers.jsonl"
 WRITTEN = (

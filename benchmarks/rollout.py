@@ -40,12 +40,12 @@ import torch
 from common import console, interleaved, parser, ratios, table, write
 
 from motif.config import ModelConfig, RolloutConfig, RoundsConfig, load_recipe
-from motif.policy import Policy
-from motif.rollout import grow
-from motif.rounds import Rounds
-from motif.sampling import Completion, Request, sampling_key
-from motif.sampling.local import LocalSampler
-from motif.tree import Question
+from motif.method.rounds import Rounds
+from motif.method.tree import Question
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request, sampling_key
+from motif.sampling.grow import grow
+from motif.sampling.local.batch import LocalSampler
 
 WORDS = [
     "Natalia sold clips to {a} of her friends in April, and then she sold half as many clips in May. "

@@ -26,12 +26,12 @@ import torch
 from common import interleaved, parser, table, write
 
 from motif.config import Recipe, load_recipe
-from motif.policy import Policy
-from motif.rollout import grow
-from motif.rounds import Rounds
-from motif.sampling.local import LocalSampler
-from motif.tree import Question
-from motif.update import collect, update
+from motif.method.rounds import Rounds
+from motif.method.tree import Question
+from motif.models.policy import Policy
+from motif.sampling.grow import grow
+from motif.sampling.local.batch import LocalSampler
+from motif.training.update import collect, update
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,13 @@ from common import console, parser, ratios, table, write
 from motif.config import Recipe, load_recipe
 from motif.display import Display
 from motif.grading import Grade
-from motif.policy import load_model, locate
-from motif.record import RunFolder
+from motif.method.tree import Question
+from motif.models.policy import load_model, locate
+from motif.runs.folder import RunFolder
 from motif.session import Session, open_session
 from motif.tasks import Task
-from motif.train import Progress, step
-from motif.tree import Question
-from motif.update import Sample, update
+from motif.training.loop import Progress, step
+from motif.training.update import Sample, update
 
 SYSTEM = (
     "You are a careful assistant who solves word problems in {rounds} rounds. In each round think step by step, then "
@@ -185,7 +185,7 @@ def trainer(options: argparse.Namespace, ours: Recipe, folder: str, steps: int, 
     from peft import LoraConfig
     from transformers import AutoTokenizer
 
-    from motif.rounds import Rounds
+    from motif.method.rounds import Rounds
 
     tokenizer = AutoTokenizer.from_pretrained(locate(options.model))
     rounds = Rounds(ours.rounds, tokenizer)

@@ -15,8 +15,8 @@ import torch
 
 import offline
 from motif.grading import worker
-from motif.record import FILES
-from motif.tree import Node, Question, Tree, Verdict
+from motif.method.tree import Node, Question, Tree, Verdict
+from motif.runs.folder import FILES
 
 SPECIAL_TOKENS = ["<pad>", "<end>", "<unk>", "<user>", "<model>", "<system>"]
 ADDED_TOKENS = ["<think>", "</think>", "<note>", "</note>", "\\boxed{"]

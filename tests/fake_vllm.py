@@ -19,9 +19,9 @@ import torch
 from safetensors.torch import load_file
 
 from motif.config import ModelConfig
-from motif.policy import Policy
-from motif.sampling import Completion, Request
-from motif.sampling.local import LocalSampler
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request
+from motif.sampling.local.batch import LocalSampler
 
 
 class FakeVLLM:

@@ -55,13 +55,13 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _serve(address: str) -> None:
-    import motif.cli
-    import motif.compare.command
-    import motif.eval_model
-    import motif.plan
-    import motif.probe
+    import motif.cli.app
+    import motif.compare.run
+    import motif.evaluation.any_model
+    import motif.evaluation.probe
+    import motif.planning.plan
     import motif.report
-    import motif.train  # noqa: F401
+    import motif.training.loop  # noqa: F401
 
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address + ".new")
@@ -108,10 +108,10 @@ def _run(program: str, arguments: list[str], folder: str) -> int:
     status: object = 0
     try:
         if program == "motif":
-            import motif.cli
+            import motif.cli.app
 
             sys.argv = ["motif", *_short(arguments)]
-            motif.cli.main()
+            motif.cli.app.main()
         elif arguments[:1] == ["-c"]:
             sys.argv = arguments
             exec(compile(arguments[1], "<block>", "exec"), {"__name__": "__main__"})

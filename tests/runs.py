@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from motif.diagnostics import Components, of_question
+from motif.statistics.variance import Components, of_question
 
 HOSTILE = (
     "</script><img src=x onerror=\"document.documentElement.dataset.error='ran'\"><!-- <script>alert(1)</script> "

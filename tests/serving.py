@@ -15,10 +15,10 @@ import httpx2
 import uvicorn
 
 from motif.config import Recipe, load_recipe
+from motif.sampling.answer import Ask, OnText, Said
+from motif.serve.admission import Limits
 from motif.serve.app import Service
-from motif.serve.jobs import Served
-from motif.serve.limits import Limits
-from motif.thinking import Ask, OnText, Said
+from motif.serve.requests import Served
 
 DEMO = load_recipe("demo")
 CHAT = "/v1/chat/completions"

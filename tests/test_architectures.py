@@ -8,10 +8,10 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from motif.config import ModelConfig, Recipe, RecipeError
-from motif.policy import Policy
-from motif.sampling import Request
-from motif.sampling.local import LocalSampler
-from motif.update import update
+from motif.models.policy import Policy
+from motif.sampling.base import Request
+from motif.sampling.local.batch import LocalSampler
+from motif.training.update import update
 from test_prefix import Keep, plain_gradient, sample
 
 SMALL = {

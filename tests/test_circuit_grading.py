@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif.grading import boolean, circuit, one_bit, verilog
+from motif.grading.circuit import gate as verilog
+from motif.grading.circuit import one_bit
+from motif.grading.circuit import rule as circuit
+from motif.grading.circuit import truth_table as boolean
 from motif.tasks.circuit import gold_from_bits
 
 needs_yosys = pytest.mark.skipif(

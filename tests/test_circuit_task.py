@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from motif.demo import make_circuit_model as maker
-from motif.grading import boolean, circuit
+import make_circuit_model as maker
+from motif.grading.circuit import rule as circuit
+from motif.grading.circuit import truth_table as boolean
 from motif.tasks.circuit import gold_from_bits, gold_from_row, questions, split_of
 
 

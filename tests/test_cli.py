@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 def motif(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     done = subprocess.run(  # noqa: PLW1510
-        [sys.executable, "-m", "motif.cli", *arguments],
+        [sys.executable, "-m", "motif.cli.app", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -36,7 +36,7 @@ def test_help_names_every_command_and_recipe():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys, motif, motif.cli; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
+    code = "import sys, motif, motif.cli.app; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -20,7 +20,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif.grading import code, inside, sandbox, seccomp, unit_tests, values
+from motif.grading.code import inside, sandbox, seccomp, unit_tests, values
+from motif.grading.code import rule as code
 from motif.grading.verdict import Grade
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -509,7 +510,7 @@ def test_closing_everything_and_crashing_is_wrong(boxed):
 
 def test_a_program_does_not_outlive_a_killed_grader(boxed):
     script = f"from motif.grading import code; code.grade({gold()!r}, 'import time; time.sleep(60)')"
-    environment = os.environ | {"PYTHONPATH": str(Path(sandbox.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(sandbox.__file__).parents[3])}
     grader = subprocess.Popen([sys.executable, "-c", script], env=environment)
     end = time.monotonic() + 20
     while not processes_with("What runs inside the sandbox") and time.monotonic() < end:

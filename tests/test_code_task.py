@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from motif.grading import code, sandbox
-from motif.grading.unit_tests import GoldError, read_gold
+from motif.grading.code import rule as code
+from motif.grading.code import sandbox
+from motif.grading.code.unit_tests import GoldError, read_gold
 from motif.tasks import rows
 from motif.tasks.code import SPLITS, gold_from_row, questions
 

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from motif.compare.analysis import summarise
-from motif.compare.command import compare
 from motif.compare.prepare import prepare, run_study
 from motif.compare.results import collect, curve, final_outcomes, read_results, read_run, spelled_out, write_results
+from motif.compare.run import compare
 from motif.compare.runner import Runner, differences, is_finished
 from motif.compare.study import Run, Study, load_study, plan_runs, resolve
 from motif.config import RecipeError, load_recipe
-from motif.disk import claim
-from motif.train import draw_questions
-from motif.tree import Question
+from motif.method.tree import Question
+from motif.runs.disk import claim
+from motif.training.loop import draw_questions
 from studies import ARMS, STUDY, made_up
 
 SMALL = """
@@ -280,7 +280,7 @@ def test_a_lock_dies_with_its_holder(tmp_path):
     code = f"""
     import time
     from pathlib import Path
-    from motif.disk import claim
+    from motif.runs.disk import claim
     assert claim(Path({str(tmp_path / "lock")!r})) is not None
     print("claimed", flush=True)
     time.sleep(60)
@@ -560,7 +560,7 @@ def test_the_example_study_runs_and_is_not_run_twice(tmp_path):
     example = (Path(__file__).parent.parent / "examples" / "compare_layouts.toml").read_text()
     file, out = tmp_path / "study.toml", tmp_path / "out"
     file.write_text(example.replace("train.steps = 6", "train.steps = 3").replace("questions = 100", "questions = 40"))
-    command = [sys.executable, "-m", "motif.cli", "compare", str(file), "--workers", "2", "--out", str(out)]
+    command = [sys.executable, "-m", "motif.cli.app", "compare", str(file), "--workers", "2", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "index.html" in done.stdout

@@ -14,12 +14,12 @@ import time
 import pytest
 
 from conftest import char_tokenizer
+from motif.cli.conversation import _questions, _Talk, solve
 from motif.config import RecipeError
-from motif.conversation import _questions, _Talk, solve
 from motif.display import harmless
-from motif.rounds import Rounds
+from motif.method.rounds import Rounds
+from motif.sampling.answer import Limits, Plan
 from motif.serve.opening import Opened
-from motif.thinking import Limits, Plan
 from serving import DEMO, Scripted
 
 ROUNDS = Rounds(DEMO.rounds, char_tokenizer())
@@ -74,7 +74,7 @@ def test_where_questions_come_from(tmp_path, monkeypatch):
 
 def test_lines_of_standard_input_become_lines_of_json(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "motif.cli", "solve", "--lines", "--json", "--rounds", "2"],
+        [sys.executable, "-m", "motif.cli.app", "solve", "--lines", "--json", "--rounds", "2"],
         input="What is 15 × 24?\n\nWhat is 15 × 11?\n",
         capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -88,7 +88,7 @@ def test_lines_of_standard_input_become_lines_of_json(tmp_path):
 def test_a_conversation_in_a_terminal(tmp_path):
     """Answers, Ctrl-C in an answer, Ctrl-C at the prompt, another answer, Ctrl-D."""
     ours, theirs = pty.openpty()
-    own = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from motif.cli import main; main()"
+    own = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from motif.cli.app import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", own, "solve", "--rounds", "60", "--sample"],
         stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, start_new_session=True,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from conftest import make_node, make_tree
 from motif.config import CreditConfig
-from motif.credit import assign, group_advantages, original_code_reward
-from motif.tree import Node, Tree
+from motif.method.credit import assign, group_advantages, original_code_reward
+from motif.method.tree import Node, Tree
 
 OUTCOMES = st.sampled_from([0, 1])
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from conftest import make_tree
 from motif.config import CreditConfig
-from motif.credit import assign
-from motif.diagnostics import Components, components, jackknife, of_question, pooled_icc
-from motif.stats import t_quantile
-from motif.tree import Tree
+from motif.method.credit import assign
+from motif.method.tree import Tree
+from motif.statistics.paired import t_quantile
+from motif.statistics.variance import Components, components, jackknife, of_question, pooled_icc
 
 OUTCOMES = st.lists(st.lists(st.sampled_from([0.0, 1.0]), max_size=5), min_size=1, max_size=6)
 

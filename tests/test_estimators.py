@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motif.accuracy import Answer, summarise
-from motif.estimators import (
+from motif.evaluation.accuracy import Answer, summarise
+from motif.statistics.estimators import (
     Z95,
     estimate,
     majority,

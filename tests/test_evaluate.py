@@ -17,20 +17,20 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import make_tree, marks_at
-from motif import cli
+from motif.cli import app as cli
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
-from motif.eval_model import Drawn, evaluate_model, target
-from motif.eval_store import EvalFolder, fingerprint, settings_of, weights_digest
-from motif.evaluate import Drawing, Row, answers_in, drawings, evaluate, rows
+from motif.evaluation.any_model import Drawn, evaluate_model, target
+from motif.evaluation.evaluate import Drawing, Row, answers_in, drawings, evaluate, rows
+from motif.evaluation.store import EvalFolder, fingerprint, settings_of, weights_digest
 from motif.grading import Grader
-from motif.plan import make_plan
-from motif.policy import load_tokenizer
-from motif.record import RunFolder
-from motif.rounds import Rounds
-from motif.sampling import Completion, Usage
+from motif.method.rounds import Rounds
+from motif.models.policy import load_tokenizer
+from motif.planning.plan import make_plan
+from motif.runs.folder import RunFolder
+from motif.sampling.base import Completion, Usage
 from motif.session import open_session, open_task
-from motif.train import train
+from motif.training.loop import train
 
 QUIET = Display(quiet=True)
 SMALL = ["rollout.max_rows=4", "train.threads=1"]  # so chunks hold 8 answers
@@ -265,7 +265,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(whole, tmp_path, monkey
 
 @pytest.mark.slow
 def test_killed_and_started_again_equals_uninterrupted(tmp_path):
-    command = [sys.executable, "-m", "motif.cli", "eval", "embedded", "--recipe", "demo", "--questions", "24"]
+    command = [sys.executable, "-m", "motif.cli.app", "eval", "embedded", "--recipe", "demo", "--questions", "24"]
     command += ["--samples", "2", "--rounds", "1,3", "--set", "rollout.max_rows=4", "--set", "train.threads=1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, broken = tmp_path / "whole", tmp_path / "broken"

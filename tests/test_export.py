@@ -17,17 +17,17 @@ import torch
 
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
-from motif.eval_model import target
-from motif.export import command
-from motif.export.base import describe
-from motif.export.command import Wanted, export
+from motif.evaluation.any_model import target
+from motif.export import run as command
+from motif.export.base_model import describe
+from motif.export.formats import find_converter, write_gguf
+from motif.export.run import Wanted, export
 from motif.export.source import for_others, public_name
-from motif.export.weights import find_converter, write_gguf
-from motif.policy import Policy
+from motif.models.policy import Policy
+from motif.sampling.solve import solve
 from motif.session import open_session
-from motif.solve import solve
 from motif.tasks import Task
-from motif.train import train
+from motif.training.loop import train
 
 SMALL = [
     "rollout.questions_per_step=2",
@@ -155,7 +155,7 @@ def test_the_script_says_what_motif_says(form, exported, lora_run, tiny_model, m
 
 
 def test_the_script_reads_responses_as_motif_does(exported, tiny_tokenizer, lora_run):
-    from motif.rounds import Rounds
+    from motif.method.rounds import Rounds
 
     spec = importlib.util.spec_from_file_location("script", exported / "merged" / "think_in_rounds.py")
     script = importlib.util.module_from_spec(spec)

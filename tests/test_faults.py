@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from motif import checkpoint, update
 from motif.config import RecipeError, load_recipe
-from motif.disk import check_sum, claim, only_writer, write_sums
 from motif.display import Display
-from motif.policy import Policy
-from motif.resources import OutOfResources, ran_out
-from motif.train import train
+from motif.errors import OutOfResources, ran_out
+from motif.models.policy import Policy
+from motif.runs import checkpoint
+from motif.runs.disk import check_sum, claim, only_writer, write_sums
+from motif.training import update
+from motif.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = [
@@ -187,7 +188,7 @@ def test_sums_are_those_of_sha256sum(tmp_path):
 
 def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(tmp_path, settings):
     code = (
-        f"import time; from motif.disk import only_writer; from pathlib import Path\n"
+        f"import time; from motif.runs.disk import only_writer; from pathlib import Path\n"
         f"with only_writer(Path({str(tmp_path / 'run')!r})): print('there', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -381,7 +382,7 @@ def test_machine_and_data_are_in_the_summary(whole):
 
 
 def test_other_versions_are_said_on_resume(copy, settings, monkeypatch):
-    monkeypatch.setattr("motif.resume.versions", lambda: {"torch": "1.0"})
+    monkeypatch.setattr("motif.training.resume.versions", lambda: {"torch": "1.0"})
     told = run(copy, settings, resume=True, steps=4)
     assert any(line.startswith("changed: torch: ") and "→ 1.0" in line for line in told.said)
 

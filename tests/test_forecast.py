@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motif.config import RecipeError, load_recipe
-from motif.devices import TABLE, parse_devices
-from motif.footprint import Shape
-from motif.forecast import Forecast, Unit
-from motif.lengths import Lengths, measured
-from motif.plan import make_device_plan
+from motif.planning.devices import TABLE, parse_devices
+from motif.planning.forecast import Forecast, Unit
+from motif.planning.lengths import Lengths, measured
+from motif.planning.memory import Shape
+from motif.planning.plan import make_device_plan
 
 QWEN_3B = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
 QWEN_72B = Shape(72_706_203_648, 80, 8192, 29_568, 152_064, 2 * 80 * 8 * 128, 32_768)
@@ -283,7 +283,7 @@ def test_a_hopeless_device_is_refused():
 
 
 def motif(*arguments, cwd):
-    command = [sys.executable, "-m", "motif.cli", *arguments]
+    command = [sys.executable, "-m", "motif.cli.app", *arguments]
     return subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "120"}
     )
@@ -319,10 +319,10 @@ On a quiet machine it says 0.4 to 0.5 of the sampling and 1.8 to 2.9 of the upda
 
 @pytest.mark.slow
 def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
-    from motif.footprint import model_shape
-    from motif.plan import _matmul_rate
-    from motif.policy import pick_device
-    from motif.train import train
+    from motif.models.policy import pick_device
+    from motif.planning.memory import model_shape
+    from motif.planning.plan import _matmul_rate
+    from motif.training.loop import train
 
     settings = ["train.steps=5", "eval.questions=0"]
     train("demo", tmp_path / "run", settings=settings)

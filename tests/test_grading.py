@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif.grading import RULES, Grade, Grader, exact, math, numeric
-from motif.grading.answers import boxed, last_number
+from motif.grading import RULES, Grade, Grader, exact, numeric
+from motif.grading.math import rule as math
+from motif.method.answers import boxed, last_number
 
 HANGS = "9^{9^{9}}"
 
@@ -404,7 +405,7 @@ def run_script(folder, text, **kwargs):
     script.write_text(textwrap.dedent(text))
     # The folder also has a math.py and a motif folder, as a user's might.
     (folder / "math.py").write_text("raise SystemExit('the wrong math')")
-    environment = os.environ | {"PYTHONPATH": str(Path(math.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(math.__file__).parents[3])}
     return subprocess.Popen([sys.executable, "-P", str(script)], cwd=folder, env=environment, text=True, **kwargs)
 
 
@@ -448,7 +449,7 @@ def test_a_hung_worker_does_not_outlive_a_killed_parent(tmp_path):
 def test_the_worker_has_a_memory_limit():
     pytest.importorskip("resource")
     code = "from motif.grading import worker; worker._limit_memory(1 << 30); bytearray(3 << 30)"
-    environment = os.environ | {"PYTHONPATH": str(Path(math.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(math.__file__).parents[3])}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True, env=environment)
     assert "MemoryError" in run.stderr
 
@@ -462,6 +463,6 @@ def test_bad_arguments_are_refused():
 
 def test_a_missing_math_verify_says_what_to_install(monkeypatch, tmp_path):
     (tmp_path / "math_verify.py").write_text("raise ImportError('not here')")
-    monkeypatch.setattr("motif.grading.worker._PACKAGES", f"{tmp_path}{os.pathsep}{Path(math.__file__).parents[2]}")
+    monkeypatch.setattr("motif.grading.worker._PACKAGES", f"{tmp_path}{os.pathsep}{Path(math.__file__).parents[3]}")
     with pytest.raises(RuntimeError, match=r"not here.*pip install math-verify"):
         Grader("math").grade("x+1", "1+x")

@@ -12,10 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from motif.config import ModelConfig
-from motif.policy import Policy
-from motif.sampling import Completion, Request, sampling_key
-from motif.sampling.graphs import cuda_graph
-from motif.sampling.local import LocalSampler
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request, sampling_key
+from motif.sampling.local.batch import LocalSampler
+from motif.sampling.local.graphs import cuda_graph
 
 
 class Tape(TorchDispatchMode):

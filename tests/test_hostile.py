@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from conftest import char_tokenizer
-from motif.checkpoint import load_latest
 from motif.config import LARGEST, DataConfig, ModelConfig, Recipe, RecipeError, RoundsConfig, load_recipe
 from motif.display import Display, PlainConsole, harmless
-from motif.policy import Policy, load_tokenizer, locate, read_tensors
-from motif.rounds import Rounds
+from motif.method.rounds import Rounds
+from motif.models.policy import Policy, load_tokenizer, locate, read_tensors
+from motif.runs.checkpoint import load_latest
 from motif.tasks import BadRows, load
-from motif.train import default_folder
-from motif.update import make_optimizer
+from motif.training.loop import default_folder
+from motif.training.update import make_optimizer
 from test_cli import motif
 
 # -- turns of the chat -------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_escape_sequences_are_shown_and_not_followed():
 
 
 def test_what_a_run_says_is_no_markup():
-    from motif.plan import DevicePlan
+    from motif.planning.plan import DevicePlan
 
     class Told(DevicePlan):
         def __init__(self) -> None: ...

@@ -10,16 +10,16 @@ import sys
 import pytest
 
 from motif.config import CreditConfig, ModelConfig, RecipeError, RolloutConfig, RoundsConfig, load_recipe
-from motif.credit import assign
 from motif.grading import Grader
 from motif.integrations import SUPPORTED, HostError, require
-from motif.integrations.growing import Said, grow_response, judge, refuse
-from motif.policy import Policy
-from motif.rollout import grow
-from motif.rounds import Rounds
-from motif.sampling import Request, sampling_key
-from motif.sampling.local import LocalSampler
-from motif.tree import Question, Tree
+from motif.method.credit import assign
+from motif.method.rounds import Rounds
+from motif.method.tree import Question, Tree
+from motif.models.policy import Policy
+from motif.sampling.base import Request, sampling_key
+from motif.sampling.grow import grow
+from motif.sampling.growing import Said, grow_response, judge, refuse
+from motif.sampling.local.batch import LocalSampler
 
 
 @pytest.mark.parametrize("host", SUPPORTED)
@@ -51,9 +51,7 @@ def test_modules_of_hosts_that_are_not_there_say_so(host):
 
 
 def test_motif_imports_no_host():
-    code = (
-        "import sys, motif.train, motif.integrations.growing as _; print({'trl', 'verl', 'verifiers'} & {*sys.modules})"
-    )
+    code = "import sys, motif.train, motif.sampling.growing as _; print({'trl', 'verl', 'verifiers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from motif.display import Display
-from motif.train import train
+from motif.training.loop import train
 
 
 @pytest.mark.slow

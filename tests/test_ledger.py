@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from motif import checkpoint
 from motif.config import RecipeError
 from motif.display import Display
-from motif.record import Ledger, ledger_dict, ledger_from
-from motif.train import Progress, train
+from motif.runs import checkpoint
+from motif.runs.folder import Ledger, ledger_dict, ledger_from
+from motif.training.loop import Progress, train
 
 SMALL = [
     "model.adapter=full",

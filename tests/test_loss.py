@@ -9,17 +9,17 @@ import random
 import pytest
 import torch
 
-import motif.policy
-import motif.sampling.weights
+import motif.models.policy
+import motif.sampling.local.packing
 from conftest import make_node, make_tree
 from motif.config import LossConfig, ModelConfig, Recipe, RecipeError
-from motif.loss import LossInputs, policy_loss, token_weights
-from motif.policy import Policy
-from motif.sampling import Completion, Request
-from motif.sampling.local import LocalSampler
-from motif.sampling.weights import sampling_weights
-from motif.tree import Question, Tree
-from motif.update import Sample, collect, update
+from motif.method.tree import Question, Tree
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request
+from motif.sampling.local.batch import LocalSampler
+from motif.sampling.local.packing import sampling_weights
+from motif.training.loss import LossInputs, policy_loss, token_weights
+from motif.training.update import Sample, collect, update
 
 KINDS = ["grpo", "dapo", "dr_grpo"]
 
@@ -329,7 +329,7 @@ def test_logits_in_chunks_change_nothing(policy, monkeypatch, elements):
     batch = sequences()
     whole = policy.token_logprobs(*batch)
     gradient = torch.autograd.grad(whole[0].sum(), policy.trainable())
-    monkeypatch.setattr(motif.policy, "LOGIT_ELEMENTS", elements)
+    monkeypatch.setattr(motif.models.policy, "LOGIT_ELEMENTS", elements)
     parts = policy.token_logprobs(*batch)
     for a, b in zip(whole, parts, strict=True):
         assert (a - b).abs().max() < 1e-5
@@ -430,7 +430,7 @@ def test_weights_laid_out_for_few_rows_sample_the_same(policy, monkeypatch):
         LocalSampler(policy).run(requests, lambda completion: done.append(completion) or [])
         return sorted(done, key=lambda one: (len(one.request.prompt_ids), one.index))
 
-    monkeypatch.setattr(motif.sampling.weights, "LARGE", 1)
+    monkeypatch.setattr(motif.sampling.local.packing, "LARGE", 1)
     packed = sampled()
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     for one, other in zip(packed, sampled(), strict=True):

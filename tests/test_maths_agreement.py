@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from motif.grading import Grader, exact, numeric
-from motif.grading import math as maths
-from motif.grading.answers import boxed, final, last_number
-from motif.grading.latex import clean
+from motif.grading.math import rule as maths
+from motif.grading.math.latex import clean
+from motif.method.answers import boxed, final, last_number
 
 CASES = Path(__file__).parent / "cases" / "math_answers.jsonl"
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from motif.config import load_recipe
-from motif.credit import assign
-from motif.evaluate import grading
+from motif.evaluation.evaluate import grading
 from motif.grading import Grader
-from motif.policy import Policy
-from motif.rollout import grow
-from motif.rounds import Rounds
-from motif.sampling.local import LocalSampler
+from motif.method.credit import assign
+from motif.method.rounds import Rounds
+from motif.models.policy import Policy
+from motif.sampling.grow import grow
+from motif.sampling.local.batch import LocalSampler
 from motif.tasks.arithmetic import questions
-from motif.update import Sample, collect, update
+from motif.training.update import Sample, collect, update
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "motif_minimal.py"
 

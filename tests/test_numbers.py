@@ -10,14 +10,14 @@ import sys
 import pytest
 import torch
 
-from motif import checkpoint
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.display import Display
-from motif.policy import Policy
-from motif.sampling import Request
-from motif.sampling.local import LocalSampler
-from motif.train import PATIENCE, train
-from motif.update import Sample, make_optimizer, update
+from motif.models.policy import Policy
+from motif.runs import checkpoint
+from motif.sampling.base import Request
+from motif.sampling.local.batch import LocalSampler
+from motif.training.loop import PATIENCE, train
+from motif.training.update import Sample, make_optimizer, update
 from test_loss import lora, samples
 
 NAN, INF = float("nan"), float("inf")

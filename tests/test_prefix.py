@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motif.config import ModelConfig, Recipe
-from motif.loss import LossInputs, policy_loss
-from motif.policy import Policy
-from motif.prefix import WORTHWHILE, Segment, batches, branch, forward
-from motif.update import Sample, groups, update
+from motif.models.policy import Policy
+from motif.models.prefix import WORTHWHILE, Segment, batches, branch, forward
+from motif.training.loss import LossInputs, policy_loss
+from motif.training.update import Sample, groups, update
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=40), min_size=1, max_size=12)
 

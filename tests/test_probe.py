@@ -14,17 +14,17 @@ import pytest
 
 from conftest import char_tokenizer
 from motif.config import CreditConfig, ProbeConfig, Recipe, RecipeError, RolloutConfig, RoundsConfig, load_recipe
-from motif.credit import assign
-from motif.diagnostics import Components, components
 from motif.display import Display
+from motif.evaluation.probe import Probed, ProbeResult, measure, probe, probe_questions
 from motif.grading import Grader
-from motif.probe import Probed, ProbeResult, measure, probe, probe_questions
-from motif.rollout import continue_from, grow
-from motif.rounds import Rounds
-from motif.sampling import Completion, Request, Usage, sampling_key
+from motif.method.credit import assign
+from motif.method.rounds import Rounds
+from motif.method.tree import Node, Question, Tree
+from motif.sampling.base import Completion, Request, Usage, sampling_key
+from motif.sampling.grow import continue_from, grow
+from motif.statistics.variance import Components, components
 from motif.tasks import Task
-from motif.train import train
-from motif.tree import Node, Question, Tree
+from motif.training.loop import train
 
 TOKENIZER = char_tokenizer()
 PROTOCOL = RoundsConfig(

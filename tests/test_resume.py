@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from motif import checkpoint
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
-from motif.train import Progress, draw_questions, learning_rate, train
-from motif.tree import Question
+from motif.method.tree import Question
+from motif.runs import checkpoint
+from motif.training.loop import Progress, draw_questions, learning_rate, train
 
 SMALL = [
     "model.adapter=lora",
@@ -33,7 +33,7 @@ SMALL = [
 
 def command(out: Path, steps: int, *more: str) -> list[str]:
     settings = [part for setting in [*SMALL, f"train.steps={steps}"] for part in ("--set", setting)]
-    return [sys.executable, "-m", "motif.cli", "train", "demo", "--out", str(out), *settings, *more]
+    return [sys.executable, "-m", "motif.cli.app", "train", "demo", "--out", str(out), *settings, *more]
 
 
 def start(out: Path, steps: int, *more: str) -> subprocess.Popen:
@@ -144,7 +144,7 @@ def test_more_steps_may_be_asked_for_on_resume(tmp_path, tiny_model):
 
 
 def test_what_was_written_after_the_checkpoint_is_cut(tmp_path):
-    from motif.record import RunFolder
+    from motif.runs.folder import RunFolder
 
     run = RunFolder(tmp_path)
     for step in (1, 2):
@@ -165,7 +165,7 @@ def test_what_was_written_after_the_checkpoint_is_cut(tmp_path):
 
 
 def test_checkpoint_keeps_everything(tmp_path, tiny_model):
-    from motif.policy import Policy
+    from motif.models.policy import Policy
 
     recipe = load_recipe("demo", [f"model.name={tiny_model}"])
     policy = Policy(recipe.model)

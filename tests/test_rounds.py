@@ -1,4 +1,4 @@
-"""What the model is told and how its response is read: every rule of `motif.rounds`, and notes that try to cheat."""
+"""What the model is told and how its response is read: every rule of `motif.method.rounds`, notes that try to cheat."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from conftest import SPECIAL_TOKENS, char_tokenizer
 from motif.config import RecipeError, RoundsConfig
-from motif.rounds import SYSTEM_PROMPT, Rounds
+from motif.method.rounds import SYSTEM_PROMPT, Rounds
 
 COMPACT = {
     "system_prompt": "",

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-import motif.sampling.local
+import motif.sampling.local.batch
 from conftest import char_tokenizer
 from motif.config import ModelConfig, RecipeError, RolloutConfig, RoundsConfig
-from motif.policy import Policy
-from motif.rollout import grow
-from motif.rounds import Rounds
-from motif.sampling import Completion, Request, sampling_key
-from motif.sampling.drawing import draw, uniforms
-from motif.sampling.local import LocalSampler
-from motif.tree import Node, Question, Tree
+from motif.method.rounds import Rounds
+from motif.method.tree import Node, Question, Tree
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request, sampling_key
+from motif.sampling.grow import grow
+from motif.sampling.local.batch import LocalSampler
+from motif.sampling.local.drawing import draw, uniforms
 
 QUESTIONS = [
     Question("a", "What is 15 × 24?", "360"),
@@ -107,7 +107,7 @@ def test_questions_alone_grow_as_together(policy, grown):
 
 
 def test_small_prefills_change_nothing(policy, grown, monkeypatch):
-    monkeypatch.setattr(motif.sampling.local, "PREFILL_TOKENS", 30)
+    monkeypatch.setattr(motif.sampling.local.batch, "PREFILL_TOKENS", 30)
     same(grown, trees(policy))
 
 

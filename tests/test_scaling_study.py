@@ -16,8 +16,8 @@ import measure  # noqa: E402
 import run  # noqa: E402
 from simulate import Costs, cycle, sample  # noqa: E402
 
-from motif.devices import TABLE  # noqa: E402
-from motif.forecast import Unit  # noqa: E402
+from motif.planning.devices import TABLE  # noqa: E402
+from motif.planning.forecast import Unit  # noqa: E402
 
 FLAT = Costs([0.0] + [1.0] * 64)  # a step takes a second, however many rows
 
@@ -122,7 +122,7 @@ def test_continuous_growth_and_more_servers_pay(name):
 @pytest.mark.parametrize("name", ["measured", "long tail"])
 @pytest.mark.parametrize("servers", [1, 4])
 def test_the_forecast_is_the_simulation_level_by_level(name, servers):
-    """The closed formula of `motif.forecast`, within a fifth of the simulated mean."""
+    """The closed formula of `motif.planning.forecast`, within a fifth of the simulated mean."""
     world = run.World.of(name)
     questions, unit = 32, Unit(TABLE["H100"], server=True, rows=world.forecast.server_rows())
     said = world.forecast.sampling_time(world.forecast.step_levels(questions), unit, servers)

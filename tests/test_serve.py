@@ -12,13 +12,13 @@ import httpx2
 import openai
 import pytest
 
-from motif.evaluate import Drawing, Row, evaluate
-from motif.sampling.live import Live
+from motif.evaluation.evaluate import Drawing, Row, evaluate
+from motif.method.tree import Question
+from motif.sampling.local.engine import Live
+from motif.sampling.solve import solve
 from motif.serve.protocol import CompletionRequest
 from motif.session import open_session
-from motif.solve import solve
 from motif.tasks import Task
-from motif.tree import Question
 from serving import CLIENT, DEMO, ask, post, serving, until
 
 SMALL = DEMO.model_copy(

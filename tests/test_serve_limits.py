@@ -14,8 +14,8 @@ import openai
 import pytest
 
 from conftest import char_tokenizer
-from motif.rounds import Rounds
-from motif.serve.limits import Busy, Gate
+from motif.method.rounds import Rounds
+from motif.serve.admission import Busy, Gate
 from serving import CHAT, CLIENT, DEMO, Scripted, ask, post, raw, serving, together, until
 
 ROUNDS = Rounds(DEMO.rounds, char_tokenizer())

@@ -16,21 +16,21 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from motif import checkpoint
 from motif.cli import app
+from motif.cli.serve import keys_of
 from motif.config import RecipeError, load_recipe
-from motif.policy import Policy
-from motif.serve import command
-from motif.serve.cli import keys_of
-from motif.serve.command import bound, limits_of
+from motif.models.policy import Policy
+from motif.runs import checkpoint
+from motif.serve import run as command
 from motif.serve.opening import chosen, open_local
+from motif.serve.run import bound, limits_of
 from serving import CLIENT, ask, post, until
 
 
 @contextmanager
 def started(*arguments: str, **environment: str):
     process = subprocess.Popen(
-        [sys.executable, "-m", "motif.cli", "serve", "embedded", "--recipe", "demo", "--port", "0", *arguments],
+        [sys.executable, "-m", "motif.cli.app", "serve", "embedded", "--recipe", "demo", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -141,7 +141,7 @@ def test_a_missing_extra_is_said_in_one_sentence(monkeypatch):
 
 
 def test_importing_motif_imports_no_server():
-    code = "import sys, motif, motif.cli, motif.serve.cli\n"
+    code = "import sys, motif, motif.cli.app, motif.cli.serve\n"
     code += "sys.exit(any(name in sys.modules for name in ('starlette', 'uvicorn', 'openai')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from fake_vllm import FakeVLLM
 from motif.config import ModelConfig, RecipeError
-from motif.rounds import Rounds
-from motif.serve.upstream import Upstream, UpstreamError, _Heard, base_url
+from motif.method.rounds import Rounds
+from motif.sampling.openai import Upstream, UpstreamError, _Heard, base_url
 from serving import CHAT, CLIENT, DEMO, ask, post, raw, serving, until
 
 

@@ -13,10 +13,10 @@ import torch
 from fake_vllm import FakeVLLM
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
-from motif.policy import Policy
-from motif.sampling import Completion, Request, SamplerError
-from motif.sampling.server import ServerSampler
-from motif.train import train
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request, SamplerError
+from motif.sampling.vllm.sampler import ServerSampler
+from motif.training.loop import train
 
 SMALL = [
     "model.adapter=lora",
@@ -43,7 +43,7 @@ def pair():
 
 @pytest.fixture
 def servers(pair, monkeypatch):
-    monkeypatch.setattr("motif.sampling.pool.FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("motif.sampling.vllm.pool.FIRST_PAUSE", 0.02)
     for server in pair:
         server.reset()
     return pair

@@ -6,8 +6,8 @@ import shlex
 import pytest
 
 from motif.config import RecipeError, load_recipe
-from motif.provenance import settings
-from motif.sampling.vllm import commands
+from motif.runs.provenance import settings
+from motif.sampling.vllm.launch import commands
 
 LOCAL = 'sampler.urls=["http://127.0.0.1:8000", "http://localhost:8001/v1/"]'
 AWAY = 'sampler.urls=["http://gpu1:8000"]'
@@ -81,7 +81,7 @@ def test_the_command_starts_a_server_for_each_address():
 
 
 def test_the_plan_says_who_samples_and_asks_no_memory_for_it():
-    from motif.plan import make_plan
+    from motif.planning.plan import make_plan
 
     plan, _ = make_plan(recipe(LOCAL, "sampler.overlap=true"))
     rows = dict(plan.rows())

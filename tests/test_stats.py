@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif import stats
+from motif.statistics import paired as stats
 
 UNIT = st.floats(0, 1, allow_subnormal=False)
 

@@ -9,9 +9,9 @@ import pytest
 
 from motif.config import DataConfig
 from motif.grading import Grader
-from motif.grading.code import prepare
+from motif.grading.code.rule import prepare
+from motif.method.tree import Question
 from motif.tasks import TASKS, BadRow, BadRows, load, reject
-from motif.tree import Question
 
 GOOD = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(1, 21)]
 

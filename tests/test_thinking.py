@@ -9,14 +9,14 @@ import torch
 
 from conftest import char_tokenizer
 from motif.config import ModelConfig, RoundsConfig, load_recipe
-from motif.policy import Policy
-from motif.rounds import Rounds
-from motif.sampling import SamplerError
-from motif.sampling.live import Live, Spelling
+from motif.method.rounds import Rounds
+from motif.models.policy import Policy
+from motif.sampling.answer import Begun, Ended, Limits, Plan, Text, allowance, think
+from motif.sampling.base import SamplerError
+from motif.sampling.local.engine import Live, Spelling
+from motif.sampling.solve import solve
 from motif.session import open_session
-from motif.solve import solve
 from motif.tasks import Task
-from motif.thinking import Begun, Ended, Limits, Plan, Text, allowance, think
 from serving import Scripted, until
 
 DEMO = load_recipe("demo")
@@ -181,7 +181,7 @@ def test_a_cancelled_caller_frees_its_row_and_disturbs_nobody(live):
 
 
 def test_a_failing_step_fails_its_callers_and_no_others(live, monkeypatch):
-    from motif.sampling.local import Batch
+    from motif.sampling.local.batch import Batch
 
     async def main() -> None:
         step = Batch.step

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from conftest import marks_at
-from motif import track
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
-from motif.provenance import settings
-from motif.record import RunFolder
-from motif.track import Sink, Trackers, numbers, tracking
-from motif.train import train
+from motif.runs import trackers as track
+from motif.runs.folder import RunFolder
+from motif.runs.provenance import settings
+from motif.runs.trackers import Sink, Trackers, numbers, tracking
+from motif.training.loop import train
 
 SMALL = [
     "model.adapter=lora",

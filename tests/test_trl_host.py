@@ -18,7 +18,7 @@ from motif.demo import MODELS
 from motif.grading.verdict import Grade
 from motif.integrations import HostError, require
 from motif.session import open_session
-from motif.update import UpdateStats, _Batch, collect
+from motif.training.update import UpdateStats, _Batch, collect
 
 trl = pytest.importorskip("trl", minversion="1.16")
 from motif.integrations.trl import Motif, make_trainer, train  # noqa: E402

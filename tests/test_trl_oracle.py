@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from motif.config import CreditConfig, LossConfig, ModelConfig
-from motif.credit import group_advantages
-from motif.loss import LossInputs, policy_loss, token_weights
-from motif.policy import Policy
+from motif.method.credit import group_advantages
+from motif.models.policy import Policy
+from motif.training.loss import LossInputs, policy_loss, token_weights
 
 trl = pytest.importorskip("trl", minversion="1.16")
 pytestmark = pytest.mark.slow

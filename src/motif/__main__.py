@@ -1,6 +1,6 @@
 """`python -m motif`, and so `accelerate launch -m motif train …`."""
 
-from motif.cli import main
+from motif.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -125,7 +125,7 @@ class DataConfig(Section):
 
 
 class RoundsConfig(Section):
-    """What the model is told in each round and how its response is read (see `motif.rounds` for the rules)."""
+    """What the model is told in each round and how its response is read (see `motif.method.rounds` for the rules)."""
 
     system_prompt: str = "default"
     """`default` for the built-in text, or a text of your own; `{rounds}` and the tags are filled in. Empty: none."""
@@ -285,7 +285,7 @@ class SamplerConfig(Section):
 
 
 class CreditConfig(Section):
-    """From outcomes to advantages (see `motif.credit`)."""
+    """From outcomes to advantages (see `motif.method.credit`)."""
 
     group: Literal["siblings", "round"] = "siblings"
     """Compare a node with its siblings (same prompt), or with all of its round under the question (shared reward)."""
@@ -301,7 +301,7 @@ class CreditConfig(Section):
 
 
 class LossConfig(Section):
-    """From advantages to a gradient (see `motif.loss`)."""
+    """From advantages to a gradient (see `motif.training.loss`)."""
 
     kind: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
     """Mean over sequences of per-sequence means; mean over all tokens; or sum over a constant length."""
@@ -374,7 +374,7 @@ class EvalConfig(Section):
 
 
 class ProbeConfig(Section):
-    """Measuring what the notes are truly worth (see `motif.probe`). It trains nothing and changes no training."""
+    """Measuring what the notes are truly worth (`motif.evaluation.probe`). It changes no training."""
 
     questions: Annotated[int, Field(ge=0)] = 0
     """Held-out questions probed before and after training (0: no probe; else at least 2)."""

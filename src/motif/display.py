@@ -15,13 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from motif.accuracy import Accuracy
-    from motif.estimators import Estimate
-    from motif.evaluate import Row
-    from motif.plan import DevicePlan, Plan
-    from motif.probe import ProbeResult
-    from motif.record import Ledger
-    from motif.train import Result
+    from motif.evaluation.accuracy import Accuracy
+    from motif.evaluation.evaluate import Row
+    from motif.evaluation.probe import ProbeResult
+    from motif.planning.plan import DevicePlan, Plan
+    from motif.runs.folder import Ledger
+    from motif.statistics.estimators import Estimate
+    from motif.training.loop import Result
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from motif.config import Recipe, RecipeError
+from motif.distributed import ALONE, Processes
 from motif.grading import Grader
-from motif.overlap import Ahead
-from motif.policy import Policy
-from motif.processes import ALONE, Processes
-from motif.rounds import Rounds
-from motif.sampling import TrainingSampler
-from motif.sampling.local import LocalSampler
+from motif.method.rounds import Rounds
+from motif.models.policy import Policy
+from motif.sampling.base import TrainingSampler
+from motif.sampling.local.batch import LocalSampler
 from motif.tasks import BadRow, Task, load, reject
+from motif.training.overlap import Ahead
 
 
 @dataclass
@@ -96,8 +96,8 @@ def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -
     """
     if not recipe.sampler.urls:
         return LocalSampler(policy, recipe.rollout.max_rows)
-    from motif.sampling.adapters import Adapter
-    from motif.sampling.server import ServerSampler
+    from motif.sampling.vllm.adapters import Adapter
+    from motif.sampling.vllm.sampler import ServerSampler
 
     def once(work: Callable[[], Adapter]) -> Adapter:
         processes.gather(None)  # nobody samples with the adapter before any more

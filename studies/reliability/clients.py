@@ -10,7 +10,7 @@ from typing import Any
 
 from wire import CHAT, TEXT, Answer, Broken, Pace, request
 
-from motif.rounds import Rounds
+from motif.method.rounds import Rounds
 
 TOO_LONG = 2**20 + 1
 """Bytes, one more than a server takes unless told otherwise."""

@@ -32,8 +32,8 @@ from watch import listening, open_files, resident, slope
 from wire import CHAT, Pace, fields, get, request, send
 
 from motif.config import load_recipe
-from motif.policy import load_tokenizer
-from motif.rounds import Rounds
+from motif.method.rounds import Rounds
+from motif.models.policy import load_tokenizer
 
 TIMEOUT = 120.0
 """Seconds that the server gives a request."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from crash import CHAIN, RECIPES
 from trials import differences, kill_all
 
-from motif import checkpoint
+from motif.runs import checkpoint
 
 SETTINGS = [*RECIPES["lora"], "train.steps=16"]  # long beside what it takes to begin
 BEGUN = "time "

@@ -20,9 +20,15 @@ from typing import Any
 
 from motif.config import DataConfig, RecipeError, RoundsConfig, load_recipe
 from motif.display import harmless
-from motif.grading import Grader, answers, boolean, circuit, code, exact, numeric, unit_tests, values, verilog
-from motif.grading import math as maths
-from motif.grading.file import grade_lines
+from motif.grading import Grader, exact, numeric
+from motif.grading.circuit import gate as verilog
+from motif.grading.circuit import rule as circuit
+from motif.grading.circuit import truth_table as boolean
+from motif.grading.code import rule as code
+from motif.grading.code import unit_tests, values
+from motif.grading.jsonl import grade_lines
+from motif.grading.math import rule as maths
+from motif.method import answers
 from motif.tasks import BadRows, load
 from motif.tasks.rows import read
 
@@ -174,8 +180,8 @@ SAID = {
 @functools.cache
 def protocol(wording: str) -> Any:
     """The rounds of one wording, over the embedded model's tokenizer."""
-    from motif.policy import load_tokenizer
-    from motif.rounds import Rounds
+    from motif.method.rounds import Rounds
+    from motif.models.policy import load_tokenizer
 
     return Rounds(RoundsConfig(**{"note_tokens": 40} | WORDINGS[wording]), load_tokenizer("embedded"))
 
@@ -353,7 +359,7 @@ def terminal(text: str) -> str:
 
 def weights(content: str) -> str:
     """A safetensors file with any header is read or refused, without allocating what it claims."""
-    from motif.policy import read_tensors
+    from motif.models.policy import read_tensors
 
     try:
         found = read_tensors(written("weights.safetensors", content))

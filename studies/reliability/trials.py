@@ -118,7 +118,7 @@ def warm_up() -> None:
 
 def follow(trace: Trace) -> None:
     """Have the phases of a run in this process noted."""
-    # Not by `import motif.train`: that name in the package is a function.
+    # Not by `import motif.training.loop`: that name in the package is a function.
     names = ("train", "checkpoint", "record", "policy", "evaluate", "eval_store", "compare.runner")
     train, checkpoint, record, policy, evaluate, store, runner = (
         importlib.import_module(f"motif.{name}") for name in names
@@ -255,7 +255,7 @@ def _child(work: Callable[[], Any], folder: Path, fault: Fault, trace: Trace, lo
     code = 3
     try:
         from motif.config import RecipeError
-        from motif.resources import OutOfResources, ran_out
+        from motif.errors import OutOfResources, ran_out
 
         follow(trace)
         arm(fault, folder, trace)
@@ -288,7 +288,7 @@ def training(folder: Path, settings: list[str], resume: bool = False) -> Callabl
 
     def work() -> None:
         from motif.display import Display
-        from motif.train import train
+        from motif.training.loop import train
 
         display = Display(quiet=True)
         display.message = print  # type: ignore[method-assign]
@@ -302,7 +302,7 @@ def evaluating(folder: Path, settings: list[str], resume: bool = False) -> Calla
 
     def work() -> None:
         from motif.display import Display
-        from motif.eval_model import Drawn, evaluate_model, target
+        from motif.evaluation.any_model import Drawn, evaluate_model, target
 
         what = target("embedded", recipe="demo", drawn=Drawn(questions=12), settings=settings)
         evaluate_model(what, folder, Display(quiet=True))
@@ -314,7 +314,7 @@ def comparing(folder: Path, settings: list[str], resume: bool = False) -> Callab
     """The work of `motif compare`, two arms of one seed; it needs no word to go on. Its runs are processes."""
 
     def work() -> None:
-        from motif.compare.command import compare
+        from motif.compare.run import compare
 
         study = folder.parent / "study.toml"
         values = json.dumps(dict(setting.split("=", 1) for setting in settings))
@@ -348,7 +348,7 @@ def timeless(record: Any) -> Any:
 
 def differences(whole: Path, broken: Path, keep: int = 2) -> list[str]:
     """In what a run that failed on its way differs from one that did not; nothing if it is as it must be."""
-    from motif import checkpoint
+    from motif.runs import checkpoint
 
     found = []
     weights = [str(path.relative_to(whole)) for path in whole.rglob("*.safetensors")]

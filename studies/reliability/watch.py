@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from motif.stats import t_quantile
+from motif.statistics.paired import t_quantile
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 BLOCK = 15.0

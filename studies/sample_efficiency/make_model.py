@@ -17,6 +17,7 @@ teaches the steps, but leaves every round in several minds about how many of the
 import argparse
 import json
 import random
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,7 +25,10 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from motif.demo.make_model import (
+from motif.tasks.chain import FACTORS, LABELS, MODULUS, Chain, apply, chains, draw, split_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+from make_demo_model import (
     IGNORED,
     RESPONSE,
     Row,
@@ -38,7 +42,6 @@ from motif.demo.make_model import (
     save,
     train,
 )
-from motif.tasks.chain import FACTORS, LABELS, MODULUS, Chain, apply, chains, draw, split_of
 
 FIT = 3  # steps that a window holds
 WINDOW = 29  # tokens of a response, <end> included: three steps and a boxed answer

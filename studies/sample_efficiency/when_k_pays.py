@@ -15,7 +15,7 @@ import argparse
 import numpy as np
 
 from motif.config import CreditConfig
-from motif.credit import group_advantages
+from motif.method.credit import group_advantages
 
 ICCS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.6)
 SHAPES = {72: ((24, 1), (14, 2), (8, 4), (4, 8), (2, 16)), 24: ((8, 1), (5, 2), (3, 4))}

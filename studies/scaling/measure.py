@@ -28,13 +28,13 @@ from lengths import all_lengths, compact, node
 from simulate import GROWTHS, Costs, Growth, sample
 
 from motif.config import RolloutConfig, load_recipe
-from motif.policy import Policy
-from motif.rollout import grow
-from motif.rounds import Rounds
-from motif.sampling import Completion, Request, Usage
-from motif.sampling.local import LocalSampler
+from motif.method.rounds import Rounds
+from motif.method.tree import Question, Tree
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request, Usage
+from motif.sampling.grow import grow
+from motif.sampling.local.batch import LocalSampler
 from motif.tasks import load
-from motif.tree import Question, Tree
 
 QUESTIONS = (1, 8, 32)
 SIZES = (1, 2, 4, 8, 16, 32)
@@ -53,7 +53,7 @@ class LevelByLevel:
         return self.inner.usage
 
     def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
-        """See `motif.sampling.Sampler`."""
+        """See `motif.sampling.base.Sampler`."""
         level = list(requests)
         while level:
             later: list[Request] = []

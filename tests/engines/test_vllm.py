@@ -22,13 +22,13 @@ import torch
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.policy import Policy
-from motif.rounds import Rounds
-from motif.sampling import Completion, Request
-from motif.sampling.client import Server
-from motif.sampling.server import ServerSampler
-from motif.sampling.vllm import commands
-from motif.train import train
+from motif.method.rounds import Rounds
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request
+from motif.sampling.vllm.client import Server
+from motif.sampling.vllm.launch import commands
+from motif.sampling.vllm.sampler import ServerSampler
+from motif.training.loop import train
 
 BIN = os.environ.get("MOTIF_VLLM", "")
 pytestmark = pytest.mark.skipif(not BIN, reason="MOTIF_VLLM is not set: run `make test-vllm`")

@@ -2,9 +2,9 @@
 
     python tests/golden/make.py --out tests/golden
 
-Interface (any machine): help texts, public names, resolved recipes, files and keys of a run folder. Numbers (the machine
-that made them, with its versions): SHA-256 of trees, weights and metrics, seconds left out, of a 3-step demo, of the
-same killed and resumed, of two processes, and of an evaluation; the answer of `motif solve --json`.
+Interface (any machine): help texts, public names, resolved recipes, files and keys of a run folder. Numbers (the
+machine that made them, with its versions): SHA-256 of trees, weights and metrics, seconds left out, of a 3-step demo,
+of the same killed and resumed, of two processes, and of an evaluation; the answer of `motif solve --json`.
 """
 
 from __future__ import annotations

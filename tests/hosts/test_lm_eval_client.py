@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from motif.evaluate import evaluate
+from motif.evaluation.evaluate import evaluate
 from motif.grading import Grader
-from motif.sampling.live import Live
+from motif.method.tree import Question
+from motif.sampling.local.engine import Live
 from motif.session import open_session
 from motif.tasks import Task
-from motif.tree import Question
 from serving import DEMO, serving
 
 LM_EVAL = os.environ.get("MOTIF_LM_EVAL", "")

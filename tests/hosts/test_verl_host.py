@@ -18,7 +18,7 @@ from verl.workers.rollout.replica import TokenOutput
 
 from motif.config import RecipeError, load_recipe
 from motif.integrations.verl import MotifAgentLoop, write_data
-from motif.policy import load_tokenizer
+from motif.models.policy import load_tokenizer
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "verl_motif.yaml"
 QUESTION = "What is 12 × 13?"

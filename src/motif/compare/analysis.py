@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from motif.compare import words
 from motif.compare.results import Record, mean, spelled_out
 from motif.compare.study import ArmTarget, Contrast, Point, Study, Threshold
-from motif.diagnostics import Components
-from motif.stats import (
+from motif.statistics.paired import (
     amount_to_reach,
     crossed_interval,
     discordant,
@@ -18,6 +17,7 @@ from motif.stats import (
     student_interval,
     value_at,
 )
+from motif.statistics.variance import Components
 
 Results = dict[str, dict[int, Record]]
 """Runs by arm and seed."""

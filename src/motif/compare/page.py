@@ -12,7 +12,7 @@ from motif.compare.results import Record
 from motif.compare.tables import COSTS, cost_columns, method
 from motif.report.page import assemble, asset
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "assets"
 SHARED = ("dom.js", "numbers.js", "tip.js")  # of the run's page
 OWN = ("plot.js", "curves.js", "forest.js", "page.js")
 

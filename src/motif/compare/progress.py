@@ -14,7 +14,7 @@ from motif.compare.runner import Runner, is_finished
 from motif.compare.study import Run
 from motif.compare.worker import wall_seconds
 from motif.display import PlainConsole, duration
-from motif.report.files import parse
+from motif.runs.read import parse
 
 
 class StudyProgress:

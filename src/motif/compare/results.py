@@ -15,8 +15,8 @@ from motif.compare.runner import differences, is_finished
 from motif.compare.study import Run, Study
 from motif.compare.worker import wall_seconds
 from motif.config import Recipe, RecipeError, flat
-from motif.record import write_atomically
-from motif.report.files import records
+from motif.runs.folder import write_atomically
+from motif.runs.read import records
 
 Record = dict[str, Any]
 LETTERS = {1.0: "1", 0.0: "0", None: "-"}

@@ -22,8 +22,8 @@ from typing import Any
 
 from motif.compare.study import Run
 from motif.config import Recipe, RecipeError, flat, load_recipe
-from motif.disk import claim
-from motif.record import write_atomically
+from motif.runs.disk import claim
+from motif.runs.folder import write_atomically
 
 POLL = 0.2
 """Seconds between two looks at the processes."""

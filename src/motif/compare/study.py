@@ -17,8 +17,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from motif.config import Recipe, RecipeError, Section, flat, load_recipe, nearest, read_toml
-from motif.evaluate import rows as evaluated
-from motif.record import Ledger
+from motif.evaluation.evaluate import rows as evaluated
+from motif.runs.folder import Ledger
 
 CURRENCIES = tuple(field.name for field in fields(Ledger))
 """What curves can be drawn against: the quantities of a run's ledger."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from motif.accuracy import row_words as row
 from motif.display import duration
+from motif.evaluation.accuracy import row_words as row
 
 __all__ = ["CURRENCY", "FINDING", "amount", "currency", "row"]
 

@@ -22,10 +22,10 @@ def main(folder: Path) -> int:
     """Train to the end, or until interrupted (130). A bad recipe is one sentence and 2."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     from motif.config import RecipeError
-    from motif.record import write_atomically
-    from motif.resources import OutOfResources
+    from motif.errors import OutOfResources
+    from motif.runs.folder import write_atomically
     from motif.tasks import BadRows
-    from motif.train import train
+    from motif.training.loop import train
 
     start, before = time.monotonic(), wall_seconds(folder) or 0.0
     try:

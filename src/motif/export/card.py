@@ -10,11 +10,11 @@ from typing import Any
 
 from motif import __version__
 from motif.config import Recipe
-from motif.export.base import UNKNOWN, Base
+from motif.export.base_model import UNKNOWN, Base
 from motif.export.parity import Parity
 from motif.export.source import Source
-from motif.report.files import section
-from motif.rounds import Rounds
+from motif.method.rounds import Rounds
+from motif.runs.read import section
 
 SCRIPT = "think_in_rounds.py"
 FORMS = {"adapter": "LoRA adapter (PEFT)", "merged": "Whole model (safetensors)", "gguf": "Whole model (GGUF)"}

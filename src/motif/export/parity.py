@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motif.policy import locate
+from motif.models.policy import locate
 
 POSITIONS = 16
 """Positions compared at the end of each prompt; what stands before them decides their logits as well."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from motif.checkpoint import all_checkpoints
 from motif.config import Recipe, RecipeError, SamplerConfig, recipe_of
-from motif.policy import Policy
-from motif.report.files import read_metrics, read_summary, section
-from motif.rounds import Rounds
+from motif.method.rounds import Rounds
+from motif.models.policy import Policy
+from motif.runs.checkpoint import all_checkpoints
+from motif.runs.read import read_metrics, read_summary, section
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from motif.grading import math, numeric, rules
+from motif.grading import numeric
+from motif.grading import registry as rules
+from motif.grading.math import rule as math
 from motif.grading.verdict import Grade
 from motif.grading.worker import Worker
 

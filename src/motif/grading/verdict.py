@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from motif.tree import Verdict
+from motif.method.tree import Verdict
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from motif.grading import rules
+from motif.grading import registry as rules
 from motif.grading.verdict import Grade
 
 COMPUTING = 0.6  # of the limit spent on the processor: below, the machine or something outside was slow

@@ -12,10 +12,10 @@ TRL's group is `num_generations` rows of one question. What a row is depends on 
 The prompts that `rollout_func` gets are already repeated, a group's rows one after the other (its docstring says
 otherwise). TRL's own reward columns are not known there, so questions are found again by their text.
 
-Two ways to sample. `motif` (default) decodes with the trainer's live weights through `motif.sampling.local`: its own
-limits in each round, shared prompts computed once, the same trees whatever the batch, and a resumed run that goes on
-bit for bit. `trl` uses TRL's generation, and so its vLLM engine, sharded weights and all; it samples a round at a time
-and has one temperature, top-p and token limit for all rounds.
+Two ways to sample. `motif` (default) decodes with the trainer's live weights through `motif.sampling.local.batch`: its
+own limits in each round, shared prompts computed once, the same trees whatever the batch, and a resumed run that goes
+on bit for bit. `trl` uses TRL's generation, and so its vLLM engine, sharded weights and all; it samples a round at a
+time and has one temperature, top-p and token limit for all rounds.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from typing import Any, Literal
 import torch
 
 from motif.config import Recipe, RecipeError, load_recipe
-from motif.credit import assign
-from motif.evaluate import grading
+from motif.evaluation.evaluate import grading
 from motif.integrations import require
 from motif.integrations.trl_arguments import arguments_of, compared_here, rows_per_question, whole_tree
-from motif.record import step_metrics, write_atomically
-from motif.rollout import continue_from
-from motif.sampling import Completion, Request, Sampler, Usage
+from motif.method.credit import assign
+from motif.method.tree import Node, Tree
+from motif.runs.folder import step_metrics, write_atomically
+from motif.sampling.base import Completion, Request, Sampler, Usage
+from motif.sampling.grow import continue_from
 from motif.session import Session, open_session
-from motif.tree import Node, Tree
 
 
 def train(

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from motif.config import Recipe, RecipeError
-from motif.processes import launched
+from motif.distributed import launched
 
 
 def arguments_of(recipe: Recipe) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def whole_tree(recipe: Recipe) -> bool:
 
 
 def compared_here(recipe: Recipe) -> bool:
-    """Whether rows are compared by `motif.credit`, because TRL's comparison is another."""
+    """Whether rows are compared by `motif.method.credit`, because TRL's comparison is another."""
     return whole_tree(recipe) or recipe.credit.baseline != "mean"
 
 

@@ -2,7 +2,7 @@
 
 An episode is one first-round response and its k trajectories: the seat `first` answers round 1, and the seat `later`
 continues its note in every further round, each time in a fresh context. `finalize` grades the final responses and puts
-on every trace what `motif.credit` says of its node:
+on every trace what `motif.method.credit` says of its node:
 
     first    outcome = mean outcome of its k trajectories;  format = 1[tags well formed] * credit.format_weight
     later    outcome = mean outcome of the trajectories through it;  format likewise
@@ -27,11 +27,11 @@ from typing import Any, Literal
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.grading import Grader
 from motif.integrations import require
-from motif.integrations.growing import Said, grow_response, judge, refuse
-from motif.policy import load_tokenizer
-from motif.rounds import Rounds
+from motif.method.rounds import Rounds
+from motif.method.tree import Question
+from motif.models.policy import load_tokenizer
+from motif.sampling.growing import Said, grow_response, judge, refuse
 from motif.tasks import Task, load
-from motif.tree import Question
 
 require("verifiers")
 

@@ -30,10 +30,10 @@ from uuid import uuid4
 from motif.config import Recipe, RecipeError, load_recipe
 from motif.grading import Grader
 from motif.integrations import require
-from motif.integrations.growing import Said, grow_response, judge, refuse
-from motif.rounds import Rounds
+from motif.method.rounds import Rounds
+from motif.method.tree import Question
+from motif.sampling.growing import Said, grow_response, judge, refuse
 from motif.tasks import load
-from motif.tree import Question
 
 require("verl")
 

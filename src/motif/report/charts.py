@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from motif.accuracy import ROW, row_words
-from motif.report.files import Record, number, section
+from motif.evaluation.accuracy import ROW, row_words
+from motif.runs.read import Record, number, section
 
 Value = float | int | None
 Chart = dict[str, Any]

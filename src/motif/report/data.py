@@ -8,19 +8,9 @@ from pathlib import Path
 
 from motif.report import charts, result
 from motif.report.diagnostics import diagnostics
-from motif.report.files import (
-    Metrics,
-    Record,
-    Tail,
-    number,
-    read_probes,
-    read_recipe,
-    read_summary,
-    section,
-    whole,
-)
 from motif.report.sections import sections, spending
 from motif.report.trees import Forest
+from motif.runs.read import Metrics, Record, Tail, number, read_probes, read_recipe, read_summary, section, whole
 
 RECIPE_LIMIT = 40_000  # characters of recipe.toml shown
 

@@ -1,13 +1,13 @@
-"""What the reward tells: how much of the outcome the first response decides, and what a probe found (`motif.probe`)."""
+"""What the reward tells: how much of the outcome the first response decides, and what a probe found."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from motif.diagnostics import Components, Estimate, pooled_icc
 from motif.report.charts import Chart
-from motif.report.files import Record, number, section
+from motif.runs.read import Record, number, section
+from motif.statistics.variance import Components, Estimate, pooled_icc
 
 MOST_BINS = 8
 FEWEST_STEPS = 4  # in a bin, or else its interval says little

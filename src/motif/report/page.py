@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "assets"
 SCRIPTS = (
     *("vendor/uPlot.iife.min.js", "dom.js", "numbers.js", "source.js", "tip.js", "series.js", "charts.js"),
     *("result.js", "cost.js", "tree.js", "trees.js", "app.js"),

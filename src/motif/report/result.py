@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from motif.accuracy import row_words
+from motif.evaluation.accuracy import row_words
 from motif.report.charts import row_names
-from motif.report.files import Metrics, Record, number, section
+from motif.runs.read import Metrics, Record, number, section
 
 RECENT = 10  # steps that a warning looks back on
 LEDGER = {

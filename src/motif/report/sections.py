@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motif.report.charts import Chart, by_round, eval_points, lines, rate_bars
-from motif.report.files import Record, number
+from motif.runs.read import Record, number
 
 FROM_ZERO = (0.0, None)
 SHARE = (0.0, 1.0)

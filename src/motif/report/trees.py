@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from motif.report.files import Record, Tail, number, parse, whole
 from motif.report.page import to_json
+from motif.runs.read import Record, Tail, number, parse, whole
 
 BUDGET = 8_000_000  # characters of a saved page that trees may take, compressed; roughly kept
 TEXT_LIMITS = (8_000, 2_000, 500)  # characters of a text there; the shorter ones only where not one tree would fit

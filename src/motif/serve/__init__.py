@@ -1,7 +1,7 @@
 """`motif serve`: an OpenAI-compatible server that thinks in rounds (docs/serving.md).
 
     protocol.py   what may be asked and what is answered, as types; openapi.py the same as a document
-    jobs.py       from a request to plans for `motif.thinking`
+    jobs.py       from a request to plans for `motif.sampling.answer`
     replies.py    from thoughts to answers, whole or streamed
     app.py        routes, keys, limits and errors
     limits.py     who may think at once, who waits, who is sent away

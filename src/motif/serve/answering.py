@@ -12,14 +12,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from motif.config import RecipeError
-from motif.sampling import SamplerError
-from motif.serve.guard import Account, while_connected
-from motif.serve.jobs import Job, check_fit
-from motif.serve.limits import Busy
+from motif.sampling.answer import Event, Thought, think
+from motif.sampling.base import SamplerError
+from motif.sampling.openai import UpstreamError
+from motif.serve.admission import Busy
+from motif.serve.middleware import Account, while_connected
 from motif.serve.protocol import Refused
 from motif.serve.replies import Kind, Reply, Stream
-from motif.serve.upstream import UpstreamError
-from motif.thinking import Event, Thought, think
+from motif.serve.requests import Job, check_fit
 
 if TYPE_CHECKING:
     from motif.serve.app import Service

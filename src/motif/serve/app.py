@@ -16,13 +16,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from motif.serve.admission import Gate, Limits
 from motif.serve.answering import Answering
-from motif.serve.guard import Guard, read_body
-from motif.serve.jobs import Served, chat_job, completion_job
-from motif.serve.limits import Gate, Limits
 from motif.serve.metrics import Metrics
+from motif.serve.middleware import Guard, read_body
 from motif.serve.openapi import document
 from motif.serve.protocol import ChatRequest, CompletionRequest, Refused, read
+from motif.serve.requests import Served, chat_job, completion_job
 
 log = logging.getLogger("motif.serve")
 

@@ -10,19 +10,19 @@ from typing import Any
 import torch
 
 from motif import __version__
-from motif.checkpoint import checksum, load_weights
 from motif.config import Recipe, RecipeError
-from motif.eval_model import Target, target
-from motif.policy import Policy, load_tokenizer
-from motif.rounds import Rounds
-from motif.sampling.live import Live
-from motif.serve.upstream import Api, Upstream, base_url
+from motif.evaluation.any_model import Target, target
+from motif.method.rounds import Rounds
+from motif.models.policy import Policy, load_tokenizer
+from motif.runs.checkpoint import checksum, load_weights
+from motif.sampling.local.engine import Live
+from motif.sampling.openai import Api, Upstream, base_url
 from motif.session import window_of
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """The server that continues prompts instead of the local model (see `motif.serve.upstream`)."""
+    """The server that continues prompts instead of the local model (see `motif.sampling.openai`)."""
 
     url: str
     api: Api = "completions"
@@ -46,7 +46,7 @@ class Opened:
 
 
 def chosen(model: str, *, recipe: str | None, base: bool, best: bool, settings: list[str]) -> Target:
-    """What `model` is (see `motif.eval_model.target`).
+    """What `model` is (see `motif.evaluation.any_model.target`).
 
     Raises:
         RecipeError: neither a run folder nor a model with a recipe.

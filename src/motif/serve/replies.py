@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
-from motif.serve.jobs import Job, Served
-from motif.thinking import Begun, Ended, Event, Text, Thought
+from motif.sampling.answer import Begun, Ended, Event, Text, Thought
+from motif.serve.requests import Job, Served
 
 Kind = Literal["chat", "text"]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from motif.config import DataConfig, RecipeError
 from motif.grading import Grader
+from motif.method.tree import Question
 from motif.tasks import table
 from motif.tasks.rows import BadRow, BadRows, reject
 from motif.tasks.table import Side
-from motif.tree import Question
 
 __all__ = ["TASKS", "BadRow", "BadRows", "Task", "load", "reject"]
 

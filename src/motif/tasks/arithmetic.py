@@ -2,7 +2,7 @@
 
 import hashlib
 
-from motif.tree import Question
+from motif.method.tree import Question
 
 OPERATIONS = {"multiply": "×", "add": "+"}
 TEMPLATE = "What is {a} {op} {b}?"

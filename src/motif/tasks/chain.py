@@ -8,7 +8,7 @@ import hashlib
 import random
 from dataclasses import dataclass
 
-from motif.tree import Question
+from motif.method.tree import Question
 
 MODULUS = 100
 LABELS = "abcdefghijklmnop"

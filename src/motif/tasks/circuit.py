@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from motif.method.tree import Question
 from motif.tasks.table import TableTask
-from motif.tree import Question
 
 FORMS = ("table", "minterms")
 TEMPLATES = {"table": "y({names}) = {bits}", "minterms": "y({names}) = 1 at {minterms}"}
@@ -82,7 +82,7 @@ def gold_from_row(row: Mapping[str, Any]) -> str:
 
     One of the columns `truth_table` (an object with `inputs`, `outputs` and `rows`), `verilog` (a module), or `answer`
     (either of them as text); `reset` beside `verilog`, where given, names the reset inputs and their active values,
-    e.g. {"rst_n": 0}. The text of it is what `motif.grading.circuit` grades against.
+    e.g. {"rst_n": 0}. The text of it is what `motif.grading.circuit.rule` grades against.
 
     Raises:
         ValueError: none of these columns, more than one of them, or a value of another kind.

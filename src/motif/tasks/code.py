@@ -5,7 +5,7 @@ data of your own: a JSON object a line with
 
 * `question`: what is asked, with the function's name and arguments, and examples if you like;
 * `tests`: a list of `assert f(2) == 3` lines, or of `{"call": "f(2)", "expected": "3"}` where both are text as Python
-  writes it (`motif.grading.unit_tests` says which can be used);
+  writes it (`motif.grading.code.unit_tests` says which can be used);
 * `solution`, if there is one: a program that passes. It is run before training, so that no test asks the impossible;
 * `entry_point`, if you like: the function's name. A response without it is wrong without being run.
 
@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from motif.grading.unit_tests import GoldError, read_gold
+from motif.grading.code.unit_tests import GoldError, read_gold
+from motif.method.tree import Question
 from motif.tasks.table import TableTask
-from motif.tree import Question
 
 SPLITS = ("train", "test")
 

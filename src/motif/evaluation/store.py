@@ -1,0 +1,199 @@
+"""The answers of an evaluation on disk, so that it can be stopped at any time and goes on where it stood.
+
+settings.json   what decides the answers; its hash is the evaluation's fingerprint
+answers.jsonl   a line per question and row: every response, its notes, its verdict
+results.json    the numbers, and
+outcomes.jsonl  the mean outcome of each question, a line per row: written at the end
+
+Chunks of questions are appended as they are done. A chunk of which a line is missing or cannot be read is dropped and
+answered again as a whole, so every chunk is decoded in the same company whatever happened before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from motif.config import RecipeError
+from motif.evaluation.accuracy import Accuracy, Answer, Answers, answers_of
+from motif.evaluation.evaluate import Drawing, Row
+from motif.method.rounds import Rounds
+from motif.method.tree import Question, Tree
+from motif.models.policy import Policy
+from motif.runs.disk import claim, sync
+from motif.runs.folder import versions, write_atomically
+from motif.runs.provenance import digest, grader_digest
+from motif.session import Session
+
+Key = tuple[str, str, str]
+
+
+def settings_of(session: Session, questions: Sequence[Question]) -> dict[str, Any]:
+    """All that decides what the answers to these questions are and how they are judged, but for the number of rounds.
+
+    Which rows are wanted is left out: more rows are added to what is there.
+    """
+    recipe, rollout = session.recipe, session.recipe.rollout
+    return {
+        "weights": weights_digest(session.policy),
+        "questions": questions_digest(questions, session.rounds),
+        "grader": session.grader.name,
+        "grader_file": grader_digest(session.grader.name),
+        "grader_seconds": recipe.data.grader_seconds,
+        "rounds": recipe.rounds.model_dump(mode="json"),
+        "tokens_first": rollout.tokens_first,
+        "tokens_continue": rollout.tokens_continue,
+        "matched_tokens": recipe.matched_tokens,
+        "max_rows": rollout.max_rows,
+        "samples": recipe.eval.samples,
+        "temperature": recipe.eval.temperature,
+        "seed": recipe.train.seed,
+        "device": str(session.policy.device),
+        "versions": versions(),
+    }
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """A hash of settings."""
+    return digest([json.dumps(settings, sort_keys=True).encode()])
+
+
+def weights_digest(policy: Policy) -> str:
+    """A hash of all weights as they are in memory, an adapter's included, wherever they came from."""
+    import torch
+
+    def parts() -> Iterator[bytes]:
+        for name, tensor in sorted(policy.wrapped.state_dict().items()):
+            yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+            yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+    return digest(parts())
+
+
+def questions_digest(questions: Sequence[Question], rounds: Rounds) -> str:
+    """A hash of the questions' ids, texts and gold answers, and of their prompts in tokens: so of the tokenizer, the
+    chat template and the system prompt too."""
+    facts = ([q.id, q.text, q.gold, rounds.prompt(q.text, [], 1)] for q in questions)
+    return digest(json.dumps(fact).encode() for fact in facts)
+
+
+class EvalFolder:
+    """A folder with the answers of one evaluation. Use it as a context manager: it is one process's at a time.
+
+    Raises:
+        RecipeError: the folder holds an evaluation with other settings, or another process is writing to it.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], model: str):
+        self.path, self.file = path, path / "answers.jsonl"
+        self._found: dict[Key, Answers] = {}
+        if (path / "recipe.toml").exists():
+            raise RecipeError(f"{path} is a run folder: choose another --out")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = claim(path / ".lock")
+        except OSError as error:
+            raise RecipeError(f"the answers cannot be kept in {path}: {error}") from None
+        if lock is None:
+            raise RecipeError(f"another evaluation is writing to {path}: wait, or choose another --out")
+        self._lock = lock
+        try:
+            self._claim(settings, model)
+            self._restore()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> EvalFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._lock)
+
+    @property
+    def answers(self) -> int:
+        """How many answers were found when the folder was opened."""
+        return sum(len(given) for answers in self._found.values() for given in answers.values())
+
+    def get(self, row: Row, drawing: Drawing, questions: Sequence[Question]) -> Answers | None:
+        """The answers to these questions, if all of them are there."""
+        found = self._found.get((row.name, drawing.name, _chunk([question.id for question in questions])))
+        return found if found and all(len(given) == drawing.samples for given in found.values()) else None
+
+    def put(self, row: Row, drawing: Drawing, trees: Sequence[Tree]) -> None:
+        """Append the graded trees of a chunk."""
+        chunk = _chunk([tree.question.id for tree in trees])
+        head = {"row": row.name, "drawing": drawing.name, "chunk": chunk}
+        lines = [json.dumps(head | tree.to_dict()) + "\n" for tree in trees]
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write("".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, results: dict[str, Accuracy]) -> None:
+        """Write the numbers."""
+        numbers = {name: accuracy.to_dict() for name, accuracy in results.items()}
+        write_atomically(self.path / "results.json", json.dumps(numbers, indent=2) + "\n")
+        lines = [json.dumps(accuracy.outcomes_dict(name)) + "\n" for name, accuracy in results.items()]
+        write_atomically(self.path / "outcomes.jsonl", "".join(lines))
+
+    def _claim(self, settings: dict[str, Any], model: str) -> None:
+        file, wanted = self.path / "settings.json", fingerprint(settings)
+        if not file.is_file():
+            content = {"fingerprint": wanted, "model": model, "settings": settings}
+            write_atomically(file, json.dumps(content, indent=2) + "\n")
+            return
+        try:
+            there = dict(json.loads(file.read_text(encoding="utf-8"))["settings"])
+        except (ValueError, KeyError, TypeError):
+            raise RecipeError(f"{file} is not of an evaluation: choose another --out") from None
+        if fingerprint(there) != wanted:
+            other = [key for key in settings if settings[key] != there.get(key)]
+            raise RecipeError(
+                f"{self.path} holds an evaluation with other {', '.join(other) or 'settings'}: choose another --out"
+            )
+
+    def _restore(self) -> None:
+        """Read what is there, and drop the chunks that are not complete."""
+        total = 0
+        for line in self._lines():
+            total += 1
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                key, name, answers = _parse(line)
+                self._found.setdefault(key, {})[name] = answers
+        self._found = {key: found for key, found in self._found.items() if key[2] == _chunk(list(found))}
+        if total != sum(len(found) for found in self._found.values()):
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        partial = self.file.with_suffix(".partial")
+        with partial.open("wb") as file:
+            for line in self._lines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    if _parse(line)[0] in self._found:
+                        file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.file)
+        sync(self.path)
+
+    def _lines(self) -> Iterator[bytes]:
+        if self.file.is_file():
+            with self.file.open("rb") as file:
+                yield from file
+
+
+def _parse(line: bytes) -> tuple[Key, str, list[Answer]]:
+    if not line.endswith(b"\n"):
+        raise ValueError("half a line")
+    record = json.loads(line)
+    return (record["row"], record["drawing"], record["chunk"]), *answers_of(record)
+
+
+def _chunk(questions: Sequence[str]) -> str:
+    """The name of a chunk: a hash of its questions' ids, in order."""
+    return digest(name.encode() for name in questions)

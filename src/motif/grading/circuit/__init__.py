@@ -1,0 +1,1 @@
+"""Circuits in Verilog, judged by proof."""

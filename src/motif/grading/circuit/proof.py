@@ -1,0 +1,105 @@
+"""The proof that two netlists are equal, as a Yosys script and what its log says.
+
+Combinational: the miter of both has no input for which an output differs (`sat -prove`); a bit that is x equals only x.
+With registers or latches: `clk2fflogic` makes the clock an input like others, so that another edge or another clock is
+another circuit. Registers start in any state that their initial values allow; resets are held for the given cycles;
+from then on all inputs are free, and temporal induction (`sat -tempinduct`) shows that the outputs are equal for ever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from motif.grading.circuit.netlist import Netlist
+from motif.grading.circuit.yosys import Yosys
+from motif.grading.verdict import Grade
+
+INDUCTION = 24  # steps, two to a clock cycle
+LONGEST_REASON = 200  # characters
+
+_RESET_NAME = re.compile(r"(?:i_)?(?:a|s|sys_?|async_?|sync_?)?(?:rst|reset|clr|clear)(?P<low>_?[nb])?(?:_i)?", re.I)
+
+
+def prove(
+    yosys: Yosys,
+    gold: Netlist,
+    answer: Netlist,
+    reset: Mapping[str, int],
+    cycles: int,
+    open_outputs: bool,
+    limit: float,
+) -> Grade:
+    """Prove that the answer does what the gold does, or find inputs for which it does not.
+
+    Args:
+        reset: the inputs that are held at these values for the first `cycles` clock cycles.
+        open_outputs: whether an output of the gold that is x may be anything.
+        limit: seconds of wall-clock time.
+    """
+    sequential = gold.has_state or answer.has_state
+    options = "-enable_undef -set-def-inputs"
+    if sequential:
+        options += " -set-init-def" + _held(gold, reset, cycles)
+        possible = f"sat {options} -seq {max(1, 2 * cycles)} miter"
+        proof = f"sat {options} -tempinduct-def -seq {2 * cycles} -maxsteps {INDUCTION}"
+    else:
+        possible = f"sat {options} miter"
+        proof = f"sat {options}"
+    script = [
+        "read_rtlil /box/gold.il",
+        "read_rtlil /box/gate.il",
+        f"miter -equiv -make_outputs -flatten {'-ignore_gold_x ' if open_outputs else ''}gold gate miter",
+        "hierarchy -top miter",
+        *(["clk2fflogic"] if sequential else []),
+        # Were the constraints impossible, everything would follow from them.
+        f"tee -o /box/possible {possible}",
+        f"tee -o /box/proof {proof} -timeout {limit:.0f} -show-inputs -show-outputs -prove trigger 0 miter",
+    ]
+    files = {"gold.il": gold.rtlil, "gate.il": answer.rtlil}
+    run = yosys.run("\n".join(script) + "\n", files, ("possible", "proof"), limit)
+    proof_log = run.files["proof"]
+    if "- model found: FAIL!" in proof_log or "model found for base case: FAIL!" in proof_log:
+        return Grade("wrong", _counterexample(proof_log)[:LONGEST_REASON])
+    if run.ended == "time" or "TIMEOUT" in proof_log:
+        return Grade("ungraded", f"neither proved nor refuted in {limit:g} s")
+    proved = "no model found: SUCCESS!" in proof_log or "Induction step proven: SUCCESS!" in proof_log
+    if run.ended == "ok" and proved and "- model found:" in run.files["possible"]:
+        return Grade("right")
+    if "Reached maximum number of time steps" in proof_log:
+        return Grade("ungraded", f"neither proved nor refuted by induction over {INDUCTION // 2} cycles")
+    return Grade("ungraded", f"Yosys ended with: {run.problems.strip() or run.ended}"[:LONGEST_REASON])
+
+
+def guessed_reset(gold: Netlist) -> dict[str, int]:
+    """The one-bit inputs named like a reset, with the active value that the name says (rst_n is active at 0)."""
+    named = [(name, _RESET_NAME.fullmatch(name)) for name, width in gold.ports("input") if width == 1]
+    return {name: int(not match["low"]) for name, match in named if match}
+
+
+def _held(gold: Netlist, reset: Mapping[str, int], cycles: int) -> str:
+    held = ""
+    for step in range(1, 2 * cycles + 1):
+        for clock in gold.clocks:
+            held += f" -set-at {step} in_{clock} {1 - step % 2}"
+        for name, value in reset.items():
+            held += f" -set-at {step} in_{name} {value}"
+    return held
+
+
+def _counterexample(log: str) -> str:
+    """The inputs, and both values of the outputs that differ, in the last time step of the model in a log."""
+    values: dict[str, str] = {}
+    step = ""
+    for line in log.splitlines():
+        match = re.match(r"\s+(?:(\d+)\s+)?\\(\S+)\s+\S+\s+\S+\s+([01x]+)\s*$", line)
+        if match:
+            step = match[1] or ""
+            values[match[2]] = match[3]
+    given = [f"{name[3:]}={value}" for name, value in values.items() if name.startswith("in_")]
+    differ = [
+        f"{name[5:]} is {values.get('gate_' + name[5:], '?')}, should be {value}"
+        for name, value in values.items()
+        if name.startswith("gold_") and value != values.get("gate_" + name[5:])
+    ]
+    return f"{f'in half cycle {step}, ' if step else ''}{' '.join(given)}: {'; '.join(differ)}"

@@ -1,0 +1,201 @@
+"""Equal circuits: an answer in Verilog is right if it is proved to do what the gold does, for all inputs.
+
+A gold is a JSON object, `{"truth_table": {"inputs": ["a", "b"], "outputs": ["y"], "rows": {"00": "0", …}}}` (the value
+of a row is one character 0, 1 or - for each output, - where the output does not matter) or
+`{"verilog": "module …", "reset": {"rst_n": 0}}` (`reset` may be left out), or a bare Verilog module. An answer is the
+module in the text, or, for a table with one output, an expression of its inputs.
+
+Right takes three things. Every token is on the allow-list of `motif.grading.circuit.gate`. The ports are the gold's by
+name, direction and width. And it is equivalent: one-bit modules of up to eight inputs in a small grammar are compared
+by their whole truth tables (`one_bit`), everything else by Yosys (`proof`). Resets are held for the fewest cycles (0,
+1, 2, 4 or 8) after which two copies of the gold that start differently are equal.
+
+A counterexample makes an answer wrong and is the reason given. An answer that has not been proved and has no known
+counterexample either is ungraded. One that Yosys refuses, or cannot read in `READ_LIMIT` seconds, is wrong.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+
+from motif.grading.circuit import gate as verilog
+from motif.grading.circuit import one_bit
+from motif.grading.circuit import truth_table as boolean
+from motif.grading.circuit.gold import BadGold, Gold, answer_module, read_gold
+from motif.grading.circuit.netlist import Netlist, Unusable, netlist
+from motif.grading.circuit.proof import LONGEST_REASON, guessed_reset, prove
+from motif.grading.circuit.yosys import Yosys
+from motif.grading.verdict import Grade
+
+START_LIMIT = 900.0  # seconds: Yosys is compiled once, for a minute or more
+LIMIT = 90.0  # seconds for one answer: reading the gold and the answer, settling, proving
+MEMORY = 32 << 30  # bytes of address space, most of it only reserved: about 0.3 GB is used, 1.8 GB while compiling
+READ_LIMIT = 5.0  # seconds for what takes milliseconds with a circuit of sensible size
+PROVE_LIMIT = 20.0  # seconds
+SETTLE_LIMIT = 5.0  # seconds for each number of cycles of reset that is tried
+CYCLES = (0, 1, 2, 4, 8)
+
+# --- the grader --------------------------------------------------------------------------------------------------
+
+
+def grade(gold: str, prediction: str) -> Grade:
+    """Right, wrong with a reason, or ungraded with a reason. May take `LIMIT` seconds.
+
+    Raises:
+        RuntimeError: Yosys is needed and not installed.
+    """
+    return quick(gold, prediction) or by_yosys(gold, prediction)
+
+
+def quick(gold: str, prediction: str) -> Grade | None:
+    """The verdict where Yosys is not needed: nothing to read, something refused, or a small one-bit circuit."""
+    try:
+        wanted = read_gold(gold)
+    except BadGold as error:
+        return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
+    try:
+        text = answer_module(wanted, prediction)
+    except verilog.Refused as error:
+        return _wrong(str(error))
+    if wanted.table is None:
+        return None
+    try:
+        found = one_bit.module(text, wanted.table.inputs)
+    except boolean.Unsupported:
+        return None
+    return _compare_tables(wanted.table, wanted.care, found)
+
+
+def by_yosys(gold: str, prediction: str) -> Grade:
+    """The verdict of Yosys alone, whatever `quick` would say.
+
+    Raises:
+        RuntimeError: Yosys is not installed.
+    """
+    try:
+        wanted = read_gold(gold)
+        wanted_net = _gold_netlist(gold)
+    except BadGold as error:
+        return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
+    try:
+        text = answer_module(wanted, prediction)
+        names = verilog.module_names(text)
+        found = netlist(_yosys(), text, wanted.top if wanted.top in names else names[-1], "gate", READ_LIMIT)
+    except (verilog.Refused, Unusable) as error:
+        return _wrong(str(error))
+    problem = wanted_net.difference(found)
+    if problem:
+        return _wrong(problem)
+    cycles = _cycles(gold) if wanted_net.has_state else 0
+    if cycles < 0:
+        most = CYCLES[-1]
+        problem = f'not determined by its inputs after {most} cycles of reset; name its resets in "reset"'
+        return Grade("ungraded", f"the gold answer: {problem}")
+    return _proved(wanted, wanted_net, found, cycles, PROVE_LIMIT)
+
+
+def prepare() -> None:
+    """Load Yosys, compiling it on first use (a minute or more).
+
+    Raises:
+        RuntimeError: it is not installed; the message says how to install it.
+    """
+    _yosys()
+
+
+def check_gold(gold: str) -> Grade:
+    """Right if the gold is a usable answer to itself, and not everything is: no answer fails, and so do constants.
+
+    A gold may be a constant circuit, but not 0 and 1 at once, which would show that its proofs prove nothing.
+
+    Raises:
+        RuntimeError: Yosys is needed and not installed.
+    """
+    return quick_check(gold) or _checked(gold, read_gold(gold))
+
+
+def quick_check(gold: str) -> Grade | None:
+    """`check_gold` where Yosys is not needed, else None."""
+    try:
+        wanted = read_gold(gold)
+    except BadGold as error:
+        return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
+    return None if wanted.table is None else _checked(gold, wanted)
+
+
+def _checked(gold: str, wanted: Gold) -> Grade:
+    # A truth table cannot fail to equal itself, and as an answer the x of its open outputs would be refused.
+    own = Grade("right") if wanted.care else grade(gold, wanted.text)
+    if own.verdict != "right":
+        return Grade("ungraded", f"the gold answer does not pass as an answer: {own.reason}"[:LONGEST_REASON])
+    if grade(gold, "").verdict == "right":
+        return Grade("ungraded", "no answer at all passes for this gold")
+    if all(grade(gold, _constant(gold, wanted, bit)).verdict == "right" for bit in "01"):
+        return Grade("ungraded", "constant 0 and constant 1 both pass for this gold")
+    return own
+
+
+@functools.cache
+def _yosys() -> Yosys:
+    atexit.register(_yosys.cache_clear)  # its parts cannot be freed once the interpreter is going down
+    return Yosys()
+
+
+def _wrong(reason: str) -> Grade:
+    return Grade("wrong", " ".join(reason.split())[:LONGEST_REASON])
+
+
+# --- the verdict -------------------------------------------------------------------------------------------------
+
+
+def _compare_tables(wanted: one_bit.Module, care: dict[str, int], found: one_bit.Module) -> Grade:
+    for kind, ours, theirs in (("input", wanted.inputs, found.inputs), ("output", wanted.outputs, found.outputs)):
+        if set(ours) != set(theirs):
+            return _wrong(f"the {kind}s are {', '.join(theirs) or 'none'}, should be {', '.join(ours)}")
+    for name, table in wanted.tables.items():
+        differ = (table ^ found.tables[name]) & care.get(name, -1)
+        if differ:
+            row = (differ & -differ).bit_length() - 1
+            place = f"{row:0{len(wanted.inputs)}b}" if wanted.inputs else ""
+            given = " ".join(f"{port}={bit}" for port, bit in zip(wanted.inputs, place, strict=True))
+            return _wrong(f"{given}: {name} is {found.tables[name] >> row & 1}, should be {table >> row & 1}")
+    return Grade("right")
+
+
+@functools.lru_cache(maxsize=256)
+def _gold_netlist(gold: str) -> Netlist:
+    wanted = read_gold(gold)
+    try:
+        return netlist(_yosys(), wanted.text, wanted.top, "gold", READ_LIMIT)
+    except Unusable as error:
+        raise BadGold(str(error)) from None
+
+
+@functools.lru_cache(maxsize=256)
+def _cycles(gold: str) -> int:
+    """Cycles of reset after which two copies of the gold that start differently are equal for ever; -1: not known."""
+    wanted, net = read_gold(gold), _gold_netlist(gold)
+    for cycles in CYCLES:
+        if _proved(wanted, net, net.renamed("gate"), cycles, SETTLE_LIMIT).verdict == "right":
+            return cycles
+    return -1
+
+
+def _proved(wanted: Gold, gold: Netlist, answer: Netlist, cycles: int, limit: float) -> Grade:
+    reset = wanted.reset or guessed_reset(gold)
+    return prove(_yosys(), gold, answer, reset, cycles, wanted.open_outputs, limit)
+
+
+def _constant(gold: str, wanted: Gold, bit: str) -> str:
+    """A module with the gold's ports whose outputs are constant."""
+    if wanted.table is not None:
+        inputs = [(name, 1) for name in wanted.table.inputs]
+        outputs = [(name, 1) for name in wanted.table.outputs]
+    else:
+        net = _gold_netlist(gold)
+        inputs, outputs = net.ports("input"), net.ports("output")
+    ports = [f"input [{width - 1}:0] {name}" if width > 1 else f"input {name}" for name, width in inputs]
+    ports += [f"output [{width - 1}:0] {name}" if width > 1 else f"output {name}" for name, width in outputs]
+    body = "\n".join(f"assign {name} = {width}'b{bit * width};" for name, width in outputs)
+    return f"module {wanted.top}({', '.join(ports)});\n{body}\nendmodule"

@@ -1,0 +1,1 @@
+"""Python programs, judged by unit tests in a sandbox."""

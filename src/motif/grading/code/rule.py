@@ -1,0 +1,150 @@
+r"""A Python function that passes its unit tests, run in a sandbox (`motif.grading.code.sandbox`).
+
+The gold answer is a JSON object, `{"tests": ["assert f(2) == 3", …]}`, with two optional keys: `entry_point`, the
+function's name, and `solution`, a program that passes. `motif.grading.code.unit_tests` says which tests can be used; a
+gold answer with any other is `ungraded`, because half of the tests is another question.
+
+The prediction is the program, or text with the program in a fenced block: the last one marked as Python counts, or else
+the last unmarked one, or else the whole text.
+
+Whatever a program does, it is right or wrong. To hang, to fill the memory, to flood or to kill itself is wrong: were it
+`ungraded`, a policy could learn to hide there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import textwrap
+
+from motif.grading.code import sandbox, unit_tests, values
+from motif.grading.code.unit_tests import Gold, GoldError, UnitTest
+from motif.grading.verdict import Grade
+
+LONGEST = 20_000  # characters of a program
+LONGEST_RESPONSE = 200_000  # characters that are searched for it
+LIMIT = sandbox.START_SECONDS + sandbox.WALL_SECONDS + 5  # seconds that one `grade` may take: a caller's limit is above
+REASON = 200  # characters
+SHOWN = 80  # characters of a call in a reason
+
+_PYTHON = frozenset({"```python", "```python3", "```py"})
+
+
+def grade(gold: str, prediction: str) -> Grade:
+    """Right if the program passes all tests. Takes up to `LIMIT` seconds, and some 30 ms for a simple program."""
+    return quick(gold, prediction) or _by_running(_read(gold), program(prediction))
+
+
+def quick(gold: str, prediction: str) -> Grade | None:
+    """The verdict where nothing needs to run, else None.
+
+    Whether the program is Python at all is not looked at: on hostile text the parser takes long or crashes, so it runs
+    in the sandbox, too.
+    """
+    try:
+        tests = _read(gold)
+    except GoldError as error:
+        return Grade("ungraded", str(error)[:REASON])
+    if len(prediction) > LONGEST_RESPONSE:
+        return Grade("wrong", f"too long: {len(prediction)} characters")
+    source = program(prediction)
+    if not source.strip():
+        return Grade("wrong", "empty")
+    if len(source) > LONGEST:
+        return Grade("wrong", f"too long: {len(source)} characters")
+    if tests.entry_point not in source:
+        return Grade("wrong", f"does not define {tests.entry_point}"[:REASON])
+    return None
+
+
+def prepare() -> None:
+    """Find a sandbox and try it out.
+
+    Raises:
+        RuntimeError: there is none that works here; the message says what to install.
+    """
+    sandbox.prepare()
+
+
+def check_gold(gold: str) -> Grade:
+    """Whether the tests tell right from wrong: their own solution, if given, passes and a function without body fails.
+
+    Raises:
+        RuntimeError: there is no sandbox that works here.
+    """
+    prepare()
+    try:
+        read = _read(gold)
+    except GoldError as error:
+        return Grade("ungraded", str(error)[:REASON])
+    names = sorted(set.union(*(unit_tests.tested_names(test.call) for test in read.tests)))
+    stub = "".join(f"def {name}(*args, **kwargs): pass\n" for name in names)
+    passed = _by_running(read, stub)
+    if passed.verdict != "wrong":
+        return Grade("wrong", "a function that returns None passes all tests") if passed.verdict == "right" else passed
+    if not read.solution:
+        return Grade("right", "no solution to run")
+    own = grade(gold, read.solution)
+    return own if own.verdict != "wrong" else Grade("wrong", f"its own solution fails: {own.reason}"[:REASON])
+
+
+def program(text: str) -> str:
+    """The program in a response: the last block marked as Python, else the last unmarked one, else all of it.
+
+    A block that is never closed counts where no other does, as generation may stop there.
+    """
+    found: dict[bool, str] = {}  # by whether it is marked
+    block: list[str] = []
+    mark = ""  # of the block we are in
+    for line in text.split("\n"):
+        edge = line.strip().lower()
+        if not edge.startswith("```"):
+            block.append(line)
+        elif mark and edge == "```":
+            if mark in _PYTHON or mark == "```":
+                found[mark in _PYTHON] = "\n".join(block)
+            mark = ""
+        else:
+            mark, block = edge, []
+    if mark in _PYTHON or mark == "```":
+        found.setdefault(mark in _PYTHON, "\n".join(block))
+    return textwrap.dedent(found.get(True, found.get(False, text)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(gold: str) -> Gold:
+    return unit_tests.read_gold(gold)
+
+
+def _by_running(gold: Gold, source: str) -> Grade:
+    try:
+        run = sandbox.run(source, [test.call for test in gold.tests])
+    except sandbox.SandboxError as error:
+        return Grade("ungraded", str(error)[:REASON])
+    for test, reply in zip(gold.tests, run.replies, strict=False):
+        problem = _problem(test, reply)
+        if problem:
+            return _wrong(test, problem)
+    if len(run.replies) < len(gold.tests):
+        return _wrong(gold.tests[len(run.replies)], run.problem)
+    return Grade("right")
+
+
+def _wrong(test: UnitTest, problem: str) -> Grade:
+    call = test.call if len(test.call) <= SHOWN else test.call[: SHOWN - 1] + "…"
+    # An error's text is the program's own: one line, and nothing that cannot be written to a file.
+    text = " ".join(f"{call}: {problem}"[: 2 * REASON].split())
+    return Grade("wrong", text.encode("utf-8", "backslashreplace").decode()[:REASON])
+
+
+def _problem(test: UnitTest, reply: str) -> str:
+    # The reply is whatever the program chose to send; only a value that is the wanted one helps it.
+    try:
+        kind, content = json.loads(reply)
+    except (ValueError, TypeError, RecursionError):
+        return "sent something that is no result"
+    if kind == "error" and isinstance(content, str):
+        return "out of memory" if content.startswith("MemoryError") else content
+    if kind != "value" or not values.well_formed(content):
+        return "sent something that is no result"
+    return "" if test.passes(content) else f"returned {values.show(content)}"

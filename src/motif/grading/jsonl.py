@@ -1,0 +1,59 @@
+"""Grading a file of answers: a JSON object a line with `gold` and `prediction`, each written back with its verdict."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from motif.grading.grader import Grader
+from motif.grading.verdict import Grade
+from motif.method.answers import final
+
+BLOCK = 64  # lines judged together, in order: what has been judged when the user stops has been written
+WHOLE = ("code", "circuit")  # rules that find the answer in a response themselves
+
+
+def grade_lines(lines: Iterable[str], grader: Grader, fallback: str = "text") -> Iterator[dict[str, Any]]:
+    """Each object with `verdict`, `reason` and `seconds` added, in order; a line without one gives an `error`.
+
+    The answer is found in the prediction by `motif.method.answers.final`; rules for programs read it whole. Empty
+    lines are passed over.
+
+    Raises:
+        RuntimeError: the rule cannot be loaded.
+    """
+    numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+    while block := list(itertools.islice(numbered, BLOCK)):
+        records = [_record(number, line) for number, line in block]
+        pairs = [_pair(record, grader.name, fallback) for record in records]
+        grades = iter(grader.grade_many([pair for pair in pairs if not isinstance(pair, Grade)]))
+        for record, pair in zip(records, pairs, strict=True):
+            grade = pair if isinstance(pair, Grade) else next(grades)
+            yield record | {"verdict": grade.verdict, "reason": grade.reason, "seconds": round(grade.seconds, 6)}
+
+
+def _record(number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return {"line": number, "error": f"not JSON: {error}"[:200]}
+    return record if isinstance(record, dict) else {"line": number, "error": "not a JSON object"}
+
+
+def _pair(record: dict[str, Any], rule: str, fallback: str) -> tuple[str, str | None] | Grade:
+    if "error" in record and "gold" not in record:
+        return Grade("ungraded", str(record["error"]))
+    if record.get("gold") is None:
+        return Grade("ungraded", "no gold answer")
+    gold, prediction = _text(record["gold"]), record.get("prediction")
+    if prediction is None:
+        return gold, None
+    text = _text(prediction)
+    return gold, text if rule in WHOLE or ":" in rule else final(text, fallback)
+
+
+def _text(value: Any) -> str:
+    # A number or an object (a circuit's truth table, say) is as good as its text.
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,140 @@
+r"""Numbers with what stands beside them: units, currencies, percent and degree signs, bases, powers of ten.
+
+Every value is an exact rational, so no rounding makes two answers equal. Units are compared only where both sides have
+one; they are never converted. A percent sign may be left out or added where the number itself is the percentage, but
+0.15 is not 0.15 %, though 15 % is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from motif.grading.math.latex import without_text
+
+LONGEST = 120  # characters
+LARGEST_EXPONENT = 300
+
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_FRACTION = r"\\frac\{\s*(?P<over>\d{1,60})\s*\}\{\s*(?P<under>\d{1,60})\s*\}"
+_VALUE = re.compile(
+    r"(?P<sign>[-+]?)\s*(?P<currency>(?:\\?\$|[£€¥]|USD|EUR|GBP)?)\s*(?P<inner>[-+]?)\s*"
+    rf"(?:(?:(?P<units>{_DIGITS})\s*)?{_FRACTION}"
+    rf"|(?:(?P<mixed>{_DIGITS})\s+)?(?P<top>{_DIGITS})\s*/\s*(?P<bottom>{_DIGITS})"
+    rf"|(?P<decimal>{_DIGITS}(?:\.\d*)?|\.\d+))"
+    r"(?:(?:\s*(?:\\times|\\cdot|x)\s*10\s*\^\s*\{?\s*|[eE])(?P<exponent>[-+]?\d{1,4})\}?)?"
+    r"(?P<rest>.*)",
+    re.DOTALL,
+)
+_BASED = re.compile(r"\(?\s*(?:\\text\{)?([0-9A-Za-z]+)\}?\s*\)?_\{?\s*(?:\\text\{)?\s*(\w+)\s*\}?\s*\}?")
+_BASES = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
+    "twelve": 12, "sixteen": 16,
+}  # fmt: skip
+_SYNONYMS = {
+    "dollar": "$", "usd": "$", "\\$": "$", "euro": "€", "eur": "€", "£": "pound", "gbp": "pound", "lb": "pound",
+    "percent": "%", "\\%": "%",
+    "degree": "°", "deg": "°", "^\\circ": "°", "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m",
+    "kilometer": "km", "kilometre": "km", "millimeter": "mm", "millimetre": "mm", "inche": "inch", "in": "inch",
+    "feet": "foot", "ft": "foot", "hour": "h", "hr": "h", "minute": "min", "second": "s", "sec": "s", "gram": "g",
+    "kilogram": "kg", "liter": "l", "litre": "l", "rad": "radian", "cent": "¢", "people": "person", "mph": "mile/h",
+}  # fmt: skip
+_UNIT = re.compile(r"(?:[A-Za-z]{1,20}|[$€£¢%°'])(?:\^?(?:\d|\{-?\d\}))?")
+_NOT_UNITS = re.compile(
+    r"and|or|to|plus|minus|over|mod|base|not|pi|sqrt|squared|cubed|factorial|mn|bn|dozens?|hundred|thousand|million|"
+    r"billion|trillion|hal(?:f|ves)|(?:third|quarter|fourth|fifth|tenth|hundredth|thousandth)s?|[a-z]",
+    re.IGNORECASE,
+)
+_LETTER_UNITS = frozenset("mgshlLCFNJWKV")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number and its unit, empty where there is none."""
+
+    value: Fraction
+    unit: str
+
+    def equals(self, gold: Quantity) -> bool:
+        """Whether this says the same as the gold."""
+        if self.unit == gold.unit:
+            return self.value == gold.value
+        if "%" in (self.unit, gold.unit) and not (self.unit and gold.unit):
+            return self._percent(gold)
+        return self.value == gold.value and not (self.unit and gold.unit)
+
+    def _percent(self, gold: Quantity) -> bool:
+        percent, plain = (self, gold) if self.unit else (gold, self)
+        if percent.value == 100 * plain.value:
+            return True
+        return percent.value == plain.value and (abs(plain.value) >= 1 or percent is gold)
+
+
+def quantity(text: str) -> Quantity | None:
+    """The quantity that a cleaned text is, or None."""
+    match = _VALUE.fullmatch(text) if len(text) <= LONGEST else None
+    if match is None or (match["sign"] and match["inner"]):
+        return None
+    value = _value(match)
+    rest = match["rest"]
+    if re.match(r"[A-Za-z](?![A-Za-z])", rest):
+        return None  # 3m is three times m; 3 m are metres
+    unit = _unit(f"{match['currency']} {rest}")
+    if value is None or unit is None:
+        return None
+    return Quantity(-value if "-" in (match["sign"], match["inner"]) else value, unit)
+
+
+def numeral(text: str) -> tuple[str, int] | None:
+    """Digits and base of a numeral with its base as a subscript, or None."""
+    match = _BASED.fullmatch(text) if len(text) <= LONGEST else None
+    if match is None:
+        return None
+    base = int(match[2]) if match[2].isdecimal() else _BASES.get(match[2].lower(), -1)
+    known = 2 <= base <= 36 or (base >= 0 and match[1].isdecimal())  # x_1 is a variable, 40_1 a slip
+    return (match[1].upper().lstrip("0") or "0", base) if known else None
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    exponent = int(match["exponent"] or 0)
+    if abs(exponent) > LARGEST_EXPONENT:
+        return None
+    if match["decimal"]:
+        value = Fraction(match["decimal"].replace(",", ""))
+    else:
+        over, under, whole = (
+            int((part or "0").replace(",", ""))
+            for part in (
+                match["over"] or match["top"],
+                match["under"] or match["bottom"],
+                match["units"] or match["mixed"],
+            )
+        )
+        if not under:
+            return None
+        value = whole + Fraction(over, under)
+    return value * Fraction(10) ** exponent
+
+
+def _unit(text: str) -> str | None:
+    """The unit in one spelling; None if this is no unit but part of an expression."""
+    named = re.findall(r"\\text\{([^{}]*)\}", text)  # in words, so even one letter is a unit
+    plain = re.sub(r"\s+\^", "^", without_text(text.replace("^\\circ", "°")))
+    plain = plain.replace("\\%", "%").replace("\\$", "$").strip(" .")
+    words = re.split(r"(?:[\s.]|(?<![{^])-)+|(?<=\S)(?=/)|(?<=/)", plain)
+    found = []
+    for word in filter(None, words):
+        if word in ("/", "per"):
+            found.append("/")
+            continue
+        if not _UNIT.fullmatch(word):
+            return None
+        bare = re.sub(r"[\^{}]", "", word)
+        letters = bare.rstrip("0123456789-")
+        if _NOT_UNITS.fullmatch(letters) and not (letters in _LETTER_UNITS or any(word in name for name in named)):
+            return None
+        known = letters.lower() in _SYNONYMS or len(letters) < 3
+        singular = letters if known else letters.removesuffix("s")
+        found.append(_SYNONYMS.get(singular.lower(), singular) + bare[len(letters) :])
+    return "".join(found)

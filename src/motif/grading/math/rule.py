@@ -1,0 +1,255 @@
+r"""Equal mathematics: what is a number, a word, a choice or a numeral is compared here, all else by math-verify.
+
+math-verify (SymPy underneath) may be slow or hang on hostile input (9^{9^{9}}) and can only be stopped by killing it,
+so `Grader` calls `quick` in its own process and `grade` in a worker. Its verdict is not symmetric: gold first,
+prediction second. Where it is known to be too kind (it rounds to six decimals and drops units and relations), `_differ`
+takes a second look. docs/grading.md lists the rules and how often they err.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from typing import Any
+
+from motif.grading import exact
+from motif.grading.math import intervals
+from motif.grading.math.latex import clean, without_text
+from motif.grading.math.quantity import numeral, quantity
+from motif.grading.verdict import Grade
+
+LONGEST = 2_000  # characters
+PLACES = 6  # decimal places to which math-verify rounds before comparing
+DIGITS = 12  # in which two exact numbers must agree
+
+_BARE_NUMBER = re.compile(rf"[-+]?(?:\d+|\d{{1,3}}(?:,\d{{3}})+)(?:\.\d{{0,{PLACES}}})?")
+_WORDS = re.compile(r"(?=.*[A-Za-z]{5})[A-Za-z]+(?: [A-Za-z]+)*")  # shorter words may be products of variables
+_CHOICE = re.compile(r"\(?([A-J])\)?")
+_CHOSEN = re.compile(
+    r"(?:option|choice|answer)?\s*(?:\(([A-J])\)|([A-J])\s*(?=[).:]|$))\W*(.*)", re.IGNORECASE | re.DOTALL
+)
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne|approx|sim|equiv)(?![A-Za-z])")
+_DOTS = re.compile(r"\\[lcd]?dots(?![A-Za-z])|\.\.\.")
+_SMALL_WORDS = frozenset(["a", "an", "the", "on", "in", "at", "of", "by", "it", "its", "is", "are", "was", "be", "all"])
+_NUMBERS = {
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
+    "eight": "8", "nine": "9", "ten": "10",
+    "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14",
+    "fifteen": "15", "sixteen": "16", "seventeen": "17", "eighteen": "18",
+    "nineteen": "19", "twenty": "20",
+}  # fmt: skip
+
+
+def grade(gold: str, prediction: str) -> Grade:
+    """Right if both are the same mathematical object. May take arbitrarily long: call it through `Grader`."""
+    return quick(gold, prediction) or thorough(gold, prediction)
+
+
+def quick(gold: str, prediction: str) -> Grade | None:
+    """The verdict where comparing text, numbers or words is enough, else None."""
+    if not gold.strip():
+        return Grade("ungraded", "the gold answer is empty")
+    if len(gold) > LONGEST:
+        return Grade("ungraded", f"the gold answer is too long: {len(gold)} characters")
+    if len(prediction) > LONGEST:
+        return Grade("wrong", f"too long: {len(prediction)} characters")
+    if not prediction.strip():
+        return Grade("wrong", "empty")
+    if exact.canonical(gold) == exact.canonical(prediction):
+        return Grade("right")
+    wanted, found = clean(gold), clean(prediction)
+    if not found:
+        return Grade("wrong", "empty")
+    if wanted == found:
+        return Grade("right")
+    for rule in (_quick_numbers, _quick_numerals, _quick_choice, _quick_words, _quick_dots):
+        verdict = rule(wanted, found)
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def _quick_numbers(gold: str, prediction: str) -> Grade | None:
+    wanted, found = quantity(_number_word(gold)), quantity(_number_word(prediction))
+    if wanted is None or found is None:
+        return None
+    if found.equals(wanted):
+        return Grade("right")
+    if wanted.value == found.value:
+        return Grade("wrong", f"in {found.unit or 'no unit'}, not {wanted.unit or 'plain'}")
+    # Fractions and long decimals may still be equal by math-verify's rounding.
+    bare = all(_BARE_NUMBER.fullmatch(text.strip()) for text in (gold, prediction))
+    return Grade("wrong") if bare or wanted.unit or found.unit else None
+
+
+def _number_word(text: str) -> str:
+    return _NUMBERS.get(without_text(text).strip().lower(), text)
+
+
+def _quick_numerals(gold: str, prediction: str) -> Grade | None:
+    wanted, found = numeral(gold), numeral(prediction)
+    if wanted is None or found is None:
+        return None
+    return Grade("right" if wanted == found else "wrong")
+
+
+def _quick_choice(gold: str, prediction: str) -> Grade | None:
+    letter = _CHOICE.fullmatch(without_text(gold).strip())
+    if letter is None:
+        return None
+    said = _CHOSEN.match(without_text(prediction).strip())
+    # A choice with its text is fine, another choice beside it is not.
+    if said is None or re.search(r"\([A-J]\)|\b[B-HJ]\b", said[3]):
+        return None
+    return Grade("right" if (said[1] or said[2]).upper() == letter[1] else "wrong")
+
+
+def _quick_words(gold: str, prediction: str) -> Grade | None:
+    # math-verify reads a word as a product of letters, to which "silent" equals "listen".
+    whole = re.fullmatch(r"[({]?\\text\{[^{}]*\}[)}]?", gold) or _WORDS.fullmatch(gold)
+    if whole is None or not re.search(r"[^\W\d]", without_text(gold)):
+        return None
+    wanted, found = _said(gold), _said(prediction)
+    if not wanted:
+        return None
+    if "".join(wanted) == "".join(found) or (re.search(r"\d", gold) and sorted(wanted) == sorted(found)):
+        return Grade("right")
+    # "The function is even": a sentence about nothing else that ends in the answer.
+    sentence = re.search(r"\b(?:is|are|was|am)\s", without_text(prediction))
+    if sentence and len(found) <= len(wanted) + 4 and found[-len(wanted) :] == wanted and not _hedged(prediction):
+        return Grade("right")
+    return Grade("wrong")
+
+
+def _said(text: str) -> list[str]:
+    words = re.findall(r"[\w+-]+|,|\\\w+", without_text(text).casefold().replace(" and ", ", ").replace(",,", ","))
+    while words and words[0] in _SMALL_WORDS and len(words) > 1:
+        del words[0]
+    return words
+
+
+def _hedged(text: str) -> bool:
+    return bool(re.search(r"\b(?:not|or|neither|nor|never|no|either)\b|n't", without_text(text).casefold()))
+
+
+def _quick_dots(gold: str, prediction: str) -> Grade | None:
+    # A pattern is what its writer meant; math-verify takes all patterns for equal.
+    if not (_DOTS.search(gold) or _DOTS.search(prediction)):
+        return None
+    same = re.sub(r"[\s{}]", "", _DOTS.sub("…", gold)) == re.sub(r"[\s{}]", "", _DOTS.sub("…", prediction))
+    return Grade("right" if same else "wrong")
+
+
+def thorough(gold: str, prediction: str) -> Grade:
+    """The verdict of math-verify, with `_differ` as a second opinion.
+
+    An exception over the gold passes through; one over the prediction makes it wrong, for nothing else can be done
+    about an answer that cannot be read.
+    """
+    gold, prediction = _alike(clean(gold), clean(prediction))
+    if intervals.is_interval(gold) and (same := intervals.as_intervals(prediction)):
+        prediction = same
+    elif intervals.is_interval(prediction) and (same := intervals.as_intervals(gold)):
+        gold = same
+    gold_parsed = _parse(gold)
+    if not gold_parsed:
+        return Grade("ungraded", f"the gold answer cannot be read as mathematics: {gold[:60]!r}")
+    from math_verify import verify
+
+    try:
+        predicted = _parse(prediction)
+        # Its own time limits rest on SIGALRM, which is the worker's and works on the main thread only.
+        right = bool(predicted) and verify(gold_parsed, predicted, timeout_seconds=None)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return Grade("wrong", f"cannot be compared ({type(error).__name__})")
+    if not predicted:
+        return Grade("wrong", "cannot be read as mathematics")
+    problem = _differ(gold, prediction, gold_parsed[0], predicted[0]) if right else ""
+    return Grade("right" if right and not problem else "wrong", problem)
+
+
+def _alike(gold: str, prediction: str) -> tuple[str, str]:
+    """Both with what only one of them says about the same thing left out or spelled out."""
+    if not _CHOICE.match(without_text(gold).strip()):
+        prediction = re.sub(r"^(?:\\text\{\s*\([A-J]\)\s*\}|\([A-J]\))\s*(?=\S)", "", prediction)
+    pair = [re.sub(r"^\s*\{(.*)\}\s*$", r"\1", text) if text.count("{") == 1 else text for text in (gold, prediction)]
+    for index, (one, other) in enumerate((pair, pair[::-1])):
+        if one.count(r"\pm") == 1 and r"\pm" not in other:
+            pair[index] = _both_signs(one)
+    if any(re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text) for text in pair):
+        pair = [re.sub(r"(\d+(?:\.\d+)?)\s*\^\\circ", r"(\\frac{\1 \\pi}{180})", text) for text in pair]
+    return pair[0], pair[1]
+
+
+def _both_signs(text: str) -> str:
+    r"""The one element of a list that has a \pm, written twice."""
+    inner = re.fullmatch(r"\\\{(.*)\\\}", text)
+    elements = re.split(r",(?![^({]*[)}])", inner[1] if inner else text)
+    both: list[str] = []
+    for element in elements:
+        head, sign, tail = element.partition(r"\pm")
+        both += [f"{head}+{tail}", f"{head.rpartition('=')[2]}-{tail}"] if sign else [element]
+    return rf"\{{{','.join(both)}\}}" if inner else ", ".join(both)
+
+
+def _differ(gold: str, prediction: str, wanted: Any, found: Any) -> str:
+    """Why two answers that math-verify calls equal are not; empty if they are."""
+    related = bool(_RELATION.search(gold)), bool(_RELATION.search(prediction))
+    if related[0] != related[1] and not (intervals.is_interval(gold) or intervals.is_interval(prediction)):
+        return "a relation, not a value" if related[1] else "a value, not a relation"
+    left, equal, _ = gold.partition("=")
+    if (
+        equal
+        and "=" not in prediction
+        and not re.fullmatch(r"\s*(?:[A-Za-z]|\\[a-z]+)\w*(?:_\{?\w+\}?)?\s*(?:\(.*\))?\s*", left)
+    ):
+        return "a value, not an equation"
+    if gold.startswith("(") and prediction.startswith(r"\{"):
+        return "a set, not a tuple"
+    units = quantity(gold), quantity(prediction)
+    if units[0] and units[1] and not units[1].equals(units[0]) and units[0].value == units[1].value:
+        return "another unit"
+    try:
+        exact_numbers = all(not one.has(_float()) and one.is_number for one in (wanted, found))
+        if exact_numbers:
+            gap = abs((wanted - found).evalf(30))
+            if gap > abs(wanted.evalf(30)) * 10**-DIGITS:
+                return "not equal, only close"
+    except (AttributeError, TypeError, ValueError):
+        pass  # not numbers
+    return ""
+
+
+@functools.cache
+def _float() -> Any:
+    from sympy import Float
+
+    return Float
+
+
+def _parse(text: str) -> list[Any]:
+    # math-verify looks for mathematics inside a response; the box says that all of this is the answer.
+    return list(_parser()("\\boxed{" + text + "}", parsing_timeout=None, raise_on_error=True))
+
+
+@functools.cache
+def _parser() -> Any:
+    from math_verify import parse
+
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off, which is the aim
+    return parse
+
+
+def prepare() -> None:
+    """Import math-verify.
+
+    Raises:
+        RuntimeError: it is not installed; the message says how to.
+    """
+    try:
+        _parser()
+    except Exception as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}. Install it with: pip install math-verify") from error

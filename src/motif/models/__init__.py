@@ -1,0 +1,1 @@
+"""Models: what is loaded, how it computes, and its weights."""

@@ -1,0 +1,242 @@
+"""What token sequences begin with in common is run through the model once.
+
+Sequences are spelled by the paths of a tree of `Segment`s: the system prompt and the question at the top, every note's
+prompt below, every response below that. `branch` builds the tree, `forward` runs some of its segments as one batch
+behind the keys and values of their ancestors. Sampling and training both rest on these two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from motif.models.policy import Policy
+
+WORTHWHILE = 8
+"""Tokens that sharing a segment must save; fewer are not worth a forward pass of their own."""
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+@dataclass(eq=False)
+class Segment:
+    """Tokens that follow those of the parent; the root of a tree has none.
+
+    `keys_values`, by layer: (heads, T, head size) each; `states` (T, D): the decoder's last hidden states. Both are the
+    caller's to fill in, and to drop.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    parent: Segment | None = None
+    start: int = 0  # position of the first token
+    children: list[Segment] = field(default_factory=list)
+    keys_values: dict[int, KeysValues] = field(default_factory=dict)
+    states: Tensor | None = None
+    users: int = 0  # rows whose prompt ends here
+
+    @property
+    def end(self) -> int:
+        """Position after the last token: the length of the sequence that ends here."""
+        return self.start + len(self.tokens)
+
+    def add(self, tokens: list[int]) -> Segment:
+        """A new child."""
+        child = Segment(tokens, self, self.end)
+        self.children.append(child)
+        return child
+
+    def path(self) -> list[Segment]:
+        """From the root's child down to this segment."""
+        segments: list[Segment] = []
+        segment: Segment | None = self
+        while segment is not None and segment.parent is not None:
+            segments.append(segment)
+            segment = segment.parent
+        return segments[::-1]
+
+    def leaves(self) -> list[Segment]:
+        """The segments below this one that have no children, the oldest first."""
+        found: list[Segment] = []
+        waiting = list(self.children)
+        while waiting:
+            segment = waiting.pop(0)
+            found += [] if segment.children else [segment]
+            waiting = segment.children + waiting
+        return found
+
+    def drop(self) -> None:
+        """Leave the tree."""
+        if self.parent is not None:
+            self.parent.children.remove(self)
+
+    def split(self, count: int) -> Segment:
+        """Cut after `count` tokens: a new parent takes the first ones, with what was computed for them."""
+        assert self.parent is not None and self.states is not None and 0 < count < len(self.tokens)
+        top = Segment(self.tokens[:count], self.parent, self.start, [self])
+        siblings = self.parent.children
+        siblings[siblings.index(self)] = top
+        top.states, self.states = self.states[:count], self.states[count:]
+        for layer, (keys, values) in self.keys_values.items():
+            top.keys_values[layer] = keys[:, :count], values[:, :count]
+            self.keys_values[layer] = keys[:, count:], values[:, count:]
+        self.tokens, self.parent, self.start = self.tokens[count:], top, self.start + count
+        return top
+
+
+def branch(parent: Segment, sequences: Sequence[Sequence[int]]) -> list[Segment]:
+    """Add segments below `parent` that spell the sequences, which all begin with the tokens that lead to `parent`.
+
+    A common beginning becomes a segment of its own if that saves `WORTHWHILE` tokens; equal sequences end in the same
+    segment.
+
+    Returns:
+        The last segment of every sequence.
+    """
+    ends = [parent] * len(sequences)
+    order = sorted(range(len(sequences)), key=lambda index: list(sequences[index]))
+    # Each entry: sequences (sorted) that agree up to `common`, of which the tokens from `begun` on are not yet added.
+    groups = [(order, parent, parent.end, parent.end)] if order else []
+    while groups:
+        group, above, begun, common = groups.pop()
+        first, last = sequences[group[0]], sequences[group[-1]]
+        common = agreement(first, last, common)
+        alone = len(group) == 1
+        if common > begun and (alone or (len(group) - 1) * (common - begun) >= WORTHWHILE):
+            above, begun = above.add(list(first[begun:common])), common
+        ended = [index for index in group if len(sequences[index]) == common]
+        if ended:  # in the sorted order they come first
+            end = above if begun == common else above.add(list(first[begun:]))
+            for index in ended:
+                ends[index] = end
+        group = group[len(ended) :]
+        while group:
+            token = sequences[group[0]][common]
+            count = next((i for i, index in enumerate(group) if sequences[index][common] != token), len(group))
+            groups.append((group[:count], above, begun, common))
+            group = group[count:]
+    return ends
+
+
+def agreement(one: Sequence[int], other: Sequence[int], start: int = 0) -> int:
+    """How many tokens two sequences have in common at their beginning, given that the first `start` agree."""
+    limit = min(len(one), len(other))
+    for position in range(start, limit):
+        if one[position] != other[position]:
+            return position
+    return limit
+
+
+def batches(segments: Sequence[Segment], budget: int) -> Iterator[list[Segment]]:
+    """Cut segments into batches of similar length with at most `budget` tokens each, padding included.
+
+    A single segment longer than the budget gets a batch of its own.
+    """
+    batch: list[Segment] = []
+    for segment in sorted(segments, key=lambda segment: -len(segment.tokens)):  # a batch's first is its longest
+        if batch and _ends_before(batch, segment, budget):
+            yield batch
+            batch = []
+        batch.append(segment)
+    if batch:
+        yield batch
+
+
+def _ends_before(batch: Sequence[Segment], segment: Segment, budget: int) -> bool:
+    longest = len(batch[0].tokens)
+    # A batch that keeps the machine busy already is better closed than padded.
+    padding = len(segment.tokens) < 0.75 * longest and longest * len(batch) >= 512
+    return padding or longest * (len(batch) + 1) > budget
+
+
+def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[int, KeysValues]]:
+    """Run segments whose ancestors have their keys and values, as one batch padded on the right.
+
+    Returns:
+        Hidden states (segments, T, D) and, by layer, the fresh keys and values (segments, heads, T, head size).
+        Gradients flow to the ancestors' keys and values where those require them.
+    """
+    longest = max(len(segment.tokens) for segment in segments)
+    ids = torch.zeros(len(segments), longest, dtype=torch.long)
+    for row, segment in enumerate(segments):
+        ids[row, : len(segment.tokens)] = torch.tensor(segment.tokens)
+    cache = _Context(segments, policy.device)
+    positions, mask = cache.places(longest)
+    states: Tensor = policy.decoder(
+        input_ids=ids.to(policy.device),
+        attention_mask=None if mask is None else policy.attention_mask(mask),
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return states, cache.fresh
+
+
+class _Context(Cache):
+    """Shows every layer the keys and values of the segments' ancestors before the fresh ones, which it collects."""
+
+    def __init__(self, segments: Sequence[Segment], device: torch.device):
+        super().__init__(layers=[])
+        parents = list(dict.fromkeys(segment.parent for segment in segments))
+        self.paths = [parent.path() if parent else [] for parent in parents]
+        self.lengths = [path[-1].end if path else 0 for path in self.paths]
+        self.length = max(self.lengths)
+        self.device = device
+        which = [parents.index(segment.parent) for segment in segments]
+        self.which = None if len(parents) == 1 else torch.tensor(which, device=device)  # path of each segment
+        self.count = len(segments)
+        self.fresh: dict[int, KeysValues] = {}
+
+    def places(self, longest: int) -> tuple[Tensor | None, Tensor | None]:
+        """Positions (segments or 1, T) and which keys are visible (segments or 1, 1, T, context + T).
+
+        None for both without context: that is the plain causal pass, for which kernels are fastest.
+        """
+        if not self.length:
+            return None, None
+        starts = torch.tensor(self.lengths, device=self.device)
+        if self.which is not None:
+            starts = starts[self.which]
+        own = torch.arange(longest, device=self.device)
+        before = torch.arange(self.length, device=self.device) < starts[:, None]
+        context = before[:, None, None, :].expand(-1, 1, longest, -1)
+        causal = (own[None, :] <= own[:, None])[None, None].expand(len(starts), 1, -1, -1)
+        return starts[:, None] + own, torch.cat([context, causal], dim=-1)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Called by each attention layer with its new keys and values; returns what it attends to."""
+        # Recomputation in a backward pass comes here again; the graph to keep is the first one.
+        self.fresh.setdefault(layer_idx, (key_states, value_states))
+        if not self.length:
+            return key_states, value_states
+        keys = torch.cat([self._behind(layer_idx, 0), key_states], dim=2)
+        return keys, torch.cat([self._behind(layer_idx, 1), value_states], dim=2)
+
+    def _behind(self, layer: int, kind: int) -> Tensor:
+        """The context's keys (kind 0) or values (1): (segments, heads, context, head size)."""
+        whole = [
+            torch.cat([segment.keys_values[layer][kind] for segment in path], dim=1) for path in self.paths if path
+        ]
+        if self.which is None:
+            return whole[0].expand(self.count, -1, -1, -1)
+        empty = whole[0][:, :0]
+        padded = []
+        for path in self.paths:
+            tensor = whole.pop(0) if path else empty
+            padded.append(F.pad(tensor, (0, 0, 0, self.length - tensor.shape[1])))
+        return torch.stack(padded)[self.which]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Asked for by transformers."""
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Asked for by transformers."""
+        return self.length + query_length, 0

@@ -1,0 +1,1 @@
+"""What a run will do, take and need, said before anything is spent."""

@@ -1,0 +1,48 @@
+"""Ways to use several devices, and which of them is fastest; `motif.planning.forecast` says what each takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to use the devices, with the seconds of a step's parts."""
+
+    kind: Literal["local", "servers", "overlap"]
+    samplers: int
+    trainers: int
+    devices: int
+    sampling: float
+    grading: float  # what sampling does not hide
+    publishing: float
+    training: float
+    evaluation: float
+
+    @property
+    def seconds(self) -> float:
+        """Of one step."""
+        if self.kind == "overlap":
+            return max(self.sampling + self.grading, self.training) + self.publishing
+        return self.sampling + self.grading + self.publishing + self.training
+
+    def __str__(self) -> str:
+        if self.kind == "local":
+            many = f"{self.trainers} processes, each samples" if self.trainers > 1 else "one process samples"
+            return f"{many} and trains"
+        servers = f"{self.samplers} server{'s' if self.samplers > 1 else ''}"
+        trainers = f"{self.trainers} training process{'es' if self.trainers > 1 else ''}"
+        return f"{servers} + {trainers}, {'overlapped' if self.kind == 'overlap' else 'in turns'}"
+
+
+def fastest(layouts: Sequence[Layout]) -> Layout:
+    """The one with the shortest step; of equals, with the fewest devices."""
+    return min(layouts, key=lambda layout: (layout.seconds, layout.devices))
+
+
+def server_counts(most: int) -> list[int]:
+    """All numbers of servers up to 64, and beyond that powers of two and the largest."""
+    beyond = {2**power for power in range(7, most.bit_length())} | ({most} if most > 64 else set())
+    return [*range(1, min(most, 64) + 1), *sorted(n for n in beyond if n <= most)]

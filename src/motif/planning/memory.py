@@ -1,0 +1,137 @@
+"""How large a model is, and what memory a run of it needs: from its configuration alone, without loading weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from motif.config import Recipe, RecipeError
+from motif.models.policy import context_limit, locate
+
+GIB = 2**30
+LIBRARIES = 0.5 * GIB
+"""Python and the libraries."""
+
+ADVICE = {
+    "weights": "a smaller model, model.dtype = 'bfloat16' or model.four_bit = true",
+    "sampling": "a smaller rollout.max_rows, rollout.tokens_continue or rounds.note_tokens",
+    "update": "a smaller train.microbatch_tokens, or train.activation_checkpointing = true",
+    "optimiser": "a smaller model.lora_rank, or model.adapter = 'lora'",
+}
+"""What makes each part of `memory` smaller."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the estimates need to know of a model."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    cache_per_token: int  # numbers (not bytes) of keys and values
+    max_length: int
+
+
+def model_shape(name: str) -> Shape:
+    """A model's sizes from its configuration alone.
+
+    Raises:
+        RecipeError: the model cannot be found.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config: Any = AutoConfig.from_pretrained(locate(name), trust_remote_code=False)
+    except RecipeError:
+        raise
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise RecipeError(f"model {name!r} could not be found: {first}") from error
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    heads = config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    return Shape(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        vocabulary=config.vocab_size,
+        cache_per_token=2 * config.num_hidden_layers * key_heads * head_size,
+        max_length=context_limit(config),
+    )
+
+
+def is_half(recipe: Recipe, kind: str) -> bool:
+    """Whether matrix products are in bfloat16 on a device of this kind (`cuda`, `cpu`, …)."""
+    return recipe.model.dtype == "bfloat16" or (recipe.model.dtype == "auto" and kind == "cuda")
+
+
+def weight_size(recipe: Recipe, half: bool) -> float:
+    """Bytes of a base weight."""
+    return 0.6 if recipe.model.four_bit else 2 if half and recipe.model.adapter == "lora" else 4
+
+
+def trainable(recipe: Recipe, shape: Shape) -> float:
+    """Parameters that are trained: all, or those of an adapter on all linear layers."""
+    if recipe.model.adapter == "full":
+        return shape.parameters
+    linear = shape.layers * (4 * shape.hidden * shape.hidden + 3 * shape.hidden * shape.intermediate)
+    rank = recipe.model.lora_rank
+    return min(shape.layers * rank * (8 * shape.hidden + 3 * (shape.hidden + shape.intermediate)), linear)
+
+
+def longest_sequence(recipe: Recipe, prompt: int) -> int:
+    """Tokens of the longest prompt with its response, all limits used up; `prompt`: of a first-round prompt."""
+    rollout = recipe.rollout
+    rounds = max(rollout.rounds, *recipe.eval_rounds)
+    note = min(recipe.rounds.note_tokens, rollout.tokens_first) if rounds > 1 else 0
+    return prompt + note + max(rollout.tokens_first, rollout.tokens_continue)
+
+
+def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool, processes: int = 1) -> dict[str, float]:
+    """Bytes of a process that samples and trains, by part.
+
+    Args:
+        prompt: tokens of a typical first-round prompt. half: bfloat16. cpu: the device is a CPU. processes:
+            that train together.
+    """
+    rollout, train = recipe.rollout, recipe.train
+    size = weight_size(recipe, half)
+    pieces = processes if train.shard == "weights" else 1
+    # Sampling has weights of its own: the adapter folded in, or on a CPU those laid out for few rows.
+    copied = not recipe.model.four_bit and (recipe.model.adapter == "lora" or (cpu and not half))
+    copy = size * shape.parameters if copied else 0
+    whole = size * shape.parameters if pieces > 1 else 0  # what is sharded comes together to sample
+    sampled = rollout.questions_per_step * rollout.responses * rollout.trajectories
+    tested = recipe.eval.questions * recipe.eval.samples
+    rows = min(rollout.max_rows, max(sampled, tested))
+    length = longest_sequence(recipe, prompt)
+    activation = 2 if half else 4
+    per_token = shape.layers * (14 * shape.hidden + 5 * shape.intermediate)
+    if train.activation_checkpointing:
+        per_token = shape.layers * shape.hidden + 14 * shape.hidden + 5 * shape.intermediate
+    # A pass over responses beside the prompts they share, which stay until all that follows them is done.
+    shared = max(prompt, min(train.microbatch_tokens, rollout.questions_per_step * prompt))
+    tokens = max(train.microbatch_tokens, length) + shared
+    sampling = copy + whole + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary)
+    # Gradient and two moments, and an adapter's values (others are among the weights), float32.
+    moments = 8.0 / (1 if train.shard == "none" else processes)
+    values = (4.0 if recipe.model.adapter == "full" else 8.0) / pieces
+    return {
+        "weights": LIBRARIES + size * shape.parameters / pieces,
+        "sampling": 0.0 if recipe.sampler.urls else sampling,
+        "update": activation * tokens * per_token + 4 * 4 * 2.0**24 + (size * _in_a_pass(shape) if pieces > 1 else 0),
+        "optimiser": (values + moments) * trainable(recipe, shape),
+    }
+
+
+def _in_a_pass(shape: Shape) -> float:
+    """Parameters of a sharded model that are whole at a time: embeddings and head, a layer and the next one."""
+    ends = min(2 * shape.vocabulary * shape.hidden, shape.parameters)
+    return ends + 2 * (shape.parameters - ends) / shape.layers

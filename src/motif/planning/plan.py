@@ -1,0 +1,374 @@
+"""What a run will do and roughly need, told before anything is spent on it, and refused if it cannot fit.
+
+Counts are exact. Memory is an estimate from the model's shape (`motif.planning.memory`). Time is a rough one from the
+model in `motif.planning.forecast`: on this machine with what a quarter of a second of matrix products shows, elsewhere
+with what the devices' data sheets say. Once steps run, the display goes by them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from motif.config import Recipe, RecipeError
+from motif.distributed import ALONE, Processes
+from motif.evaluation.probe import probe_questions
+from motif.method.rounds import NOTE_SEAM, Rounds
+from motif.models.policy import load_tokenizer, pick_device
+from motif.planning.devices import Device, parse_devices
+from motif.planning.forecast import Forecast, Layout
+from motif.planning.lengths import Lengths, measured
+from motif.planning.memory import ADVICE, GIB, Shape, is_half, memory, model_shape
+from motif.runs.trackers import check
+from motif.session import open_task, window_of
+from motif.tasks import Task
+
+CPU_LAYER = 0.1
+"""Milliseconds a layer takes per decoding step on a CPU however few rows there are."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a recipe asks for, wherever it runs."""
+
+    recipe: Recipe
+    shape: Shape
+    task: Task
+    prompt_tokens: int  # of a typical first-round prompt
+    seam_tokens: int  # what the scaffold adds to it in later rounds, besides notes
+
+    @property
+    def evaluations(self) -> int:
+        """How often the run evaluates."""
+        train, every = self.recipe.train, self.recipe.eval.every
+        return (2 if train.steps else 1) + (max(0, train.steps - 1) // every if every else 0)
+
+    @property
+    def most_tokens(self) -> int:
+        """New tokens of one step, if every response used up its limit."""
+        rollout = self.recipe.rollout
+        later = (rollout.generations - rollout.responses) * rollout.tokens_continue
+        return rollout.questions_per_step * (rollout.responses * rollout.tokens_first + later)
+
+    def forecast(self, device: Device, count: int, lengths: Lengths, half: bool) -> Forecast:
+        """What it takes on these devices."""
+        return Forecast(
+            recipe=self.recipe,
+            shape=self.shape,
+            device=device,
+            count=count,
+            lengths=lengths,
+            prompt=self.prompt_tokens,
+            seam=self.seam_tokens,
+            held_out=len(self.task.test),
+            grader=self.task.grader,
+            half=half,
+        )
+
+    def rows(self, where: str) -> list[tuple[str, str]]:
+        """What to show, as (name, text) pairs."""
+        recipe, rollout, task = self.recipe, self.recipe.rollout, self.task
+        generations = rollout.generations * rollout.questions_per_step
+        trained = "round 1" if recipe.credit.train_rounds == "first" else "all rounds"
+        tested = min(recipe.eval.questions, len(task.test))
+        counts = " and ".join(str(count) for count in recipe.eval_rounds)
+        matched = f", and one of {recipe.matched_tokens:,} tokens" if recipe.eval.matched else ""
+        skipped = f", {len(task.skipped):,} rows skipped" if task.skipped else ""
+        steps, questions = recipe.train.steps, rollout.questions_per_step
+        model = recipe.model
+        adapter = f"LoRA r = {model.lora_rank}" if model.adapter == "lora" else "all weights trained"
+        return [
+            ("recipe", f"{recipe.name}: {recipe.about}" if recipe.about else recipe.name),
+            ("model", f"{model.name}, {_count(self.shape.parameters)} parameters, {adapter}, {where}"),
+            ("data", f"{len(task.train):,} questions to train on, {len(task.test):,} held out{skipped}"),
+            (
+                "each step",
+                f"{questions} questions × {rollout.responses} responses × {rollout.trajectories} trajectories, "
+                f"{rollout.rounds} rounds (branching {rollout.branching}): {generations:,} generations, "
+                f"at most {self.most_tokens:,} new tokens; trained: {trained}",
+            ),
+            ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations"),
+            (
+                "evaluation",
+                f"{tested:,} questions at {counts} rounds{matched}, {self.evaluations} times" if tested else "none",
+            ),
+            *([("probe", self._probe())] if recipe.probe.questions else []),
+        ]
+
+    def _probe(self) -> str:
+        probe, rollout, steps = self.recipe.probe, self.recipe.rollout, self.recipe.train.steps
+        times = 2 + (max(0, steps - 1) // probe.every if probe.every else 0)
+        continued = (rollout.responses + 2) * probe.continuations * (rollout.rounds - 1)
+        total = probe.questions * (rollout.generations + continued)
+        return f"{probe.questions:,} questions, at most {total:,} generations, {times} times; not in the time below"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe on this machine. Memory in bytes (of each process), time in seconds."""
+
+    work: Work
+    device: str
+    memory: dict[str, float]
+    available: float
+    step_seconds: float
+    eval_seconds: float
+    processes: int = 1
+
+    @property
+    def run_seconds(self) -> float:
+        """Of the whole run, if every response used up its tokens."""
+        return self.work.recipe.train.steps * self.step_seconds + self.work.evaluations * self.eval_seconds
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What to show, as (name, text) pairs."""
+        servers = self.work.recipe.sampler.urls
+        total, each = sum(self.memory.values()), " for each process" if self.processes > 1 else ""
+        room = f"{self.available / GIB:.1f} GiB free{each}"
+        counted = "sampling on the servers not included" if servers else "if every response used up its tokens"
+        return [
+            *self.work.rows(self.device),
+            *([("processes", self._processes())] if self.processes > 1 else []),
+            *([("sampling", self._servers())] if servers else []),
+            ("memory", f"about {total / GIB:.1f} GiB of {room}: {_parts(self.memory)}"),
+            ("time", f"very roughly {_duration(self.run_seconds)}, {counted}"),
+        ]
+
+    def _processes(self) -> str:
+        questions = self.work.recipe.rollout.questions_per_step
+        most, idle = -(-questions // self.processes), self.processes - questions
+        model = "a piece of the" if self.work.recipe.train.shard == "weights" else "the whole"
+        text = f"{self.processes}, each with {model} model and the trees of up to {most} of {questions} questions"
+        return text + (f"; {idle} of them have nothing to sample: raise rollout.questions_per_step" if idle > 0 else "")
+
+    def _servers(self) -> str:
+        sampler = self.work.recipe.sampler
+        beside = ", each step's while the one before trains" if sampler.overlap else ""
+        count = len(sampler.urls)
+        return f"on {count} vLLM server{'s' if count > 1 else ''}{beside}: {', '.join(sampler.urls)}"
+
+    def refuse_if_too_big(self) -> None:
+        """Stop before anything is loaded if the estimate exceeds the free memory.
+
+        Raises:
+            RecipeError: names the largest part and what makes it smaller.
+        """
+        total = sum(self.memory.values())
+        if total <= self.available:
+            return
+        largest = max(self.memory, key=lambda name: self.memory[name])
+        raise RecipeError(
+            f"this needs about {total / GIB:.1f} GiB, and {self.available / GIB:.1f} GiB are free on {self.device}. "
+            f"The largest part is {largest} ({self.memory[largest] / GIB:.1f} GiB): use {ADVICE[largest]}"
+        )
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """A recipe on devices that are somewhere else."""
+
+    work: Work
+    forecast: Forecast
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What to show, as (name, text) pairs.
+
+        Raises:
+            RecipeError: it does not fit these devices; says how many are needed.
+        """
+        forecast, best = self.forecast, self.forecast.best
+        duration = forecast.run_seconds(best, self.work.evaluations)
+        tested = self.work.evaluations * best.evaluation
+        steps = self.work.recipe.train.steps
+        return [
+            *self.work.rows(f"{forecast.count} × {forecast.device}"),
+            ("lengths", f"{forecast.lengths}"),
+            ("tokens", f"{forecast.tokens:,.0f} generated a step, {steps * forecast.tokens:,.0f} in all steps"),
+            *(("memory", text) for text in self._memory()),
+            *((self._name(layout), self._layout(layout)) for layout in forecast.layouts),
+            ("balance", self._balance(best)),
+            ("time", f"{_duration(duration)} for the whole run, of which evaluation {_duration(tested)}"),
+            ("price", self._price(best, duration / 3600)),
+            (
+                "beware",
+                "a model from data-sheet numbers, not a measurement: expect a factor of 2 either way. Its formulas "
+                "and what they leave out are at the top of motif/forecast.py",
+            ),
+        ]
+
+    def _price(self, best: Layout, hours: float) -> str:
+        count = self.forecast.count
+        if count == 1:
+            return f"{hours:,.1f} GPU-hours"
+        less = f"; without those that stand idle {hours * best.devices:,.1f}" if best.devices < count else ""
+        return f"{hours * count:,.1f} GPU-hours, all {count} devices counted from beginning to end{less}"
+
+    def _name(self, layout: Layout) -> str:
+        return "fastest" if layout == self.forecast.best else "or"
+
+    def _layout(self, layout: Layout) -> str:
+        idle = self.forecast.count - layout.devices
+        publishing = f", publish {_seconds(layout.publishing)}" if layout.kind != "local" else ""
+        return (
+            f"{layout}: {_seconds(layout.seconds)} a step (sample {_seconds(layout.sampling)}, grade "
+            f"{_seconds(layout.grading)}{publishing}, train {_seconds(layout.training)})"
+            + (f"; {idle} of {self.forecast.count} devices would stand idle" if idle else "")
+        )
+
+    def _balance(self, best: Layout) -> str:
+        busy, training = best.sampling / best.seconds, best.training / best.seconds
+        if best.kind == "local":
+            return f"a device spends {100 * busy:.0f} % of a step sampling and {100 * training:.0f} % training"
+        forecast = self.forecast
+        sampling = best.samplers * (forecast.per_server or 1)
+        return (
+            f"sampling {sampling} of {forecast.count} devices, busy {100 * busy:.0f} % of a step; training "
+            f"{best.devices - sampling}, busy {100 * training:.0f} %"
+        )
+
+    def _memory(self) -> list[str]:
+        forecast = self.forecast
+        room = f"of {forecast.device.bytes / GIB:.1f} GiB that can be used"
+        found = []
+        count = forecast.least or forecast.count
+        one = forecast.local_memory(count)
+        beside = f", one of {count}" if self.work.recipe.train.shard != "none" and count > 1 else ""
+        fits = "" if forecast.least and count <= forecast.count else ": does not fit"
+        found.append(f"a process that samples and trains{beside}: {_sum(one)} {room}{fits}: {_parts(one)}")
+        if self.work.recipe.model.adapter == "lora" and forecast.per_server and forecast.per_trainer:
+            server = forecast.server_memory(forecast.per_server)
+            rows = forecast.server_rows(forecast.per_server)
+            trainer = forecast.trainer_memory(forecast.per_trainer)
+            found.append(f"a server{_on(forecast.per_server)}: {_sum(server)}, {rows} rows at once: {_parts(server)}")
+            found.append(f"a training process{_on(forecast.per_trainer)}: {_sum(trainer)}: {_parts(trainer)}")
+        return found
+
+
+def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]:
+    """Plan a run on this machine from the model's configuration and the data, without loading any weights.
+
+    Returns the loaded task too.
+
+    Args:
+        processes: among which the questions of a step and of an evaluation are divided.
+
+    Raises:
+        RecipeError, BadRows: the model cannot be found or the data cannot be used.
+    """
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    check(recipe.track)
+    work = look_at(recipe)
+    device = pick_device(recipe.model.device)
+    half, cpu = is_half(recipe, device.type), device.type == "cpu"
+    share = -(-recipe.rollout.questions_per_step // processes.count)
+    one = recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})})
+    forecast = replace(work, recipe=one).forecast(_measured(device, work.shape), 1, Lengths(), half)
+    here = forecast.local(1)
+    plan = Plan(
+        work=work,
+        device=str(device),
+        memory=memory(one, work.shape, work.prompt_tokens, half=half, cpu=cpu, processes=processes.count),
+        available=_available(device) / (processes.local_count if cpu else 1),
+        step_seconds=here.training if recipe.sampler.urls else here.seconds,
+        eval_seconds=0.0 if recipe.sampler.urls else here.evaluation / processes.count,
+        processes=processes.count,
+    )
+    return plan, work.task
+
+
+def make_device_plan(recipe: Recipe, on: str, lengths: str | Path | None = None) -> DevicePlan:
+    """Plan a run on other devices (`8xH100`, see `motif.planning.devices`); `model.device` counts for nothing.
+
+    Args:
+        lengths: a run folder whose measured response lengths are taken.
+
+    Raises:
+        RecipeError, BadRows: the devices are not known, or as in `make_plan`.
+    """
+    count, device = parse_devices(on)
+    seen = measured(lengths) if lengths else Lengths()
+    work = look_at(recipe)
+    plan = DevicePlan(work, work.forecast(device, count, seen, is_half(recipe, "cuda")))
+    plan.forecast.layouts  # noqa: B018  refuses what does not fit
+    return plan
+
+
+def look_at(recipe: Recipe) -> Work:
+    """Load the questions and the tokenizer, not the weights, and see what is asked for.
+
+    Raises:
+        RecipeError, BadRows: the model cannot be found or the data cannot be used.
+    """
+    shape = model_shape(recipe.model.name)
+    tokenizer = load_tokenizer(recipe.model.name)
+    task = open_task(recipe, tokenizer, window_of(recipe, shape.max_length))
+    if not task.train:
+        raise RecipeError(f"task {task.name!r} has no training questions: set data.train")
+    probe_questions(task, recipe)  # refuses more than there are
+    rounds, count = Rounds(recipe.rounds, tokenizer), recipe.rollout.rounds
+    some = [question.text for question in task.train[:50]]
+    first = sum(len(rounds.prompt(text, [], count)) for text in some) / len(some)
+    later = max(count, 2)
+    second = sum(len(rounds.prompt(text, [""], later)) for text in some) / len(some)
+    return Work(recipe, shape, task, round(first), max(0, round(second - first)) + NOTE_SEAM)
+
+
+def _available(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return float(psutil.virtual_memory().available)
+
+
+def _measured(device: torch.device, shape: Shape) -> Device:
+    """This machine's device by the pace of its matrix products of this model's size, in which memory has its share."""
+    rate = _matmul_rate(device, shape)
+    return Device("this machine", 1.0, rate / 1e12, float("inf"), overhead=CPU_LAYER if device.type == "cpu" else None)
+
+
+def _matmul_rate(device: torch.device, shape: Shape) -> float:
+    """FLOP per second of matrix products of this model's size on this device."""
+    a = torch.randn(64, shape.hidden, device=device)
+    b = torch.randn(shape.hidden, shape.intermediate, device=device)
+    torch.mm(a, b)
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 0.25:
+        for _ in range(10):
+            c = torch.mm(a, b)
+        count += 10
+    c.sum().item()  # waits for the device
+    return 2.0 * a.shape[0] * shape.hidden * shape.intermediate * count / (time.perf_counter() - start)
+
+
+def _on(devices: int) -> str:
+    return "" if devices == 1 else f", one of the {devices} devices that share it"
+
+
+def _sum(parts: dict[str, float]) -> str:
+    return f"about {sum(parts.values()) / GIB:.1f} GiB"
+
+
+def _parts(parts: dict[str, float]) -> str:
+    return ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items())
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 100 else f"{seconds:.2g} s"
+
+
+def _count(number: int) -> str:
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return str(number)
+
+
+def _duration(seconds: float) -> str:
+    from motif.display import duration
+
+    return duration(seconds)

@@ -1,0 +1,203 @@
+"""Everything needed to go on exactly where a run stopped.
+
+A checkpoint is one file, `checkpoints/step-000020/state.pt`, written under another name and renamed when it is on the
+disk, so a half-written one is never picked up. One that was damaged afterwards is noticed by its checksums, and the one
+before it is taken. There is no generator state in it: all randomness is computed from (seed, step, question, node,
+token).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from motif.config import Recipe, RecipeError
+from motif.runs.disk import sync
+from motif.models.policy import Policy
+from motif.distributed import ALONE, Processes
+from motif.runs.provenance import changed_settings, settings
+from motif.models.sharding import load_optimizer_state, optimizer_state
+
+NAME = re.compile(r"step-(\d{6,})")
+FILE = "state.pt"
+Extra = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was restored, and what the user should know about it: checkpoints passed over, and what has changed."""
+
+    step: int
+    extra: Extra
+    passed_over: list[str]
+    changes: list[str]
+
+
+def save(
+    run: Path,
+    step: int,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    extra: Extra,
+    keep: int,
+    processes: Processes = ALONE,
+) -> Path:
+    """Write the checkpoint after `step` steps and delete all others but the `keep - 1` before it.
+
+    Args:
+        extra: whatever else the loop needs back (plain Python data and tensors).
+        processes: which all call this; the main one writes what they gather.
+    """
+    if not policy.shards:
+        processes.agree(checksum(policy), "the weights have drifted apart: their checksums are")
+    processes.collect(optimizer)
+    weights = policy.state(processes.main)
+    moments = optimizer_state(optimizer) if processes.main or policy.shards else {}
+    target = run / "checkpoints" / f"step-{step:06d}"
+    if not processes.main:
+        return target
+    target.mkdir(parents=True, exist_ok=True)
+    state = {
+        "step": step,
+        "weights": weights,
+        "optimizer": moments,
+        "settings": settings(recipe),
+        "extra": extra,
+    }
+    partial = target / f".{FILE}.partial"
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(target / FILE)
+    for folder in (target, target.parent, run):
+        sync(folder)
+    prune(run, step, keep)
+    return target
+
+
+def prune(run: Path, step: int, keep: int) -> None:
+    """Delete all checkpoints but that of `step` and the `keep - 1` before it."""
+    kept = [path for path in all_checkpoints(run) if _step(path) <= step][-keep:]
+    for other in (run / "checkpoints").iterdir():
+        if NAME.fullmatch(other.name) and other not in kept:
+            shutil.rmtree(other)
+
+
+def checksum(policy: Policy) -> int:
+    """A sum over the bits of all trained numbers, the same for equal weights in whatever order they are added."""
+    sums = [parameter.detach().view(torch.int32).sum(dtype=torch.int64) for parameter in policy.trainable()]
+    return int(torch.stack(sums).sum())
+
+
+def all_checkpoints(run: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    folder = run / "checkpoints"
+    found = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted((path for path in found if (path / FILE).is_file()), key=_step)
+
+
+def load_latest(
+    run: Path,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    problem: Callable[[Extra], str | None] = lambda extra: None,
+    changes: Callable[[Extra], list[str]] = lambda extra: [],
+    allow_changes: bool = False,
+) -> Restored | None:
+    """Restore the newest good checkpoint into policy and optimiser; None if there has never been one.
+
+    Args:
+        problem: why a checkpoint with such extra data cannot be gone on from, if so.
+        changes: what else than the settings is no longer as it was.
+        allow_changes: go on though something has changed, and from the newest intact checkpoint even if it has a
+            problem.
+
+    Raises:
+        RecipeError: something has changed, or there are checkpoints and none is good.
+    """
+    passed: list[str] = []
+    whole = False
+    for folder in reversed(all_checkpoints(run)):
+        try:
+            state = _read(folder / FILE)
+        except ValueError as error:
+            passed.append(f"{folder.name} is damaged ({error})")
+            continue
+        whole = True
+        if (trouble := problem(state["extra"])) and not allow_changes:
+            passed.append(f"{folder.name} cannot be gone on from, because {trouble}")
+            continue
+        changed = changed_settings(state["settings"], settings(recipe)) + changes(state["extra"])
+        if changed and not allow_changes:
+            raise RecipeError(
+                f"{run} was made with another recipe or other data ({'; '.join(changed)}). Go on with the settings in "
+                f"{run / 'recipe.toml'}, or with these by --allow-changes, or start afresh with another --out"
+            )
+        policy.load_state(state["weights"])
+        load_optimizer_state(optimizer, state["optimizer"])
+        return Restored(int(state["step"]), state["extra"], passed + ([trouble] if trouble else []), changed)
+    if passed:
+        raise RecipeError(
+            f"{run} cannot be gone on with: {'; '.join(passed)}. Start afresh with another --out"
+            + (", or go on without what is missing by --allow-changes" if whole else "")
+        )
+    return None
+
+
+def load_weights(run: Path, policy: Policy) -> int | None:
+    """Put a run's trained weights into a policy: the final ones, or, before its end, the newest checkpoint's.
+
+    Returns:
+        The checkpoint's step; None: the weights are final.
+
+    Raises:
+        RecipeError: the run holds neither, or they are damaged, or they belong to another model.
+    """
+    final = run / ("adapter" if policy.config.adapter == "lora" else "model")
+    checkpoints = all_checkpoints(run)
+    if final.is_dir() or not checkpoints:
+        policy.load(run)
+        return None
+    try:
+        state = _read(checkpoints[-1] / FILE)
+    except ValueError as error:
+        raise RecipeError(f"{checkpoints[-1]} is damaged ({error}): go on with motif train --resume") from error
+    policy.load_state(state["weights"])
+    return int(state["step"])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A checkpoint's state.
+
+    Raises:
+        ValueError: it is damaged.
+        RecipeError: it is of an older version.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:  # whose checksums torch.load does not look at
+            if part := archive.testzip():
+                raise ValueError(f"wrong checksum of {part}")
+        # weights_only: a checkpoint is data, and unpickling must not run code.
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever zipfile and torch make of bytes that are no checkpoint
+        raise ValueError(str(error).partition("\n")[0][:300] or type(error).__name__) from error
+    if "settings" not in state:
+        raise RecipeError(
+            f"{file} is of an older version: finish the run with that version, or start afresh with another --out"
+        )
+    return state
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))

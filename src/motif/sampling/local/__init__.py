@@ -1,0 +1,1 @@
+"""Sampling with the live weights of the policy, on one device."""

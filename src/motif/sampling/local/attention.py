@@ -1,0 +1,302 @@
+"""Decoding attention over a tree of prompts: no row holds a copy of its prompt.
+
+Each row attends to the segments on its prompt's path and to its own response. The keys and values of a segment are
+stored once and multiplied with the queries of all rows below it at once (as in Hydragen, arXiv 2402.05099, at every
+depth of the tree), so that memory traffic, which limits decoding, grows with the distinct tokens of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache
+
+from motif.models.prefix import Segment
+
+NAME = "motif_tree"
+ROWS, LENGTH = 8, 64
+"""With fixed shapes: rows, and tokens of responses, are rounded up to multiples of these."""
+
+
+class TreeCache(Cache):
+    """The keys and values of a decoding batch: those of prompts by segment, those of responses by row.
+
+    Rows 0..R-1 are alive. Responses are written in place, each at its own position, into (rows, heads, length, head
+    size) with room to spare. With `fixed`, shapes are rounded up and tensors stay where they lie, so that many steps
+    in a row run the same operations on the same memory (see `motif.sampling.local.graphs`).
+    """
+
+    def __init__(self, device: torch.device, fixed: bool = False):
+        super().__init__(layers=[])
+        self.device, self.fixed = device, fixed
+        self.rows = 0  # of a step, with those added for the round number
+        self.levels: list[_Level] = []
+        self.places = Places(fixed)
+        self._prompts: list[Segment] = []
+        self._above, self._last = _Level(self.places, whole_path=True), _Level(self.places, whole_path=False)
+        self._own: dict[int, tuple[Tensor, Tensor]] = {}
+        self._capacity = (0, 0)
+        self._length = 0
+        self._write: Tensor | None = None
+        self._bias: Tensor | None = None
+        self._layer = 0
+
+    def reserve(self, rows: int, length: int) -> None:
+        """Room for this many rows and response tokens; grows generously, so that growing stays rare."""
+        rows, length = self._rounded(rows, length)
+        have_rows, have_length = self._capacity
+        if rows > have_rows or length > have_length:
+            grown = max(rows, min(2 * have_rows, have_rows + 64)) if rows > have_rows else have_rows
+            self._capacity = (grown, max(length, have_length))
+            for layer, (keys, values) in self._own.items():
+                self._own[layer] = self._resized(keys), self._resized(values)
+            self.places.moves += 1
+
+    def _rounded(self, rows: int, length: int) -> tuple[int, int]:
+        return (-rows // ROWS * -ROWS, -length // LENGTH * -LENGTH) if self.fixed else (rows, length)
+
+    def _resized(self, old: Tensor) -> Tensor:
+        new = old.new_zeros(self._capacity[0], old.shape[1], self._capacity[1], old.shape[3])
+        new[: old.shape[0], :, : old.shape[2]] = old
+        return new
+
+    def _place(self, prompts: Sequence[Segment]) -> None:
+        """The rows alive, by the segments with which their prompts end.
+
+        There are two levels, however deep the tree is: last segments, and all that is above one. Each level costs a
+        dozen small operations in every layer of every step.
+        """
+        self.levels = []
+        spare: list[Segment | None] = [None] * (self.rows - len(prompts))
+        above = [prompt.parent if prompt.parent is not None and prompt.parent.end else None for prompt in prompts]
+        for level, segments in ((self._above, above), (self._last, prompts)):
+            if any(segments):
+                level.place([*segments, *spare], self.device)
+                self.levels.append(level)
+
+    def copy(self, source: np.ndarray, target: np.ndarray, length: int) -> None:
+        """Copy the first `length` positions of rows to others."""
+        for keys, values in self._own.values() if length else ():
+            keys[target, :, :length] = keys[source, :, :length]
+            values[target, :, :length] = values[source, :, :length]
+
+    def begin(self, prompts: Sequence[Segment], positions: np.ndarray) -> None:
+        """A decoding step of the rows alive.
+
+        Args:
+            prompts: with which each row's prompt ends. positions: (rows,) where in its own response its next key goes.
+        """
+        self.rows, self._length = self._rounded(len(prompts), int(positions.max()) + 1)
+        if prompts != self._prompts:
+            self._place(prompts)
+            self._prompts = list(prompts)
+        # A row that fills up writes where the next response to enter it will.
+        padded = np.pad(positions, (0, self.rows - len(positions)))
+        position = torch.from_numpy(padded).to(self.device)
+        self._write = self.places.put("write", position)
+        self._index: Tensor | None = None  # the first layer computes it
+        own = torch.arange(self._length, device=self.device) <= position[:, None]
+        visible = torch.cat([*(level.visible for level in self.levels), own], dim=1)
+        bias = torch.zeros(visible.shape, device=self.device).masked_fill_(~visible, float("-inf"))
+        self._bias = self.places.put("bias", bias[:, None, None])
+
+    @property
+    def kind(self) -> tuple[int, ...]:
+        """Steps of one kind run the same operations on the same places; to be asked after `begin`."""
+        return self.rows, self._length, self.places.moves, *(id(level) for level in self.levels)
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Called by each attention layer with its new keys and values; returns those of the rows' responses so far."""
+        self._layer = layer_idx
+        rows, heads, _, size = key_states.shape
+        if layer_idx not in self._own:
+            shape = (self._capacity[0], heads, self._capacity[1], size)
+            self._own[layer_idx] = (
+                key_states.new_zeros(shape),
+                value_states.new_zeros((*shape[:3], value_states.shape[3])),
+            )
+        if self._index is None:
+            assert self._write is not None
+            row_and_head = torch.arange(rows * heads, device=self.device).view(rows, heads)
+            self._index = (row_and_head * self._capacity[1] + self._write[:, None]).flatten()
+        for store, fresh in zip(self._own[layer_idx], (key_states, value_states), strict=True):
+            flat = fresh.reshape(rows * heads, -1)
+            store.view(-1, flat.shape[1]).index_copy_(0, self._index, flat.to(store.dtype))
+        keys, values = self._own[layer_idx]
+        return keys[:rows, :, : self._length], values[:rows, :, : self._length]
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, softcap: float | None) -> Tensor:
+        """Attention of scaled queries (rows, key heads, group, size) over prompts and own responses."""
+        scores = [level.scores(self._layer, query) for level in self.levels]
+        scores.append(query @ keys.transpose(2, 3).to(query.dtype))
+        joined = torch.cat(scores, dim=-1)
+        if softcap is not None:
+            joined = torch.tanh(joined / softcap) * softcap
+        assert self._bias is not None
+        weights = joined.add_(self._bias).softmax(-1, dtype=torch.float32).to(query.dtype)
+        *shares, own = weights.split([part.shape[-1] for part in scores], dim=-1)
+        output = own @ values.to(query.dtype)
+        for level, share in zip(self.levels, shares, strict=True):
+            output += level.values(self._layer, share)
+        return output
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Asked for by transformers."""
+        return self._length - 1
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Asked for by transformers."""
+        return self._length, 0
+
+
+class Places:
+    """Tensors by name. With `fixed`, a new value of the same shape is written over the old one, where that one lies."""
+
+    def __init__(self, fixed: bool) -> None:
+        self.fixed = fixed
+        self.moves = 0
+        """How often something has got another place."""
+        self._tensors: dict[str, Tensor] = {}
+
+    def put(self, name: str, value: Tensor) -> Tensor:
+        """The tensor that holds `value` now."""
+        old = self._tensors.get(name)
+        if self.fixed and old is not None and old.shape == value.shape:
+            return old.copy_(value)
+        self._tensors[name] = value
+        self.moves += 1
+        return value
+
+
+class _Level:
+    """Segments, alone or with all that leads to them (`whole_path`), each with the rows below it as lanes.
+
+    S segments of at most P tokens, at most U rows under one of them.
+    """
+
+    def __init__(self, places: Places, whole_path: bool) -> None:
+        self.places, self.whole_path = places, whole_path
+        self.known: dict[tuple[Segment, int], int] = {}  # slot of each segment, with its length: a split shortens it
+        self._tables: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def place(self, at: Sequence[Segment | None], device: torch.device) -> None:
+        """`at`: the segment of every row, None for a row without."""
+        keys = [None if segment is None else (segment, self._length(segment)) for segment in at]
+        used = dict.fromkeys(key for key in keys if key is not None)
+        if not used.keys() <= self.known.keys() or 2 * len(used) < len(self.known):
+            self.known, self._tables = {key: slot for slot, key in enumerate(used)}, {}
+            self.places.moves += 1
+        slots = np.array([-1 if key is None else self.known[key] for key in keys])
+        present = np.flatnonzero(slots >= 0)
+        order = present[np.argsort(slots[present], kind="stable")]
+        counts = np.bincount(slots[present], minlength=len(self.known))
+        lanes = np.arange(len(order)) - (np.cumsum(counts) - counts)[slots[order]]
+        self.count, self.width = len(self.known), int(counts.max())
+        if self.places.fixed:
+            self.width = 1 << (self.width - 1).bit_length()
+        place = np.zeros((self.count, self.width), dtype=np.int64)
+        place[slots[order], lanes] = order
+        back = np.zeros(len(at), dtype=np.int64)
+        back[order] = slots[order] * self.width + lanes
+        # With one segment under which all rows are, as with one question, lanes are rows.
+        self.whole = self.count == 1 and len(present) == len(at) and not self.places.fixed
+        # The scores of a row whose path is shorter are hidden by `visible`; its values are another row's.
+        self.absent = None
+        if len(present) < len(at) or self.places.fixed:
+            self.absent = self._put("absent", torch.from_numpy(slots < 0).to(device)[:, None, None, None])
+        self.place_SU = self._put("place", torch.from_numpy(place.ravel()).to(device))
+        self.back_R = self._put("back", torch.from_numpy(back).to(device))
+        lengths = np.array([length for _, length in self.known])
+        self.longest = int(lengths.max())
+        mine = np.where(slots >= 0, lengths[slots], 0)
+        self.visible = torch.from_numpy(np.arange(self.longest) < mine[:, None]).to(device)
+
+    def _put(self, name: str, value: Tensor) -> Tensor:
+        return self.places.put(f"{name}, {self.whole_path}", value)
+
+    def _table(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (S, heads, P, size) of a layer, padded."""
+        if layer not in self._tables:
+            self._tables[layer] = self._stacked(layer, 0), self._stacked(layer, 1)
+        return self._tables[layer]
+
+    def _length(self, segment: Segment) -> int:
+        return segment.end if self.whole_path else len(segment.tokens)
+
+    def _stacked(self, layer: int, kind: int) -> Tensor:
+        """The segments' keys (kind 0) or values (1), with zeros after the shorter ones."""
+        first = next(iter(self.known))[0].keys_values[layer][kind]
+        table = first.new_zeros(self.count, first.shape[0], self.longest, first.shape[2])
+        for (segment, _), row in zip(self.known, table, strict=True):
+            for part in segment.path() if self.whole_path else [segment]:
+                start = part.start if self.whole_path else 0
+                row[:, start : start + len(part.tokens)] = part.keys_values[layer][kind]
+        return table
+
+    def scores(self, layer: int, query: Tensor) -> Tensor:
+        """Products of queries (R, heads, group, size) with the keys of their rows' segments: (R, heads, group, P)."""
+        return self._rows(self._lanes(query) @ self._table(layer)[0].transpose(2, 3).to(query.dtype), query)
+
+    def values(self, layer: int, weights: Tensor) -> Tensor:
+        """Values of the rows' segments, weighted (R, heads, group, P): (R, heads, group, size)."""
+        rows = self._rows(self._lanes(weights) @ self._table(layer)[1].to(weights.dtype), weights)
+        return rows if self.absent is None else rows.masked_fill(self.absent, 0.0)
+
+    def _lanes(self, tensor: Tensor) -> Tensor:
+        """(R, heads, group, X) to (S, heads, U * group, X)."""
+        rows, heads, group, size = tensor.shape
+        lanes = tensor.reshape(rows, -1)
+        if not self.whole:
+            lanes = lanes.index_select(0, self.place_SU)
+        lanes = lanes.view(self.count, self.width, heads, group, size).transpose(1, 2)
+        return lanes.reshape(self.count, heads, self.width * group, size)
+
+    def _rows(self, lanes: Tensor, like: Tensor) -> Tensor:
+        """(S, heads, U * group, X) back to (R, heads, group, X)."""
+        _, heads, group, _ = like.shape
+        rows = lanes.view(self.count, heads, self.width, group, -1).transpose(1, 2)
+        if self.whole:
+            return rows[0]
+        flat = rows.reshape(self.count * self.width, -1).index_select(0, self.back_R)
+        return flat.view(len(flat), heads, group, -1)
+
+
+def tree_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    tree: TreeCache | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one query per row, in the form that transformers asks for.
+
+    Args:
+        query: (rows, heads, 1, size). key, value: the rows' own, from `TreeCache.update`.
+        tree: the cache itself; it holds the prompts.
+
+    Raises:
+        NotImplementedError: the architecture attends in a way this function does not know.
+    """
+    if tree is None or any(kwargs.get(name) is not None for name in ("s_aux", "position_bias")):
+        raise NotImplementedError("attention over a tree of prompts")
+    rows, heads, _, size = query.shape
+    scaled = query.reshape(rows, key.shape[1], heads // key.shape[1], size) * (
+        size**-0.5 if scaling is None else scaling
+    )
+    output = tree.attend(scaled, key, value, softcap)
+    return output.reshape(rows, 1, heads, -1), None
+
+
+AttentionInterface.register(NAME, tree_attention)

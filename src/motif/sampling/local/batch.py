@@ -1,0 +1,399 @@
+"""Sampling with the live weights of the policy, on one device.
+
+Responses in progress share one decoding batch. Prompts are kept in a tree (`motif.models.prefix`): what they begin with
+in common is run through the model once and stored once, for all forks, all notes of a question, and all questions after
+one system prompt. Responses to one prompt that have said the same so far are one row of the batch, until they part. A
+row leaves the batch when it ends, and others enter: nothing waits for a whole round. Every token is drawn by inverting
+the cumulative distribution at a uniform number computed from the response's key and the token's position, so the batch
+a response happens to be in does not matter (up to rounding of the logits).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motif.config import RecipeError
+from motif.models.policy import Policy
+from motif.models.prefix import WORTHWHILE, Segment, agreement, batches, branch, forward
+from motif.sampling.base import Completion, Request, Usage
+from motif.sampling.local.drawing import draw, uniforms
+from motif.sampling.local.graphs import REPEATS, Decoder, Recorder, cuda_graph
+from motif.sampling.local.packing import sampling_weights
+
+PREFILL_TOKENS = 8192
+"""Prompt tokens (with padding) in one forward pass."""
+IDLE_TOKENS = 4096
+"""Tokens of prompts kept though no row needs them just now: the next notes of their questions soon will."""
+ROW = np.dtype([("prompt", "i8"), ("produced", "i8"), ("limit", "i8"), ("temperature", "f4"), ("top_p", "f4")])
+"""What a row of the batch is: tokens of its prompt, tokens drawn so far, at most how many, and how they are drawn."""
+
+
+class LocalSampler:
+    """Answers requests with `policy`; at most `max_rows` responses are decoded at once.
+
+    Raises:
+        RecipeError: a prompt with its response does not fit the model's context.
+    """
+
+    def __init__(self, policy: Policy, max_rows: int = 256):
+        self.policy = policy
+        self.max_rows = max_rows
+        self.usage = Usage()
+        self.record = None if policy.shards else self.recorder(policy.device)
+        self.publish(0)
+        self._check()
+        self.usage = Usage()
+
+    def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
+        """Answer all requests and those that `then` returns.
+
+        Requests for the base model wait until no request for the current policy is left, and the other way round:
+        there is one set of weights, and switching it every token would cost more than waiting. Children go before
+        what waited already: trees are finished one after the other, and few are open at a time.
+        """
+        queues: dict[str, deque[tuple[Request, range]]] = {"current": deque(), "base": deque()}
+
+        def enqueue(more: Iterable[Request], first: bool) -> None:
+            for request in more:
+                self.check_length(request)
+                # More forks than rows are answered in turns.
+                for start in range(0, len(request.keys), self.max_rows):
+                    turn = (request, range(start, len(request.keys))[: self.max_rows])
+                    queue = queues[request.policy]
+                    queue.appendleft(turn) if first else queue.append(turn)
+
+        enqueue(requests, first=False)
+        while any(queues.values()):
+            for name, queue in queues.items():
+                if queue:
+                    with self.open(name) as batch:
+                        while queue or batch.count:
+                            for done in batch.step(queue):
+                                enqueue(then(done), first=True)
+
+    @contextmanager
+    def open(self, name: str = "current") -> Iterator[Batch]:
+        """A batch that the caller steps, on the weights of `current` or `base`; the policy is the batch's meanwhile.
+
+        To be used in the thread that opened it.
+        """
+        with sampling_weights(self.policy, name), torch.inference_mode(), self.policy.precision():
+            yield Batch(self.policy, self.max_rows, self.usage, Decoder(self.policy, self.record))
+
+    @staticmethod
+    def recorder(device: torch.device) -> Recorder | None:
+        """How decoding steps are recorded on a device; None: they are not."""
+        return cuda_graph if device.type == "cuda" else None
+
+    def publish(self, version: int) -> None:
+        """The weights are the live ones; sharded ones are brought together until the next update."""
+        self.policy.gather()
+
+    def cancel(self) -> None:
+        """Nothing to do: it samples in the thread that trains."""
+
+    def close(self) -> None:
+        """Nothing to do: nothing is held between runs."""
+
+    def _check(self) -> None:
+        """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare to the trainer's pass."""
+        kind, allowed = self.policy.model.config.model_type, 0.5 if self.policy.autocast else 1e-3
+        problem, cause = "", None  # type: tuple[str, Exception | None]
+        try:
+            gap = self._gap()
+            if gap < allowed:
+                return
+            problem = f": log-probabilities are off by {gap:.2g}"
+        except (TypeError, AttributeError, NotImplementedError, RuntimeError, IndexError, KeyError) as error:
+            cause = error
+        if self.record is not None:
+            self.record = None
+            print(f"model type {kind!r} is sampled without CUDA graphs, several times slower", file=sys.stderr)
+            return self._check()
+        raise RecipeError(f"model type {kind!r} cannot be sampled here{problem}") from cause
+
+    def _gap(self) -> float:
+        """The largest difference between this sampler's log-probabilities and the trainer's, in a few tokens."""
+        end = self.policy.end_ids[0]
+        prompts = [[end] * 5, [end] * 2]  # of unequal length, so that one row is padded
+        tokens = 3 if self.record is None else 4 * REPEATS  # long enough for a recording
+        done: list[Completion] = []
+        requests = [Request(prompt, [7, 8], max_tokens=tokens) for prompt in prompts]
+        self.run(requests, lambda completion: done.append(completion) or [])  # type: ignore[func-returns-value]
+        with torch.no_grad():
+            theirs, _ = self.policy.token_logprobs(
+                [done_.request.prompt_ids for done_ in done], [done_.token_ids for done_ in done], [1.0] * len(done)
+            )
+        ours = torch.tensor([value for done_ in done for value in done_.logprobs], device=theirs.device)
+        return (ours - theirs).abs().max().item()
+
+    def check_length(self, request: Request) -> None:
+        """Refuse a request that does not fit the model's context.
+
+        Raises:
+            RecipeError: with the settings that would help.
+        """
+        needed, limit = len(request.prompt_ids) + request.max_tokens, self.policy.max_length
+        if needed > limit:
+            raise RecipeError(
+                f"a prompt of {len(request.prompt_ids)} tokens and {request.max_tokens} new ones do not fit the "
+                f"model's {limit}: lower rollout.tokens_first, rollout.tokens_continue or rounds.note_tokens"
+            )
+
+
+class Batch:
+    """The rows being decoded, each for the forks that have said the same so far.
+
+    Rows 0..count-1 are alive; a row that ends is filled with the last one. What is known of a row without asking the
+    device lies in numpy arrays of `max_rows`.
+    """
+
+    def __init__(self, policy: Policy, max_rows: int, usage: Usage, decoder: Decoder):
+        self.policy, self.max_rows, self.usage = policy, max_rows, usage
+        self.device = policy.device
+        self.prompts = Segment()  # the root of the tree of prompts
+        self.decoder, self.cache = decoder, decoder.cache
+        self.ends = np.array(policy.end_ids)
+        self.count = 0
+        self.rows = np.zeros(max_rows, dtype=ROW)
+        self.tokens = np.zeros((max_rows, 0), dtype=np.int64)
+        self.logprobs = np.zeros((max_rows, 0), dtype=np.float32)
+        self.prompt_of: list[Segment] = []  # with which each row's prompt ends
+        self.forks: list[tuple[Request, int]] = []
+        self.keys = np.zeros(0, dtype=np.uint64)  # of each fork
+        self.row_of = np.zeros(0, dtype=np.int64)  # of each fork
+
+    def step(self, queue: deque[tuple[Request, range]], at_once: bool = False) -> list[Completion]:
+        """Let in what waits, or draw one more token for every fork; returns the responses that ended with it.
+
+        Args:
+            queue: requests with those of their keys that are meant, at most `max_rows`; what is let in is taken out.
+                It must not be empty when no row is alive.
+            at_once: let newcomers in as soon as there is a row for them, and not by the batch: a forward pass for
+                every single one stalls the others, but nobody waits for the first token.
+        """
+        waiting = sum(len(forks) for _, forks in queue)
+        busy = len(self.forks)
+        if waiting and (at_once or busy == 0 or 4 * min(waiting, self.max_rows - busy) >= busy):
+            self._admit(queue)
+        else:
+            self._decode()
+        return self._finished()
+
+    def progress(self) -> Iterator[tuple[Request, int, np.ndarray]]:
+        """Each fork being decoded: its request, which of the request's keys, and the tokens drawn so far."""
+        produced = self.rows["produced"]
+        for (request, index), row in zip(self.forks, self.row_of.tolist(), strict=True):
+            yield request, index, self.tokens[row, : produced[row]]
+
+    def cancel(self, unwanted: Callable[[Request], bool]) -> None:
+        """Take out the forks of some requests, and the rows that nobody is left in; they get no completion."""
+        leaving = np.array([unwanted(request) for request, _ in self.forks], dtype=bool)
+        if leaving.any():
+            self._leave(leaving)
+            self._remove(np.setdiff1d(np.arange(self.count), self.row_of))
+
+    # -- entering --------------------------------------------------------------------------------------------------
+
+    def _admit(self, queue: deque[tuple[Request, range]]) -> None:
+        """Let waiting requests in while there is room: run what is new of their prompts, draw the first tokens."""
+        chosen: list[tuple[Request, range]] = []
+        free = self.max_rows - len(self.forks)
+        while queue and len(queue[0][1]) <= free:
+            chosen.append(queue.popleft())
+            free -= len(chosen[-1][1])
+        if not chosen:
+            return self._decode()
+        requests = [request for request, _ in chosen]
+        prompts = self._read([request.prompt_ids for request in requests])
+        # Requests with equal prompts and settings have said the same so far: nothing.
+        starts = [
+            (prompt, (len(request.prompt_ids), 0, request.max_tokens, request.temperature, request.top_p))
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]
+        row_of = {start: self.count + index for index, start in enumerate(dict.fromkeys(starts))}
+        first, first_fork = self.count, len(self.forks)
+        self._add([prompt for prompt, _ in row_of], np.array([settings for _, settings in row_of], dtype=ROW))
+        self.forks += [(request, fork) for request, forks in chosen for fork in forks]
+        keys = [request.keys[fork] for request, fork in self.forks[first_fork:]]
+        self.keys = np.concatenate([self.keys, np.array(keys, dtype=np.uint64)])
+        begun = [row_of[start] for start, (_, forks) in zip(starts, chosen, strict=True) for _ in forks]
+        self.row_of = np.concatenate([self.row_of, np.array(begun, dtype=np.int64)])
+        self.usage.requested_prompt_tokens += sum(len(request.prompt_ids) * len(forks) for request, forks in chosen)
+        self._forget()
+        last = [prompt.states[-1] for prompt in self.prompt_of[first:] if prompt.states is not None]
+        self._draw(self.policy.head(torch.stack(last)), first, first_fork)
+
+    def _read(self, prompts: Sequence[Sequence[int]]) -> list[Segment]:
+        """The segments that the prompts end with, all of their keys and values computed."""
+        below: dict[Segment, list[int]] = {}
+        for index, prompt in enumerate(prompts):
+            below.setdefault(self._find(prompt), []).append(index)
+        ends: dict[int, Segment] = {}
+        level: list[Segment] = []
+        for known, indices in below.items():
+            old = set(known.children)
+            ends |= dict(zip(indices, branch(known, [prompts[index] for index in indices]), strict=True))
+            level += [child for child in known.children if child not in old]
+        while level:
+            for segments in batches(level, PREFILL_TOKENS):
+                states, fresh = forward(self.policy, segments)
+                for row, segment in enumerate(segments):
+                    size = len(segment.tokens)
+                    segment.states = states[row, :size].clone()
+                    for layer, (keys, values) in fresh.items():
+                        segment.keys_values[layer] = keys[row, :, :size].clone(), values[row, :, :size].clone()
+                    self.usage.prefill_tokens += size
+            level = [child for segment in level for child in segment.children]
+        return [ends[index] for index in range(len(prompts))]
+
+    def _find(self, prompt: Sequence[int]) -> Segment:
+        """The segment up to whose end a prompt is known."""
+        segment = self.prompts
+        while segment.end < len(prompt):
+            rest = prompt[segment.end :]
+            if not segment.children:
+                break
+            matches = ((agreement(child.tokens, rest), child) for child in segment.children)
+            known, child = max(matches, key=lambda match: match[0])
+            if known == len(child.tokens):
+                segment = child
+            elif (
+                known >= WORTHWHILE // 2
+            ):  # nothing is lost by a split but that every decoding step visits one more level
+                segment = child.split(known)
+            else:
+                break
+        return segment
+
+    def _forget(self) -> None:
+        """Drop prompts that no row needs, the oldest first, beyond what may soon be continued."""
+        idle = [segment for segment in self.prompts.leaves() if not segment.users]
+        kept = 0
+        for segment in reversed(idle):  # children are in the order in which they came
+            kept += len(segment.tokens)
+            if kept > IDLE_TOKENS:
+                segment.drop()
+
+    def _add(self, prompts: Sequence[Segment], rows: np.ndarray) -> None:
+        """Append rows."""
+        end = self.count + len(prompts)
+        self.rows[self.count : end] = rows
+        width = int(self.rows["limit"][:end].max())
+        if width > self.tokens.shape[1]:
+            wider = ((0, 0), (0, width - self.tokens.shape[1]))
+            self.tokens, self.logprobs = np.pad(self.tokens, wider), np.pad(self.logprobs, wider)
+        self.prompt_of += prompts
+        for prompt in prompts:
+            prompt.users += 1
+        self.count = end
+        self.cache.reserve(end, width)
+
+    # -- going on --------------------------------------------------------------------------------------------------
+
+    def _decode(self) -> None:
+        """One token for every fork."""
+        position = self.rows["produced"][: self.count] - 1  # of the token that was drawn last, in the response
+        self.cache.begin(self.prompt_of, position)
+        tokens = self.tokens[np.arange(self.count), position]
+        states = self.decoder(tokens, self.rows["prompt"][: self.count] + position)
+        self.usage.decoded_rows += self.count
+        self._draw(self.policy.head(states), 0, 0)
+
+    def _draw(self, logits: Tensor, first: int, first_fork: int) -> None:
+        """Draw a token for each fork from `first_fork` on, from the logits (rows, V) of the rows from `first` on."""
+        rows, row_of = self.rows[first : self.count], self.row_of[first_fork:]
+        uniform = uniforms(self.keys[first_fork:], self.rows["produced"][row_of])
+        temperature, top_p = (self._to_device(rows[name].copy()) for name in ("temperature", "top_p"))
+        drawn = draw(logits, temperature, top_p, self._to_device(uniform), self._to_device(row_of - first))
+        tokens, logprobs = (tensor.cpu().numpy() for tensor in drawn)
+        if not np.isfinite(logprobs).all():
+            request = self.forks[first_fork + int(np.flatnonzero(~np.isfinite(logprobs))[0])][0]
+            raise FloatingPointError(
+                f"the model's logits are not finite after a prompt of {len(request.prompt_ids)} tokens: its weights "
+                "are broken, or its numbers too large for model.dtype (set it to 'float32')"
+            )
+        if len(row_of) > len(rows):
+            row_of = self._part(tokens, first_fork)
+        produced = self.rows["produced"][row_of]
+        self.tokens[row_of, produced] = tokens
+        self.logprobs[row_of, produced] = logprobs
+        self.rows["produced"][first : self.count] += 1
+
+    def _part(self, tokens: np.ndarray, first_fork: int) -> np.ndarray:
+        """Give forks a row of their own if they drew another token than the first of their row; returns their rows."""
+        row_of = self.row_of[first_fork:]
+        _, firsts, which = np.unique(row_of * self.policy.vocabulary + tokens, return_index=True, return_inverse=True)
+        source = row_of[firsts]  # of every (row, token) that was drawn
+        stays = np.zeros(len(firsts), dtype=bool)
+        stays[np.unique(source, return_index=True)[1]] = True
+        target, copied = source.copy(), source[~stays]
+        if len(copied):
+            target[~stays] = np.arange(self.count, self.count + len(copied))
+            new = slice(self.count, self.count + len(copied))
+            self._add([self.prompt_of[row] for row in copied], self.rows[copied])
+            self.tokens[new], self.logprobs[new] = self.tokens[copied], self.logprobs[copied]
+            self.cache.copy(copied, np.arange(new.start, new.stop), int(self.rows["produced"][copied].max()))
+            self.row_of[first_fork:] = target[which]
+        return self.row_of[first_fork:]
+
+    # -- leaving ---------------------------------------------------------------------------------------------------
+
+    def _finished(self) -> list[Completion]:
+        """Take out the rows that ended."""
+        rows = self.rows[: self.count]
+        ended = np.isin(self.tokens[np.arange(self.count), rows["produced"] - 1], self.ends)
+        done = ended | (rows["produced"] >= rows["limit"])
+        if not done.any():
+            return []
+        leaving = done[self.row_of]
+        completions = []
+        for fork in np.flatnonzero(leaving):
+            (request, index), row = self.forks[fork], self.row_of[fork]
+            length = int(rows["produced"][row])
+            self.usage.generated_tokens += length
+            completions.append(
+                Completion(
+                    request=request,
+                    index=index,
+                    token_ids=self.tokens[row, :length].tolist(),
+                    logprobs=self.logprobs[row, :length].tolist(),
+                    truncated=not bool(ended[row]),
+                )
+            )
+        self._leave(leaving)
+        self._remove(np.flatnonzero(done))
+        return completions
+
+    def _leave(self, leaving: np.ndarray) -> None:
+        self.forks = [fork for fork, gone in zip(self.forks, leaving.tolist(), strict=True) if not gone]
+        self.keys, self.row_of = self.keys[~leaving], self.row_of[~leaving]
+
+    def _remove(self, done: np.ndarray) -> None:
+        """Fill the rows that are done with the last ones."""
+        left = self.count - len(done)
+        for row in done:
+            self.prompt_of[row].users -= 1
+        holes = done[done < left]
+        if len(holes):
+            movers = np.setdiff1d(np.arange(left, self.count), done)
+            for column in (self.rows, self.tokens, self.logprobs):
+                column[holes] = column[movers]
+            for hole, mover in zip(holes, movers, strict=True):
+                self.prompt_of[hole] = self.prompt_of[mover]
+            moved = np.arange(self.count)
+            moved[movers] = holes
+            self.row_of = moved[self.row_of]
+            self.cache.copy(movers, holes, int(self.rows["produced"][holes].max()))
+        self.count = left
+        del self.prompt_of[left:]
+
+    def _to_device(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)

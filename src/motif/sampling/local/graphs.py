@@ -1,0 +1,93 @@
+"""Decoding steps replayed as CUDA graphs.
+
+A step of a few rows is some thousand small kernels, and launching them from Python takes several times longer than
+their work. Steps of one kind (equal shapes, equal places in memory) are recorded once, then launched as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motif.models.policy import Policy
+from motif.sampling.local.attention import NAME, TreeCache
+
+REPEATS = 3
+"""Steps of a kind run one by one before it is recorded, which costs about two of them."""
+
+
+class Recording(Protocol):
+    """A recorded step."""
+
+    def replay(self) -> None:
+        """Run it again, on what its inputs hold now."""
+        ...
+
+
+Recorder = Callable[[Callable[[], Tensor]], tuple[Recording, Tensor]]
+"""Runs a function without effect; returns it as a recording, and its result, which each replay fills."""
+
+
+class Decoder:
+    """The policy's decoder on one token a row, over a `TreeCache`.
+
+    Args:
+        record: None: every step is run as it is.
+    """
+
+    def __init__(self, policy: Policy, record: Recorder | None = None):
+        self.policy, self.record = policy, record
+        self.cache = TreeCache(policy.device, fixed=record is not None)
+        self._kind: tuple[int, ...] = ()
+        self._seen = 0
+        self._recorded: tuple[Recording, Tensor] | None = None
+
+    def __call__(self, tokens: np.ndarray, positions: np.ndarray) -> Tensor:
+        """Last hidden states (rows, D), after `cache.begin`.
+
+        Args:
+            tokens, positions: (rows,) the last token of each row and its position in the sequence.
+        """
+        spare = (0, self.cache.rows - len(tokens))
+        inputs = [torch.from_numpy(np.pad(array, spare)).to(self.policy.device) for array in (tokens, positions)]
+        ids, places = (self.cache.places.put(name, new) for name, new in zip(("ids", "at"), inputs, strict=True))
+
+        def run() -> Tensor:
+            with self.policy.attention(NAME):
+                states: Tensor = self.policy.decoder(
+                    input_ids=ids[:, None],
+                    position_ids=places[:, None],
+                    past_key_values=self.cache,
+                    use_cache=True,
+                    tree=self.cache,
+                ).last_hidden_state
+            return states[:, -1]
+
+        return self._step(run)[: len(tokens)]
+
+    def _step(self, run: Callable[[], Tensor]) -> Tensor:
+        kind = self.cache.kind
+        if kind != self._kind:
+            self._kind, self._seen, self._recorded = kind, 0, None
+        self._seen += 1
+        if self.record is None or self._seen <= REPEATS:
+            return run()
+        if self._recorded is None:
+            self._recorded = self.record(run)
+        recording, states = self._recorded
+        recording.replay()
+        return states
+
+
+def cuda_graph(run: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """Record what `run` launches on the current CUDA device."""
+    graph, autocast = torch.cuda.CUDAGraph(), torch.is_autocast_enabled("cuda")
+    # What autocast has cast and keeps would lie in memory that is the graph's own.
+    uncached = torch.autocast("cuda", torch.get_autocast_dtype("cuda"), autocast, cache_enabled=False)
+    with uncached, torch.cuda.graph(graph):
+        states = run()
+    return graph, states

@@ -1,0 +1,272 @@
+"""One vLLM server as seen from here: its OpenAI-compatible API, token ids in and out.
+
+Nothing is trusted: an answer that is not exactly what was asked for is a `Fault`, and the caller asks again elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+from motif.config import RecipeError
+from motif.sampling.base import SamplerError
+
+CONNECT_SECONDS = 10.0
+"""Until a server that does not take a connection, or does not say what it serves, counts as lost."""
+LOAD_SECONDS = 120.0
+"""Until an adapter counts as not loaded."""
+WHOLE = 2**20
+"""More tokens than a response has."""
+IDLE_SECONDS = 3.0
+"""A connection is used again for so long: less than the five seconds after which the server closes it."""
+
+
+class Fault(Exception):
+    """A server failed in a way that another try, there or elsewhere, may put right."""
+
+
+class NotLoaded(Fault):
+    """The server does not know the adapter: it has been restarted, say."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """`count` siblings from one prompt; sibling i is drawn with the seed `seed + i`."""
+
+    model: str
+    prompt_ids: Sequence[int]
+    seed: int
+    count: int
+    max_tokens: int
+    temperature: float
+    top_p: float
+    end_ids: Sequence[int]
+
+    def body(self) -> dict[str, Any]:
+        """The request to /v1/completions.
+
+        What a server would otherwise take from the model's generation config (top-k, penalties, end tokens) is said.
+        """
+        return {
+            "model": self.model,
+            "prompt": list(self.prompt_ids),
+            "n": self.count,
+            "seed": self.seed,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": -1,
+            "min_p": 0.0,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "repetition_penalty": 1.0,
+            "stop_token_ids": list(self.end_ids),
+            "ignore_eos": True,  # the end tokens are those just named, and no others
+            "skip_special_tokens": False,
+            "logprobs": 0,  # of the sampled token, and no others
+            "return_token_ids": True,
+            "stream": True,  # a sibling that ends is told at once,
+            "stream_interval": WHOLE,  # and as a whole, not token by token
+        }
+
+
+@dataclass
+class Answer:
+    """One sibling, as far as it has been told."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Server:
+    """An address, and what is known of who is there."""
+
+    url: str
+    base: str = ""  # the name of the model it serves
+    max_length: int = 0
+    loaded: set[str] = field(default_factory=set)  # adapters it has, as far as is known
+    waiting: int = 0  # responses asked for and not there yet
+    up: bool = True
+    strikes: int = 0  # faults since the last answer
+    fault: str = ""  # the last one
+
+    async def greet(self, client: httpx2.AsyncClient) -> None:
+        """Ask what it serves, and which adapters it has.
+
+        Raises:
+            Fault: it does not answer, or not as a vLLM server would.
+            RecipeError: it wants another key.
+        """
+        answer = await self._call(client, "GET", "/v1/models", None, CONNECT_SECONDS)
+        try:
+            cards = answer.json()["data"]
+            card = next(card for card in cards if not card.get("parent"))
+            base, length = str(card["id"]), int(card["max_model_len"])
+            loaded = {str(card["id"]) for card in cards if card.get("parent")}
+        except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
+            raise Fault("answers /v1/models in a way that is not vLLM's") from None
+        if self.base and base != self.base:
+            raise Fault(f"now serves {base!r} instead of {self.base!r}")
+        self.base, self.max_length, self.loaded = base, length, loaded
+
+    async def load(self, client: httpx2.AsyncClient, name: str, path: str) -> None:
+        """Give it an adapter.
+
+        Raises:
+            Fault: it does not answer, or failed.
+            RecipeError: it will not have it.
+        """
+        body = {"lora_name": name, "lora_path": path}
+        answer = await self._call(client, "POST", "/v1/load_lora_adapter", body, LOAD_SECONDS)
+        # What it has already is that adapter: a name is given once, see `adapters`.
+        if answer.status_code != httpx2.codes.OK and "already been loaded" not in answer.text:
+            raise RecipeError(self._why_not_loaded(answer, path))
+        self.loaded.add(name)
+
+    async def unload(self, client: httpx2.AsyncClient, name: str) -> None:
+        """Take an adapter away, if it is there.
+
+        Raises:
+            Fault: it does not answer, or failed.
+        """
+        self.loaded.discard(name)
+        await self._call(client, "POST", "/v1/unload_lora_adapter", {"lora_name": name}, CONNECT_SECONDS)
+
+    async def complete(
+        self, client: httpx2.AsyncClient, ask: Ask, seconds: float
+    ) -> AsyncGenerator[tuple[int, Answer], None]:
+        """The siblings as they end: index, and what was sampled.
+
+        Args:
+            seconds: without a word from the server until the answer counts as lost.
+
+        Raises:
+            Fault: the connection broke, the server failed, or what it said is not what was asked for.
+            NotLoaded: it does not know the model or adapter.
+            RecipeError: it refuses the request as such.
+            SamplerError: it answered with another model or adapter than it was asked for.
+        """
+        answers = {index: Answer() for index in range(ask.count)}
+        timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS, pool=None)
+        try:
+            async with client.stream("POST", self.url + "/v1/completions", json=ask.body(), timeout=timeout) as answer:
+                if answer.status_code != httpx2.codes.OK:
+                    await answer.aread()
+                    self._refuse(answer)
+                async for line in answer.aiter_lines():
+                    if not line.startswith("data:") or line == "data: [DONE]":
+                        continue
+                    for index, reason in self._read(line.removeprefix("data:"), ask, answers):
+                        yield index, _checked(answers.pop(index), reason, ask)
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            if answers:  # else all was told, and the next request finds out
+                raise Fault(_said(error)) from error
+        if answers:
+            raise Fault(f"the answer ended with {len(answers)} of {ask.count} responses missing")
+
+    def _read(self, text: str, ask: Ask, answers: dict[int, Answer]) -> list[tuple[int, str]]:
+        """Take in one event; returns who ended with it and why."""
+        try:
+            event = json.loads(text)
+            if "error" in event:
+                raise Fault(f"failed in mid-answer: {_message(event)}")
+            model, choices, ended = event["model"], event["choices"], []
+            for choice in choices:
+                answer = answers[choice["index"]]
+                if choice.get("token_ids"):
+                    answer.token_ids += choice["token_ids"]
+                    answer.logprobs += choice["logprobs"]["token_logprobs"]
+                if choice.get("finish_reason"):
+                    ended.append((int(choice["index"]), str(choice["finish_reason"])))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Fault(f"answered what cannot be read ({type(error).__name__}): {text[:200]}") from None
+        if model != ask.model:
+            raise SamplerError(f"{self.url} answered with {model!r} where {ask.model!r} was asked for")
+        return ended
+
+    async def _call(
+        self, client: httpx2.AsyncClient, method: str, path: str, body: Any, seconds: float
+    ) -> httpx2.Response:
+        try:
+            answer = await client.request(method, self.url + path, json=body, timeout=seconds)
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise Fault(_said(error)) from error
+        _check_key(self.url, answer)
+        if answer.status_code >= 500 or answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
+            raise Fault(f"answered {answer.status_code} to {path}: {_message_of(answer)}")
+        return answer
+
+    def _refuse(self, answer: httpx2.Response) -> None:
+        _check_key(self.url, answer)
+        code, said = answer.status_code, _message_of(answer)
+        if code == httpx2.codes.NOT_FOUND:
+            raise NotLoaded(f"does not know the adapter: {said}")
+        if 400 <= code < 500 and code not in (httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.TOO_MANY_REQUESTS):
+            raise RecipeError(f"{self.url} refuses a request: {said}")
+        raise Fault(f"answered {code}: {said}")
+
+    def _why_not_loaded(self, answer: httpx2.Response, path: str) -> str:
+        said = _message_of(answer)
+        if answer.status_code == httpx2.codes.NOT_FOUND and said == "Not Found":
+            return (
+                f"{self.url} takes no adapters at run time: start it as `motif vllm-command` says "
+                "(VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora)"
+            )
+        return (
+            f"{self.url} cannot load the adapter {path}: {said}. It must see that folder (sampler.adapter_dir, "
+            "sampler.copy_command) and be started as `motif vllm-command` says"
+        )
+
+
+def _checked(answer: Answer, reason: str, ask: Ask) -> Answer:
+    """The answer, if it is one to what was asked.
+
+    Raises:
+        Fault: it is not.
+    """
+    tokens, logprobs = answer.token_ids, answer.logprobs
+    if not tokens:
+        raise Fault("answered without token ids: it needs vLLM 0.11 or newer")
+    if len(tokens) != len(logprobs):
+        raise Fault(f"answered {len(tokens)} tokens with {len(logprobs)} log-probabilities")
+    if not all(type(token) is int and token >= 0 for token in tokens):
+        raise Fault("answered what are no token ids")
+    # Rounding can lift a certain token's probability just above 1.
+    if not all(isinstance(value, int | float) and math.isfinite(value) and value < 1e-3 for value in logprobs):
+        raise Fault("answered what are no log-probabilities")
+    ended = tokens[-1] in ask.end_ids
+    if any(token in ask.end_ids for token in tokens[:-1]) or len(tokens) > ask.max_tokens:
+        raise Fault(f"answered {len(tokens)} tokens that go past an end token or the limit of {ask.max_tokens}")
+    if reason not in ("stop", "length") or not (ended or len(tokens) == ask.max_tokens):
+        raise Fault(f"broke off a response after {len(tokens)} tokens ({reason})")
+    return answer
+
+
+def _check_key(url: str, answer: httpx2.Response) -> None:
+    if answer.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+        raise RecipeError(
+            f"{url} asks for an API key: put it into the environment variable that sampler.api_key_variable names"
+        )
+
+
+def _message_of(answer: httpx2.Response) -> str:
+    try:
+        return _message(answer.json())
+    except (ValueError, AttributeError):
+        return answer.text[:200].strip()
+
+
+def _message(body: dict[str, Any]) -> str:
+    error = body.get("error", body.get("detail", body))
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
+
+
+def _said(error: Exception) -> str:
+    name = type(error).__name__
+    return f"{name}: {error}" if str(error) else name

@@ -1,0 +1,151 @@
+"""The servers of a run: who is there, who has which adapter, and who is asked next."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Iterable
+
+import httpx2
+
+from motif.config import RecipeError, SamplerConfig
+from motif.sampling.base import SamplerError
+from motif.sampling.vllm.adapters import Adapter, AdapterFolder
+from motif.sampling.vllm.client import IDLE_SECONDS, Fault, Server
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds until a server that failed is asked again: doubled each time, up to the longest."""
+CLOSE_SECONDS = 5.0
+"""Until a server that shall unload an adapter is left alone."""
+
+
+class Pool:
+    """Servers that may fail and come back. To be made, used and closed in one event loop."""
+
+    def __init__(self, config: SamplerConfig, folder: AdapterFolder):
+        self.config, self.folder = config, folder
+        self.servers = [Server(url) for url in config.urls]
+        key = os.environ.get(config.api_key_variable)
+        self.client = httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            limits=httpx2.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS),
+        )
+        self._adapter: Adapter | None = None
+        self._any_up = asyncio.Event()
+        self._any_up.set()
+        self._loading = {server: asyncio.Lock() for server in self.servers}
+        self._recoveries: dict[Server, asyncio.Task[None]] = {}
+
+    # -- who is there ----------------------------------------------------------------------------------------------
+
+    async def least_loaded(self) -> Server:
+        """The server with the fewest responses under way; waits for one to come back when none is there.
+
+        Raises:
+            SamplerError: none came back in time.
+        """
+        if not self._any_up.is_set():
+            try:
+                await asyncio.wait_for(self._any_up.wait(), self.config.patience)
+            except TimeoutError:
+                found = "; ".join(f"{server.url}: {server.fault}" for server in self.servers)
+                raise SamplerError(f"no server has answered for {self.config.patience:g} s ({found})") from None
+        return min((server for server in self.servers if server.up), key=lambda server: server.waiting)
+
+    def lost(self, server: Server, fault: Fault) -> None:
+        """Send a server nothing more until it has said that it is back."""
+        server.fault = str(fault)
+        if server.up:
+            server.up = False
+            server.strikes += 1
+            if not any(other.up for other in self.servers):
+                self._any_up.clear()
+            self._recoveries[server] = asyncio.create_task(self._recover(server))
+
+    async def _recover(self, server: Server) -> None:
+        while True:
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (server.strikes - 1))
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            try:
+                await server.greet(self.client)
+                if self._adapter:
+                    await self.load(server, self._adapter)
+                    for name in [name for name in server.loaded if self._is_old(name)]:  # retired while it was away
+                        await server.unload(self.client, name)
+                break
+            except (Fault, RecipeError) as fault:
+                server.fault = str(fault)
+                server.strikes += 1
+        server.up = True
+        self._any_up.set()
+
+    # -- adapters --------------------------------------------------------------------------------------------------
+
+    async def load(self, server: Server, adapter: Adapter) -> None:
+        """Load an adapter on a server, if it does not have it.
+
+        Raises:
+            Fault: it does not answer, or failed.
+            RecipeError: it will not have it.
+        """
+        if adapter.name in server.loaded:
+            return
+        async with self._loading[server]:
+            if adapter.name not in server.loaded:
+                path = await self.folder.bring(adapter, server.url)
+                await server.load(self.client, adapter.name, path)
+
+    async def publish(self, adapter: Adapter) -> None:
+        """Load an adapter everywhere and retire the one before; a server that is away gets it when it is back.
+
+        Raises:
+            SamplerError: no server is left.
+            RecipeError: a server cannot load it.
+        """
+        old, self._adapter = self._adapter, adapter
+
+        async def load(server: Server) -> None:
+            try:
+                await self.load(server, adapter)
+            except Fault as fault:
+                self.lost(server, fault)
+
+        try:
+            await everyone(load(server) for server in self.servers if server.up)
+            await self.least_loaded()
+        finally:
+            if old:
+                await self._retire(old)
+
+    async def _retire(self, adapter: Adapter) -> None:
+        """Unload an adapter wherever it is and remove its folder; a server that fails here is found out later."""
+
+        async def unload(server: Server) -> None:
+            try:
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await server.unload(self.client, adapter.name)
+            except (Fault, RecipeError, TimeoutError):
+                pass
+
+        await everyone(unload(server) for server in self.servers if adapter.name in server.loaded)
+        await self.folder.remove(adapter, [server.url for server in self.servers])
+
+    def _is_old(self, name: str) -> bool:
+        current = self._adapter.name if self._adapter else ""
+        return name.startswith(self.folder.prefix) and name != current
+
+    async def close(self) -> None:
+        """Retire the adapter published last, and end the connections."""
+        if self._adapter:
+            await self._retire(self._adapter)
+        for task in self._recoveries.values():
+            task.cancel()
+        await self.client.aclose()
+
+
+async def everyone(calls: Iterable[Awaitable[None]]) -> None:
+    """Wait for all, then raise the first error."""
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

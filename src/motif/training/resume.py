@@ -1,0 +1,135 @@
+"""Stopping a run and going on with it: signals, what runs out, and which checkpoint is the last good one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from motif.config import RecipeError
+from motif.display import Display
+from motif.distributed import ALONE, PeerFailed, Processes
+from motif.errors import OutOfResources, ran_out
+from motif.runs import checkpoint
+from motif.runs.disk import check_sum
+from motif.runs.folder import RunFolder, versions
+from motif.runs.provenance import Data, changed_settings, environment
+from motif.sampling.base import SamplerError
+from motif.session import Session
+
+
+def refuse_used_folder(folder: Path, resume: bool) -> None:
+    """Never write over an earlier run.
+
+    Raises:
+        RecipeError: the folder holds a run and `resume` is off.
+    """
+    if not resume and (folder / "metrics.jsonl").exists() | (folder / "checkpoints").exists():
+        raise RecipeError(f"{folder} already holds a run: go on with --resume, or choose another folder with --out")
+
+
+def restore(
+    session: Session,
+    run: RunFolder,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    allow_changes: bool,
+    display: Display,
+) -> checkpoint.Restored | None:
+    """Where the newest good checkpoint stood, its weights in place and the record cut back to it; None without one."""
+
+    def lost(extra: dict[str, Any]) -> str | None:
+        damaged = run.damaged(extra["record"])
+        return f"{' and '.join(damaged)} lost lines that were written before it" if damaged else None
+
+    restored = checkpoint.load_latest(
+        run.path,
+        session.policy,
+        optimizer,
+        session.recipe,
+        problem=lost,
+        changes=lambda extra: data.changes(extra["data"]),
+        allow_changes=allow_changes,
+    )
+    session.processes.agree(
+        restored.step if restored else -1,
+        f"{run.path} must be on a disk that all machines share; its newest checkpoint is of step",
+    )
+    run.cut_back(restored.extra["record"] if restored else None)
+    if restored is None:
+        return None
+    for file in sorted((run.path / "best").rglob("*.safetensors")):
+        try:
+            check_sum(file)
+        except (OSError, ValueError) as error:
+            display.message(f"warning: {file} is damaged ({error}); the next evaluation that is better replaces it")
+    for passed in restored.passed_over:
+        display.message(f"warning: {passed}")
+    for change in restored.changes:
+        display.message(f"changed: {change}")
+    for change in changed_settings(restored.extra["environment"], here(session)):
+        display.message(f"changed: {change} (the last digits of what follows may differ)")
+    display.message(f"going on after step {restored.step}")
+    return restored
+
+
+def here(session: Session) -> dict[str, Any]:
+    """Versions and machine, for a checkpoint."""
+    return versions() | environment(session.policy.device)
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Say of what ends a run from outside how it is gone on with."""
+    try:
+        yield
+    except Exception as error:
+        own = isinstance(error, SamplerError | FloatingPointError)
+        reason = str(error) if own else ran_out(error)
+        if reason is None or isinstance(error, RecipeError):
+            raise
+        kind = type(error) if own else OutOfResources
+        saved = checkpoint.all_checkpoints(folder)
+        kept = f"The last checkpoint in {folder} is {saved[-1].name}" if saved else "Nothing has been saved yet"
+        raise kind(f"{reason}. {kept}: go on with --resume") from error
+
+
+@contextmanager
+def interruptions(processes: Processes = ALONE) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or SIGTERM) sets, so that the step in progress can end; the second aborts.
+
+    With several processes the third does: they have the terminal's Ctrl-C already when their launcher passes it on. It
+    sends SIGTERM also to end those whose peer has failed.
+    """
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    more = 1 if processes.count == 1 else 2
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal more
+        if failure := processes.failure():
+            raise PeerFailed(failure)
+        if event.is_set():
+            more -= 1
+            if more == 0:
+                raise KeyboardInterrupt
+            return
+        event.set()
+        if processes.main:
+            print("\nfinishing this step or evaluation, then saving (Ctrl-C again: stop now, without it)", flush=True)
+
+    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
