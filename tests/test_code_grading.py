@@ -509,7 +509,7 @@ def test_closing_everything_and_crashing_is_wrong(boxed):
 
 
 def test_a_program_does_not_outlive_a_killed_grader(boxed):
-    script = f"from motif.grading import code; code.grade({gold()!r}, 'import time; time.sleep(60)')"
+    script = f"from motif.grading.code import rule; rule.grade({gold()!r}, 'import time; time.sleep(60)')"
     environment = os.environ | {"PYTHONPATH": str(Path(sandbox.__file__).parents[3])}
     grader = subprocess.Popen([sys.executable, "-c", script], env=environment)
     end = time.monotonic() + 20

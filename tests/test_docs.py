@@ -22,7 +22,7 @@ import typer.main
 
 import forked
 from markdown import LINKED, PAGES, REMARKS, ROOT, Block, anchors, blocks, links, without_code
-from motif.cli import app
+from motif.cli.app import app
 from motif.compare.study import load_study
 from motif.config import Recipe, Section, load_recipe
 

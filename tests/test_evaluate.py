@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import make_tree, marks_at
-from motif.cli import app as cli
+from motif.cli.app import app as cli
 from motif.config import RecipeError, load_recipe
 from motif.display import Display
 from motif.evaluation.any_model import Drawn, evaluate_model, target

@@ -202,7 +202,7 @@ def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(tmp_path, se
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_loaded(tmp_path, settings, monkeypatch):
     (tmp_path / "file").touch()
-    loop = sys.modules["motif.train"]  # as an attribute of the package, that name is the function
+    loop = sys.modules["motif.training.loop"]
     monkeypatch.setattr(loop, "open_session", lambda *_, **__: pytest.fail("something was loaded"))
     with pytest.raises(RecipeError, match=r"nothing can be written to .*choose another --out"):
         run(tmp_path / "file" / "run", settings)

@@ -51,7 +51,7 @@ def test_modules_of_hosts_that_are_not_there_say_so(host):
 
 
 def test_motif_imports_no_host():
-    code = "import sys, motif.train, motif.sampling.growing as _; print({'trl', 'verl', 'verifiers'} & {*sys.modules})"
+    code = "import sys, motif.training.loop, motif.sampling.growing as _; print({'trl', 'verl', 'verifiers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

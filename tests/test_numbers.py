@@ -130,7 +130,7 @@ def lines(out) -> list[dict]:
 
 def break_steps(monkeypatch, broken: set[int]) -> None:
     """Make the advantage of the first response of these steps NaN."""
-    module = sys.modules["motif.train"]  # the package has a function of this name
+    module = sys.modules["motif.training.loop"]
     collect = module.collect
 
     def collected(trees, recipe):

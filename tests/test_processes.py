@@ -95,7 +95,7 @@ import torch
 torch.set_num_threads(1)
 # The launcher's may reach a process that is already saying why it ends.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-module = importlib.import_module("motif.train")  # motif.train is the function
+module = importlib.import_module("motif.training.loop")
 from motif.display import Display
 
 rank, sample = int(os.environ["RANK"]), module.sample
@@ -361,7 +361,7 @@ def test_fsdp_in_the_launcher_means_sharded_weights(monkeypatch):
 def test_other_commands_are_for_one_process(monkeypatch, capsys):
     from typer.testing import CliRunner
 
-    from motif.cli import app
+    from motif.cli.app import app
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     found = CliRunner().invoke(app, ["eval", "runs/none"])

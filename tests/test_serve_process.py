@@ -16,7 +16,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from motif.cli import app
+from motif.cli.app import app
 from motif.cli.serve import keys_of
 from motif.config import RecipeError, load_recipe
 from motif.models.policy import Policy

@@ -349,7 +349,7 @@ def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path):
 
 @pytest.mark.slow
 def test_with_overlap_sampling_goes_on_while_the_trainer_works(servers, tmp_path, monkeypatch):
-    loop = importlib.import_module("motif.train")  # the package's attribute of this name is the function
+    loop = importlib.import_module("motif.training.loop")
     served, update = [], loop.update
 
     def slow(*arguments):

@@ -99,7 +99,7 @@ for module in pkgutil.walk_packages(motif.__path__, "motif."):
     if not any(part in module.name for part in ("__main__", "verifiers", "verl", "trl", "think_in_rounds")):
         importlib.import_module(module.name)
 assert len([name for name in sys.modules if name.startswith("motif.")]) > 50
-from motif.cli import app
+from motif.cli.app import app
 def run(*arguments):
     try:
         app(list(arguments), standalone_mode=False)

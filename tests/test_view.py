@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from browser import Browser, needs_browser
-from motif.cli import app
+from motif.cli.app import app
 from motif.report import save_page, write_report
 from motif.report.server import Server, Viewer
 from runs import HOSTILE, fake_run

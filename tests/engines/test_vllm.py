@@ -234,7 +234,7 @@ def test_a_server_killed_in_mid_tree_and_restarted_changes_no_accounting(servers
             threading.Thread(target=victim.wait).start()
         return count(self, *arguments)
 
-    loop = importlib.import_module("motif.train")  # the package's attribute of this name is the function
+    loop = importlib.import_module("motif.training.loop")
     update = loop.update
 
     def after_restart(*arguments):
