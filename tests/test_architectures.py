@@ -7,7 +7,8 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from motif.config import ModelConfig, Recipe, RecipeError
+from motif.config import ModelConfig, Recipe
+from motif.errors import RecipeError
 from motif.models.policy import Policy
 from motif.sampling.base import Request
 from motif.sampling.local.batch import LocalSampler

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from motif.config import DataConfig, RecipeError
+from motif.config import DataConfig
+from motif.errors import RecipeError
 from motif.tasks import chain, load
 
 

@@ -20,7 +20,8 @@ from motif.compare.results import collect, curve, final_outcomes, read_results, 
 from motif.compare.run import compare
 from motif.compare.runner import Runner, differences, is_finished
 from motif.compare.study import Run, Study, load_study, plan_runs, resolve
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
+from motif.errors import RecipeError
 from motif.method.tree import Question
 from motif.runs.disk import claim
 from motif.training.loop import draw_questions

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motif.config import Recipe, RecipeError, RolloutConfig, load_recipe, shipped_recipes
+from motif.config import Recipe, RolloutConfig, load_recipe, shipped_recipes
+from motif.errors import RecipeError
 
 
 def refused(source: Any, *settings: str) -> str:

@@ -15,11 +15,11 @@ import pytest
 
 from conftest import char_tokenizer
 from motif.cli.conversation import _questions, _Talk, solve
-from motif.config import RecipeError
-from motif.display import harmless
+from motif.errors import RecipeError
 from motif.method.rounds import Rounds
 from motif.sampling.answer import Limits, Plan
 from motif.serve.opening import Opened
+from motif.text import harmless
 from serving import DEMO, Scripted
 
 ROUNDS = Rounds(DEMO.rounds, char_tokenizer())

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 from conftest import make_tree, marks_at
 from motif.cli.app import app as cli
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
 from motif.display import Display
+from motif.errors import RecipeError
 from motif.evaluation.any_model import Drawn, evaluate_model, target
 from motif.evaluation.evaluate import Drawing, Row, answers_in, drawings, evaluate, rows
 from motif.evaluation.store import EvalFolder, fingerprint, settings_of, weights_digest

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
 from motif.display import Display
+from motif.errors import RecipeError
 from motif.evaluation.any_model import target
 from motif.export import run as command
 from motif.export.base_model import describe

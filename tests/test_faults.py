@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import OutOfResources, ran_out
+from motif.errors import OutOfResources, RecipeError, ran_out
 from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.runs.disk import check_sum, claim, only_writer, write_sums

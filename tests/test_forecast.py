@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
+from motif.errors import RecipeError
 from motif.planning.devices import TABLE, parse_devices
 from motif.planning.forecast import Forecast, Unit
 from motif.planning.lengths import Lengths, measured

@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from conftest import char_tokenizer
-from motif.config import LARGEST, DataConfig, ModelConfig, Recipe, RecipeError, RoundsConfig, load_recipe
-from motif.display import Display, PlainConsole, harmless
+from motif.config import LARGEST, DataConfig, ModelConfig, Recipe, RoundsConfig, load_recipe
+from motif.display import Display, PlainConsole
+from motif.errors import RecipeError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy, load_tokenizer, locate, read_tensors
 from motif.runs.checkpoint import load_latest
 from motif.tasks import BadRows, load
+from motif.text import harmless
 from motif.training.loop import default_folder
 from motif.training.update import make_optimizer
 from test_cli import motif

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from motif.config import CreditConfig, ModelConfig, RecipeError, RolloutConfig, RoundsConfig, load_recipe
+from motif.config import CreditConfig, ModelConfig, RolloutConfig, RoundsConfig, load_recipe
+from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.integrations import SUPPORTED, HostError, require
 from motif.method.credit import assign
@@ -51,7 +52,8 @@ def test_modules_of_hosts_that_are_not_there_say_so(host):
 
 
 def test_motif_imports_no_host():
-    code = "import sys, motif.training.loop, motif.sampling.growing as _; print({'trl', 'verl', 'verifiers'} & {*sys.modules})"
+    code = "import sys, motif.training.loop, motif.sampling.growing\n"
+    code += "print({'trl', 'verl', 'verifiers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from motif.config import RecipeError
 from motif.display import Display
+from motif.errors import RecipeError
 from motif.runs import checkpoint
 from motif.runs.folder import Ledger, ledger_dict, ledger_from
 from motif.training.loop import Progress, train

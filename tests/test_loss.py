@@ -12,7 +12,8 @@ import torch
 import motif.models.policy
 import motif.sampling.local.packing
 from conftest import make_node, make_tree
-from motif.config import LossConfig, ModelConfig, Recipe, RecipeError
+from motif.config import LossConfig, ModelConfig, Recipe
+from motif.errors import RecipeError
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request

@@ -10,8 +10,9 @@ import sys
 import pytest
 import torch
 
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.config import Recipe, load_recipe
 from motif.display import Display
+from motif.errors import RecipeError
 from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.sampling.base import Request

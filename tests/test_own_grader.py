@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from motif.config import DataConfig, RecipeError, load_recipe
+from motif.config import DataConfig, load_recipe
+from motif.errors import RecipeError
 from motif.grading import Grade, Grader
 from motif.tasks import load
 from test_cli import motif

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from conftest import char_tokenizer
-from motif.config import CreditConfig, ProbeConfig, Recipe, RecipeError, RolloutConfig, RoundsConfig, load_recipe
+from motif.config import CreditConfig, ProbeConfig, Recipe, RolloutConfig, RoundsConfig, load_recipe
 from motif.display import Display
+from motif.errors import RecipeError
 from motif.evaluation.probe import Probed, ProbeResult, measure, probe, probe_questions
 from motif.grading import Grader
 from motif.method.credit import assign

@@ -15,9 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
 from motif.display import Display
 from motif.distributed import ALONE, Processes, as_launched, together
+from motif.errors import RecipeError
 from motif.planning.plan import make_plan
 from motif.training.loop import train
 from motif.training.update import Sample, deal

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
 from motif.display import Display
+from motif.errors import RecipeError
 from motif.method.tree import Question
 from motif.runs import checkpoint
 from motif.training.loop import Progress, draw_questions, learning_rate, train

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import SPECIAL_TOKENS, char_tokenizer
-from motif.config import RecipeError, RoundsConfig
+from motif.config import RoundsConfig
+from motif.errors import RecipeError
 from motif.method.rounds import SYSTEM_PROMPT, Rounds
 
 COMPACT = {

@@ -11,7 +11,8 @@ import torch
 
 import motif.sampling.local.batch
 from conftest import char_tokenizer
-from motif.config import ModelConfig, RecipeError, RolloutConfig, RoundsConfig
+from motif.config import ModelConfig, RolloutConfig, RoundsConfig
+from motif.errors import RecipeError
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
 from motif.models.policy import Policy

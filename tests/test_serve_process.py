@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from motif.cli.app import app
 from motif.cli.serve import keys_of
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
+from motif.errors import RecipeError
 from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.serve import run as command

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from fake_vllm import FakeVLLM
-from motif.config import ModelConfig, RecipeError
+from motif.config import ModelConfig
+from motif.errors import RecipeError
 from motif.method.rounds import Rounds
 from motif.sampling.openai import Upstream, UpstreamError, _Heard, base_url
 from serving import CHAT, CLIENT, DEMO, ask, post, raw, serving, until

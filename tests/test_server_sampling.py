@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from fake_vllm import FakeVLLM
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
 from motif.display import Display
+from motif.errors import RecipeError, SamplerError
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, SamplerError
+from motif.sampling.base import Completion, Request
 from motif.sampling.vllm.sampler import ServerSampler
 from motif.training.loop import train
 

@@ -5,7 +5,8 @@ import shlex
 
 import pytest
 
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
+from motif.errors import RecipeError
 from motif.runs.provenance import settings
 from motif.sampling.vllm.launch import commands
 

@@ -9,10 +9,10 @@ import torch
 
 from conftest import char_tokenizer
 from motif.config import ModelConfig, RoundsConfig, load_recipe
+from motif.errors import SamplerError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.sampling.answer import Begun, Ended, Limits, Plan, Text, allowance, think
-from motif.sampling.base import SamplerError
 from motif.sampling.local.engine import Live, Spelling
 from motif.sampling.solve import solve
 from motif.session import open_session

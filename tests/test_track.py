@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from conftest import marks_at
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
 from motif.display import Display
+from motif.errors import RecipeError
 from motif.runs import trackers as track
 from motif.runs.folder import RunFolder
 from motif.runs.provenance import settings

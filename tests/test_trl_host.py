@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
 from motif.demo import MODELS
+from motif.errors import RecipeError
 from motif.grading.verdict import Grade
 from motif.integrations import HostError, require
 from motif.session import open_session

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from motif.config import Recipe as Recipe
-    from motif.config import RecipeError as RecipeError
     from motif.config import load_recipe as load_recipe
+    from motif.errors import RecipeError as RecipeError
     from motif.evaluation.evaluate import evaluate as evaluate
     from motif.method.rounds import Rounds as Rounds
     from motif.method.tree import Node as Node
@@ -32,7 +32,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Recipe": "config",
-    "RecipeError": "config",
+    "RecipeError": "errors",
     "load_recipe": "config",
     "Question": "method.tree",
     "Node": "method.tree",

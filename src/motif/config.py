@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from motif.errors import RecipeError
+
 RECIPES = Path(__file__).parent / "recipes"
 SERVER_IMPORTANCE_CAP = 2.0
 """`loss.importance_cap` of recipes that name servers and give no cap of their own."""
@@ -30,10 +32,6 @@ MOST_PROBLEMS = 20
 """Of a recipe, said at once."""
 SHOWN = 300
 """Characters of a value, or of another's message, in a message."""
-
-
-class RecipeError(ValueError):
-    """A recipe that cannot be run; the message says what to change."""
 
 
 class Section(BaseModel):

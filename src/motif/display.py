@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+
+from motif.text import duration, harmless, percent
 
 if TYPE_CHECKING:
     from motif.evaluation.accuracy import Accuracy
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
-_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 WIDE = 400
 """Characters in which a table may stand when the output is not a terminal, so that no number is broken over lines."""
 
@@ -129,10 +129,10 @@ class Display:
         parts = [
             f"step {number:>{len(str(steps))}}/{steps}",
             f"reward {_number(metrics['reward'])}",
-            f"right {_percent(metrics['outcome/mean'])}",
-            f"well formed {_percent(metrics['format/rate_1'])}",
+            f"right {percent(metrics['outcome/mean'], decimals=0)}",
+            f"well formed {percent(metrics['format/rate_1'], decimals=0)}",
             f"dead groups {metrics['dead_groups']}/{metrics['groups']}",
-            f"cut off {_percent(metrics['completions/clipped_ratio'])}",
+            f"cut off {percent(metrics['completions/clipped_ratio'], decimals=0)}",
             f"{metrics['time/total']:.1f} s",
             f"{duration(left)} left" if number < steps else "",
         ]
@@ -196,22 +196,6 @@ class Display:
             self.message(f"stopped after step {result.steps}; go on with the same command and --resume")
 
 
-def harmless(text: str) -> str:
-    """Text of a model or a stranger for a terminal: what would command it, or turn its reading direction, is shown as
-    an escape such as `\\x1b`; line breaks and tabs stay."""
-    return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them: `41 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def _when(step: int) -> str:
     return "before training" if step == 0 else f"after step {step}"
 
@@ -226,7 +210,7 @@ def _shares(ledger: Ledger) -> str:
         "training": ledger.training_seconds,
     }
     parts["the rest"] = ledger.seconds - sum(parts.values())
-    return f" ({', '.join(f'{name} {_percent(part / ledger.seconds)}' for name, part in parts.items())})"
+    return f" ({', '.join(f'{name} {percent(part / ledger.seconds, decimals=0)}' for name, part in parts.items())})"
 
 
 def _rounds(name: str) -> str:
@@ -267,10 +251,6 @@ def _interval(found: dict[str, Any] | None) -> str:
     if not found or found["accuracy"] is None:
         return "-"
     return f"{100 * found['accuracy']:.1f} % [{100 * found['low']:.1f}–{100 * found['high']:.1f}]"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f} %"
 
 
 def _number(value: float | None) -> str:

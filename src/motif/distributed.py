@@ -27,7 +27,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import PeerFailed, RecipeError
 from motif.models.policy import pick_device
 
 T = TypeVar("T")
@@ -47,10 +48,6 @@ FSDP_UNHEEDED = {
     "FSDP_ACTIVATION_CHECKPOINTING_OFFLOAD": "leave it out",
 }
 """What accelerate's configuration of FSDP may ask for and does not get, with what to do instead."""
-
-
-class PeerFailed(RuntimeError):
-    """Another process failed; the message says which, and of what."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""What a machine can run out of, said in a sentence."""
+"""The errors of motif: each message says what to do, and each kind knows the exit status of its command.
+
+The command line catches `MotifError`, prints the message and exits; anything else is a bug and keeps its traceback.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,54 @@ NO_MEMORY = ("not enough memory", "can't allocate memory")
 """How torch says on a CPU that memory is used up, in an error that has no class of its own."""
 
 
-class OutOfResources(RuntimeError):
-    """Disk, memory or open files have run out, or a disk failed; says what to do. A run can be gone on with."""
+class MotifError(Exception):
+    """An error that a user can do something about; the message says what."""
+
+    exit_status = 2
+
+
+class UsageError(MotifError):
+    """Options or arguments that do not go together, or name something that is not there."""
+
+
+class RecipeError(MotifError, ValueError):
+    """A recipe that cannot be run; the message says what to change."""
+
+
+class DataError(MotifError, ValueError):
+    """Questions or answers that cannot be read or graded."""
+
+
+class ModelError(MotifError, ValueError):
+    """A model, tokenizer or device that cannot be used, or weights that do not fit it."""
+
+
+class RunFolderError(MotifError):
+    """A run folder that does not hold what is needed, is damaged, or belongs to another process."""
+
+
+class ServiceError(MotifError):
+    """An address, a port, a key or a service elsewhere (a server, the hub) that cannot be used."""
+
+
+class SamplerError(MotifError, RuntimeError):
+    """Sampling failed but may work later: what has been trained so far is as it was."""
+
+
+class NonFiniteError(MotifError, FloatingPointError):
+    """The model's numbers are not finite."""
+
+
+class OutOfResources(MotifError, RuntimeError):
+    """Disk, memory or open files have run out, or a disk failed. The run can be resumed."""
+
+    exit_status = 1
+
+
+class PeerFailed(MotifError, RuntimeError):
+    """Another process of this run failed; the message says which, and of what."""
+
+    exit_status = 1
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
 from motif.distributed import ALONE, Processes
+from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from motif.config import DataConfig, RecipeError, RoundsConfig, load_recipe
-from motif.display import harmless
+from motif.config import DataConfig, RoundsConfig, load_recipe
+from motif.errors import RecipeError
 from motif.grading import Grader, exact, numeric
 from motif.grading.circuit import gate as verilog
 from motif.grading.circuit import rule as circuit
@@ -31,6 +31,7 @@ from motif.grading.math import rule as maths
 from motif.method import answers
 from motif.tasks import BadRows, load
 from motif.tasks.rows import read
+from motif.text import harmless
 
 VERDICTS = ("right", "wrong", "ungraded")
 SCRATCH = Path(tempfile.gettempdir()) / "motif-fuzz"

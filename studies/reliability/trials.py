@@ -254,8 +254,7 @@ def _child(work: Callable[[], Any], folder: Path, fault: Fault, trace: Trace, lo
     os.dup2(output, 2)
     code = 3
     try:
-        from motif.config import RecipeError
-        from motif.errors import OutOfResources, ran_out
+        from motif.errors import OutOfResources, RecipeError, ran_out
 
         follow(trace)
         arm(fault, folder, trace)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
+from motif.errors import RecipeError
 
 pytest.importorskip("verifiers", minversion="0.4")
 

@@ -16,7 +16,8 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopBase, DictConfigWra
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.replica import TokenOutput
 
-from motif.config import RecipeError, load_recipe
+from motif.config import load_recipe
+from motif.errors import RecipeError
 from motif.integrations.verl import MotifAgentLoop, write_data
 from motif.models.policy import load_tokenizer
 

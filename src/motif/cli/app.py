@@ -16,7 +16,8 @@ import typer
 from motif import __version__
 from motif.cli.conversation import solve
 from motif.cli.serve import serve
-from motif.config import RecipeError, load_recipe, recipe_of, shipped_recipes
+from motif.config import load_recipe, recipe_of, shipped_recipes
+from motif.errors import MotifError, OutOfResources, PeerFailed, RecipeError, ran_out
 
 app = typer.Typer(
     name="motif",
@@ -493,28 +494,18 @@ class _readable_errors:
             return
         if isinstance(error, KeyboardInterrupt):
             _stop("stopped", 130)
-        if isinstance(error, RecipeError):
-            _stop(str(error), 2)
-        # Only now: these bring torch along, and not every command needs it.
-        from motif.distributed import PeerFailed
-        from motif.errors import ran_out
-        from motif.sampling.base import SamplerError
-        from motif.tasks import BadRows
-
-        if isinstance(error, PeerFailed):
-            if place()[0] == 0:
-                _stop(str(error), 1)
-            raise typer.Exit(1)
-        if isinstance(error, BadRows | FloatingPointError | SamplerError):
-            _stop(str(error), 2)
+        if isinstance(error, PeerFailed) and place()[0] != 0:  # the first process says it for all
+            raise typer.Exit(error.exit_status)
+        if isinstance(error, MotifError):
+            _stop(str(error), error.exit_status)
         if reason := ran_out(error):
-            _stop(reason, 1)
+            _stop(reason, OutOfResources.exit_status)
 
 
 def _stop(message: str, status: int) -> NoReturn:
     rank, count = place()
     which = f" (process {rank} of {count})" if count > 1 else ""
-    from motif.display import harmless  # the message may quote a file of a stranger
+    from motif.text import harmless  # the message may quote a file of a stranger
 
     print(f"motif{which}: {harmless(message)}", file=sys.stderr, flush=True)
     raise typer.Exit(status)

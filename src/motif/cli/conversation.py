@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from motif.config import Recipe, RecipeError, load_recipe, recipe_of
-from motif.display import harmless
-from motif.sampling.base import SamplerError
+from motif.config import Recipe, load_recipe, recipe_of
+from motif.errors import RecipeError, SamplerError
+from motif.text import harmless
 
 if TYPE_CHECKING:
     from motif.sampling.answer import Event, Plan, Thought

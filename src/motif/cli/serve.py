@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from motif.config import RecipeError
+from motif.errors import RecipeError
 
 KEYS = "MOTIF_API_KEY"
 

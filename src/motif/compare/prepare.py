@@ -10,7 +10,7 @@ from typing import Any
 from motif.compare.results import Record, collect, write_results
 from motif.compare.runner import Runner, Tally, refuse_other_run
 from motif.compare.study import Run, Study, check_rows, load_study, main_row, plan_runs, resolve
-from motif.config import RecipeError
+from motif.errors import RecipeError
 from motif.planning.plan import Plan, make_plan
 
 

@@ -13,8 +13,9 @@ from rich.status import Status
 from motif.compare.runner import Runner, is_finished
 from motif.compare.study import Run
 from motif.compare.worker import wall_seconds
-from motif.display import PlainConsole, duration
+from motif.display import PlainConsole
 from motif.runs.read import parse
+from motif.text import duration
 
 
 class StudyProgress:

@@ -14,7 +14,8 @@ from typing import Any
 from motif.compare.runner import differences, is_finished
 from motif.compare.study import Run, Study
 from motif.compare.worker import wall_seconds
-from motif.config import Recipe, RecipeError, flat
+from motif.config import Recipe, flat
+from motif.errors import RecipeError
 from motif.runs.folder import write_atomically
 from motif.runs.read import records
 

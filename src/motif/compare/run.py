@@ -17,9 +17,10 @@ from motif.compare.results import Record, read_results
 from motif.compare.runner import Tally
 from motif.compare.study import Run, Study, load_study
 from motif.compare.tables import markdown, print_summary
-from motif.config import RecipeError
-from motif.display import PlainConsole, duration
+from motif.display import PlainConsole
+from motif.errors import RecipeError
 from motif.runs.folder import write_atomically
+from motif.text import duration
 
 if TYPE_CHECKING:
     from motif.compare.prepare import Prepared

@@ -21,7 +21,8 @@ from types import FrameType
 from typing import Any
 
 from motif.compare.study import Run
-from motif.config import Recipe, RecipeError, flat, load_recipe
+from motif.config import Recipe, flat, load_recipe
+from motif.errors import RecipeError
 from motif.runs.disk import claim
 from motif.runs.folder import write_atomically
 

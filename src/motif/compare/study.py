@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from motif.config import Recipe, RecipeError, Section, flat, load_recipe, nearest, read_toml
+from motif.config import Recipe, Section, flat, load_recipe, nearest, read_toml
+from motif.errors import RecipeError
 from motif.evaluation.evaluate import rows as evaluated
 from motif.runs.folder import Ledger
 

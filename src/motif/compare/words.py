@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from motif.display import duration
 from motif.evaluation.accuracy import row_words as row
+from motif.text import duration, percent
 
 __all__ = ["CURRENCY", "FINDING", "amount", "currency", "row"]
 
@@ -61,11 +61,6 @@ def place(arm: str, row_name: str, at: Mapping[str, float]) -> str:
     """`paper at 120 questions, 3 rounds`."""
     told = "".join(f" at {amount_of(value, name)}" for name, value in at.items())
     return f"{arm}{told}, {row(row_name)}"
-
-
-def percent(value: float | None) -> str:
-    """`61.2 %`."""
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def percent_interval(found: Record | None) -> str:

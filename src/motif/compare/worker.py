@@ -21,16 +21,14 @@ WALL = "wall.json"
 def main(folder: Path) -> int:
     """Train to the end, or until interrupted (130). A bad recipe is one sentence and 2."""
     threading.Thread(target=_follow_parent, daemon=True).start()
-    from motif.config import RecipeError
-    from motif.errors import OutOfResources
+    from motif.errors import MotifError
     from motif.runs.folder import write_atomically
-    from motif.tasks import BadRows
     from motif.training.loop import train
 
     start, before = time.monotonic(), wall_seconds(folder) or 0.0
     try:
         result = train(folder / "recipe.toml", folder, resume=True)
-    except (RecipeError, BadRows, FloatingPointError, OutOfResources) as error:
+    except MotifError as error:
         print(f"motif: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

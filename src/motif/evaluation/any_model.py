@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.config import Recipe, load_recipe
 from motif.display import Display
+from motif.errors import RecipeError
 from motif.evaluation.accuracy import Accuracy
 from motif.evaluation.evaluate import answers_in, evaluate, rows
 from motif.evaluation.store import EvalFolder, fingerprint, settings_of

@@ -27,8 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
 from motif.distributed import ALONE, Processes
+from motif.errors import RecipeError
 from motif.evaluation.evaluate import grading
 from motif.grading import Grader
 from motif.method.credit import assign

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from motif.config import RecipeError
+from motif.errors import RecipeError
 from motif.evaluation.accuracy import Accuracy, Answer, Answers, answers_of
 from motif.evaluation.evaluate import Drawing, Row
 from motif.method.rounds import Rounds

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from motif.config import RecipeError
 from motif.demo import MODELS
+from motif.errors import RecipeError
 from motif.export.source import public_name
 from motif.models.policy import gguf_file, locate
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from motif.config import RecipeError
+from motif.errors import RecipeError
 from motif.export.base_model import Base
 from motif.models.policy import Policy
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from motif.config import RecipeError
+from motif.errors import RecipeError
 
 TOKEN = "log in with hf auth login, or set HF_TOKEN to a token that may write"
 

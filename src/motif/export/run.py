@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import RecipeError
 from motif.evaluation.store import questions_digest
 from motif.export.base_model import Base, describe, stored_dtype
 from motif.export.card import SCRIPT, card, script

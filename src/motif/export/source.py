@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from motif.config import Recipe, RecipeError, SamplerConfig, recipe_of
+from motif.config import Recipe, SamplerConfig, recipe_of
+from motif.errors import RecipeError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.runs.checkpoint import all_checkpoints

@@ -29,7 +29,8 @@ from typing import Any, Literal
 
 import torch
 
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.config import Recipe, load_recipe
+from motif.errors import RecipeError
 from motif.evaluation.evaluate import grading
 from motif.integrations import require
 from motif.integrations.trl_arguments import arguments_of, compared_here, rows_per_question, whole_tree

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
 from motif.distributed import launched
+from motif.errors import RecipeError
 
 
 def arguments_of(recipe: Recipe) -> dict[str, Any]:

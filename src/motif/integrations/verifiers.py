@@ -24,7 +24,8 @@ import functools
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.config import Recipe, load_recipe
+from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.integrations import require
 from motif.method.rounds import Rounds

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.config import Recipe, load_recipe
+from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.integrations import require
 from motif.method.rounds import Rounds

@@ -34,7 +34,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from motif.config import RecipeError, RoundsConfig
+from motif.config import RoundsConfig
+from motif.errors import RecipeError
 from motif.method.answers import boxed, last_number
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from motif.config import ModelConfig, RecipeError
+from motif.config import ModelConfig
 from motif.demo import MODELS
+from motif.errors import RecipeError
 from motif.models.sharding import Shards, cut, whole
 from motif.runs.disk import check_sum, sync, sync_all, write_sums
 

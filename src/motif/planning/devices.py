@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from motif.config import RecipeError, nearest
+from motif.config import nearest
+from motif.errors import RecipeError
 
 USABLE = 0.92
 """Share of a device's memory that a program can fill: the rest is the driver's and lost to fragments."""

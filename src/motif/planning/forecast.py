@@ -36,7 +36,8 @@ from functools import cached_property
 
 import numpy as np
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import RecipeError
 from motif.evaluation.evaluate import drawings, rows
 from motif.planning.devices import Device
 from motif.planning.layouts import Layout, fastest, server_counts

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from motif.config import RecipeError
+from motif.errors import RecipeError
 
 
 @dataclass(frozen=True)

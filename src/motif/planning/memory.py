@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import RecipeError
 from motif.models.policy import context_limit, locate
 
 GIB = 2**30

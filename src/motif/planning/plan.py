@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
 from motif.distributed import ALONE, Processes
+from motif.errors import RecipeError
 from motif.evaluation.probe import probe_questions
 from motif.method.rounds import NOTE_SEAM, Rounds
 from motif.models.policy import load_tokenizer, pick_device
@@ -369,6 +370,6 @@ def _count(number: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    from motif.display import duration
+    from motif.text import duration
 
     return duration(seconds)

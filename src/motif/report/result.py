@@ -7,6 +7,7 @@ import re
 from motif.evaluation.accuracy import row_words
 from motif.report.charts import row_names
 from motif.runs.read import Metrics, Record, number, section
+from motif.text import percent
 
 RECENT = 10  # steps that a warning looks back on
 LEDGER = {
@@ -179,11 +180,6 @@ def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) ->
             )
         found.append(_warning("Most groups are dead", text))
     return found
-
-
-def percent(share: float) -> str:
-    """A share as a percentage with one decimal."""
-    return f"{100 * share:.1f} %"
 
 
 def _warning(title: str, text: str) -> Record:

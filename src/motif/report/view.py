@@ -7,7 +7,7 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from motif.config import RecipeError
+from motif.errors import RecipeError
 from motif.report import save_page
 from motif.report.server import Server, Viewer
 

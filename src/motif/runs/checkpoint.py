@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import RecipeError
 from motif.runs.disk import sync
 from motif.models.policy import Policy
 from motif.distributed import ALONE, Processes

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import RecipeError
 from motif.runs.folder import RunFolder, versions, write_atomically
 
 MODULES = {"trackio": "trackio", "wandb": "wandb", "tensorboard": "torch.utils.tensorboard"}

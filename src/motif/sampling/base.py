@@ -12,10 +12,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 
-class SamplerError(RuntimeError):
-    """Sampling cannot go on, but may later: what has been trained so far is as it was."""
-
-
 @dataclass(frozen=True)
 class Request:
     """One prompt and how often to continue it.

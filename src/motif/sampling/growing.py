@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from motif.config import CreditConfig, Recipe, RecipeError, RolloutConfig
+from motif.config import CreditConfig, Recipe, RolloutConfig
+from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.method.credit import assign
 from motif.method.rounds import Rounds

@@ -17,10 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from motif.config import RecipeError
+from motif.errors import RecipeError, SamplerError
 from motif.method.rounds import Rounds
 from motif.sampling.answer import Ask, OnText, Said
-from motif.sampling.base import SamplerError
 from motif.sampling.vllm.client import CONNECT_SECONDS, IDLE_SECONDS
 
 Api = Literal["completions", "chat"]

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from motif.config import RecipeError
+from motif.errors import RecipeError, SamplerError
 from motif.sampling.answer import Event, Thought, think
-from motif.sampling.base import SamplerError
 from motif.sampling.openai import UpstreamError
 from motif.serve.admission import Busy
 from motif.serve.middleware import Account, while_connected

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from motif import __version__
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import RecipeError
 from motif.evaluation.any_model import Target, target
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy, load_tokenizer

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import RecipeError
 from motif.serve.admission import Limits
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import importlib
 import os
 from dataclasses import dataclass, replace
 
-from motif.config import DataConfig, RecipeError
+from motif.config import DataConfig
+from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.method.tree import Question
 from motif.tasks import table

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from motif.config import RecipeError
+from motif.errors import DataError, RecipeError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 SHOWN = 10
@@ -32,7 +32,7 @@ class BadRow:
         return f"{self.source}:{self.line}: {self.problem}"
 
 
-class BadRows(ValueError):
+class BadRows(DataError):
     """Rows that cannot be used, all of them in `rows`; the message lists the first ten."""
 
     def __init__(self, rows: list[BadRow]) -> None:

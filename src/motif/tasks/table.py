@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from motif.config import DataConfig, RecipeError
+from motif.config import DataConfig
+from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.method.answers import boxed
 from motif.method.tree import Question

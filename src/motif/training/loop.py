@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motif.config import Recipe, RecipeError, load_recipe
+from motif.config import Recipe, load_recipe
 from motif.display import Display
 from motif.distributed import Processes, as_launched, together
+from motif.errors import NonFiniteError, RecipeError, SamplerError
 from motif.evaluation.evaluate import answers_in, evaluate, grading
 from motif.evaluation.probe import probe, probe_questions
 from motif.method.credit import assign
@@ -36,7 +37,7 @@ from motif.runs.disk import only_writer
 from motif.runs.folder import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.runs.provenance import Data, environment
 from motif.runs.trackers import tracking
-from motif.sampling.base import SamplerError, Usage, sampling_key
+from motif.sampling.base import Usage, sampling_key
 from motif.sampling.grow import grow
 from motif.session import Session, open_session
 from motif.statistics.variance import components
@@ -93,7 +94,7 @@ def train(
         PeerFailed: another process of this run failed.
         SamplerError: no server is left to sample on; `resume` goes on later.
         OutOfResources: disk, memory or open files have run out; `resume` goes on later.
-        FloatingPointError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in
+        NonFiniteError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in
             training; the last good weights are in the newest checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
@@ -146,7 +147,7 @@ def _run(
         state.step += 1
         try:
             step(session, run, optimizer, state, display)
-        except (SamplerError, FloatingPointError):  # before anything was trained
+        except (SamplerError, NonFiniteError):  # before anything was trained
             state.step -= 1
             if processes.count == 1:  # the others are elsewhere, and a checkpoint needs all
                 save()
@@ -154,7 +155,7 @@ def _run(
         if state.skipped_in_a_row >= PATIENCE:
             state.skipped_in_a_row = 0
             save()
-            raise FloatingPointError(NOT_FINITE)
+            raise NonFiniteError(NOT_FINITE)
         last = state.step == recipe.train.steps
         if last or (recipe.eval.every and state.step % recipe.eval.every == 0):
             state.evaluations[state.step] = _evaluate(session, run, state.step, display)

@@ -12,15 +12,13 @@ from typing import Any
 
 import torch
 
-from motif.config import RecipeError
 from motif.display import Display
-from motif.distributed import ALONE, PeerFailed, Processes
-from motif.errors import OutOfResources, ran_out
+from motif.distributed import ALONE, Processes
+from motif.errors import NonFiniteError, OutOfResources, PeerFailed, RecipeError, SamplerError, ran_out
 from motif.runs import checkpoint
 from motif.runs.disk import check_sum
 from motif.runs.folder import RunFolder, versions
 from motif.runs.provenance import Data, changed_settings, environment
-from motif.sampling.base import SamplerError
 from motif.session import Session
 
 
@@ -90,7 +88,7 @@ def told(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        own = isinstance(error, SamplerError | FloatingPointError)
+        own = isinstance(error, SamplerError | NonFiniteError)
         reason = str(error) if own else ran_out(error)
         if reason is None or isinstance(error, RecipeError):
             raise

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from motif.config import RecipeError
+from motif.errors import NonFiniteError, RecipeError
 from motif.models.policy import Policy
 from motif.models.prefix import WORTHWHILE, Segment, agreement, batches, branch, forward
 from motif.sampling.base import Completion, Request, Usage
@@ -316,7 +316,7 @@ class Batch:
         tokens, logprobs = (tensor.cpu().numpy() for tensor in drawn)
         if not np.isfinite(logprobs).all():
             request = self.forks[first_fork + int(np.flatnonzero(~np.isfinite(logprobs))[0])][0]
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"the model's logits are not finite after a prompt of {len(request.prompt_ids)} tokens: its weights "
                 "are broken, or its numbers too large for model.dtype (set it to 'float32')"
             )

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from motif.errors import SamplerError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.sampling.answer import Ask, OnText, Said
-from motif.sampling.base import Completion, Request, SamplerError
+from motif.sampling.base import Completion, Request
 from motif.sampling.local.batch import Batch, LocalSampler
 
 log = logging.getLogger(__name__)

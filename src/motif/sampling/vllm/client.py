@@ -13,8 +13,7 @@ from typing import Any
 
 import httpx2
 
-from motif.config import RecipeError
-from motif.sampling.base import SamplerError
+from motif.errors import RecipeError, SamplerError
 
 CONNECT_SECONDS = 10.0
 """Until a server that does not take a connection, or does not say what it serves, counts as lost."""

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import torch
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import RecipeError
 from motif.models.policy import locate, pick_device
 from motif.planning.memory import model_shape
 from motif.session import window_of

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Iterable
 
 import httpx2
 
-from motif.config import RecipeError, SamplerConfig
-from motif.sampling.base import SamplerError
+from motif.config import SamplerConfig
+from motif.errors import RecipeError, SamplerError
 from motif.sampling.vllm.adapters import Adapter, AdapterFolder
 from motif.sampling.vllm.client import IDLE_SECONDS, Fault, Server
 

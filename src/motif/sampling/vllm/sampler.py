@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motif.config import Recipe, RecipeError
+from motif.config import Recipe
+from motif.errors import RecipeError, SamplerError
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, SamplerError, Usage
+from motif.sampling.base import Completion, Request, Usage
 from motif.sampling.vllm.adapters import Adapter, AdapterFolder
 from motif.sampling.vllm.client import Answer, Ask, Fault, NotLoaded, Server
 from motif.sampling.vllm.pool import Pool, everyone
