@@ -40,10 +40,11 @@ import torch
 from common import console, interleaved, parser, ratios, table, write
 
 from motif.config import ModelConfig, RolloutConfig, RoundsConfig, load_recipe
+from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, sampling_key
+from motif.sampling.base import Completion, Request
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 

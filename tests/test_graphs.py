@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from motif.config import ModelConfig
+from motif.method.keys import sampling_key
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, sampling_key
+from motif.sampling.base import Completion, Request
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.graphs import cuda_graph
 

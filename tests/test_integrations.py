@@ -14,10 +14,11 @@ from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.integrations import SUPPORTED, HostError, require
 from motif.method.credit import assign
+from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
-from motif.sampling.base import Request, sampling_key
+from motif.sampling.base import Request
 from motif.sampling.grow import grow
 from motif.sampling.growing import Said, grow_response, judge, refuse
 from motif.sampling.local.batch import LocalSampler

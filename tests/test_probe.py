@@ -19,9 +19,10 @@ from motif.errors import RecipeError
 from motif.evaluation.probe import Probed, ProbeResult, measure, probe, probe_questions
 from motif.grading import Grader
 from motif.method.credit import assign
+from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
-from motif.sampling.base import Completion, Request, Usage, sampling_key
+from motif.sampling.base import Completion, Request, Usage
 from motif.sampling.grow import continue_from, grow
 from motif.statistics.variance import Components, components
 from motif.tasks import Task

@@ -13,10 +13,11 @@ import motif.sampling.local.batch
 from conftest import char_tokenizer
 from motif.config import ModelConfig, RolloutConfig, RoundsConfig
 from motif.errors import RecipeError
+from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, sampling_key
+from motif.sampling.base import Completion, Request
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.drawing import draw, uniforms

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from motif.config import Recipe, flat
-from motif.sampling.base import sampling_key
+from motif.method.keys import sampling_key
 from motif.tasks import Task
 from motif.method.tree import Question
 

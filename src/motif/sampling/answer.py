@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
-from motif.sampling.base import sampling_key
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ trained, `server.ServerSampler` asks vLLM servers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
@@ -90,8 +89,3 @@ class TrainingSampler(Sampler, Protocol):
     def close(self) -> None:
         """Give back what is held."""
         ...
-
-
-def sampling_key(*parts: object) -> int:
-    """A 64-bit key from (seed, step, question, node path): the whole source of a response's randomness."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")

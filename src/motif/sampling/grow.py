@@ -10,9 +10,10 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from motif.config import RolloutConfig
+from motif.method.keys import sampling_key
 from motif.method.rounds import Reading, Rounds
 from motif.method.tree import Node, Question, Tree
-from motif.sampling.base import Completion, Request, Sampler, sampling_key
+from motif.sampling.base import Completion, Request, Sampler
 
 
 def grow(

@@ -29,6 +29,7 @@ from motif.errors import NonFiniteError, RecipeError, SamplerError
 from motif.evaluation.evaluate import answers_in, evaluate, grading
 from motif.evaluation.probe import probe, probe_questions
 from motif.method.credit import assign
+from motif.method.keys import sampling_key
 from motif.method.tree import Question
 from motif.planning.plan import make_plan
 from motif.report import write_report
@@ -37,7 +38,7 @@ from motif.runs.disk import only_writer
 from motif.runs.folder import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.runs.provenance import Data, environment
 from motif.runs.trackers import tracking
-from motif.sampling.base import Usage, sampling_key
+from motif.sampling.base import Usage
 from motif.sampling.grow import grow
 from motif.session import Session, open_session
 from motif.statistics.variance import components
