@@ -20,12 +20,12 @@ from typing import Any
 import torch
 
 from motif.config import Recipe
-from motif.errors import RecipeError
-from motif.runs.disk import sync
-from motif.models.policy import Policy
 from motif.distributed import ALONE, Processes
-from motif.runs.provenance import changed_settings, settings
+from motif.errors import RecipeError
+from motif.models.policy import Policy
 from motif.models.sharding import load_optimizer_state, optimizer_state
+from motif.runs.disk import sync
+from motif.runs.provenance import changed_settings, settings
 
 NAME = re.compile(r"step-(\d{6,})")
 FILE = "state.pt"

@@ -26,8 +26,8 @@ from typing import Any
 from motif.config import Recipe
 from motif.errors import RecipeError
 from motif.method.credit import CreditCounts
-from motif.runs.disk import sync
 from motif.method.tree import Node, Tree
+from motif.runs.disk import sync
 
 
 @dataclass

@@ -13,8 +13,8 @@ import torch
 
 from motif.config import Recipe, flat
 from motif.method.keys import sampling_key
-from motif.tasks import Task
 from motif.method.tree import Question
+from motif.tasks import Task
 
 SHORT = 16
 """Hexadecimal digits of a fingerprint."""

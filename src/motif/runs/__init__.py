@@ -1,0 +1,1 @@
+"""Run folders: the only place that knows their files."""
