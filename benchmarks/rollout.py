@@ -171,7 +171,7 @@ def _generation(setting: Setting, limit: int) -> Any:
 
 
 def _bare(policy: Policy) -> contextlib.AbstractContextManager[None]:
-    return policy.base() if policy.config.adapter == "lora" else contextlib.nullcontext()
+    return policy.adapter_disabled() if policy.config.adapter == "lora" else contextlib.nullcontext()
 
 
 def hf_generate(setting: Setting) -> Answer:

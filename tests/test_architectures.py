@@ -93,7 +93,7 @@ def test_recomputed_activations_give_the_same_gradient(lora, tiny_model):
     gradients = []
     for active in (False, True):
         policy.wrapped.zero_grad()
-        with policy.recomputing(active):
+        with policy.activation_checkpointing(active):
             logprobs, _ = policy.token_logprobs([[5, 6, 7]], [[8, 9, 10]], [1.0])
             logprobs.sum().backward()
         gradients.append([p.grad.clone() for p in policy.trainable() if p.grad is not None])

@@ -344,7 +344,7 @@ def test_merged_weights_score_as_unmerged_and_come_back_exactly(policy):
         apart = policy.token_logprobs(*batch)[0]
         with sampling_weights(policy, "current"):
             together = policy.token_logprobs(*batch)[0]
-        with policy.base():
+        with policy.adapter_disabled():
             base = policy.token_logprobs(*batch)[0]
         assert torch.equal(policy.token_logprobs(*batch)[0], apart)
     assert (apart - together).abs().max() < 1e-4
@@ -377,7 +377,7 @@ def test_a_new_adapter_changes_nothing(tiny_model):
     batch = sequences()
     with torch.no_grad():
         current = fresh.token_logprobs(*batch)[0]
-        with fresh.base():
+        with fresh.adapter_disabled():
             assert torch.equal(current, fresh.token_logprobs(*batch)[0])
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from motif.config import ModelConfig, Recipe
 from motif.models.policy import Policy
-from motif.models.prefix import WORTHWHILE, Segment, batches, branch, forward
+from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, forward
 from motif.training.loss import LossInputs, policy_loss
 from motif.training.update import Sample, groups, update
 
@@ -29,7 +29,7 @@ def every(root: Segment) -> list[Segment]:
 @given(SEQUENCES)
 def test_the_tree_spells_every_sequence(sequences):
     root = Segment()
-    ends = branch(root, sequences)
+    ends = build_prefix_tree(root, sequences)
     for sequence, end in zip(sequences, ends, strict=True):
         assert spelled(end) == sequence
         assert end.end == len(sequence)
@@ -48,22 +48,22 @@ def test_sharing_saves_what_is_worthwhile_and_only_that():
     questions = [[q, *(rng.randrange(50) for _ in range(20))] for q in (1, 2)]
     notes = [[[7, n, *(rng.randrange(50) for _ in range(10))] for n in (60, 61, 62)] for _ in questions]
     root = Segment()
-    branch(root, [[*system, *q, *note] for q, three in zip(questions, notes, strict=True) for note in three])
+    build_prefix_tree(root, [[*system, *q, *note] for q, three in zip(questions, notes, strict=True) for note in three])
     (top,) = root.children
     assert top.tokens == system
     # The token 7 before the notes is shared by three, which would save two tokens: not worth a pass.
     assert sorted(len(child.tokens) for child in top.children) == [22, 22]
     assert all(len(note.tokens) == 11 for child in top.children for note in child.children)
     lonely = Segment()
-    branch(lonely, [[1] * (WORTHWHILE - 1) + [token] for token in (2, 3)])
+    build_prefix_tree(lonely, [[1] * (MIN_SHARED_TOKENS - 1) + [token] for token in (2, 3)])
     assert len(lonely.children) == 2
-    assert [len(child.tokens) for child in lonely.children] == [WORTHWHILE] * 2
+    assert [len(child.tokens) for child in lonely.children] == [MIN_SHARED_TOKENS] * 2
 
 
 def test_degenerate_text_does_not_exhaust_the_stack():
     sequences = [[5] * length + [6] for length in range(1, 1500)]
     root = Segment()
-    ends = branch(root, sequences)
+    ends = build_prefix_tree(root, sequences)
     assert [end.end for end in ends] == [len(sequence) for sequence in sequences]
 
 
@@ -161,7 +161,7 @@ def test_groups_bound_the_prompts_kept():
     assert len(cut) > 1
     for group in cut:
         root = Segment()
-        branch(root, [samples[index].prompt_ids for index in group])
+        build_prefix_tree(root, [samples[index].prompt_ids for index in group])
         spelled_out = {tuple(p[:i]) for p in (samples[j].prompt_ids for j in group) for i in range(1, len(p) + 1)}
         assert len(spelled_out) <= budget or len({tuple(samples[i].prompt_ids) for i in group}) == 1
 

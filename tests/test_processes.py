@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.distributed import ALONE, Processes, as_launched, together
+from motif.distributed import ALONE, Processes, as_launched, process_group
 from motif.errors import RecipeError
 from motif.planning.plan import make_plan
 from motif.training.loop import train
-from motif.training.update import Sample, deal
+from motif.training.update import Sample, split_by_work
 
 SMALL = [
     "model.adapter=lora",
@@ -295,7 +295,7 @@ def test_shares_make_the_whole():
         shares = [Processes(rank, count).share(items) for rank in range(count)]
         assert sorted(item for share in shares for item in share) == items
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert ALONE.joined(items) == items
+    assert ALONE.gather_in_order(items) == items
 
 
 def test_a_batch_is_cut_into_parts_of_about_equal_work():
@@ -304,13 +304,13 @@ def test_a_batch_is_cut_into_parts_of_about_equal_work():
 
     samples = [sample(question, 5 + question) for question in (3, 1, 2, 0) for _ in range(8)]
     for count in (2, 3, 5):
-        parts = deal(samples, count)
+        parts = split_by_work(samples, count)
         assert sorted(map(id, (s for part in parts for s in part))) == sorted(map(id, samples))
         work = [sum(len(s.token_ids) for s in part) + 20 * len({s.prompt_ids[0] for s in part}) for part in parts]
         assert max(work) - min(work) <= 20 + 20  # a prompt that is in two parts, and a sample
-    assert [len(part) for part in deal(samples[:1], 3)].count(0) == 2
-    assert deal([], 2) == [[], []]
-    assert deal(samples, 1) == [samples]
+    assert [len(part) for part in split_by_work(samples[:1], 3)].count(0) == 2
+    assert split_by_work([], 2) == [[], []]
+    assert split_by_work(samples, 1) == [samples]
 
 
 def test_the_plan_is_for_each_process():
@@ -345,7 +345,7 @@ def test_what_processes_cannot_do_is_refused(monkeypatch, environment, device, s
     for name, value in ({"WORLD_SIZE": "2", "RANK": "0"} | environment).items():
         monkeypatch.setenv(name, value)
     recipe = load_recipe("demo", [f"model.device={device}"])
-    with pytest.raises(RecipeError, match=said), together(as_launched(recipe)):
+    with pytest.raises(RecipeError, match=said), process_group(as_launched(recipe)):
         pass
 
 
@@ -382,7 +382,7 @@ def test_weights_that_differ_are_noticed():
             return [item, item + 1]
 
     with pytest.raises(RuntimeError, match="checksums are: 5, 6"):
-        Two(0, 2).agree(5, "checksums are")
+        Two(0, 2).assert_same(5, "checksums are")
 
 
 def test_gradients_are_left_alone_in_one_process():

@@ -168,7 +168,7 @@ def test_base_continues_later_rounds_only(policy, grown):
     arguments = ([n.prompt_ids for n in later], [n.token_ids for n in later], [0.8] * len(later))
     with torch.no_grad():
         current = policy.token_logprobs(*arguments)[0]
-        with policy.base():
+        with policy.adapter_disabled():
             base = policy.token_logprobs(*arguments)[0]
     theirs = [logprob for node in later for logprob in node.logprobs]
     assert base.tolist() == pytest.approx(theirs, abs=1e-4)

@@ -75,7 +75,7 @@ def compare_gradients(trainer: Any) -> list[float]:
                 samples = [replace(sample, sampler_logprobs=[0.0] * len(sample.token_ids)) for sample in samples]
             batch = _Batch(policy, samples)
             if motif.recipe.loss.kl_beta:
-                with policy.base():
+                with policy.adapter_disabled():
                     batch.reference_T = batch.logprobs(4096)
             batch.gradient(motif.recipe, motif.recipe.train.microbatch_tokens, UpdateStats())
             policy.wrapped.train()

@@ -91,7 +91,7 @@ def old_logprobs(policy: Policy, batch: Any, spread: float) -> list[torch.Tensor
 
 def reference_logprobs(policy: Policy, batch: Any) -> torch.Tensor:
     prompts, completions, _ = batch
-    with torch.no_grad(), policy.base():
+    with torch.no_grad(), policy.adapter_disabled():
         return policy.token_logprobs(prompts, completions, [TEMPERATURE] * len(prompts))[0]
 
 

@@ -69,7 +69,7 @@ class Processes:
         """This process's items; shares differ by one at most, and are empty where there are fewer than processes."""
         return list(items[self.rank :: self.count])
 
-    def joined(self, mine: Sequence[T]) -> list[T]:
+    def gather_in_order(self, mine: Sequence[T]) -> list[T]:
         """The inverse of `share`: what every process made of each of its items, in the order of all."""
         parts = self.gather(list(mine))
         whole: list[Any] = [None] * sum(map(len, parts))
@@ -98,7 +98,7 @@ class Processes:
         """Sums over all processes, one for each number."""
         return [sum(column) for column in zip(*self.gather(list(numbers)), strict=True)]
 
-    def agree(self, value: object, what: str) -> None:
+    def assert_same(self, value: object, what: str) -> None:
         """Stop if a value that should be the same everywhere is not.
 
         Raises:
@@ -133,7 +133,7 @@ class Processes:
             for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
 
-    def collect(self, optimizer: torch.optim.Optimizer) -> None:
+    def consolidate(self, optimizer: torch.optim.Optimizer) -> None:
         """Bring the state of an optimiser that is spread over the processes to the main one, for its `state_dict`."""
         if consolidate := getattr(optimizer, "consolidate_state_dict", None):  # a ZeroRedundancyOptimizer
             with self._peers():
@@ -149,7 +149,7 @@ class Processes:
                 return None if rank == self.rank else f"process {rank} failed: {message}"
         return None
 
-    def tell(self, error: BaseException) -> None:
+    def report_failure(self, error: BaseException) -> None:
         """Leave word of what ends this process, for the others."""
         if self.store is not None and self.failure() is None:
             with suppress(RuntimeError):
@@ -171,7 +171,7 @@ class Processes:
 ALONE = Processes()
 
 
-def launched() -> Processes:
+def launched_process() -> Processes:
     """This process as its launcher describes it, not joined with the others."""
     count, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     return Processes(int(os.environ.get("RANK", "0")), count, local) if count > 1 else ALONE
@@ -183,7 +183,7 @@ def as_launched(recipe: Recipe) -> Recipe:
     Raises:
         RecipeError: it asks for something that these processes do not do.
     """
-    if launched().count == 1:
+    if launched_process().count == 1:
         _refuse_unknown_launcher()
         return recipe
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
@@ -193,7 +193,7 @@ def as_launched(recipe: Recipe) -> Recipe:
 
 
 @contextmanager
-def together(recipe: Recipe) -> Iterator[Processes]:
+def process_group(recipe: Recipe) -> Iterator[Processes]:
     """The processes that the launcher started, joined for as long as the block lasts.
 
     A process that fails inside leaves word of it and closes its connections, which ends the others.
@@ -202,7 +202,7 @@ def together(recipe: Recipe) -> Iterator[Processes]:
         RecipeError: the processes cannot share the device.
         PeerFailed: another process failed.
     """
-    group = launched()
+    group = launched_process()
     if group.count == 1:
         yield ALONE
         return
@@ -219,7 +219,7 @@ def together(recipe: Recipe) -> Iterator[Processes]:
     except BaseException as error:
         if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
             raise group._lost(error) from error  # of an exchange of sharded weights
-        group.tell(error)
+        group.report_failure(error)
         raise
     finally:
         dist.destroy_process_group()
@@ -283,7 +283,7 @@ def _take_device(recipe: Recipe) -> bool:
         )
     if device.type == "cpu":
         return False
-    wanted, there = launched().local_count, torch.cuda.device_count()
+    wanted, there = launched_process().local_count, torch.cuda.device_count()
     if wanted > there:
         raise RecipeError(
             f"{wanted} processes on this machine, and GPUs for {there}: start as many processes as there are GPUs, or "

@@ -201,7 +201,7 @@ def test_what_it_samples_and_says_is_the_policys(servers):
         assert {done.version for done in after} == {1}
         assert [done.token_ids for done in after] != [done.token_ids for done in before]
     base = answers(Request(prompt, range(100, 108), 24, policy="base"))
-    with policy.base():
+    with policy.adapter_disabled():
         assert gap(base, 1.0) < 1e-3
     greedy = answers(Request(prompt, range(3), 24, temperature=0.0))
     assert [done.token_ids for done in greedy] == [greedy[0].token_ids] * 3

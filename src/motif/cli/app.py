@@ -102,13 +102,13 @@ def train(
             return
         if dry_run:
             from motif.display import Display
-            from motif.distributed import as_launched, launched
+            from motif.distributed import as_launched, launched_process
             from motif.planning.plan import make_plan
 
             resolved = as_launched(resolved)
-            if not launched().main:
+            if not launched_process().main:
                 return
-            plan, _ = make_plan(resolved, launched())
+            plan, _ = make_plan(resolved, launched_process())
             Display().plan(plan)
             plan.refuse_if_too_big()
             return

@@ -122,7 +122,7 @@ def evaluate(
                 if store:
                     store.put(row, drawing, trees)
             found |= kept
-        return dict(processes.joined([(question.id, found[question.id]) for question in mine]))
+        return dict(processes.gather_in_order([(question.id, found[question.id]) for question in mine]))
 
     results = {}
     for row in rows(recipe):

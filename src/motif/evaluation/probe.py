@@ -146,7 +146,7 @@ def probe(
     leaves = len(mine) * shape.responses * shape.trajectories
     with progress(leaves) as advance, grading(grader, advance) as on_leaf:
         grown = grow(mine, sampler, rounds, shape, seed=seed, step="probe", on_leaf=on_leaf)
-    grown = processes.joined(grown)
+    grown = processes.gather_in_order(grown)
     for tree in grown:
         assign(tree, recipe.credit)
     notes = [_notes(grown, index) for index in range(len(grown))]
@@ -161,7 +161,7 @@ def probe(
     # Another name in the keys than the trees': the true value must not share the luck of what it is to judge.
     with progress(leaves) as advance, grading(grader, advance) as on_leaf:
         continue_from(continued, sampler, rounds, deployed, seed=seed, step="probe/continued", on_leaf=on_leaf)
-    outcomes = processes.joined([[_outcomes(root) for root in tree.roots] for tree in continued])
+    outcomes = processes.gather_in_order([[_outcomes(root) for root in tree.roots] for tree in continued])
     [generated] = processes.total([sampler.usage.generated_tokens - before])
     probed = [
         Probed(

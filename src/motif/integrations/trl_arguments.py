@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from motif.config import Recipe
-from motif.distributed import launched
+from motif.distributed import launched_process
 from motif.errors import RecipeError
 
 
@@ -18,7 +18,7 @@ def arguments_of(recipe: Recipe) -> dict[str, Any]:
     """
     rollout, loss, optimiser = recipe.rollout, recipe.loss, recipe.train
     refuse(recipe)
-    processes = launched().count
+    processes = launched_process().count
     questions, rest = divmod(rollout.questions_per_step, processes)
     if rest:
         raise RecipeError(f"rollout.questions_per_step = {rollout.questions_per_step} is no multiple of {processes}")

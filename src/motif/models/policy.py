@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from motif.config import ModelConfig
 from motif.demo import MODELS
 from motif.errors import RecipeError
-from motif.models.sharding import Shards, cut, whole
+from motif.models.sharding import Shards, full_tensor, shard_like
 from motif.runs.disk import check_sum, sync, sync_all, write_sums
 
 LOGIT_ELEMENTS = 2**24
@@ -309,24 +309,24 @@ class Policy:
         """The parameters that training changes; of sharded ones this process's pieces."""
         return list(self._trained.values())
 
-    def gather(self) -> None:
-        """Bring sharded weights together, which all processes must do; until `free`, passes need no other process."""
+    def unshard(self) -> None:
+        """Gather sharded weights; all processes must call this. Until `reshard`, passes need no other process."""
         if self.shards:
-            self.shards.gather()
+            self.shards.unshard()
 
-    def free(self) -> None:
-        """Keep only this process's pieces of sharded weights."""
+    def reshard(self) -> None:
+        """Keep only this process's shards of the weights."""
         if self.shards:
-            self.shards.free()
+            self.shards.reshard()
 
     @contextlib.contextmanager
-    def base(self) -> Iterator[None]:
+    def adapter_disabled(self) -> Iterator[None]:
         """The adapter-off model, for a while (LoRA only)."""
         with self.wrapped.disable_adapter():
             yield
 
     @contextlib.contextmanager
-    def recomputing(self, active: bool) -> Iterator[None]:
+    def activation_checkpointing(self, active: bool) -> Iterator[None]:
         """Activations are recomputed in the backward pass instead of kept, for a while.
 
         Raises:
@@ -361,7 +361,7 @@ class Policy:
         """
         state: dict[str, Tensor] = {}
         for name, parameter in self._trained.items() if here or self.shards else ():
-            tensor = whole(parameter.detach())
+            tensor = full_tensor(parameter.detach())
             if here:
                 state[name] = tensor.cpu().clone()
         return state
@@ -377,11 +377,11 @@ class Policy:
             raise RecipeError("the saved weights belong to another model or adapter shape than the recipe's")
         with torch.no_grad():
             for name, parameter in own.items():
-                parameter.copy_(cut(state[name], parameter))
-        self.free()  # of what was gathered before
+                parameter.copy_(shard_like(state[name], parameter))
+        self.reshard()  # of what was gathered before
 
     @contextlib.contextmanager
-    def holding(self, state: dict[str, Tensor]) -> Iterator[None]:
+    def swapped_weights(self, state: dict[str, Tensor]) -> Iterator[None]:
         """Other trained weights, from `state()`, for a while."""
         own = self.state()
         self.load_state(state)

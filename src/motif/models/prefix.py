@@ -1,8 +1,8 @@
 """What token sequences begin with in common is run through the model once.
 
-Sequences are spelled by the paths of a tree of `Segment`s: the system prompt and the question at the top, every note's
-prompt below, every response below that. `branch` builds the tree, `forward` runs some of its segments as one batch
-behind the keys and values of their ancestors. Sampling and training both rest on these two.
+Each path through a tree of `Segment`s spells one sequence: the system prompt and the question at the top, the prompts
+with notes below, the responses below those. `build_prefix_tree` builds the tree. `forward` runs some of its segments as
+one batch behind the keys and values of their ancestors. Sampling and training both use these two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache
 
 from motif.models.policy import Policy
 
-WORTHWHILE = 8
+MIN_SHARED_TOKENS = 8
 """Tokens that sharing a segment must save; fewer are not worth a forward pass of their own."""
 
 KeysValues = tuple[Tensor, Tensor]
@@ -89,11 +89,11 @@ class Segment:
         return top
 
 
-def branch(parent: Segment, sequences: Sequence[Sequence[int]]) -> list[Segment]:
+def build_prefix_tree(parent: Segment, sequences: Sequence[Sequence[int]]) -> list[Segment]:
     """Add segments below `parent` that spell the sequences, which all begin with the tokens that lead to `parent`.
 
-    A common beginning becomes a segment of its own if that saves `WORTHWHILE` tokens; equal sequences end in the same
-    segment.
+    A common prefix becomes a segment of its own if that saves `MIN_SHARED_TOKENS` tokens. Equal sequences end in the
+    same segment.
 
     Returns:
         The last segment of every sequence.
@@ -105,9 +105,9 @@ def branch(parent: Segment, sequences: Sequence[Sequence[int]]) -> list[Segment]
     while groups:
         group, above, begun, common = groups.pop()
         first, last = sequences[group[0]], sequences[group[-1]]
-        common = agreement(first, last, common)
+        common = common_prefix_length(first, last, common)
         alone = len(group) == 1
-        if common > begun and (alone or (len(group) - 1) * (common - begun) >= WORTHWHILE):
+        if common > begun and (alone or (len(group) - 1) * (common - begun) >= MIN_SHARED_TOKENS):
             above, begun = above.add(list(first[begun:common])), common
         ended = [index for index in group if len(sequences[index]) == common]
         if ended:  # in the sorted order they come first
@@ -123,7 +123,7 @@ def branch(parent: Segment, sequences: Sequence[Sequence[int]]) -> list[Segment]
     return ends
 
 
-def agreement(one: Sequence[int], other: Sequence[int], start: int = 0) -> int:
+def common_prefix_length(one: Sequence[int], other: Sequence[int], start: int = 0) -> int:
     """How many tokens two sequences have in common at their beginning, given that the first `start` agree."""
     limit = min(len(one), len(other))
     for position in range(start, limit):

@@ -3,8 +3,8 @@
 Every layer is a unit whose weights come together for its own forward and backward pass and go again; what is outside
 the layers (embeddings, last norm, output head) is one more, which stays together from a forward pass to the end of a
 backward pass, because the head is used after the decoder. Each of these moments is an exchange, so all processes must
-make the same passes in the same order (`motif.training.update` sees to that). Decoding does not, so `gather` brings all
-weights together before it.
+make the same passes in the same order, which `motif.training.update` ensures. Decoding cannot, so `unshard` gathers all
+weights before it.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class Shards:
         entered: Callable[..., Any] = self.model.entered
         return entered
 
-    def gather(self) -> None:
-        """Bring all weights together in every process, until `free`; passes exchange nothing meanwhile."""
+    def unshard(self) -> None:
+        """Bring all weights together in every process, until `reshard`; passes exchange nothing meanwhile."""
         if not self.whole:
             for unit in self._units:
                 unit.unshard()
             self._keep(True)
 
-    def free(self) -> None:
+    def reshard(self) -> None:
         """Keep this process's pieces only."""
         if self.whole:
             self._keep(False)
@@ -72,14 +72,14 @@ class Shards:
             layer.set_reshard_after_forward(not whole, recurse=False)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor put together from its pieces, which all processes must ask for; any other as it is."""
     from torch.distributed.tensor import DTensor
 
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def cut(tensor: Tensor, like: Tensor) -> Tensor:
+def shard_like(tensor: Tensor, like: Tensor) -> Tensor:
     """This process's piece of a whole tensor, if `like` lies in pieces."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -102,13 +102,13 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
 
     def pieces(index: int, entry: Mapping[str, Any]) -> dict[str, Any]:
         parameter = parameters[index]
-        return _each(entry, lambda tensor: cut(tensor, parameter) if tensor.shape == parameter.shape else tensor)
+        return _each(entry, lambda tensor: shard_like(tensor, parameter) if tensor.shape == parameter.shape else tensor)
 
     optimizer.load_state_dict({**state, "state": {index: pieces(index, e) for index, e in state["state"].items()}})
 
 
 def _whole_here(tensor: Tensor) -> Tensor:
-    return whole(tensor).cpu()
+    return full_tensor(tensor).cpu()
 
 
 def _each(entry: Mapping[str, Any], change: Callable[[Tensor], Tensor]) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def save(
         processes: which all call this; the main one writes what they gather.
     """
     if not policy.shards:
-        processes.agree(checksum(policy), "the weights have drifted apart: their checksums are")
-    processes.collect(optimizer)
+        processes.assert_same(checksum(policy), "the weights have drifted apart: their checksums are")
+    processes.consolidate(optimizer)
     weights = policy.state(processes.main)
     moments = optimizer_state(optimizer) if processes.main or policy.shards else {}
     target = run / "checkpoints" / f"step-{step:06d}"

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from motif.config import Recipe, load_recipe
 from motif.display import Display
-from motif.distributed import Processes, as_launched, together
+from motif.distributed import Processes, as_launched, process_group
 from motif.errors import NonFiniteError, RecipeError, SamplerError
 from motif.evaluation.evaluate import answers_in, evaluate, grading
 from motif.evaluation.probe import probe, probe_questions
@@ -101,7 +101,7 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(out) if out else default_folder(recipe.name)
     recipe = as_launched(recipe)
-    with together(recipe) as processes:
+    with process_group(recipe) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
         with ExitStack() as held, told(folder):
             task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))
@@ -183,7 +183,7 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
         state.weights_before, following = policy.state(), state.step + 1
         if state.step < recipe.train.steps:
             ahead.start(lambda: sample(session, _questions(session, following), following, Clock(), display))
-    trees = processes.joined(sampled.trees)
+    trees = processes.gather_in_order(sampled.trees)
     if processes.count > 1:
         clock.lap("wait")  # until the last process had its trees
     questions = [tree.question for tree in trees]
@@ -238,7 +238,7 @@ def _sample_now(session: Session, state: Progress, clock: Clock, display: Displa
     if state.weights_before is None:
         session.sampler.publish(state.step - 1)
     else:
-        with session.policy.holding(state.weights_before):
+        with session.policy.swapped_weights(state.weights_before):
             session.sampler.publish(state.step - 2)
     return sample(session, _questions(session, state.step), state.step, clock, display)
 

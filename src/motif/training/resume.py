@@ -55,7 +55,7 @@ def restore(
         changes=lambda extra: data.changes(extra["data"]),
         allow_changes=allow_changes,
     )
-    session.processes.agree(
+    session.processes.assert_same(
         restored.step if restored else -1,
         f"{run.path} must be on a disk that all machines share; its newest checkpoint is of step",
     )

@@ -18,8 +18,8 @@ from motif.distributed import ALONE, Processes
 from motif.errors import OutOfResources, out_of_memory
 from motif.method.tree import Tree
 from motif.models.policy import LOGIT_ELEMENTS, Policy
-from motif.models.prefix import KeysValues, Segment, agreement, batches, branch, forward
-from motif.models.sharding import whole
+from motif.models.prefix import KeysValues, Segment, batches, build_prefix_tree, common_prefix_length, forward
+from motif.models.sharding import full_tensor
 from motif.training.loss import LossInputs, policy_loss, token_weights
 
 T = TypeVar("T")
@@ -139,16 +139,16 @@ def update(
     """
     config, budget = recipe.loss, budget or Budget(recipe.train.microbatch_tokens)
     stats = UpdateStats()
-    policy.free()
+    policy.reshard()
     parts = min(config.minibatches, len(samples))
     # `parts` makes an optimiser step on a part weigh like the whole.
-    shares = [deal(samples[start::parts], processes.count)[processes.rank] for start in range(parts)]
+    shares = [split_by_work(samples[start::parts], processes.count)[processes.rank] for start in range(parts)]
     minibatches = [_Batch(policy, share, scale=parts, processes=processes) for share in shares]
     for batch in minibatches:
         if parts * config.inner_epochs > 1:
             batch.old_T = _fitting(batch, budget, batch.logprobs)
         if config.kl_beta:
-            with policy.base():
+            with policy.adapter_disabled():
                 batch.reference_T = _fitting(batch, budget, batch.logprobs)
     for _ in range(config.inner_epochs):
         for batch in minibatches:
@@ -156,7 +156,7 @@ def update(
             stats = _fitting(batch, budget, functools.partial(_fresh_gradient, batch, recipe, optimizer, before))
             if not policy.shards:  # which sum them on the way
                 processes.sum_gradients(policy.trainable())
-            norm = whole(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm))
+            norm = full_tensor(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm))
             if not torch.isfinite(norm):  # the same in all processes
                 stats = _without(stats, before, batch, processes)
                 optimizer.zero_grad(set_to_none=True)
@@ -173,7 +173,7 @@ def _fresh_gradient(
     """Put the gradient of a batch in place of whatever there is; returns `stats` with what that took."""
     after = replace(stats)
     optimizer.zero_grad(set_to_none=True)
-    with batch.policy.recomputing(recipe.train.activation_checkpointing):
+    with batch.policy.activation_checkpointing(recipe.train.activation_checkpointing):
         batch.gradient(recipe, budget, after)
     return after
 
@@ -212,7 +212,7 @@ def _fitting(batch: _Batch, budget: Budget, work: Callable[[int], T]) -> T:
 
 def _without(stats: UpdateStats, before: UpdateStats, batch: _Batch, processes: Processes) -> UpdateStats:
     """The numbers without those of an optimiser step that was not taken, but with its work and what made it so."""
-    found = list(itertools.chain(*processes.gather(batch.broken())))
+    found = list(itertools.chain(*processes.gather(batch.nonfinite())))
     if not found:  # it overflowed on the way to the weights, in a sum of all
         found = list(itertools.chain(*processes.gather([sample.name for sample in batch.samples])))
     causes = list(dict.fromkeys([*stats.causes, *found]))
@@ -233,7 +233,7 @@ def _summed(stats: UpdateStats, processes: Processes) -> UpdateStats:
     return stats
 
 
-def deal(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
+def split_by_work(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
     """Cut a batch into parts of about equal work, some of them empty if there are few samples.
 
     In the order of their prompts, so that most of what samples share stays in one part; work is measured in tokens,
@@ -244,7 +244,8 @@ def deal(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
     ordered = sorted(samples, key=lambda sample: sample.prompt_ids)
     before: list[Sequence[int]] = [[], *(sample.prompt_ids for sample in ordered[:-1])]
     work = [
-        sample.length - agreement(sample.prompt_ids, prompt) for sample, prompt in zip(ordered, before, strict=True)
+        sample.length - common_prefix_length(sample.prompt_ids, prompt)
+        for sample, prompt in zip(ordered, before, strict=True)
     ]
     ends = list(itertools.accumulate(work))
     parts: list[list[Sample]] = [[] for _ in range(count)]
@@ -273,11 +274,11 @@ class _Batch:
         self.temperatures_T_1 = spread([sample.temperature for sample in samples]).unsqueeze(-1)
         self.old_T: Tensor | None = None
         self.reference_T: Tensor | None = None
-        self.broken_T = torch.zeros(len(self.targets_T), dtype=torch.bool, device=policy.device)
+        self.nonfinite_T = torch.zeros(len(self.targets_T), dtype=torch.bool, device=policy.device)
 
-    def broken(self) -> list[str]:
+    def nonfinite(self) -> list[str]:
         """Names of samples with a token whose loss had a gradient that is not finite."""
-        tokens = self.broken_T.cpu().split([len(sample.token_ids) for sample in self.samples])
+        tokens = self.nonfinite_T.cpu().split([len(sample.token_ids) for sample in self.samples])
         return [sample.name for sample, own in zip(self.samples, tokens, strict=True) if bool(own.any())]
 
     @torch.no_grad()
@@ -289,7 +290,7 @@ class _Batch:
             result_T[at] = self.policy.score(states, self.targets_T[at], self.temperatures_T_1[at])[0]
 
         self._sweeps(budget, keep, UpdateStats())
-        self.policy.free()
+        self.policy.reshard()
         return result_T
 
     def gradient(self, recipe: Recipe, budget: int, stats: UpdateStats) -> None:
@@ -309,7 +310,7 @@ class _Batch:
             outputs = policy_loss(inputs, recipe.loss)
             outputs.loss.backward()
             if states.grad is not None:
-                self.broken_T[at] = ~torch.isfinite(states.grad).all(-1)
+                self.nonfinite_T[at] = ~torch.isfinite(states.grad).all(-1)
             stats.tokens += len(at)
             stats.loss += outputs.loss.item()
             stats.entropy += entropies_T.sum().item()
@@ -343,7 +344,7 @@ class _Batch:
         """
         root = Segment()
         # The last token of a response predicts nothing.
-        ends = branch(root, [[*self.samples[i].prompt_ids, *self.samples[i].token_ids[:-1]] for i in part])
+        ends = build_prefix_tree(root, [[*self.samples[i].prompt_ids, *self.samples[i].token_ids[:-1]] for i in part])
         places = self._places(part, ends)
         inner, leaves = _passes(root, budget)
         inners, most = self._most(len(inner), len(leaves))
@@ -357,7 +358,7 @@ class _Batch:
         shared: list[tuple[list[Tensor], list[Gradient]]] = []
         for segments in _padded(inner, inners):
             outputs, gradients, fresh = run(segments)
-            below = _let_children_see(segments, fresh)
+            below = detach_kv_for_children(segments, fresh)
             shared.append((outputs + [t for t, _ in below], gradients + [g for _, g in below]))
         for segments in _padded(leaves, most):
             outputs, gradients, _ = run(segments)
@@ -427,7 +428,7 @@ def _padded(passes: list[list[Segment]], count: int) -> list[list[Segment]]:
     return passes + [[Segment([0], Segment())] for _ in range(count - len(passes))]
 
 
-def _let_children_see(segments: Sequence[Segment], fresh: dict[int, KeysValues]) -> list[tuple[Tensor, Gradient]]:
+def detach_kv_for_children(segments: Sequence[Segment], fresh: dict[int, KeysValues]) -> list[tuple[Tensor, Gradient]]:
     """Give segments their keys and values, cut from the graph; returns the fresh ones with where their gradient is."""
     below: list[tuple[Tensor, Gradient]] = []
     for layer, pair in fresh.items():
@@ -472,7 +473,7 @@ def groups(samples: Sequence[Sample], budget: int) -> list[list[int]]:
     previous: list[int] = []
     for index in sorted(range(len(samples)), key=lambda index: samples[index].prompt_ids):
         prompt = samples[index].prompt_ids
-        fresh = len(prompt) - agreement(prompt, previous)
+        fresh = len(prompt) - common_prefix_length(prompt, previous)
         if cut and tokens + fresh <= budget:
             cut[-1].append(index)
             tokens += fresh

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from motif.errors import NonFiniteError, RecipeError
 from motif.models.policy import Policy
-from motif.models.prefix import WORTHWHILE, Segment, agreement, batches, branch, forward
+from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, common_prefix_length, forward
 from motif.sampling.base import Completion, Request, Usage
 from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.graphs import REPEATS, Decoder, Recorder, cuda_graph
@@ -94,7 +94,7 @@ class LocalSampler:
 
     def publish(self, version: int) -> None:
         """The weights are the live ones; sharded ones are brought together until the next update."""
-        self.policy.gather()
+        self.policy.unshard()
 
     def cancel(self) -> None:
         """Nothing to do: it samples in the thread that trains."""
@@ -240,7 +240,7 @@ class Batch:
         level: list[Segment] = []
         for known, indices in below.items():
             old = set(known.children)
-            ends |= dict(zip(indices, branch(known, [prompts[index] for index in indices]), strict=True))
+            ends |= dict(zip(indices, build_prefix_tree(known, [prompts[index] for index in indices]), strict=True))
             level += [child for child in known.children if child not in old]
         while level:
             for segments in batches(level, PREFILL_TOKENS):
@@ -261,12 +261,12 @@ class Batch:
             rest = prompt[segment.end :]
             if not segment.children:
                 break
-            matches = ((agreement(child.tokens, rest), child) for child in segment.children)
+            matches = ((common_prefix_length(child.tokens, rest), child) for child in segment.children)
             known, child = max(matches, key=lambda match: match[0])
             if known == len(child.tokens):
                 segment = child
             elif (
-                known >= WORTHWHILE // 2
+                known >= MIN_SHARED_TOKENS // 2
             ):  # nothing is lost by a split but that every decoding step visits one more level
                 segment = child.split(known)
             else:

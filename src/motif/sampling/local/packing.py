@@ -34,7 +34,7 @@ def sampling_weights(policy: Policy, name: str) -> Iterator[None]:
     }
     with contextlib.ExitStack() as stack:
         if adapted and not (policy.config.four_bit and name == "current"):
-            stack.enter_context(policy.base())
+            stack.enter_context(policy.adapter_disabled())
         # A layer's adapter is off by now, and no use to lay out.
         ignored = {part for layer in adapted.values() for part in layer.modules()} - adapted.keys()
         for module in () if policy.config.four_bit else policy.model.modules():

@@ -263,7 +263,7 @@ class ServerSampler:
     def _gap(self, prompt: Sequence[int], found: Sequence[Answer], temperature: float) -> float:
         if any(max(answer.token_ids) >= self.policy.vocabulary for answer in found):
             return float("inf")
-        with self.policy.base():
+        with self.policy.adapter_disabled():
             own, _ = self.policy.token_logprobs(
                 [prompt] * len(found), [answer.token_ids for answer in found], [temperature] * len(found)
             )
