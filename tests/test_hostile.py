@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from conftest import char_tokenizer
-from motif.config import LARGEST, DataConfig, ModelConfig, Recipe, RoundsConfig, load_recipe
+from motif.config import DataConfig, ModelConfig, Recipe, RoundsConfig, load_recipe
+from motif.config.load import LARGEST
 from motif.display import Display, PlainConsole
 from motif.errors import RecipeError
 from motif.method.rounds import Rounds

@@ -1,0 +1,27 @@
+"""The recipe: every setting of a run, typed, checked before anything is spent, and explained once, here.
+
+A recipe is a TOML file with the sections below. `load_recipe` reads a shipped name or a file, applies `a.b=c` settings,
+and refuses unknown keys with the nearest match. Lengths are in tokens, memory in GiB.
+"""
+
+from motif.config.data import DataConfig
+from motif.config.load import RECIPES, flat, load_recipe, nearest, read_toml, recipe_of, shipped_recipes
+from motif.config.recipe import Recipe
+from motif.config.sections import (
+    CreditConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    ProbeConfig,
+    RolloutConfig,
+    RoundsConfig,
+    SamplerConfig,
+    Section,
+    TrainConfig,
+)
+
+__all__ = [
+    "RECIPES", "CreditConfig", "DataConfig", "EvalConfig", "LossConfig", "ModelConfig", "ProbeConfig", "Recipe",
+    "RolloutConfig", "RoundsConfig", "SamplerConfig", "Section", "TrainConfig", "flat", "load_recipe", "nearest",
+    "read_toml", "recipe_of", "shipped_recipes",
+]  # fmt: skip

@@ -1,0 +1,122 @@
+"""The recipe: all sections of a run, and what they ask of one another."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from motif.config.data import DataConfig
+from motif.config.sections import (
+    CreditConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    ProbeConfig,
+    RolloutConfig,
+    RoundsConfig,
+    SamplerConfig,
+    Section,
+    TrainConfig,
+)
+
+SERVER_IMPORTANCE_CAP = 2.0
+"""`loss.importance_cap` of recipes that name servers and give no cap of their own."""
+
+
+class Recipe(Section):
+    """A whole run."""
+
+    name: str = "custom"
+    about: str = ""
+    track: list[Literal["trackio", "wandb", "tensorboard"]] = Field(default_factory=list)
+    """Trackers that get the metrics too, each with the extra `track` (docs/trackers.md)."""
+    track_project: str = "motif"
+    """Project under which trackio and wandb file the run; WANDB_PROJECT goes before it."""
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    rounds: RoundsConfig = RoundsConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    credit: CreditConfig = CreditConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    probe: ProbeConfig = ProbeConfig()
+
+    @field_validator("track")
+    @classmethod
+    def _each_once(cls, track: list[str]) -> list[str]:
+        return list(dict.fromkeys(track))
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _model_by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _servers(self) -> Recipe:
+        if self.sampler.urls and self.model.adapter == "full":
+            raise ValueError(
+                "sampler.urls needs model.adapter = 'lora': servers get an adapter after each update, not a whole "
+                "model. To train all weights with vLLM use the TRL host (motif.integrations, docs/scaling.md)"
+            )
+        if self.sampler.urls and "importance_cap" not in self.loss.model_fields_set:
+            loss = self.loss.model_copy(update={"importance_cap": SERVER_IMPORTANCE_CAP})
+            object.__setattr__(self, "loss", loss)  # frozen for others; here it is still being made
+        if self.sampler.overlap and not self.loss.importance_cap:
+            raise ValueError("sampler.overlap trains on what older weights sampled: set loss.importance_cap, e.g. 2.0")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        rollout, credit = self.rollout, self.credit
+        if self.loss.kl_beta and self.model.adapter == "full":
+            raise ValueError("loss.kl_beta needs model.adapter = 'lora': the reference is the adapter-off model")
+        if rollout.continuation_policy == "base":
+            if self.model.adapter == "full":
+                raise ValueError("rollout.continuation_policy = 'base' needs model.adapter = 'lora'")
+            if credit.train_rounds == "all" and rollout.rounds > 1:
+                raise ValueError("continuations by the base model cannot be trained: set credit.train_rounds = 'first'")
+        trained = [rollout.top_p_first] + [rollout.top_p_continue] * (
+            credit.train_rounds == "all" and rollout.rounds > 1
+        )
+        if min(trained) < 1:
+            raise ValueError(
+                "top_p < 1 in a trained round biases the gradient: set it to 1 or leave that round untrained"
+            )
+        alone = credit.group == "round" or credit.train_rounds == "first"
+        if max(rollout.branching) == 1 or (alone and rollout.responses == 1):
+            raise ValueError(f"rollout.branching = {rollout.branching} leaves nothing to compare a response with")
+        if credit.reward == "original_code" and (credit.train_rounds != "first"):
+            raise ValueError("credit.reward = 'original_code' is defined for credit.train_rounds = 'first' only")
+        if self.probe.questions and rollout.rounds == 1:
+            raise ValueError("probe.questions needs several rounds: with one round there is no note to continue from")
+        return self
+
+    @property
+    def eval_rounds(self) -> list[int]:
+        """The numbers of rounds that accuracy is reported at, without repeats."""
+        return list(dict.fromkeys(self.eval.rounds or [1, self.rollout.rounds]))
+
+    @property
+    def matched_tokens(self) -> int:
+        """New tokens of one round that match the training rounds together (of a single-round recipe: the most rounds
+        that it is tested at)."""
+        rounds = self.rollout.rounds if self.rollout.rounds > 1 else max(self.eval_rounds)
+        return self.rollout.tokens_first + (rounds - 1) * self.rollout.tokens_continue
+
+    def to_toml(self) -> str:
+        """The resolved recipe as TOML that `load_recipe` reads back to an equal recipe."""
+        data = self.model_dump(mode="json")
+        lines = [f"{key} = {_toml(value)}" for key, value in data.items() if not isinstance(value, dict)]
+        for section, values in data.items():
+            if isinstance(values, dict):
+                lines += ["", f"[{section}]"] + [f"{key} = {_toml(value)}" for key, value in values.items()]
+        return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, numbers, booleans and arrays of them are all valid TOML; DEL is the one control it leaves bare.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
