@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from motif.config import ModelConfig, Recipe
 from motif.errors import RecipeError
 from motif.models.policy import Policy
+from motif.runs.weights import load_weights, save_weights
 from motif.sampling.base import Request
 from motif.sampling.local.batch import LocalSampler
 from motif.training.update import update
@@ -166,9 +167,9 @@ def test_tied_weights_stay_tied_through_training_and_saving(tiny_model, tmp_path
     table = policy.model.get_input_embeddings().weight
     assert policy.model.get_output_embeddings().weight.data_ptr() == table.data_ptr()
     assert not torch.equal(before["model.embed_tokens.weight"], table)
-    policy.save(tmp_path / "run")
+    save_weights(tmp_path / "run", policy)
     again = Policy(config.model_copy(update={"adapter": "full"}))
-    again.load(tmp_path / "run")
+    load_weights(tmp_path / "run", again)
     for (name, one), other in zip(policy.state().items(), again.state().values(), strict=True):
         assert torch.equal(one, other), name
     assert again.model.get_output_embeddings().weight.data_ptr() == again.model.get_input_embeddings().weight.data_ptr()

@@ -25,6 +25,7 @@ from motif.export.formats import find_converter, write_gguf
 from motif.export.run import Wanted, export
 from motif.export.source import for_others, public_name
 from motif.models.policy import Policy
+from motif.runs.weights import load_weights, save_weights
 from motif.sampling.solve import solve
 from motif.session import open_session
 from motif.tasks import Task
@@ -57,7 +58,7 @@ def make_run(folder: Path, base: str, *more: str) -> Path:
     with torch.no_grad():
         for parameter in policy.trainable():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    policy.save(folder)
+    save_weights(folder, policy)
     return folder
 
 
@@ -76,7 +77,7 @@ def exported(lora_run: Path) -> Path:
 def trained(run: Path) -> Policy:
     recipe = load_recipe(run / "recipe.toml")
     policy = Policy(recipe.model)
-    policy.load(run)
+    load_weights(run, policy)
     return policy
 
 

@@ -15,10 +15,11 @@ import torch
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import OutOfResources, RecipeError, ran_out
+from motif.errors import OutOfResources, RecipeError, RunFolderError, ran_out
 from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.runs.disk import check_sum, claim, only_writer, write_sums
+from motif.runs.weights import load_weights
 from motif.training import update
 from motif.training.loop import train
 
@@ -156,11 +157,11 @@ def test_a_checkpoint_too_many_goes_though_nothing_is_left_to_train(copy, settin
 def test_a_damaged_adapter_is_refused_and_written_again_by_resume(copy, settings, whole, zeros):
     damage(copy / "adapter/adapter_model.safetensors", 0.8, zeros)
     policy = Policy(load_recipe("demo", settings).model)
-    with pytest.raises(RecipeError, match=r"adapter_model.safetensors is damaged .*--resume"):
-        policy.load(copy)
+    with pytest.raises(RunFolderError, match=r"adapter_model.safetensors is damaged .*--resume"):
+        load_weights(copy, policy)
     run(copy, settings, resume=True)
     assert_same(whole, copy)
-    policy.load(copy)
+    load_weights(copy, policy)
 
 
 def test_damaged_best_weights_are_told_of(copy, settings):
@@ -296,8 +297,8 @@ def test_where_memory_runs_out_micro_batches_halve_and_the_update_is_the_same(tm
     assert sizes == sorted(set(sizes), reverse=True)  # said once for each size, and remembered
     assert (tmp_path / "run/trees.jsonl").read_bytes() == (whole / "trees.jsonl").read_bytes()
     one, two = (Policy(load_recipe("demo", settings).model) for _ in range(2))
-    one.load(whole)
-    two.load(tmp_path / "run")
+    load_weights(whole, one)
+    load_weights(tmp_path / "run", two)
     for mine, theirs in zip(one.trainable(), two.trainable(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-5)
 

@@ -18,10 +18,11 @@ from conftest import char_tokenizer
 from motif.config import DataConfig, ModelConfig, Recipe, RoundsConfig, load_recipe
 from motif.config.load import LARGEST
 from motif.display import Display, PlainConsole
-from motif.errors import RecipeError
+from motif.errors import ModelError, RecipeError, RunFolderError
 from motif.method.rounds import Rounds
-from motif.models.policy import Policy, load_tokenizer, locate, read_tensors
+from motif.models.policy import Policy, load_tokenizer, locate
 from motif.runs.checkpoint import load_latest
+from motif.runs.weights import load_weights, read_tensors, save_weights
 from motif.tasks import BadRows, load
 from motif.text import harmless
 from motif.training.loop import default_folder
@@ -236,8 +237,8 @@ def test_pickles_are_never_run(tmp_path, tiny_model):
     adapter = tmp_path / "run" / "adapter"
     adapter.mkdir()
     torch.save({"a": Bomb(ran)}, adapter / "adapter_model.bin")
-    with pytest.raises(RecipeError, match="no trained adapter"):
-        policy.load(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="no trained adapter"):
+        load_weights(tmp_path / "run", policy)
     assert not ran.exists()
 
 
@@ -302,15 +303,15 @@ def test_safetensors_headers_that_lie(lie, tmp_path):
     file = tmp_path / "adapter_model.safetensors"
     file.write_bytes(LIES[lie])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(RecipeError, match="is damaged or no safetensors file"):
+    with pytest.raises(RunFolderError, match="is damaged or not a safetensors file"):
         read_tensors(file)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024  # KiB
 
 
 def test_an_adapter_of_another_shape_is_a_sentence(tiny_model, tmp_path):
-    Policy(ModelConfig(name=tiny_model, lora_rank=4)).save(tmp_path)
-    with pytest.raises(RecipeError, match="belongs to another model"):
-        Policy(ModelConfig(name=tiny_model, lora_rank=2)).load(tmp_path)
+    save_weights(tmp_path, Policy(ModelConfig(name=tiny_model, lora_rank=4)))
+    with pytest.raises(ModelError, match="belongs to another model"):
+        load_weights(tmp_path, Policy(ModelConfig(name=tiny_model, lora_rank=2)))
 
 
 def gguf(tensors: int, keys: int, rest: bytes = b"", version: int = 3) -> bytes:

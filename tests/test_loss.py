@@ -13,9 +13,10 @@ import motif.models.policy
 import motif.sampling.local.packing
 from conftest import make_node, make_tree
 from motif.config import LossConfig, ModelConfig, Recipe
-from motif.errors import RecipeError
+from motif.errors import RecipeError, RunFolderError
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
+from motif.runs.weights import load_weights, save_weights
 from motif.sampling.base import Completion, Request
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.packing import sampling_weights
@@ -386,15 +387,15 @@ def test_save_and_load(tiny_model, tmp_path, adapter):
     make = lora if adapter == "lora" else full
     trained = make(tiny_model)
     shake(trained, seed=5)
-    target = trained.save(tmp_path)
+    target = save_weights(tmp_path, trained)
     assert target.name == {"lora": "adapter", "full": "model"}[adapter]
-    trained.save(tmp_path)  # again, over what is there
+    save_weights(tmp_path, trained)  # again, over what is there
     other = make(tiny_model)
     batch = sequences()
     with torch.no_grad():
         wanted = trained.token_logprobs(*batch)[0]
         assert not torch.equal(other.token_logprobs(*batch)[0], wanted)
-        other.load(tmp_path)
+        load_weights(tmp_path, other)
         assert torch.equal(other.token_logprobs(*batch)[0], wanted)
     assert sorted(path.name for path in tmp_path.iterdir()) == [target.name]
 
@@ -402,7 +403,7 @@ def test_save_and_load(tiny_model, tmp_path, adapter):
 def test_a_saved_full_model_is_a_model_by_itself(tiny_model, tmp_path):
     trained = full(tiny_model)
     shake(trained, seed=5)
-    again = full(str(trained.save(tmp_path)))
+    again = full(str(save_weights(tmp_path, trained)))
     batch = sequences()
     with torch.no_grad():
         assert torch.equal(again.token_logprobs(*batch)[0], trained.token_logprobs(*batch)[0])
@@ -418,8 +419,8 @@ def test_state_goes_back_and_forth(tiny_model):
 
 def test_missing_weights_and_models_are_named(tiny_model, tmp_path):
     for make in (lora, full):
-        with pytest.raises(RecipeError, match="holds no trained"):
-            make(tiny_model).load(tmp_path)
+        with pytest.raises(RunFolderError, match="holds no trained"):
+            load_weights(tmp_path, make(tiny_model))
     with pytest.raises(RecipeError, match=r"no config\.json"):
         Policy(ModelConfig(name=str(tmp_path), device="cpu"))
 

@@ -15,6 +15,7 @@ from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
+from motif.runs.weights import load_weights
 from motif.sampling.base import TrainingSampler
 from motif.sampling.local.batch import LocalSampler
 from motif.tasks import BadRow, Task, load, reject
@@ -120,7 +121,7 @@ def open_session(
     shard = recipe.train.shard == "weights" and processes.count > 1
     policy = Policy(recipe.model, recipe.train.seed, shard)
     if run is not None:
-        policy.load(Path(run))
+        load_weights(Path(run), policy)
     if task is None:
         task = open_task(recipe, policy.tokenizer, window_of(recipe, policy.max_length))
     sampler = open_sampler(recipe, policy, processes)

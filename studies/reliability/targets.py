@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.config import DataConfig, RoundsConfig, load_recipe
-from motif.errors import RecipeError
+from motif.errors import RecipeError, RunFolderError
 from motif.grading import Grader, exact, numeric
 from motif.grading.circuit import gate as verilog
 from motif.grading.circuit import rule as circuit
@@ -360,11 +360,11 @@ def terminal(text: str) -> str:
 
 def weights(content: str) -> str:
     """A safetensors file with any header is read or refused, without allocating what it claims."""
-    from motif.models.policy import read_tensors
+    from motif.runs.weights import read_tensors
 
     try:
         found = read_tensors(written("weights.safetensors", content))
-    except RecipeError as error:
+    except RunFolderError as error:
         return named(error)
     return f"{min(3, len(found))} tensors"
 

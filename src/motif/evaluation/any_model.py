@@ -16,6 +16,7 @@ from motif.evaluation.accuracy import Accuracy
 from motif.evaluation.evaluate import answers_in, evaluate, rows
 from motif.evaluation.store import EvalFolder, fingerprint, settings_of
 from motif.models.policy import is_own_base
+from motif.runs.weights import BEST
 from motif.session import Session, open_session
 
 
@@ -110,7 +111,7 @@ def target(
     changed = load_recipe(data, (drawn or Drawn()).settings(found, list(settings)))
     if not is_run:
         return Target(model, changed, None, Path("runs") / f"eval-{_file_name(model)}")
-    return Target(model, changed, None if base else folder / "best" if best else folder, folder / "eval")
+    return Target(model, changed, None if base else folder / BEST if best else folder, folder / "eval")
 
 
 def evaluate_model(what: Target, out: Path | None = None, display: Display | None = None) -> dict[str, Accuracy]:

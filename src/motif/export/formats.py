@@ -25,7 +25,7 @@ NO_CONVERTER = (
 
 def write_adapter(policy: Policy, folder: Path, base: Base) -> None:
     """The LoRA adapter in PEFT format, in float32 as it was trained, with the tokenizer."""
-    policy.save_weights(folder, policy.state())
+    policy.save_pretrained(folder, policy.state())
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base.hub or base.name  # peft puts the path on this machine there

@@ -15,6 +15,7 @@ from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.runs.checkpoint import all_checkpoints
 from motif.runs.read import read_metrics, read_summary, section
+from motif.runs.weights import BEST, load_weights
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False) -> Sour
             f"{run} has not finished: go on with motif train --resume, or export its newest checkpoint: --unfinished"
         )
     if not best:
-        return source(int(summary["steps"]), "", lambda policy: policy.load(run))
+        return source(int(summary["steps"]), "", lambda policy: load_weights(run, policy))
     found = section(summary, "best")
-    if not found or not (run / "best").is_dir():
+    if not found or not (run / BEST).is_dir():
         raise RecipeError(f"{run} keeps no best weights (it has none without evaluations: eval.questions, eval.every)")
     chosen = f"chosen as the best of the evaluations on these same questions during {summary['steps']} steps, "
     chosen += "which flatters it"
-    return source(int(found["step"]), chosen, lambda policy: policy.load(run / "best"))
+    return source(int(found["step"]), chosen, lambda policy: load_weights(run / BEST, policy))
 
 
 def for_others(recipe: Recipe, model: str) -> Recipe:

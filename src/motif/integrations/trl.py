@@ -37,6 +37,7 @@ from motif.integrations.trl_arguments import arguments_of, compared_here, rows_p
 from motif.method.credit import assign
 from motif.method.tree import Node, Tree
 from motif.runs.folder import step_metrics, write_atomically
+from motif.runs.weights import save_weights
 from motif.sampling.base import Completion, Request, Sampler, Usage
 from motif.sampling.grow import continue_from
 from motif.session import Session, open_session
@@ -73,7 +74,7 @@ def train(
         trainer = make_trainer(session, out, sampler=sampler, **arguments)
         trainer.train(resume_from_checkpoint=resume)
         if trainer.accelerator.is_main_process:
-            session.policy.save(Path(out))
+            save_weights(Path(out), session.policy)
             write_atomically(Path(out) / "recipe.toml", recipe.to_toml())
         return trainer
     finally:

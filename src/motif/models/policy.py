@@ -8,7 +8,6 @@ import hashlib
 import importlib.util
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,15 +19,11 @@ from torch.utils.checkpoint import checkpoint
 
 from motif.config import ModelConfig
 from motif.demo import MODELS
-from motif.errors import RecipeError
+from motif.errors import ModelError, RecipeError
 from motif.models.sharding import Shards, full_tensor, shard_like
-from motif.runs.disk import check_sum, sync, sync_all, write_sums
 
 LOGIT_ELEMENTS = 2**24
 """Logits alive at once in `token_logprobs`: 64 MiB in float32, whatever the vocabulary and the sequence length."""
-
-
-ADAPTER_FILE = "adapter_model.safetensors"
 
 
 def locate(name: str) -> str:
@@ -390,57 +385,29 @@ class Policy:
         finally:
             self.load_state(own)
 
-    def save(self, run: Path, state: dict[str, Tensor] | None = None) -> Path:
-        """Write `adapter/` (PEFT format) or, when all weights are trained, `model/`, with the tokenizer.
-
-        Args:
-            state: what `state()` returned; with sharded weights one process cannot ask for it alone.
-        """
-        target = run / ("adapter" if self.config.adapter == "lora" else "model")
-        staging = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(staging, ignore_errors=True)
-        self.save_weights(staging, self.state() if state is None else state)
-        self.tokenizer.save_pretrained(staging)
-        write_sums(staging)
-        sync_all(staging)
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
-        sync(run)
-        return target
-
-    def save_weights(self, folder: Path, state: dict[str, Tensor]) -> None:
+    def save_pretrained(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write `state()`, an adapter in PEFT format or the whole model, into a folder; no tokenizer."""
         self.wrapped.save_pretrained(folder, state_dict=state)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty template; an honest card comes with export
 
-    def load(self, run: Path) -> None:
-        """Put the weights of a finished run, or of an export of it, back into this policy.
+    def load_tensors(self, tensors: dict[str, Tensor], source: str) -> None:
+        """Load what `save_pretrained` wrote, or one file of several, from tensors by name; `source` is for errors.
 
         Raises:
-            RecipeError: the folder holds no weights of this kind, or they are damaged.
+            ModelError: they belong to another model or adapter shape.
         """
-        trained = run / ("adapter" if self.config.adapter == "lora" else "model")
-        if not trained.exists() and is_own_base(self.config.name, run):
-            return
-        if self.config.adapter == "lora":
-            from peft import set_peft_model_state_dict
+        try:
+            if self.config.adapter == "lora":
+                from peft import set_peft_model_state_dict
 
-            file = (trained if trained.exists() else run) / ADAPTER_FILE
-            if not file.is_file():
-                raise RecipeError(f"{run} holds no trained adapter (adapter/{ADAPTER_FILE})")
-            with _fitting(file):
-                loaded: Any = set_peft_model_state_dict(self.wrapped, read_tensors(file))
-            if loaded.unexpected_keys:
-                raise RecipeError(f"{file} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
-            return
-        files = sorted(trained.glob("*.safetensors"))
-        if not files:
-            raise RecipeError(f"{run} holds no trained model (model/*.safetensors)")
-        for file in files:  # several of a large model, so each leaves keys missing
-            with _fitting(file):
-                unexpected = self.wrapped.load_state_dict(read_tensors(file), strict=False).unexpected_keys
-            if unexpected:
-                raise RecipeError(f"{file} belongs to another model: it has weights for {unexpected[0]}")
+                loaded: Any = set_peft_model_state_dict(self.wrapped, tensors)
+            else:  # not strict: a large model's files each leave keys missing
+                loaded = self.wrapped.load_state_dict(tensors, strict=False)
+        except RuntimeError as error:  # torch lists every tensor of another shape
+            first = next((line.strip() for line in str(error).split("\n")[1:]), str(error))
+            raise ModelError(f"{source} belongs to another model or adapter shape: {first[:300]}") from error
+        if loaded.unexpected_keys:
+            raise ModelError(f"{source} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
 
     def _check(self) -> None:
         """Refuse an architecture whose logits we would get wrong: compare ours with the model's own on a few tokens."""
@@ -494,34 +461,6 @@ def _end_ids(model: Any, tokenizer: Any) -> list[int]:
     if not ids:
         raise RecipeError("the tokenizer has no end-of-sequence token, so responses could never end")
     return sorted(ids)
-
-
-@contextlib.contextmanager
-def _fitting(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except RuntimeError as error:  # torch lists every tensor of another shape
-        first = next((line.strip() for line in str(error).split("\n")[1:]), str(error))
-        raise RecipeError(f"{file} belongs to another model or adapter shape: {first[:300]}") from error
-
-
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
-
-    Raises:
-        RecipeError: it cannot be read, is cut off, its header says what is not so, or its checksum is another.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        check_sum(file)
-        return load_file(file)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
-        raise RecipeError(
-            f"{file} is damaged or no safetensors file ({error}): motif train --resume writes a run's last weights "
-            "again from its checkpoint"
-        ) from None
 
 
 @contextlib.contextmanager

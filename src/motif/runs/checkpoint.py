@@ -21,11 +21,12 @@ import torch
 
 from motif.config import Recipe
 from motif.distributed import ALONE, Processes
-from motif.errors import RecipeError
+from motif.errors import RecipeError, RunFolderError
 from motif.models.policy import Policy
 from motif.models.sharding import load_optimizer_state, optimizer_state
 from motif.runs.disk import sync
 from motif.runs.provenance import changed_settings, settings
+from motif.runs.weights import load_weights, weights_folder
 
 NAME = re.compile(r"step-(\d{6,})")
 FILE = "state.pt"
@@ -156,24 +157,26 @@ def load_latest(
     return None
 
 
-def load_weights(run: Path, policy: Policy) -> int | None:
-    """Put a run's trained weights into a policy: the final ones, or, before its end, the newest checkpoint's.
+def load_newest_weights(run: Path, policy: Policy) -> int | None:
+    """Load a run's trained weights into a policy: the final ones or, before its end, the newest checkpoint's.
 
     Returns:
         The checkpoint's step; None: the weights are final.
 
     Raises:
-        RecipeError: the run holds neither, or they are damaged, or they belong to another model.
+        RunFolderError: the run holds neither, or they are damaged.
+        ModelError: they belong to another model.
     """
-    final = run / ("adapter" if policy.config.adapter == "lora" else "model")
     checkpoints = all_checkpoints(run)
-    if final.is_dir() or not checkpoints:
-        policy.load(run)
+    if weights_folder(run, policy.config).is_dir() or not checkpoints:
+        load_weights(run, policy)
         return None
     try:
         state = _read(checkpoints[-1] / FILE)
     except ValueError as error:
-        raise RecipeError(f"{checkpoints[-1]} is damaged ({error}): go on with motif train --resume") from error
+        raise RunFolderError(
+            f"{checkpoints[-1]} is damaged ({error}): resume the run with motif train --resume"
+        ) from error
     policy.load_state(state["weights"])
     return int(state["step"])
 

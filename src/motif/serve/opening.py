@@ -15,7 +15,7 @@ from motif.errors import RecipeError
 from motif.evaluation.any_model import Target, target
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy, load_tokenizer
-from motif.runs.checkpoint import checksum, load_weights
+from motif.runs.checkpoint import checksum, load_newest_weights
 from motif.sampling.local.engine import Live
 from motif.sampling.openai import Api, Upstream, base_url
 from motif.session import window_of
@@ -72,7 +72,7 @@ def open_local(what: Target, rows: int) -> Opened:
     policy = Policy(recipe.model, recipe.train.seed)
     about = f"{recipe.model.name}, untrained"
     if what.weights is not None:
-        step = load_weights(what.weights, policy)
+        step = load_newest_weights(what.weights, policy)
         about = f"weights of {what.weights}" + (
             "" if step is None else f", which has not ended: its checkpoint of step {step}"
         )

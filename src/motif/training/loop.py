@@ -38,6 +38,7 @@ from motif.runs.disk import only_writer
 from motif.runs.folder import Ledger, RunFolder, ledger_dict, ledger_from, step_metrics, versions
 from motif.runs.provenance import Data, environment
 from motif.runs.trackers import tracking
+from motif.runs.weights import BEST, save_weights
 from motif.sampling.base import Usage
 from motif.sampling.grow import grow
 from motif.session import Session, open_session
@@ -397,7 +398,7 @@ def _keep_best(session: Session, run: RunFolder, state: Progress) -> None:
         state.best = {"step": state.step, "accuracy": here["accuracy"]}
         weights = session.policy.state(session.processes.main)
         if session.processes.main:
-            session.policy.save(run.path / "best", weights)
+            save_weights(run.path / BEST, session.policy, weights)
 
 
 def _charge(ledger: Ledger, session: Session, usage: Usage, stats: UpdateStats, clock: Clock) -> None:
@@ -455,7 +456,7 @@ def _finish(
     display: Display,
 ) -> Result:
     checkpoint.prune(run.path, state.step, session.recipe.train.keep_checkpoints)  # a crash may have come before it
-    session.policy.save(run.path, weights)
+    save_weights(run.path, session.policy, weights)
     before = state.evaluations.get(0, {})
     after = state.evaluations.get(state.step, {}) if finished and state.step else {}
     run.summary(

@@ -16,9 +16,9 @@ from motif.display import Display
 from motif.distributed import ALONE, Processes
 from motif.errors import NonFiniteError, OutOfResources, PeerFailed, RecipeError, SamplerError, ran_out
 from motif.runs import checkpoint
-from motif.runs.disk import check_sum
 from motif.runs.folder import RunFolder, versions
 from motif.runs.provenance import Data, changed_settings, environment
+from motif.runs.weights import BEST, damaged_weights
 from motif.session import Session
 
 
@@ -62,11 +62,8 @@ def restore(
     run.cut_back(restored.extra["record"] if restored else None)
     if restored is None:
         return None
-    for file in sorted((run.path / "best").rglob("*.safetensors")):
-        try:
-            check_sum(file)
-        except (OSError, ValueError) as error:
-            display.message(f"warning: {file} is damaged ({error}); the next evaluation that is better replaces it")
+    for file, damage in damaged_weights(run.path / BEST):
+        display.message(f"warning: {file} is damaged ({damage}); the next evaluation that is better replaces it")
     for passed in restored.passed_over:
         display.message(f"warning: {passed}")
     for change in restored.changes:

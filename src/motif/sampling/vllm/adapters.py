@@ -52,7 +52,7 @@ class AdapterFolder:
         """Write the policy's adapter as `state`, from its `state()`, has it."""
         name = f"{self.prefix}v{version:06d}-{next(self._serial)}"
         partial = self.path / f".{name}.partial"
-        policy.save_weights(partial, state)
+        policy.save_pretrained(partial, state)
         partial.rename(self.path / name)
         return Adapter(name, version, self.path / name)
 
