@@ -1,0 +1,100 @@
+"""The trained weights of a run: `adapter/` in PEFT format or, where all weights are trained, `model/`.
+
+Beside them lie the tokenizer and the files' checksums. `best/` holds the same of the run's best evaluation.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from torch import Tensor
+
+from motif.config import ModelConfig
+from motif.errors import RunFolderError
+from motif.models.policy import Policy, is_own_base
+from motif.runs.disk import check_sum, sync, sync_all, write_sums
+
+ADAPTER = "adapter"
+MODEL = "model"
+BEST = "best"
+ADAPTER_FILE = "adapter_model.safetensors"
+"""What PEFT calls the weights of an adapter."""
+
+
+def weights_folder(run: Path, config: ModelConfig) -> Path:
+    """Where a run of such a model keeps its weights."""
+    return run / (ADAPTER if config.adapter == "lora" else MODEL)
+
+
+def save_weights(run: Path, policy: Policy, state: dict[str, Tensor] | None = None) -> Path:
+    """Write the weights of a policy with its tokenizer, replacing those that are there, and return their folder.
+
+    Args:
+        state: what `policy.state()` returned; with sharded weights one process cannot ask for it alone.
+    """
+    target = weights_folder(run, policy.config)
+    staging = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    policy.save_pretrained(staging, policy.state() if state is None else state)
+    policy.tokenizer.save_pretrained(staging)
+    write_sums(staging)
+    sync_all(staging)
+    shutil.rmtree(target, ignore_errors=True)
+    staging.rename(target)
+    sync(run)
+    return target
+
+
+def load_weights(run: Path, policy: Policy) -> None:
+    """Load the weights of a finished run, or of an export of it, into a policy.
+
+    An export of the whole model is its own base: the policy has its weights already.
+
+    Raises:
+        RunFolderError: the folder holds no weights of this kind, or they are damaged.
+        ModelError: they belong to another model.
+    """
+    folder = weights_folder(run, policy.config)
+    if not folder.exists() and is_own_base(policy.config.name, run):
+        return
+    if policy.config.adapter == "lora":
+        files = [(folder if folder.exists() else run) / ADAPTER_FILE]
+        if not files[0].is_file():
+            raise RunFolderError(f"{run} holds no trained adapter ({ADAPTER}/{ADAPTER_FILE})")
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise RunFolderError(f"{run} holds no trained model ({MODEL}/*.safetensors)")
+    for file in files:
+        policy.load_tensors(read_tensors(file), str(file))
+
+
+def damaged_weights(folder: Path) -> list[tuple[Path, str]]:
+    """The files of weights anywhere in a folder that are not what was written, and what is wrong with each."""
+    damaged = []
+    for file in sorted(folder.rglob("*.safetensors")):
+        try:
+            check_sum(file)
+        except (OSError, ValueError) as error:
+            damaged.append((file, str(error)))
+    return damaged
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        RunFolderError: it cannot be read, is cut off, has a header that lies, or has another checksum.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        check_sum(file)
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
+        raise RunFolderError(
+            f"{file} is damaged or not a safetensors file ({error}): motif train --resume writes a run's last weights "
+            "again from its checkpoint"
+        ) from None
