@@ -31,7 +31,8 @@ from motif.method.tree import Question
 from motif.models.policy import Policy
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
-from motif.training.update import collect, update
+from motif.training.batch import collect
+from motif.training.update import update
 
 
 @dataclass(frozen=True)

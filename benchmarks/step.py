@@ -46,8 +46,9 @@ from motif.models.policy import load_model, locate
 from motif.runs.folder import RunFolder
 from motif.session import Session, open_session
 from motif.tasks import Task
+from motif.training.batch import Sample
 from motif.training.loop import Progress, step
-from motif.training.update import Sample, update
+from motif.training.update import update
 
 SYSTEM = (
     "You are a careful assistant who solves word problems in {rounds} rounds. In each round think step by step, then "

@@ -20,7 +20,7 @@ from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.runs.disk import check_sum, claim, only_writer, write_sums
 from motif.runs.weights import load_weights
-from motif.training import update
+from motif.training import batch
 from motif.training.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -276,7 +276,7 @@ class Scarce:
 
     def __init__(self, monkeypatch, rows: int):
         self.refused = 0
-        forward = update.forward
+        forward = batch.forward
 
         def limited(policy, segments):
             if len(segments) > rows:
@@ -284,7 +284,7 @@ class Scarce:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
             return forward(policy, segments)
 
-        monkeypatch.setattr(update, "forward", limited)
+        monkeypatch.setattr(batch, "forward", limited)
 
 
 def test_where_memory_runs_out_micro_batches_halve_and_the_update_is_the_same(tmp_path, settings, whole, monkeypatch):

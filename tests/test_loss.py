@@ -20,8 +20,9 @@ from motif.runs.weights import load_weights, save_weights
 from motif.sampling.base import Completion, Request
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.packing import sampling_weights
+from motif.training.batch import Sample, collect
 from motif.training.loss import LossInputs, policy_loss, token_weights
-from motif.training.update import Sample, collect, update
+from motif.training.update import update
 
 KINDS = ["grpo", "dapo", "dr_grpo"]
 

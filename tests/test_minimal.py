@@ -15,7 +15,8 @@ from motif.models.policy import Policy
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.tasks.arithmetic import questions
-from motif.training.update import Sample, collect, update
+from motif.training.batch import Sample, collect
+from motif.training.update import update
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "motif_minimal.py"
 

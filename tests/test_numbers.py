@@ -17,8 +17,9 @@ from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.sampling.base import Request
 from motif.sampling.local.batch import LocalSampler
+from motif.training.batch import Sample
 from motif.training.loop import PATIENCE, train
-from motif.training.update import Sample, make_optimizer, update
+from motif.training.update import make_optimizer, update
 from test_loss import lora, samples
 
 NAN, INF = float("nan"), float("inf")

