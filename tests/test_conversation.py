@@ -14,8 +14,9 @@ import time
 import pytest
 
 from conftest import char_tokenizer
-from motif.cli.conversation import _questions, _Talk, solve
-from motif.errors import RecipeError
+from motif.cli.conversation import Transcript
+from motif.cli.solve import questions_from, solve
+from motif.errors import UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.answer import Limits, Plan
 from motif.serve.opening import Opened
@@ -34,9 +35,9 @@ def test_what_commands_a_terminal_is_shown_and_not_sent():
 
 @pytest.mark.parametrize("live", [False, True])
 def test_rounds_notes_and_answer_are_shown(live, capsys):
-    talk = _Talk(Opened(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), False, {})
-    talk.live = live
-    asyncio.run(talk.answer(Plan("q", (Limits(9, 0.0),) * 2)))
+    transcript = Transcript(Opened(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), False, {})
+    transcript.live = live
+    asyncio.run(transcript.answer(Plan("q", (Limits(9, 0.0),) * 2)))
     text = capsys.readouterr().out
     assert "\nround 1 of 2\n  <think>x\n  \\x1b]0;owned\\x07</think>" in text
     assert "→ note: " in text and "\nround 2 of 2\n" in text
@@ -45,8 +46,8 @@ def test_rounds_notes_and_answer_are_shown(live, capsys):
 
 
 def test_json_holds_everything(capsys):
-    talk = _Talk(Opened(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), True, {"seed": 3})
-    asyncio.run(talk.answer(Plan("q", (Limits(9, 0.0),) * 2)))
+    transcript = Transcript(Opened(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), True, {"seed": 3})
+    asyncio.run(transcript.answer(Plan("q", (Limits(9, 0.0),) * 2)))
     line = capsys.readouterr().out
     assert line.isascii() and line.count("\n") == 1
     found = json.loads(line)
@@ -59,17 +60,17 @@ def test_json_holds_everything(capsys):
 def test_where_questions_come_from(tmp_path, monkeypatch):
     file = tmp_path / "q.txt"
     file.write_text("one\n\ntwo\n", encoding="utf-8")
-    assert _questions("What?", None, False) == ["What?"]
-    assert _questions(None, file, False) == ["one\n\ntwo"]
-    assert _questions(None, file, True) == ["one", "two"]
+    assert questions_from("What?", None, False) == ["What?"]
+    assert questions_from(None, file, False) == ["one\n\ntwo"]
+    assert questions_from(None, file, True) == ["one", "two"]
     for arguments in (("q", file, False), ("-", file, False), ("q", None, True), (None, tmp_path / "no", False)):
-        with pytest.raises(RecipeError):
-            _questions(*arguments)
+        with pytest.raises(UsageError):
+            questions_from(*arguments)
     (tmp_path / "empty").write_text(" \n")
-    with pytest.raises(RecipeError, match="empty"):
-        _questions(None, tmp_path / "empty", False)
+    with pytest.raises(UsageError, match="empty"):
+        questions_from(None, tmp_path / "empty", False)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    assert _questions(None, None, False) is None
+    assert questions_from(None, None, False) is None
 
 
 def test_lines_of_standard_input_become_lines_of_json(tmp_path):
@@ -139,5 +140,5 @@ def test_a_conversation_in_a_terminal(tmp_path):
 
 
 def test_a_run_and_another_recipe_are_refused(tmp_path):
-    with pytest.raises(RecipeError, match="--run or --recipe"):
+    with pytest.raises(UsageError, match="--run or --recipe"):
         solve("q", run=tmp_path, recipe="demo")

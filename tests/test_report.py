@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from conftest import marks_at
+from motif.errors import RunFolderError
 from motif.report import write_report
 from motif.report.charts import moving_average, rate_levels
 from motif.report.data import RunView, differences, run_names
@@ -154,7 +155,7 @@ def test_names_a_missing_file(make_run: MakeRun, missing: str) -> None:
 
 def test_empty_folder_gives_a_page(tmp_path: Path) -> None:
     assert "Not evaluated" in report(tmp_path)
-    with pytest.raises(NotADirectoryError, match="not a run folder"):
+    with pytest.raises(RunFolderError, match="not a run folder"):
         write_report(tmp_path / "nowhere")
 
 

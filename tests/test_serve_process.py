@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from motif.cli.app import app
 from motif.cli.serve import keys_of
 from motif.config import load_recipe
-from motif.errors import RecipeError
+from motif.errors import RecipeError, RunFolderError, UsageError
 from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.serve import run as command
@@ -131,7 +131,7 @@ def test_keys_come_from_both_places(monkeypatch):
     assert keys_of(["a"]) == ("a", "b", "c")
     for bad in ("", "a,,b", " a"):
         monkeypatch.setenv("MOTIF_API_KEY", bad)
-        with pytest.raises(RecipeError, match="API key"):
+        with pytest.raises(UsageError, match="API key"):
             keys_of([])
 
 
@@ -151,7 +151,7 @@ def test_a_run_that_has_not_ended_is_served_from_its_newest_checkpoint(tmp_path)
     recipe = load_recipe("demo")
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     what = chosen(str(tmp_path), recipe=None, base=False, best=False, settings=[])
-    with pytest.raises(RecipeError, match="holds no trained model"):
+    with pytest.raises(RunFolderError, match="holds no trained model"):
         open_local(what, 2)
     policy = Policy(recipe.model)
     with torch.no_grad():

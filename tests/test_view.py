@@ -104,7 +104,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, words in (
         ([str(tmp_path / "none")], "no such folder"),
-        ([str(tmp_path / "empty")], "no run folder"),
+        ([str(tmp_path / "empty")], "not a run folder"),
         ([str(run), str(run)], "the same run is given twice"),
         ([str(run), "--save", str(tmp_path / "no" / "where.html")], "cannot be written"),
         ([str(run), "--no-browser", "--host", "203.0.113.7"], "cannot listen on"),

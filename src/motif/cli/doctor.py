@@ -11,6 +11,7 @@ import sys
 
 from rich.console import Console
 from rich.table import Table
+from typer import Exit
 
 REQUIRED = ("torch", "transformers", "peft", "datasets", "pydantic", "rich", "typer", "math-verify")
 OPTIONAL = {
@@ -20,6 +21,12 @@ OPTIONAL = {
     "uvicorn": ("motif serve", "pip install 'motif-rl[serve]'"),
     "bitsandbytes": ("4-bit base models (model.four_bit, CUDA only)", "pip install 'motif-rl[four-bit]'"),
 }
+
+
+def doctor() -> None:
+    """What works on this machine, and what to install for the rest."""
+    if not examine():
+        raise Exit(1)
 
 
 def examine(console: Console | None = None) -> bool:

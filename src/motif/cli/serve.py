@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from motif.errors import RecipeError
+from motif.cli.options import Changes
+from motif.errors import UsageError
 
 KEYS = "MOTIF_API_KEY"
 
@@ -67,9 +68,7 @@ def serve(
     upstream_body: Annotated[
         str, typer.Option(metavar="JSON", help="Fields added to upstream requests, e.g. '{\"top_k\": -1}'.")
     ] = "{}",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change one setting of the recipe. Repeatable.")
-    ] = None,
+    settings: Changes = None,
 ) -> None:
     """Serve a trained run, or any model, with OpenAI's API, thinking in rounds (docs/serving.md).
 
@@ -96,11 +95,11 @@ def keys_of(given: list[str]) -> tuple[str, ...]:
     """The API keys of the command line and the environment.
 
     Raises:
-        RecipeError: one is empty or holds white space, which no client could send.
+        UsageError: one is empty or holds white space, which no client could send.
     """
     keys = [*given, *(os.environ[KEYS].split(",") if KEYS in os.environ else [])]
     if any(not key or key != key.strip() or not key.isprintable() for key in keys):
-        raise RecipeError(f"an API key is empty or begins or ends with white space (--api-key, {KEYS})")
+        raise UsageError(f"an API key is empty or begins or ends with white space (--api-key, {KEYS})")
     return tuple(keys)
 
 
@@ -110,9 +109,9 @@ def _name(model: str) -> str:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise RecipeError(f"--upstream-body takes a JSON object, got {text!r}")
-    return found
+        value = None
+    if not isinstance(value, dict):
+        raise UsageError(f"--upstream-body takes a JSON object, got {text!r}")
+    return value

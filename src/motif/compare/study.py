@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from motif.config import Recipe, Section, flat, load_recipe, nearest, read_toml
-from motif.errors import RecipeError
+from motif.errors import RecipeError, UsageError
 from motif.evaluation.evaluate import rows as evaluated
 from motif.runs.folder import Ledger
 
@@ -174,6 +174,21 @@ def load_study(path: str | Path) -> Study:
     except ValidationError as error:
         problems = "\n".join(dict.fromkeys(_explain(problem) for problem in error.errors()))
         raise RecipeError(f"{path}: {problems}") from None
+
+
+def seeds_from(text: str) -> list[int]:
+    """Seeds as a person writes them: `0-2,7` is [0, 1, 2, 7].
+
+    Raises:
+        UsageError: not of this form.
+    """
+    seeds: list[int] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"--seeds takes numbers and ranges such as 0-4 or 0,2,7, got {text!r}")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
 
 
 def plan_runs(study: Study, folder: Path, out: Path) -> list[Run]:

@@ -2,17 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+from motif.errors import UsageError
 from motif.grading.grader import Grader
 from motif.grading.verdict import Grade
 from motif.method.answers import final
 
 BLOCK = 64  # lines judged together, in order: what has been judged when the user stops has been written
 WHOLE = ("code", "circuit")  # rules that find the answer in a response themselves
+
+
+def grade_file(
+    source: Path | None,
+    target: Path | None,
+    rule: str,
+    fallback: str = "text",
+    seconds: float = 5.0,
+    workers: int = 1,
+    on_line: Callable[[], object] = lambda: None,
+) -> dict[str, int]:
+    """Grade a file by a rule, line by line, and return how many lines got each verdict.
+
+    Args:
+        source: the file to read; None: standard input.
+        target: the file to write; None: standard output.
+        rule, seconds, workers: see `Grader`.
+        fallback: see `motif.method.answers.final`.
+        on_line: called after each line.
+
+    Raises:
+        UsageError: no such file or rule, or the rule cannot be loaded.
+    """
+    if source is not None and not source.is_file():
+        raise UsageError(f"{source}: no such file")
+    try:
+        grader = Grader(rule, seconds, workers)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    counts = dict.fromkeys(("right", "wrong", "ungraded"), 0)
+    with contextlib.ExitStack() as stack:
+        stack.callback(grader.close)
+        binary = stack.enter_context(source.open("rb")) if source else sys.stdin.buffer
+        lines = (line.decode("utf-8", "replace").removeprefix("\ufeff") for line in binary)
+        output = stack.enter_context(target.open("w", encoding="utf-8")) if target else sys.stdout
+        try:
+            for record in grade_lines(lines, grader, fallback):
+                counts[record["verdict"]] += 1
+                # ASCII only: a prediction may hold half a surrogate pair, which cannot be written to a file.
+                print(json.dumps(record), file=output, flush=True)
+                on_line()
+        except RuntimeError as error:
+            raise UsageError(str(error)) from None
+    return counts
 
 
 def grade_lines(lines: Iterable[str], grader: Grader, fallback: str = "text") -> Iterator[dict[str, Any]]:

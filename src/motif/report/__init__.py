@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from motif.errors import RunFolderError
 from motif.report.data import RunView, page_data
 from motif.report.page import render
 
@@ -25,13 +26,11 @@ def write_report(run: Path) -> Path:
     Missing or half-written files do not stop it: the page says what is missing.
 
     Raises:
-        NotADirectoryError: `run` is not a folder.
+        RunFolderError: `run` is not a folder.
     """
     run = Path(run)
     if not run.is_dir():
-        raise NotADirectoryError(
-            f"{run} is not a run folder. Give the folder that `motif train` wrote (it holds metrics.jsonl)."
-        )
+        raise RunFolderError(f"{run} is not a run folder: give the folder that `motif train` wrote")
     return save_page([run], run / "report.html")
 
 

@@ -7,9 +7,10 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from motif.errors import RecipeError
+from motif.errors import ServiceError, UsageError
 from motif.report import save_page
 from motif.report.server import Server, Viewer
+from motif.runs.read import check_run_folder
 
 MOST_RUNS = 12  # side by side; more lines than this nobody can tell apart
 
@@ -18,19 +19,21 @@ def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Pat
     """Serve the page of the runs until interrupted, or save it.
 
     Raises:
-        RecipeError: a folder is no run folder, the address cannot be used, or the file cannot be written.
+        RunFolderError: a folder is not a run folder.
+        ServiceError: the address cannot be used.
+        UsageError: too many runs, one of them twice, or a file that cannot be written.
     """
     _check(runs)
     if save is not None:
         try:
             print(f"written: {save_page(runs, save)}")
         except OSError as error:
-            raise RecipeError(f"{save} cannot be written ({error.strerror}): give --save another file") from None
+            raise UsageError(f"{save} cannot be written ({error.strerror}): give --save another file") from None
         return
     try:
         server = Server(Viewer(runs), host, port)
     except (OSError, OverflowError) as error:
-        raise RecipeError(f"cannot listen on {host}:{port} ({error}): try another --port, or 0 for any") from None
+        raise ServiceError(f"cannot listen on {host}:{port} ({error}): try another --port, or 0 for any") from None
     with server, contextlib.suppress(KeyboardInterrupt):
         print(f"{server.url}  (Ctrl-C ends it)", flush=True)
         if host not in ("127.0.0.1", "localhost", "::1"):
@@ -42,11 +45,8 @@ def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Pat
 
 def _check(runs: Sequence[Path]) -> None:
     if len(runs) > MOST_RUNS:
-        raise RecipeError(f"{len(runs)} runs are too many side by side: give at most {MOST_RUNS}")
+        raise UsageError(f"{len(runs)} runs are too many side by side: give at most {MOST_RUNS}")
     for run in runs:
-        if not run.is_dir():
-            raise RecipeError(f"{run}: no such folder; give run folders, e.g. runs/demo")
-        if not any((run / name).is_file() for name in ("recipe.toml", "metrics.jsonl")):
-            raise RecipeError(f"{run} is no run folder (it holds neither recipe.toml nor metrics.jsonl)")
+        check_run_folder(run)
     if len({run.resolve() for run in runs}) < len(runs):
-        raise RecipeError("the same run is given twice")
+        raise UsageError("the same run is given twice")

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from motif.errors import RunFolderError
+
 Record = dict[str, Any]
 
 MARK = 64  # bytes by which a file is known again
@@ -40,6 +42,18 @@ class Metrics:
             while self.steps and self.steps[-1]["step"] >= step:
                 self.steps.pop()
             self.steps.append(record | {"step": step})
+
+
+def check_run_folder(run: Path) -> None:
+    """Refuse what cannot be read as a run folder, however short its files are.
+
+    Raises:
+        RunFolderError: there is no such folder, or it holds neither a recipe nor metrics.
+    """
+    if not run.is_dir():
+        raise RunFolderError(f"{run}: no such folder; give a run folder, e.g. runs/demo")
+    if not any((run / name).is_file() for name in ("recipe.toml", "metrics.jsonl")):
+        raise RunFolderError(f"{run} is not a run folder (it holds neither recipe.toml nor metrics.jsonl)")
 
 
 def number(value: Any) -> float | int | None:

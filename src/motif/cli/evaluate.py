@@ -1,0 +1,70 @@
+"""The options of `motif eval`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motif.cli.options import Settings
+from motif.errors import UsageError
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(help="A run folder, or a model: hub id, folder, .gguf file, embedded, pypi:PACKAGE.")
+    ],
+    recipe: Annotated[
+        str | None, typer.Option(help="For a model: the recipe with scaffold, data and limits (a name or a file).")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Test on this task instead of the recipe's; its files: --set data.test=FILE.")
+    ] = None,
+    rounds: Annotated[
+        str | None, typer.Option(metavar="N,N,…", help="Numbers of rounds. Default: 1 and as trained.")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Answers per question: 1 is greedy, more are sampled.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(min=0, help="Temperature of samples. Default: the recipe's, or else 1.0.")
+    ] = None,
+    greedy: Annotated[
+        bool | None,
+        typer.Option("--greedy/--no-greedy", help="A greedy answer beside the samples. Default: with --samples > 1."),
+    ] = None,
+    questions: Annotated[int | None, typer.Option(min=1, help="How many held-out questions.")] = None,
+    matched: Annotated[
+        bool, typer.Option("--matched", help="Also one round with the tokens of all training rounds together.")
+    ] = False,
+    base: Annotated[bool, typer.Option("--base", help="Test the model as it was before training.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Test the best checkpoint instead of the last weights.")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file too.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where answers are kept. Default: RUN/eval/… or runs/eval-MODEL/….")
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Held-out accuracy of a trained run or of any model, with intervals.
+
+    Stopped at any moment, the same command goes on where it stood. What the numbers mean: docs/evaluation.md.
+    """
+    from motif.evaluation.any_model import Drawn, evaluate_model, target
+
+    drawn = Drawn(_rounds(rounds), samples, temperature, greedy, questions, matched)
+    what = target(model, recipe=recipe, task=task, base=base, best=best, drawn=drawn, settings=settings or [])
+    accuracies = evaluate_model(what, out)
+    if json_path:
+        numbers = {name: accuracy.to_dict() for name, accuracy in accuracies.items()}
+        json_path.write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+def _rounds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--rounds takes whole numbers with commas between them, e.g. 1,3,5; got {text!r}") from None

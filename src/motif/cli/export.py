@@ -1,0 +1,75 @@
+"""The options of `motif export`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motif.cli.options import RunArgument
+from motif.errors import UsageError
+
+
+class MergedDtype(StrEnum):
+    """How a merged model is stored."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class GgufType(StrEnum):
+    """How a GGUF file stores weights, by the names of llama.cpp's converter."""
+
+    f32 = "f32"
+    f16 = "f16"
+    bf16 = "bf16"
+    q8_0 = "q8_0"
+
+
+def export(
+    run: RunArgument,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORM", help="adapter, merged or gguf. Repeatable. Default: adapter (if trained) and merged."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Forms go to OUT/FORM. Default: RUN/export.")] = None,
+    best: Annotated[bool, typer.Option("--best", help="The best checkpoint instead of the last weights.")] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="The newest checkpoint of a run that has not finished.")
+    ] = False,
+    dtype: Annotated[MergedDtype | None, typer.Option(help="Of the merged model. Default: the base's.")] = None,
+    gguf_type: Annotated[GgufType, typer.Option(help="Of the GGUF file.")] = GgufType.f16,
+    llama_cpp: Annotated[
+        Path | None, typer.Option(help="Folder with llama.cpp's convert_hf_to_gguf.py. Default: LLAMA_CPP, or PATH.")
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Upload to the hub; of several forms each to OWNER/NAME-FORM."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: create private repositories.")] = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0, help="Largest logit difference, as a share of the largest logit. Default: by dtype."),
+    ] = None,
+) -> None:
+    """Write the trained weights for others: a PEFT adapter, a merged model, a GGUF file; each with a model card.
+
+    Each is read back with plain transformers and compared with the trained model; exit status 1 if it differs by more
+    than the tolerance. docs/export.md.
+    """
+    if private and not push:
+        raise UsageError("--private goes with --push")
+    from motif.export.run import Wanted
+    from motif.export.run import export as write
+
+    forms = [form.strip() for value in to or [] for form in value.split(",") if form.strip()]
+    wanted = Wanted(
+        forms, out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, push, private, tolerance
+    )
+    if not all(parity.holds for parity in write(run, wanted).values()):
+        raise typer.Exit(1)

@@ -1,0 +1,43 @@
+"""The options of `motif grade`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Fallback(StrEnum):
+    """What to grade in a prediction without a box."""
+
+    text = "text"
+    last_number = "last_number"
+    none = "none"
+
+
+def grade(
+    file: Annotated[Path, typer.Argument(help="JSON lines with `gold` and `prediction`; - reads standard input.")],
+    grader: Annotated[
+        str, typer.Option(help="exact, numeric, math, code, circuit, module:function or file.py:function.")
+    ] = "math",
+    out: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.")] = None,
+    fallback: Annotated[
+        Fallback, typer.Option(help="What counts in a prediction without a box: all of it, its last number, nothing.")
+    ] = Fallback.text,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Limit for one verdict.")] = 5.0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that grade.")] = 2,
+) -> None:
+    """Grade a file of answers: each line comes back with its verdict (right, wrong, ungraded), reason and seconds.
+
+    A line that cannot be read comes back ungraded with its number, and the rest goes on.
+    """
+    from motif.display import counting
+    from motif.grading.jsonl import grade_file
+
+    source = None if str(file) == "-" else file
+    with counting(f"graded by {grader}") as advance:
+        counts = grade_file(source, out, grader, fallback.value, seconds, workers, advance)
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), file=sys.stderr)

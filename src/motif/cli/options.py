@@ -1,0 +1,17 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunArgument = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=c", help="Change one setting of the recipe, e.g. train.steps=20. Repeatable."),
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change one setting of the recipe. Repeatable.")
+]

@@ -1,0 +1,50 @@
+"""The options of `motif probe`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from motif.cli.options import RunArgument, Settings
+from motif.config import recipe_of
+from motif.errors import UsageError
+
+QUESTIONS = 20
+"""How many held-out questions are probed where neither the options nor the recipe say."""
+
+
+def probe(
+    run: RunArgument,
+    questions: Annotated[int | None, typer.Option(help="Held-out questions. Default: the recipe's, or 20.")] = None,
+    continuations: Annotated[int | None, typer.Option(help="Of each note. Default: the recipe's.")] = None,
+    settings: Settings = None,
+) -> None:
+    """What the notes of a trained run are truly worth, measured by continuing each of them hundreds of times.
+
+    Prints whether the reward sees it, and writes RUN/probe.json and the report.
+    """
+    changes = list(settings or [])
+    if questions is None:
+        questions = recipe_of(run, changes).probe.questions or QUESTIONS
+    changes += [f"probe.questions={questions}"]
+    changes += [f"probe.continuations={continuations}"] if continuations is not None else []
+    recipe = recipe_of(run, changes)
+    if not questions:
+        raise UsageError("a probe needs at least 2 questions")
+    from motif.runs.result import steps_of
+
+    step = steps_of(run)
+    # The imports take seconds: a wrong folder is refused before them.
+    from motif.display import Display
+    from motif.evaluation.probe_run import probe_run
+    from motif.report import write_report
+    from motif.report.diagnostics import readings
+
+    display = Display()
+    with display:
+        result = probe_run(run, step, recipe, display.probing)
+    display.probed(step, result)
+    for reading in readings(result.to_dict()):
+        display.message(f"- {reading}")
+    display.message(f"written: {run / 'probe.json'}, {write_report(run)}")

@@ -1,0 +1,89 @@
+"""The options of `motif solve`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motif.cli.options import Changes
+from motif.config import load_recipe, recipe_of
+from motif.errors import UsageError
+
+DEMO = Path("runs/demo")
+
+
+def solve(
+    question: Annotated[
+        str | None,
+        typer.Argument(help='The question, e.g. "What is 15 × 24?"; - reads standard input. None: a conversation.'),
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="A run folder. Default: runs/demo if it exists.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="The untrained model of this recipe. Default without a run: demo.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds to think. Default: as trained.")] = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Sample instead of decoding greedily.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed for --sample.")] = 0,
+    early_finish: Annotated[
+        bool, typer.Option("--early-finish", help="End with the first round that gives an answer.")
+    ] = False,
+    file: Annotated[Path | None, typer.Option(help="Read the question from this file.")] = None,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Each line of the file or standard input is a question of its own.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each question.")] = False,
+    settings: Changes = None,
+) -> None:
+    """Answer questions, showing each round as it is thought.
+
+    Without a question, in a terminal: a conversation. Ctrl-C stops the answer, Ctrl-D ends.
+    """
+    questions = questions_from(question, file, lines)
+    if run is not None and recipe is not None:
+        raise UsageError("a run has its own recipe: give --run or --recipe, and --set to change a setting")
+    if run is None and recipe is None and any((DEMO / part).exists() for part in ("adapter", "model")):
+        run = DEMO
+    source = recipe or "demo"
+    resolved = load_recipe(source, settings or []) if run is None else recipe_of(run, settings or [])
+    # The imports take seconds: wrong names are refused before them.
+    from motif.cli.conversation import Conversation
+    from motif.evaluation.any_model import Target
+
+    target = Target(str(run or source), resolved, run, Path())
+    with Conversation(target, rounds, seed if sample else None, early_finish, as_json) as conversation:
+        if questions is None:
+            conversation.interactive()
+        else:
+            conversation.answer_all(questions)
+
+
+def questions_from(question: str | None, file: Path | None, lines: bool) -> list[str] | None:
+    """The questions of the command line, a file or standard input; None: they will be typed.
+
+    Raises:
+        UsageError: there is none, or more than one place to take it from.
+    """
+    if question not in (None, "-"):
+        if file or lines:
+            raise UsageError("give the question itself, or --file, or - for standard input (with or without --lines)")
+        text = str(question)
+    elif file is not None:
+        if question == "-":
+            raise UsageError("--file and - are two places to read from: choose one")
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--file {file}: {getattr(error, 'strerror', None) or error}") from None
+    elif question == "-" or not sys.stdin.isatty():
+        text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    elif lines:
+        raise UsageError("--lines needs a file or standard input")
+    else:
+        return None
+    questions = [line.strip() for line in (text.splitlines() if lines else [text]) if line.strip()]
+    if not questions:
+        raise UsageError("the question is empty")
+    return questions

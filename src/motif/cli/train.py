@@ -1,0 +1,79 @@
+"""The options of `motif train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motif.cli.options import Settings
+from motif.config import load_recipe, shipped_recipes
+from motif.errors import UsageError
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see the end of this help) or a TOML file.")],
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/<recipe>.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in the run folder.")
+    ] = False,
+    allow_changes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changes",
+            help="With --resume: go on though recipe or data have changed, or the record has lost lines; says which.",
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, check data and memory, train nothing.")
+    ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICES",
+            help="With --dry-run: plan for these devices instead of this machine, "
+            "e.g. 8xH100, or '4x memory=24 tflops=71 bandwidth=0.94' (docs/scaling.md).",
+        ),
+    ] = None,
+    lengths: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="With --on: response lengths as measured in this run folder.")
+    ] = None,
+) -> None:
+    """Fine-tune a model with a recipe.
+
+    Writes a run folder with metrics, trees, checkpoints, the trained weights and a report.
+    Ctrl-C finishes the step in progress, saves, and says how to go on.
+    """
+    if on is not None and not dry_run:
+        raise UsageError("--on plans for other devices: it goes with --dry-run")
+    if allow_changes and not resume:
+        raise UsageError("--allow-changes goes with --resume")
+    if lengths is not None and on is None:
+        raise UsageError("--lengths goes with --on: on this machine the display goes by measured steps")
+    resolved = load_recipe(recipe, settings or [])
+    if on is not None:
+        from motif.display import Display
+        from motif.planning.plan import make_device_plan
+
+        Display().plan(make_device_plan(resolved, on, lengths))
+        return
+    if dry_run:
+        from motif.display import Display
+        from motif.distributed import as_launched, launched_process
+        from motif.planning.plan import make_plan
+
+        resolved = as_launched(resolved)
+        if launched_process().main:
+            plan, _ = make_plan(resolved, launched_process())
+            Display().plan(plan)
+            plan.refuse_if_too_big()
+        return
+    from motif.training.loop import train as run_training
+
+    if not run_training(resolved, out, resume=resume, allow_changes=allow_changes).finished:
+        raise typer.Exit(130)
+
+
+train.__doc__ = f"{train.__doc__}\n\n    Shipped recipes: {', '.join(shipped_recipes())}"

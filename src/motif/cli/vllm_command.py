@@ -1,0 +1,22 @@
+"""The options of `motif vllm-command`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from motif.cli.options import Settings
+from motif.config import load_recipe
+
+
+def vllm_command(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe or a TOML file.")],
+    settings: Settings = None,
+) -> None:
+    """The command that starts a vLLM server for a recipe, one for each of its sampler.urls."""
+    resolved = load_recipe(recipe, settings or [])
+    from motif.sampling.vllm.launch import commands
+
+    for line in commands(resolved):
+        print(line)
