@@ -30,8 +30,8 @@ REMARK = re.compile(r"^<!-- (?P<text>.*) -->$")
 REMARKS = re.compile(r"not run: (?P<reason>\S.{9,})|exits with (?P<status>\d+)|output(?P<loose>, but for its numbers)?")
 
 
-OTHER = ("end",)
-"""Remarks that are for other readers: `benchmarks/tables.py`."""
+OTHER = re.compile(r"end|from: \w+")
+"""Remarks that are for another reader: `tools/pages.py`."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def blocks(page: Path) -> list[Block]:
             remark = ""
         elif line.strip():
             said = REMARK.match(line.strip())
-            remark = said["text"] if said and said["text"] not in OTHER else ""
+            remark = said["text"] if said and not OTHER.fullmatch(said["text"]) else ""
     return found
 
 

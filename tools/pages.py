@@ -1,6 +1,9 @@
-"""Writes the benchmarks' numbers into the documentation, between `<!-- name -->` and `<!-- end -->`.
+"""Writes the figures and lists of the pages that come from files, between `<!-- from: NAME -->` and `<!-- end -->`.
 
-python benchmarks/tables.py           # from docs/performance/*.json, which the benchmarks write with --json
+    python tools/pages.py [--check]        # --check changes nothing; exit status 1 if a page differs from its files
+
+Benchmarks come from docs/performance/*.json (which they write with --json), studies from their summary.json, recipes
+from src/motif/recipes, and the rooms of the house from tools/house.py.
 """
 
 from __future__ import annotations
@@ -9,11 +12,15 @@ import json
 import re
 import statistics
 import sys
+import tomllib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parents[1] / "docs"
+from house import ROOT, layer_table, tree
+
+DOCS = ROOT / "docs"
+RECIPES = ROOT / "src" / "motif" / "recipes"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md")), *sorted((ROOT / "studies").rglob("*.md"))]
 MOTIF = "motif"
 
 
@@ -132,19 +139,76 @@ def view() -> str:
     return markdown(["milliseconds until", "live", "saved"], rows)
 
 
+def demo() -> str:
+    """What `make demo` shows: accuracy before and after, from the summary.json of its run."""
+    summary = load("demo")
+
+    def accuracy(when: str, rounds: str) -> str:
+        row = summary[when][rounds]
+        return f"{percent(row['accuracy'])} % [{percent(row['low'])}–{percent(row['high'])}]"
+
+    steps = summary["ledger"]["updates"]
+    rows = [["1 round", "rounds_1"], ["3 rounds", "rounds_3"]]
+    cells = [[name, accuracy("before", key), accuracy("after", key)] for name, key in rows]
+    return markdown(["held-out accuracy", "before", f"after {steps} steps"], cells)
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with one decimal."""
+    return f"{100 * share:.1f}"
+
+
+QUESTIONS = (
+    ("MOTIF, 18 questions, against single-round GRPO, 120 questions: the published claim", 0),
+    ("MOTIF against multi-round GRPO with 8 trajectories, which takes a third of the tokens", 2),
+    ("`recommended` against MOTIF, equal generated tokens", 7),
+    ("`recommended` against multi-round GRPO with 24 trajectories, equal generated tokens", 8),
+    ("`recommended` against multi-round GRPO with 8 trajectories, equal generated tokens", 9),
+)
+"""What the README asks, and the contrast of studies/sample_efficiency/study.toml that answers it."""
+
+
+def study() -> str:
+    """The main results of the study of sample efficiency: differences in points, with intervals."""
+    contrasts = json.loads((ROOT / "studies/sample_efficiency/results/summary.json").read_text())["contrasts"]
+    rows = []
+    for question, number in QUESTIONS:
+        difference = contrasts[number]["difference"]
+        mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
+        shown = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+        rows.append([question, shown if low <= 0 <= high else f"**{shown}**"])
+    return markdown(["comparison", "difference in points, 95 % interval"], rows)
+
+
+def recipes() -> str:
+    """The shipped recipes with what each says about itself."""
+    found = {file.stem: tomllib.loads(file.read_text(encoding="utf-8")) for file in sorted(RECIPES.glob("*.toml"))}
+    rows = [[f"`{name}`", f"`{branching(one)}`", one["about"]] for name, one in found.items()]
+    return markdown(["recipe", "branching", "what it is"], rows)
+
+
+def branching(recipe: dict[str, Any]) -> str:
+    """The shape of a recipe's trees."""
+    return str(recipe["rollout"]["branching"])
+
+
+MAKERS = (rollout, limits, step, scaling, speed, agreement, view, demo, study, recipes, tree, layer_table)
+MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)
+
+
 def main() -> None:
     """Fill in every page, or with --check none; exit status 1 if one differs then."""
+    makers = {maker.__name__: maker for maker in MAKERS}
+
+    def filled(match: re.Match[str]) -> str:
+        return f"<!-- from: {match[1]} -->\n\n{makers[match[1]]()}\n\n<!-- end -->"
+
     stale = []
-    makers = {f.__name__: f for f in (rollout, limits, step, scaling, speed, agreement, view)}
-    for page in sorted(DOCS.glob("*.md")):
+    for page in PAGES:
         text = page.read_text(encoding="utf-8")
-
-        def filled(match: re.Match[str]) -> str:
-            return f"<!-- {match[1]} -->\n\n{makers[match[1]]()}\n\n<!-- end -->"
-
-        new = re.sub(rf"<!-- ({'|'.join(makers)}) -->.*?<!-- end -->", filled, text, flags=re.DOTALL)
+        new = MARKED.sub(filled, text)
         if new != text:
-            stale.append(page)
+            stale.append(page.relative_to(ROOT))
             if "--check" not in sys.argv:
                 page.write_text(new, encoding="utf-8")
     print(*stale, sep="\n")
