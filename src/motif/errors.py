@@ -1,4 +1,4 @@
-"""The errors of motif: each message says what to do, and each kind knows the exit status of its command.
+"""The errors of motif: each message says what to do, each kind has an exit status.
 
 The command line catches `MotifError`, prints the message and exits; anything else is a bug and keeps its traceback.
 """

@@ -1,4 +1,7 @@
-"""Opening what a recipe names: data, model, protocol, sampler, grader. Everything is checked before it is spent on."""
+"""A session: the task, model, sampler and grader that a recipe or a run names, opened.
+
+Everything is checked before anything is spent on it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded models: character-level, and small enough to train on one CPU core."""
+"""The embedded models: character-level, and small enough for one CPU core."""
 
 from pathlib import Path
 

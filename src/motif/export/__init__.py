@@ -1,10 +1,5 @@
-"""Trained weights for others: a PEFT adapter, a merged model or a GGUF file, each with a card and read back.
+"""Export: a PEFT adapter, a merged model or a GGUF file, with a card, read back.
 
-source.py             what of a run is exported, and the recipe without what is nobody else's business
-weights.py            writes the three formats
-parity.py             reads them back with plain transformers and peft, and compares logits
-base.py               what is known of the base model: where it is to be had, its licence
-card.py               README.md
-think_in_rounds.py    the script that goes with every export: the rounds in plain transformers
-command.py, push.py   `motif export`
+`run` writes the files into a folder beside the target, compares their logits with the trained policy (`parity`), and
+only then puts them in place.
 """

@@ -1,4 +1,7 @@
-"""Graders: is an answer right, wrong, or impossible to grade? `Grader` runs one by name under a hard time limit."""
+"""Graders: is an answer right, wrong, or impossible to grade?
+
+`Grader` runs one of the rules by its name, under a hard time limit.
+"""
 
 from motif.grading.grader import Grader
 from motif.grading.registry import RULES

@@ -1,4 +1,4 @@
-"""Other people's trainers: the same tree grown inside TRL, verl and verifiers (which brings prime-rl).
+"""Hosts: the same trees grown inside TRL, verl and verifiers (and so prime-rl).
 
     host          module                       what it trains
     TRL           motif.integrations.trl       round 1 (as the paper), or every node of the tree

@@ -1,1 +1,1 @@
-"""The method: round trees, what the model is told and how it is read, rewards and credit. Pure: no torch."""
+"""The method, in pure Python: round trees, prompts, answers, credit, keys of randomness."""

@@ -1,1 +1,1 @@
-"""Models: what is loaded, how it computes, and its weights."""
+"""The model: loading it, its device and shape, its log-probabilities, its weights."""

@@ -1,1 +1,1 @@
-"""What a run will do, take and need, said before anything is spent."""
+"""What a run will do, take and need, estimated before anything is spent."""

@@ -2,10 +2,9 @@
 
 The same page is served while a run goes on (`motif view RUN…`) and saved as one offline file (`RUN/report.html`).
 
-files.py     tolerant reading of a run folder        sections.py, charts.py, diagnostics.py, result.py, trees.py
-data.py      a run as plain data, kept up to date                  what there is to say, chart by chart
-page.py      data → one HTML file                    server.py     the live page on this machine
-*.js, style.css, template.html                       the page itself; vendor/ holds the chart library uPlot
+`data` gathers a run as plain data and keeps it up to date; `sections`, `charts`, `diagnostics`, `result` and `trees`
+decide what is shown; `page` writes one HTML file, and `server` serves the live page. The page itself lies in `assets`,
+with the chart library uPlot.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Samplers, and what grows and answers with them."""
+"""Samplers, and the loops that grow trees and answer chats with them."""

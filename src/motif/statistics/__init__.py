@@ -1,1 +1,1 @@
-"""Estimators and intervals."""
+"""Estimators and intervals: pass@k, paired seeds, components of variance."""
