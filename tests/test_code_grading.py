@@ -20,9 +20,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif.grading.code import inside, sandbox, seccomp, unit_tests, values
-from motif.grading.code import rule as code
+from motif.errors import DataError
+from motif.grading.code import inside, rule, sandbox, seccomp, unit_tests, values
 from motif.grading.verdict import Grade
+
+CODE = rule.Code()
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SUCCESSOR = "def f(x):\n    return x + 1\n"
@@ -46,7 +48,7 @@ def boxed(monkeypatch):
 
 def judged(program, *tests):
     """The grade by tests, and a stop if the sandbox is to blame."""
-    grade = code.grade(gold(*tests), program)
+    grade = CODE.grade(gold(*tests), program)
     assert grade.verdict != "ungraded", grade.reason
     assert len(grade.reason) <= 200
     return grade
@@ -509,7 +511,7 @@ def test_closing_everything_and_crashing_is_wrong(boxed):
 
 
 def test_a_program_does_not_outlive_a_killed_grader(boxed):
-    script = f"from motif.grading.code import rule; rule.grade({gold()!r}, 'import time; time.sleep(60)')"
+    script = f"from motif.grading.code.rule import Code; Code().grade({gold()!r}, 'import time; time.sleep(60)')"
     environment = os.environ | {"PYTHONPATH": str(Path(sandbox.__file__).parents[3])}
     grader = subprocess.Popen([sys.executable, "-c", script], env=environment)
     end = time.monotonic() + 20
@@ -577,17 +579,15 @@ def fake_bubblewrap(tmp_path, monkeypatch):
 
 def test_no_sandbox_says_what_to_install(fake_bubblewrap, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RuntimeError, match="bubblewrap is missing: install bubblewrap"):
-        code.prepare()
-    assert code.grade(gold(), SUCCESSOR).verdict == "ungraded"
+    with pytest.raises(DataError, match="bubblewrap is missing: install bubblewrap"):
+        CODE.prepare()
+    assert CODE.grade(gold(), SUCCESSOR).verdict == "ungraded"
 
 
 def test_a_sandbox_that_does_not_start_says_why(fake_bubblewrap):
     fake_bubblewrap("import sys; sys.exit('bwrap: No permissions to create new namespace')")
-    with pytest.raises(
-        RuntimeError, match=r"No permissions to create new namespace\. bubblewrap needs user namespaces"
-    ):
-        code.prepare()
+    with pytest.raises(DataError, match=r"No permissions to create new namespace\. bubblewrap needs user namespaces"):
+        CODE.prepare()
 
 
 def test_a_sandbox_that_does_not_hold_is_refused(fake_bubblewrap):
@@ -597,9 +597,9 @@ program = sys.argv.index("-s") - 1
 os.execv(sys.argv[program], sys.argv[program:])
 """)
     with pytest.raises(
-        RuntimeError, match=r"the sandbox does not hold: inside it a program can .*open a socket.*see /etc"
+        DataError, match=r"the sandbox does not hold: inside it a program can .*open a socket.*see /etc"
     ):
-        code.prepare()
+        CODE.prepare()
 
 
 def test_a_start_that_fails_later_is_ungraded(boxed, monkeypatch):
@@ -608,7 +608,7 @@ def test_a_start_that_fails_later_is_ungraded(boxed, monkeypatch):
 
     monkeypatch.setattr(sandbox.subprocess, "Popen", fail)
     before = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
-    grade = code.grade(gold(), SUCCESSOR)
+    grade = CODE.grade(gold(), SUCCESSOR)
     assert grade == Grade("ungraded", "the sandbox did not start: no more processes")
     assert not before or set(os.listdir("/proc/self/fd")) == before
 
@@ -617,7 +617,7 @@ def test_a_start_that_hangs_is_ungraded(fake_bubblewrap, monkeypatch):
     fake_bubblewrap("import time; time.sleep(60)")
     monkeypatch.setattr(sandbox, "START_SECONDS", 0.5)
     monkeypatch.setattr(sandbox, "prepare", lambda: None)
-    assert code.grade(gold(), SUCCESSOR) == Grade("ungraded", "the sandbox did not start: timed out after 0.5 s")
+    assert CODE.grade(gold(), SUCCESSOR) == Grade("ungraded", "the sandbox did not start: timed out after 0.5 s")
 
 
 # -- what is run, and against what -------------------------------------------------------------------------------------
@@ -625,12 +625,12 @@ def test_a_start_that_hangs_is_ungraded(fake_bubblewrap, monkeypatch):
 
 def test_quick_needs_no_process(monkeypatch):
     monkeypatch.setattr(sandbox, "run", lambda *_: pytest.fail("ran something"))
-    assert code.quick(gold(), SUCCESSOR) is None
-    assert code.grade(gold(), " \n ") == Grade("wrong", "empty")
-    assert code.grade(gold(), "```python\n```") == Grade("wrong", "empty")
-    assert code.grade(gold(), "x" * 30_000) == Grade("wrong", "too long: 30000 characters")
-    assert code.grade(gold(), "x" * 3_000_000) == Grade("wrong", "too long: 3000000 characters")
-    assert code.grade(gold(entry_point="f"), "g = 1") == Grade("wrong", "does not define f")
+    assert CODE.quick(gold(), SUCCESSOR) is None
+    assert CODE.grade(gold(), " \n ") == Grade("wrong", "empty")
+    assert CODE.grade(gold(), "```python\n```") == Grade("wrong", "empty")
+    assert CODE.grade(gold(), "x" * 30_000) == Grade("wrong", "too long: 30000 characters")
+    assert CODE.grade(gold(), "x" * 3_000_000) == Grade("wrong", "too long: 3000000 characters")
+    assert CODE.grade(gold(entry_point="f"), "g = 1") == Grade("wrong", "does not define f")
 
 
 @pytest.mark.parametrize(
@@ -648,13 +648,13 @@ def test_quick_needs_no_process(monkeypatch):
     ],
 )
 def test_the_last_block_counts(text, found):
-    assert code.program(text) == found
+    assert rule.program(text) == found
 
 
 def test_blocks_are_found_in_linear_time():
     started = time.perf_counter()
     for unit in ("```python\n", "```", "``` ```\n", "\n"):
-        code.program(unit * (200_000 // len(unit)))
+        rule.program(unit * (200_000 // len(unit)))
     assert time.perf_counter() - started < 5
 
 
@@ -708,7 +708,7 @@ def test_assertions_are_taken_apart(line, call, expected):
     ],
 )
 def test_a_test_that_cannot_be_used_is_ungraded(test, problem):
-    grade = code.grade(gold(test, "assert f(2) == 3"), SUCCESSOR)
+    grade = CODE.grade(gold(test, "assert f(2) == 3"), SUCCESSOR)
     assert grade.verdict == "ungraded"
     assert grade.reason.startswith(problem)
 
@@ -728,19 +728,19 @@ def test_a_test_that_cannot_be_used_is_ungraded(test, problem):
     ],
 )
 def test_a_gold_answer_that_is_none_is_ungraded(text, problem):
-    grade = code.grade(text, SUCCESSOR)
+    grade = CODE.grade(text, SUCCESSOR)
     assert grade.verdict == "ungraded"
     assert problem in grade.reason
 
 
 def test_a_gold_answer_is_checked_by_its_solution(boxed):
-    assert code.check_gold(gold(solution=SUCCESSOR)).verdict == "right"
-    assert code.check_gold(gold()).verdict == "right"
-    wrong = code.check_gold(gold(solution="def f(x): return 3"))
+    assert CODE.check_gold(gold(solution=SUCCESSOR)).verdict == "right"
+    assert CODE.check_gold(gold()).verdict == "right"
+    wrong = CODE.check_gold(gold(solution="def f(x): return 3"))
     assert wrong == Grade("wrong", "its own solution fails: f(-1): returned 3")
-    weak = code.check_gold(gold("assert f(2) == None", solution="def f(x): return None"))
+    weak = CODE.check_gold(gold("assert f(2) == None", solution="def f(x): return None"))
     assert weak == Grade("wrong", "a function that returns None passes all tests")
-    assert code.check_gold("{}").verdict == "ungraded"
+    assert CODE.check_gold("{}").verdict == "ungraded"
 
 
 # -- equal values ------------------------------------------------------------------------------------------------------
@@ -857,7 +857,7 @@ def test_a_solution_is_judged_within_a_tolerance(boxed):
 def test_hostile_replies_are_wrong_at_once(reply):
     test = unit_tests.read_gold(gold("assert f(2) == 3")).tests[0]
     started = time.perf_counter()
-    assert code._problem(test, reply)
+    assert rule._problem(test, reply)
     assert time.perf_counter() - started < 2
 
 
@@ -879,7 +879,7 @@ JSON = st.recursive(
 def test_any_reply_is_judged_without_error(content, wanted):
     test = unit_tests.UnitTest("f()", inside.encode(wanted))
     for reply in (json.dumps(["value", content]), json.dumps(["error", content]), json.dumps(content)):
-        assert isinstance(code._problem(test, reply), str)
+        assert isinstance(rule._problem(test, reply), str)
     if values.well_formed(content):
         values.same(content, test.expected)
         assert len(values.show(content)) <= values.SHOWN

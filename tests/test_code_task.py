@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from motif.grading.code import rule as code
 from motif.grading.code import sandbox
+from motif.grading.code.rule import Code
 from motif.grading.code.unit_tests import GoldError, read_gold
 from motif.tasks import rows
 from motif.tasks.code import SPLITS, gold_from_row, questions
+
+CODE = Code()
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -18,8 +20,8 @@ def test_every_shipped_solution_passes_and_a_stub_does_not(split):
     except sandbox.SandboxError as error:
         pytest.skip(f"no sandbox: {error}")
     for question in questions(split):
-        assert code.check_gold(question.gold).verdict == "right", question.id
-        assert code.grade(question.gold, "").verdict == "wrong"
+        assert CODE.check_gold(question.gold).verdict == "right", question.id
+        assert CODE.grade(question.gold, "").verdict == "wrong"
 
 
 def test_the_sides():

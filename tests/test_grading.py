@@ -15,8 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif.grading import RULES, Grade, Grader, exact, numeric
-from motif.grading.math import rule as math
+from motif.errors import DataError
+from motif.grading import RULES, Grade, Grader, worker
+from motif.grading.exact import Exact
+from motif.grading.math.rule import Math
+from motif.grading.numeric import Numeric, number
 from motif.method.answers import boxed, last_number
 
 HANGS = "9^{9^{9}}"
@@ -118,18 +121,24 @@ def test_extraction_is_linear_on_a_megabyte(unit):
 @given(st.text(alphabet="\\boxed{}1,-/. $%ab", max_size=60))
 def test_any_text_is_read_without_error(text):
     boxed(text), last_number(text)
-    for grade in (exact.grade("1", text), numeric.grade("1", text), numeric.grade(text, text), math.quick("1", text)):
+    for grade in (
+        Exact().grade("1", text),
+        Numeric().grade("1", text),
+        Numeric().grade(text, text),
+        Math().quick("1", text),
+    ):
         assert grade is None or grade.verdict in ("right", "wrong", "ungraded")
 
 
 @given(st.integers(-(10**12), 10**12))
 def test_every_spelling_of_an_integer_is_that_integer(value):
     for text in (str(value), f"{value:,}", f"${value}$", f"{value}.", f"{value}.00", f"{value:+}", f"{value} apples"):
-        assert numeric.number(text) == value
+        assert number(text) == value
     assert last_number(f"it is {value:,}") == f"{value:,}"
 
 
 def test_exact():
+    exact = Exact()
     assert exact.grade("a b", " a \n b").verdict == "right"
     assert exact.grade("１２", "12").verdict == "right"  # NFKC
     assert exact.grade("A", "a").verdict == "wrong"
@@ -195,10 +204,11 @@ def test_exact():
     ],
 )
 def test_number(text, value):
-    assert numeric.number(text) == value
+    assert number(text) == value
 
 
 def test_numeric_verdicts():
+    numeric = Numeric()
     assert numeric.grade("60%", "60").verdict == "right"
     assert numeric.grade("60%", "0.6").verdict == "wrong"
     assert numeric.grade("0.1", "0.10000000000000000001").verdict == "wrong"
@@ -309,14 +319,14 @@ def test_an_exception_is_ungraded_with_its_message(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(numeric, "grade", broken)
+    monkeypatch.setattr(Numeric, "thorough", broken)
     grade = Grader("numeric").grade("1", "1")
     assert (grade.verdict, grade.reason) == ("ungraded", "ZeroDivisionError: by zero")
 
 
 def test_equal_pairs_are_judged_once(monkeypatch):
     calls = []
-    monkeypatch.setattr(exact, "grade", lambda *pair: calls.append(pair) or Grade("right"))
+    monkeypatch.setattr(Exact, "thorough", lambda self, *pair: calls.append(pair) or Grade("right"))
     grader = Grader("exact")
     grades = grader.grade_many([("a", "a"), ("b", "b"), ("a", "a"), ("a", None)])
     assert [grade.verdict for grade in grades] == ["right", "right", "right", "wrong"]
@@ -405,7 +415,7 @@ def run_script(folder, text, **kwargs):
     script.write_text(textwrap.dedent(text))
     # The folder also has a math.py and a motif folder, as a user's might.
     (folder / "math.py").write_text("raise SystemExit('the wrong math')")
-    environment = os.environ | {"PYTHONPATH": str(Path(math.__file__).parents[3])}
+    environment = os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[2])}
     return subprocess.Popen([sys.executable, "-P", str(script)], cwd=folder, env=environment, text=True, **kwargs)
 
 
@@ -449,13 +459,13 @@ def test_a_hung_worker_does_not_outlive_a_killed_parent(tmp_path):
 def test_the_worker_has_a_memory_limit():
     pytest.importorskip("resource")
     code = "from motif.grading import worker; worker._limit_memory(1 << 30); bytearray(3 << 30)"
-    environment = os.environ | {"PYTHONPATH": str(Path(math.__file__).parents[3])}
+    environment = os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[2])}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True, env=environment)
     assert "MemoryError" in run.stderr
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="known are exact, numeric, math"):
+    with pytest.raises(DataError, match="known are exact, numeric, math"):
         Grader("maths")
     with pytest.raises(ValueError, match="positive"):
         Grader("math", time_limit=0)
@@ -463,6 +473,6 @@ def test_bad_arguments_are_refused():
 
 def test_a_missing_math_verify_says_what_to_install(monkeypatch, tmp_path):
     (tmp_path / "math_verify.py").write_text("raise ImportError('not here')")
-    monkeypatch.setattr("motif.grading.worker._PACKAGES", f"{tmp_path}{os.pathsep}{Path(math.__file__).parents[3]}")
-    with pytest.raises(RuntimeError, match=r"not here.*pip install math-verify"):
+    monkeypatch.setattr("motif.grading.worker._PACKAGES", f"{tmp_path}{os.pathsep}{Path(worker.__file__).parents[2]}")
+    with pytest.raises(DataError, match=r"not here.*pip install math-verify"):
         Grader("math").grade("x+1", "1+x")

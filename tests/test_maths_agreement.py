@@ -11,9 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from motif.grading import Grader, exact, numeric
-from motif.grading.math import rule as maths
+from motif.grading import Grader
+from motif.grading.exact import Exact
 from motif.grading.math.latex import clean
+from motif.grading.math.rule import LONGEST, Math
+from motif.grading.numeric import Numeric
 from motif.method.answers import boxed, final, last_number
 
 CASES = Path(__file__).parent / "cases" / "math_answers.jsonl"
@@ -108,9 +110,9 @@ def test_a_hundred_thousand_inputs_are_never_right_and_leave_nothing_behind():
         begun = time.perf_counter()
         answers = {text, final(text), final(text, "last_number"), boxed(text), last_number(text)} - {None}
         for answer in answers:
-            for grade in (exact.grade(GOLD, answer), numeric.grade(GOLD, answer), maths.quick(GOLD, answer)):
+            for grade in (Exact().grade(GOLD, answer), Numeric().grade(GOLD, answer), Math().quick(GOLD, answer)):
                 assert grade is None or grade.verdict != "right", answer
-            clean(answer[: maths.LONGEST])
+            clean(answer[:LONGEST])
         if time.perf_counter() - begun > 1:
             slow.append(text[:80])
         if index == 20_000:

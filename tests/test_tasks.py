@@ -9,7 +9,7 @@ import pytest
 
 from motif.config import DataConfig
 from motif.grading import Grader
-from motif.grading.code.rule import prepare
+from motif.grading.code.sandbox import prepare
 from motif.method.tree import Question
 from motif.tasks import TASKS, BadRow, BadRows, load, reject
 

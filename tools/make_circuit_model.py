@@ -39,7 +39,7 @@ from make_demo_model import (
     save,
     train,
 )
-from motif.grading.circuit import truth_table as boolean
+from motif.grading.circuit import truth_table
 from motif.method.answers import boxed
 from motif.tasks.circuit import NAMES, TEMPLATES, questions, split_of
 
@@ -219,8 +219,8 @@ def is_right(bits: str, response: str) -> bool:
     """Whether the boxed expression has this truth table."""
     answer = boxed(response)
     try:
-        return answer is not None and boolean.expression(answer, NAMES) == int(bits[::-1], 2)
-    except boolean.Unsupported:
+        return answer is not None and truth_table.expression(answer, NAMES) == int(bits[::-1], 2)
+    except truth_table.Unsupported:
         return False
 
 

@@ -20,14 +20,15 @@ from typing import Any
 
 from motif.config import DataConfig, RoundsConfig, load_recipe
 from motif.errors import RecipeError, RunFolderError
-from motif.grading import Grader, exact, numeric
-from motif.grading.circuit import gate as verilog
-from motif.grading.circuit import rule as circuit
-from motif.grading.circuit import truth_table as boolean
-from motif.grading.code import rule as code
+from motif.grading import Grader
+from motif.grading.circuit import gate, truth_table
+from motif.grading.circuit.rule import Circuit
 from motif.grading.code import unit_tests, values
+from motif.grading.code.rule import Code
+from motif.grading.exact import Exact
 from motif.grading.jsonl import grade_lines
-from motif.grading.math import rule as maths
+from motif.grading.math.rule import Math
+from motif.grading.numeric import LONGEST, Numeric, number
 from motif.method import answers
 from motif.tasks import BadRows, load
 from motif.tasks.rows import read
@@ -239,19 +240,17 @@ def simple(pair: list[str]) -> str:
     """exact and numeric: a verdict, the same both ways round, and no answer by listing several."""
     gold, prediction = pair
     labels = []
-    for rule in (exact, numeric):
+    for rule in (Exact(), Numeric()):
         grade = rule.grade(gold, prediction)
         holds(grade.verdict in VERDICTS, "a verdict")
         back = rule.grade(prediction, gold)
         if "ungraded" not in (grade.verdict, back.verdict):
             holds(grade.verdict == back.verdict, f"{rule.__name__} judges the same both ways")
         labels.append(f"{grade.verdict} {named(ValueError(grade.reason))[:30]}")
-    value = numeric.number(prediction)
+    value = number(prediction)
     if value is not None:
         spelled = str(value)
-        holds(
-            len(spelled) > numeric.LONGEST or numeric.number(spelled) == value, "a number's own spelling is that number"
-        )
+        holds(len(spelled) > LONGEST or number(spelled) == value, "a number's own spelling is that number")
     found = answers.last_number(prediction)
     holds(found is None or found in prediction, "the last number stands in the text")
     for fallback in ("text", "last_number", "none"):
@@ -262,7 +261,7 @@ def simple(pair: list[str]) -> str:
 def mathematics(pair: list[str]) -> str:
     """The maths grader within its limits, and its worker is there for the next answer."""
     gold, prediction = pair
-    inline = maths.quick(gold, prediction)
+    inline = Math().quick(gold, prediction)
     if inline is None and gold == prediction:
         raise Broken("equal texts need no worker")
     grader = worker("math")
@@ -292,7 +291,7 @@ def alive(grader: Grader) -> None:
 def program_tests(pair: list[str]) -> str:
     """A gold answer of unit tests is read or refused, and no program gets past the quick look with an exception."""
     gold, prediction = pair
-    grade = code.quick(gold, prediction)
+    grade = Code().quick(gold, prediction)
     try:
         label = f"{min(3, len(unit_tests.read_gold(gold).tests))} tests"
     except unit_tests.GoldError as error:
@@ -317,7 +316,7 @@ def sandboxed(program: str) -> str:
     grade = worker("code").grade(gold, f"```python\n{program}\n```")
     busy = grade.verdict == "ungraded" and ("waiting" in grade.reason or "start" in grade.reason)
     holds(busy or grade.verdict in ("right", "wrong"), f"a program is {grade}")
-    holds(grade.seconds < code.LIMIT + 5, f"judged in {grade.seconds:.1f} s")
+    holds(grade.seconds < Code.seconds + 5, f"judged in {grade.seconds:.1f} s")
     return f"{grade.verdict} {named(ValueError(grade.reason))[:30]}"
 
 
@@ -328,17 +327,17 @@ TABLE = json.dumps(
 
 def circuits(given: dict[str, str]) -> str:
     """Verilog as gold or answer: a verdict, and an expression's table is what Python computes for it."""
-    answer = circuit.quick(TABLE, given["text"])
+    answer = Circuit().quick(TABLE, given["text"])
     holds(answer is None or answer.verdict in VERDICTS, "a verdict")
-    circuit.quick(given["text"], "y = a")
+    Circuit().quick(given["text"], "y = a")
     try:
-        cleaned = verilog.clean(given["text"])
-        holds(verilog.clean(cleaned) == cleaned, "a cleaned text is clean")
-    except verilog.Refused:
+        cleaned = gate.clean(given["text"])
+        holds(gate.clean(cleaned) == cleaned, "a cleaned text is clean")
+    except gate.Refused:
         pass
     try:
-        found = boolean.expression(given["text"], ["a", "b"])
-    except boolean.Unsupported as error:
+        found = truth_table.expression(given["text"], ["a", "b"])
+    except truth_table.Unsupported as error:
         return f"{answer and answer.verdict} {named(error)[:30]}"
     holds(0 <= found < 16, "a table of four rows")
     return f"{answer and answer.verdict} {found}"

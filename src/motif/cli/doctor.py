@@ -68,6 +68,7 @@ def _tried() -> list[tuple[bool | None, str, str]]:
     import torch
 
     from motif.config import ModelConfig
+    from motif.errors import DataError
     from motif.grading import Grader
     from motif.models.policy import Policy, pick_device
 
@@ -91,11 +92,11 @@ def _tried() -> list[tuple[bool | None, str, str]]:
     found.append(
         (verdict.verdict == "right", "maths grader", verdict.reason or f"{verdict.seconds:.1f} s for its first verdict")
     )
-    from motif.grading.code import rule as code
+    from motif.grading.code import sandbox
 
     try:
-        code.prepare()
+        sandbox.prepare()
         found.append((True, "sandbox for programs", "holds"))
-    except RuntimeError as error:
+    except DataError as error:
         found.append((None, "sandbox for programs", str(error)))
     return found

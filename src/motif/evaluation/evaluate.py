@@ -17,7 +17,6 @@ from motif.config import Recipe, RolloutConfig
 from motif.distributed import ALONE, Processes
 from motif.evaluation.accuracy import Accuracy, Answers, answers_of, summarise
 from motif.grading import Grader
-from motif.grading.registry import IN_PROCESS
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
 from motif.sampling.base import Sampler
@@ -184,6 +183,6 @@ def grading(grader: Grader, then: Callable[[Tree, Node], None] | None = None) ->
 
 def _equality(grader: Grader) -> Callable[[str, str], bool] | None:
     """Which answers are the same to the grader, where asking it that often costs next to nothing."""
-    if grader.name not in IN_PROCESS:
+    if not grader.rule.in_process:
         return None
     return lambda first, other: grader.grade(first, other).verdict == "right"

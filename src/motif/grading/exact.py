@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import unicodedata
 
+from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
 LONGEST = 100_000  # characters
 
 
-def grade(gold: str, prediction: str) -> Grade:
-    """Compare after Unicode NFKC and with runs of white space as one space; upper and lower case differ."""
-    wanted = canonical(gold)
-    if not wanted:
-        return Grade("ungraded", "the gold answer is empty")
-    if len(prediction) > LONGEST:
-        return Grade("wrong", f"too long: {len(prediction)} characters")
-    return Grade("right" if canonical(prediction) == wanted else "wrong")
+class Exact(Rule):
+    """Equal text after Unicode NFKC and with runs of white space as one space; upper and lower case differ."""
+
+    name = "exact"
+    in_process = True
+
+    def thorough(self, gold: str, prediction: str) -> Grade:
+        """`ungraded` if the gold answer is empty."""
+        wanted = canonical(gold)
+        if not wanted:
+            return Grade("ungraded", "the gold answer is empty")
+        if len(prediction) > LONGEST:
+            return Grade("wrong", f"too long: {len(prediction)} characters")
+        return Grade("right" if canonical(prediction) == wanted else "wrong")
 
 
 def canonical(text: str) -> str:

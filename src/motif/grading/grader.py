@@ -9,9 +9,8 @@ import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from motif.grading import numeric
-from motif.grading import registry as rules
-from motif.grading.math import rule as math
+from motif.grading import registry
+from motif.grading.numeric import number
 from motif.grading.verdict import Grade
 from motif.grading.worker import Worker
 
@@ -31,18 +30,19 @@ class Grader:
     as a context manager or call `close`; workers never outlive this process.
 
     Raises:
-        ValueError: unknown name, or a limit or number of workers out of range.
+        DataError: there is no rule of this name; the message names the nearest.
+        ValueError: a limit or number of workers out of range.
     """
 
     def __init__(self, name: str, time_limit: float = TIME_LIMIT, workers: int = 1) -> None:
-        self.rule = rules.find(name)
+        self.rule = registry.find(name)
         if not time_limit > 0 or workers < 1:
             raise ValueError(f"time_limit and workers must be positive, got {time_limit} and {workers}")
         self.name, self.workers = name, workers
-        self.time_limit = max(time_limit, self.rule.limit)
+        self.time_limit = max(time_limit, self.rule.seconds)
         self._cache: dict[tuple[str, str], Grade] = {}
         self._writing = threading.Lock()
-        self._all = [Worker(name, self.time_limit) for _ in range(workers)]
+        self._all = [Worker(self.rule, self.time_limit) for _ in range(workers)]
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last used first: the others may never start
         for worker in self._all:
             self._idle.put(worker)
@@ -52,7 +52,7 @@ class Grader:
         """Judge one answer. No answer (None) is wrong.
 
         Raises:
-            RuntimeError: the worker cannot load the rule; the message says what to install or to correct.
+            DataError: a worker cannot load the rule; the message says what to install or to correct.
         """
         if prediction is None:
             return Grade("wrong", "no answer")
@@ -67,7 +67,7 @@ class Grader:
     def grade_many(self, pairs: Sequence[Pair]) -> list[Grade]:
         """Judge (gold, prediction) pairs on all workers, in the given order; equal pairs are judged once."""
         different = list(dict.fromkeys(pairs))
-        if self.workers == 1 or self.name in rules.IN_PROCESS:
+        if self.workers == 1 or self.rule.in_process:
             grades = [self.grade(*pair) for pair in different]
         else:
             with ThreadPoolExecutor(self.workers) as pool:
@@ -101,7 +101,7 @@ class Grader:
         # The second value: whether another try would give the same.
         started = time.perf_counter()
         try:
-            inline = self.rule.quick(gold, prediction)
+            inline = (self.rule.grade if self.rule.in_process else self.rule.quick)(gold, prediction)
         except Exception as error:
             inline = Grade("ungraded", f"{type(error).__name__}: {error}")
         if inline is not None:
@@ -109,23 +109,15 @@ class Grader:
         return self._ask(gold, prediction)
 
     def _check(self, gold: str) -> Grade:
-        if hasattr(self.rule.module, "check_gold"):
-            quick = getattr(self.rule.module, "quick_check", lambda gold: None)(gold)
-            return quick or self._ask(gold, None)[0]
-        itself = self._against_itself(gold)
+        itself = self.rule.quick_check(gold)
+        if itself is None:
+            itself = self.rule.check_gold(gold) if self.rule.in_process else self._ask(gold, None)[0]
         if itself.verdict != "right":
             return itself
-        for other in ("", "0"):
-            passed = self.grade(gold, other)
-            if passed.verdict == "right" and not _same(gold, other):
-                return Grade("wrong", f"the answer {other!r} passes for it")
+        for answer in self.rule.wrong_answers:
+            if not _same(gold, answer) and self.grade(gold, answer).verdict == "right":
+                return Grade("wrong", f"the answer {answer!r} passes for it")
         return itself
-
-    def _against_itself(self, gold: str) -> Grade:
-        if self.name != "math" or numeric.number(gold, units=False) is not None:
-            return self.grade(gold, gold)
-        skipped = math.quick(gold, gold)
-        return self._ask(gold, gold)[0] if skipped is None or skipped.verdict == "right" else skipped
 
     def _ask(self, gold: str, prediction: str | None) -> tuple[Grade, bool]:
         worker = self._idle.get()
@@ -143,8 +135,8 @@ class Grader:
             self._cache[gold, prediction] = grade
 
 
-def _same(gold: str, other: str) -> bool:
-    return gold.strip() == other or (other == "0" and numeric.number(gold) == 0)
+def _same(gold: str, answer: str) -> bool:
+    return gold.strip() == answer or (answer == "0" and number(gold) == 0)
 
 
 def _stop(workers: list[Worker]) -> None:

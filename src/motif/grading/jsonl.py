@@ -16,7 +16,6 @@ from motif.grading.verdict import Grade
 from motif.method.answers import final
 
 BLOCK = 64  # lines judged together, in order: what has been judged when the user stops has been written
-WHOLE = ("code", "circuit")  # rules that find the answer in a response themselves
 
 
 def grade_file(
@@ -70,12 +69,12 @@ def grade_lines(lines: Iterable[str], grader: Grader, fallback: str = "text") ->
     lines are passed over.
 
     Raises:
-        RuntimeError: the rule cannot be loaded.
+        DataError: the rule cannot be loaded.
     """
     numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
     while block := list(itertools.islice(numbered, BLOCK)):
         records = [_record(number, line) for number, line in block]
-        pairs = [_pair(record, grader.name, fallback) for record in records]
+        pairs = [_pair(record, grader.rule.reads_responses, fallback) for record in records]
         grades = iter(grader.grade_many([pair for pair in pairs if not isinstance(pair, Grade)]))
         for record, pair in zip(records, pairs, strict=True):
             grade = pair if isinstance(pair, Grade) else next(grades)
@@ -90,7 +89,7 @@ def _record(number: int, line: str) -> dict[str, Any]:
     return record if isinstance(record, dict) else {"line": number, "error": "not a JSON object"}
 
 
-def _pair(record: dict[str, Any], rule: str, fallback: str) -> tuple[str, str | None] | Grade:
+def _pair(record: dict[str, Any], whole: bool, fallback: str) -> tuple[str, str | None] | Grade:
     if "error" in record and "gold" not in record:
         return Grade("ungraded", str(record["error"]))
     if record.get("gold") is None:
@@ -99,7 +98,7 @@ def _pair(record: dict[str, Any], rule: str, fallback: str) -> tuple[str, str | 
     if prediction is None:
         return gold, None
     text = _text(prediction)
-    return gold, text if rule in WHOLE or ":" in rule else final(text, fallback)
+    return gold, text if whole else final(text, fallback)
 
 
 def _text(value: Any) -> str:

@@ -14,6 +14,7 @@ import re
 from fractions import Fraction
 
 from motif.grading.exact import canonical
+from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
 LONGEST = 200  # characters
@@ -40,17 +41,23 @@ _VALUE_WORDS = re.compile(
 )
 
 
-def grade(gold: str, prediction: str) -> Grade:
-    """Right if both are the same rational; `ungraded` if the gold is not a number, `wrong` if the prediction is not."""
-    wanted = number(gold)
-    if wanted is None:
-        return Grade("ungraded", f"the gold answer is not a number: {gold[:60]!r}")
-    if len(prediction) > LONGEST:
-        return Grade("wrong", f"too long for a number: {len(prediction)} characters")
-    found = number(prediction)
-    if found is None:
-        return Grade("wrong", "not a number")
-    return Grade("right" if found == wanted else "wrong")
+class Numeric(Rule):
+    """Equal rationals."""
+
+    name = "numeric"
+    in_process = True
+
+    def thorough(self, gold: str, prediction: str) -> Grade:
+        """`ungraded` if the gold answer is not a number, `wrong` if the prediction is not."""
+        wanted = number(gold)
+        if wanted is None:
+            return Grade("ungraded", f"the gold answer is not a number: {gold[:60]!r}")
+        if len(prediction) > LONGEST:
+            return Grade("wrong", f"too long for a number: {len(prediction)} characters")
+        value = number(prediction)
+        if value is None:
+            return Grade("wrong", "not a number")
+        return Grade("right" if value == wanted else "wrong")
 
 
 def number(text: str, units: bool = True) -> Fraction | None:

@@ -14,11 +14,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from motif.grading import registry as rules
+from motif.errors import DataError, MotifError
+from motif.grading import registry
+from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
 COMPUTING = 0.6  # of the limit spent on the processor: below, the machine or something outside was slow
@@ -30,7 +31,7 @@ _PACKAGES = str(Path(__file__).resolve().parents[2])
 class Worker:
     """One process, started at the first question and again after it was killed. Used by one thread at a time."""
 
-    def __init__(self, rule: str, time_limit: float) -> None:
+    def __init__(self, rule: Rule, time_limit: float) -> None:
         self.rule, self.time_limit = rule, time_limit
         self.process: subprocess.Popen[str] | None = None
 
@@ -40,7 +41,7 @@ class Worker:
         Without a prediction the gold answer is checked (`check_gold` of the rule).
 
         Raises:
-            RuntimeError: the rule cannot be loaded; the message says what to do.
+            DataError: the rule cannot be loaded; the message says what to do.
         """
         if self.process is None or self.process.poll() is not None:
             problem = self._start()
@@ -77,7 +78,7 @@ class Worker:
         try:
             self.process = subprocess.Popen(
                 # -P: a file named math.py in the user's folder must not replace the standard library's.
-                [sys.executable, "-P", "-c", "from motif.grading.worker import serve; serve()", self.rule],
+                [sys.executable, "-P", "-c", "from motif.grading.worker import serve; serve()", self.rule.name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -87,13 +88,13 @@ class Worker:
             )
         except OSError as error:
             return f"the grading worker did not start: {error}"
-        limit = rules.find(self.rule).start_limit
+        limit = self.rule.start_seconds
         ready, computed = self._exchange(None, limit)
         if ready is None:
             return "the grading worker did not start" + (f" in {limit:g} s" if computed is not None else "")
         if "error" in ready:
             self.stop()
-            raise RuntimeError(f"grader {self.rule!r} cannot start: {ready['error']}")
+            raise DataError(f"grader {self.rule.name!r} cannot start: {ready['error']}")
         return ""
 
     def _exchange(self, request: dict[str, Any] | None, limit: float) -> tuple[dict[str, Any] | None, float | None]:
@@ -156,32 +157,27 @@ def serve() -> None:
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints must not look like a reply
     try:
-        rule = rules.find(name)
+        rule = registry.find(name)
         _limit_memory(rule.memory)
-        function = rule.load()
+        rule.prepare()
     except Exception as error:
-        _reply(
-            replies, {"error": str(error) if isinstance(error, RuntimeError) else f"{type(error).__name__}: {error}"}
-        )
+        _reply(replies, {"error": str(error) if isinstance(error, MotifError) else f"{type(error).__name__}: {error}"})
         return
     _reply(replies, {"ready": True})
     for line in sys.stdin:
         request = json.loads(line)
         _set_alarm(request["limit"] + 2)
-        grade = judge(rule, function, request["gold"], request["prediction"])
+        grade = judge(rule, request["gold"], request["prediction"])
         _reply(replies, {"verdict": grade.verdict, "reason": grade.reason[:REASON]})
         _set_alarm(0)
 
 
-def judge(rule: rules.Rule, function: Callable[[str, str], Grade], gold: str, prediction: str | None) -> Grade:
-    """The function's verdict; what it raises is `ungraded`, but want of memory is the answer's fault."""
+def judge(rule: Rule, gold: str, prediction: str | None) -> Grade:
+    """The rule's verdict, or without a prediction its opinion of the gold answer; `ungraded` if it raises."""
     try:
-        if prediction is None:
-            checked: Grade = rule.module.check_gold(gold)
-            return checked
-        return function(gold, prediction)
+        return rule.check_gold(gold) if prediction is None else rule.thorough(gold, prediction)
     except MemoryError:
-        return Grade("ungraded" if rule.module is None else "wrong", "grading it takes too much memory")
+        return rule.out_of_memory()
     except Exception as error:
         return Grade("ungraded", f"{type(error).__name__}: {error}")
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, replace
 
 from motif.config import DataConfig
-from motif.errors import RecipeError
+from motif.errors import DataError, RecipeError
 from motif.grading import Grader
 from motif.method.tree import Question
 from motif.tasks import table
@@ -51,7 +51,7 @@ def load(data: DataConfig, seed: int = 0) -> Task:
     try:
         with Grader(grader_name, data.grader_seconds, workers=min(4, os.cpu_count() or 1)) as grader:
             train, test = table.gradable(train, grader), table.gradable(test, grader)
-    except (ValueError, RuntimeError) as error:
+    except DataError as error:
         raise RecipeError(f"data.grader: {error}") from None
     train = table.without_leaks(train, test)
     bad = sorted(train.bad, key=lambda row: row.line) + sorted(test.bad, key=lambda row: row.line)

@@ -8,11 +8,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from motif.grading.circuit import gate as verilog
-from motif.grading.circuit import one_bit
-from motif.grading.circuit import truth_table as boolean
+from motif.grading.circuit import gate, one_bit, truth_table
 
-LONGEST = 200_000  # characters of an answer; what is taken for Verilog may have verilog.LONGEST
+LONGEST = 200_000  # characters of an answer; what is taken for Verilog may have gate.LONGEST
 MOST_ROWS = 1 << 12
 MOST_OUTPUTS = 32
 
@@ -61,19 +59,19 @@ def read_gold(gold: str) -> Gold:
 
 def _verilog_gold(text: str, reset: Any) -> Gold:
     try:
-        cleaned = verilog.clean(verilog.extract(text))
-        names = verilog.module_names(cleaned)
-    except verilog.Refused as error:
+        cleaned = gate.clean(gate.extract(text))
+        names = gate.module_names(cleaned)
+    except gate.Refused as error:
         raise BadGold(str(error)) from None
     held = {} if reset is None else reset
     # Data files may spell the value as text.
     if not isinstance(held, dict) or not all(
-        verilog.is_identifier(str(name)) and str(value) in ("0", "1") for name, value in held.items()
+        gate.is_identifier(str(name)) and str(value) in ("0", "1") for name, value in held.items()
     ):
         raise BadGold(f'"reset" must give each reset input its active value, 0 or 1, not {reset!r}')
     try:
         table = one_bit.module(cleaned)
-    except boolean.Unsupported:
+    except truth_table.Unsupported:
         table = None
     return Gold(cleaned, names[-1], {str(name): int(value) for name, value in held.items()}, table)
 
@@ -81,7 +79,7 @@ def _verilog_gold(text: str, reset: Any) -> Gold:
 def _table_gold(data: dict[str, Any]) -> Gold:
     inputs, outputs, rows = data.get("inputs"), data.get("outputs"), data.get("rows")
     for names in (inputs, outputs):
-        if not isinstance(names, list) or not names or not all(verilog.is_identifier(str(name)) for name in names):
+        if not isinstance(names, list) or not names or not all(gate.is_identifier(str(name)) for name in names):
             raise BadGold("inputs and outputs must be lists of Verilog names")
     if set(data) - {"inputs", "outputs", "rows"} or not isinstance(rows, dict):
         raise BadGold("a truth table has inputs, outputs and rows, and nothing else")
@@ -101,7 +99,7 @@ def _table_gold(data: dict[str, Any]) -> Gold:
     for place, name in enumerate(outputs):
         tables[name] = sum(1 << row for row, value in enumerate(values) if value[place] == "1")
         care[name] = sum(1 << row for row, value in enumerate(values) if value[place] != "-")
-    small = len(inputs) <= boolean.MOST_INPUTS
+    small = len(inputs) <= truth_table.MOST_INPUTS
     return Gold(
         text=_table_module(inputs, outputs, keys, values),
         top="top",
@@ -127,33 +125,33 @@ def answer_module(gold: Gold, prediction: str) -> str:
     """The answer as cleaned Verilog.
 
     Raises:
-        verilog.Refused: there is none, or it has a token that is not allowed.
+        gate.Refused: there is none, or it has a token that is not allowed.
     """
     if not prediction.strip():
-        raise verilog.Refused("empty")
+        raise gate.Refused("empty")
     if len(prediction) > LONGEST:
-        raise verilog.Refused(f"too long: {len(prediction)} characters")
-    text = verilog.extract(prediction)
-    if not verilog.is_module(text):
+        raise gate.Refused(f"too long: {len(prediction)} characters")
+    text = gate.extract(prediction)
+    if not gate.is_module(text):
         if not gold.expression:
-            raise verilog.Refused("no module")
+            raise gate.Refused("no module")
         text = _expression_module(gold, text)
-    cleaned = verilog.clean(text)
-    verilog.module_names(cleaned)
+    cleaned = gate.clean(text)
+    gate.module_names(cleaned)
     return cleaned
 
 
 def _expression_module(gold: Gold, text: str) -> str:
-    cleaned = verilog.clean(text).strip().removesuffix(";")
+    cleaned = gate.clean(text).strip().removesuffix(";")
     inputs, outputs = _ports(gold)
     output = outputs[0]
     assigned = _ASSIGNED.fullmatch(cleaned)
     if assigned and assigned["name"] != output:
-        raise verilog.Refused(f"assigns {assigned['name']}, not {output}")
+        raise gate.Refused(f"assigns {assigned['name']}, not {output}")
     if assigned:
         cleaned = assigned["rest"]
     if ";" in cleaned or not cleaned.strip():
-        raise verilog.Refused("neither a module nor an expression")
+        raise gate.Refused("neither a module nor an expression")
     if gold.table is not None:
         _refuse_malformed(cleaned, inputs)
     ports = ", ".join(f"input {name}" for name in inputs)
@@ -163,10 +161,10 @@ def _expression_module(gold: Gold, text: str) -> str:
 def _refuse_malformed(text: str, inputs: list[str]) -> None:
     # What a model in training gets wrong is mostly this, and needs no Yosys to be found.
     try:
-        boolean.expression(text, inputs)
-    except boolean.Malformed as error:
-        raise verilog.Refused(f"not an expression of {', '.join(inputs)}: {error}") from None
-    except boolean.Unsupported:
+        truth_table.expression(text, inputs)
+    except truth_table.Malformed as error:
+        raise gate.Refused(f"not an expression of {', '.join(inputs)}: {error}") from None
+    except truth_table.Unsupported:
         pass  # Yosys will say
 
 

@@ -1,4 +1,4 @@
-"""Small modules without Yosys: one-bit ports, wires and `assign`, computed into the truth tables of `boolean`."""
+"""Small modules without Yosys: one-bit ports, wires and `assign`, computed into the tables of `truth_table`."""
 
 from __future__ import annotations
 

@@ -19,13 +19,12 @@ from __future__ import annotations
 import atexit
 import functools
 
-from motif.grading.circuit import gate as verilog
-from motif.grading.circuit import one_bit
-from motif.grading.circuit import truth_table as boolean
+from motif.grading.circuit import gate, one_bit, truth_table
 from motif.grading.circuit.gold import BadGold, Gold, answer_module, read_gold
 from motif.grading.circuit.netlist import Netlist, Unusable, netlist
 from motif.grading.circuit.proof import LONGEST_REASON, guessed_reset, prove
 from motif.grading.circuit.yosys import Yosys
+from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
 START_LIMIT = 900.0  # seconds: Yosys is compiled once, for a minute or more
@@ -36,104 +35,98 @@ PROVE_LIMIT = 20.0  # seconds
 SETTLE_LIMIT = 5.0  # seconds for each number of cycles of reset that is tried
 CYCLES = (0, 1, 2, 4, 8)
 
-# --- the grader --------------------------------------------------------------------------------------------------
 
+class Circuit(Rule):
+    """Circuits that are proved to do what the gold does."""
 
-def grade(gold: str, prediction: str) -> Grade:
-    """Right, wrong with a reason, or ungraded with a reason. May take `LIMIT` seconds.
+    name = "circuit"
+    reads_responses = True
+    wrong_answers = ()  # a gold may be constant 0; `check_gold` has better ones
+    seconds = LIMIT
+    start_seconds = START_LIMIT
+    memory = MEMORY
 
-    Raises:
-        RuntimeError: Yosys is needed and not installed.
-    """
-    return quick(gold, prediction) or by_yosys(gold, prediction)
+    def quick(self, gold: str, prediction: str) -> Grade | None:
+        """The verdict where Yosys is not needed: nothing to read, something refused, or a small one-bit circuit."""
+        try:
+            wanted = read_gold(gold)
+        except BadGold as error:
+            return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
+        try:
+            text = answer_module(wanted, prediction)
+        except gate.Refused as error:
+            return _wrong(str(error))
+        if wanted.table is None:
+            return None
+        try:
+            found = one_bit.module(text, wanted.table.inputs)
+        except truth_table.Unsupported:
+            return None
+        return _compare_tables(wanted.table, wanted.care, found)
 
+    def thorough(self, gold: str, prediction: str) -> Grade:
+        """The verdict of Yosys alone, whatever `quick` would say.
 
-def quick(gold: str, prediction: str) -> Grade | None:
-    """The verdict where Yosys is not needed: nothing to read, something refused, or a small one-bit circuit."""
-    try:
-        wanted = read_gold(gold)
-    except BadGold as error:
-        return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
-    try:
-        text = answer_module(wanted, prediction)
-    except verilog.Refused as error:
-        return _wrong(str(error))
-    if wanted.table is None:
-        return None
-    try:
-        found = one_bit.module(text, wanted.table.inputs)
-    except boolean.Unsupported:
-        return None
-    return _compare_tables(wanted.table, wanted.care, found)
+        Raises:
+            DataError: Yosys is not installed.
+        """
+        try:
+            wanted = read_gold(gold)
+            wanted_net = _gold_netlist(gold)
+        except BadGold as error:
+            return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
+        try:
+            text = answer_module(wanted, prediction)
+            names = gate.module_names(text)
+            found = netlist(_yosys(), text, wanted.top if wanted.top in names else names[-1], "gate", READ_LIMIT)
+        except (gate.Refused, Unusable) as error:
+            return _wrong(str(error))
+        problem = wanted_net.difference(found)
+        if problem:
+            return _wrong(problem)
+        cycles = _cycles(gold) if wanted_net.has_state else 0
+        if cycles < 0:
+            most = CYCLES[-1]
+            problem = f'not determined by its inputs after {most} cycles of reset; name its resets in "reset"'
+            return Grade("ungraded", f"the gold answer: {problem}")
+        return _proved(wanted, wanted_net, found, cycles, PROVE_LIMIT)
 
+    def quick_check(self, gold: str) -> Grade | None:
+        """`check_gold` where Yosys is not needed, else None."""
+        try:
+            wanted = read_gold(gold)
+        except BadGold as error:
+            return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
+        return None if wanted.table is None else self._checked(gold, wanted)
 
-def by_yosys(gold: str, prediction: str) -> Grade:
-    """The verdict of Yosys alone, whatever `quick` would say.
+    def check_gold(self, gold: str) -> Grade:
+        """Right if the gold is a usable answer to itself, and not everything is: no answer fails, and so do constants.
 
-    Raises:
-        RuntimeError: Yosys is not installed.
-    """
-    try:
-        wanted = read_gold(gold)
-        wanted_net = _gold_netlist(gold)
-    except BadGold as error:
-        return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
-    try:
-        text = answer_module(wanted, prediction)
-        names = verilog.module_names(text)
-        found = netlist(_yosys(), text, wanted.top if wanted.top in names else names[-1], "gate", READ_LIMIT)
-    except (verilog.Refused, Unusable) as error:
-        return _wrong(str(error))
-    problem = wanted_net.difference(found)
-    if problem:
-        return _wrong(problem)
-    cycles = _cycles(gold) if wanted_net.has_state else 0
-    if cycles < 0:
-        most = CYCLES[-1]
-        problem = f'not determined by its inputs after {most} cycles of reset; name its resets in "reset"'
-        return Grade("ungraded", f"the gold answer: {problem}")
-    return _proved(wanted, wanted_net, found, cycles, PROVE_LIMIT)
+        A gold may be a constant circuit, but not 0 and 1 at once, which would show that its proofs prove nothing.
 
+        Raises:
+            DataError: Yosys is needed and not installed.
+        """
+        return self.quick_check(gold) or self._checked(gold, read_gold(gold))
 
-def prepare() -> None:
-    """Load Yosys, compiling it on first use (a minute or more).
+    def prepare(self) -> None:
+        """Load Yosys, compiling it on first use (a minute or more).
 
-    Raises:
-        RuntimeError: it is not installed; the message says how to install it.
-    """
-    _yosys()
+        Raises:
+            DataError: it is not installed; the message says how to install it.
+        """
+        _yosys()
 
-
-def check_gold(gold: str) -> Grade:
-    """Right if the gold is a usable answer to itself, and not everything is: no answer fails, and so do constants.
-
-    A gold may be a constant circuit, but not 0 and 1 at once, which would show that its proofs prove nothing.
-
-    Raises:
-        RuntimeError: Yosys is needed and not installed.
-    """
-    return quick_check(gold) or _checked(gold, read_gold(gold))
-
-
-def quick_check(gold: str) -> Grade | None:
-    """`check_gold` where Yosys is not needed, else None."""
-    try:
-        wanted = read_gold(gold)
-    except BadGold as error:
-        return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
-    return None if wanted.table is None else _checked(gold, wanted)
-
-
-def _checked(gold: str, wanted: Gold) -> Grade:
-    # A truth table cannot fail to equal itself, and as an answer the x of its open outputs would be refused.
-    own = Grade("right") if wanted.care else grade(gold, wanted.text)
-    if own.verdict != "right":
-        return Grade("ungraded", f"the gold answer does not pass as an answer: {own.reason}"[:LONGEST_REASON])
-    if grade(gold, "").verdict == "right":
-        return Grade("ungraded", "no answer at all passes for this gold")
-    if all(grade(gold, _constant(gold, wanted, bit)).verdict == "right" for bit in "01"):
-        return Grade("ungraded", "constant 0 and constant 1 both pass for this gold")
-    return own
+    def _checked(self, gold: str, wanted: Gold) -> Grade:
+        # A truth table cannot fail to equal itself, and as an answer the x of its open outputs would be refused.
+        own = Grade("right") if wanted.care else self.grade(gold, wanted.text)
+        if own.verdict != "right":
+            return Grade("ungraded", f"the gold answer does not pass as an answer: {own.reason}"[:LONGEST_REASON])
+        if self.grade(gold, "").verdict == "right":
+            return Grade("ungraded", "no answer at all passes for this gold")
+        if all(self.grade(gold, _constant(gold, wanted, bit)).verdict == "right" for bit in "01"):
+            return Grade("ungraded", "constant 0 and constant 1 both pass for this gold")
+        return own
 
 
 @functools.cache
@@ -144,9 +137,6 @@ def _yosys() -> Yosys:
 
 def _wrong(reason: str) -> Grade:
     return Grade("wrong", " ".join(reason.split())[:LONGEST_REASON])
-
-
-# --- the verdict -------------------------------------------------------------------------------------------------
 
 
 def _compare_tables(wanted: one_bit.Module, care: dict[str, int], found: one_bit.Module) -> Grade:

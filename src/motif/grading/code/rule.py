@@ -19,6 +19,7 @@ import textwrap
 
 from motif.grading.code import sandbox, unit_tests, values
 from motif.grading.code.unit_tests import Gold, GoldError, UnitTest
+from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
 LONGEST = 20_000  # characters of a program
@@ -30,62 +31,69 @@ SHOWN = 80  # characters of a call in a reason
 _PYTHON = frozenset({"```python", "```python3", "```py"})
 
 
-def grade(gold: str, prediction: str) -> Grade:
-    """Right if the program passes all tests. Takes up to `LIMIT` seconds, and some 30 ms for a simple program."""
-    return quick(gold, prediction) or _by_running(_read(gold), program(prediction))
+class Code(Rule):
+    """Programs that pass all tests of the gold answer. A verdict takes some 30 ms for a simple program."""
 
+    name = "code"
+    reads_responses = True
+    wrong_answers = ()  # `check_gold` has a better one
+    seconds = LIMIT
 
-def quick(gold: str, prediction: str) -> Grade | None:
-    """The verdict where nothing needs to run, else None.
+    def quick(self, gold: str, prediction: str) -> Grade | None:
+        """The verdict where nothing needs to run, else None.
 
-    Whether the program is Python at all is not looked at: on hostile text the parser takes long or crashes, so it runs
-    in the sandbox, too.
-    """
-    try:
-        tests = _read(gold)
-    except GoldError as error:
-        return Grade("ungraded", str(error)[:REASON])
-    if len(prediction) > LONGEST_RESPONSE:
-        return Grade("wrong", f"too long: {len(prediction)} characters")
-    source = program(prediction)
-    if not source.strip():
-        return Grade("wrong", "empty")
-    if len(source) > LONGEST:
-        return Grade("wrong", f"too long: {len(source)} characters")
-    if tests.entry_point not in source:
-        return Grade("wrong", f"does not define {tests.entry_point}"[:REASON])
-    return None
+        This does not look at whether the program is Python at all: on hostile text the parser takes long or crashes, so
+        the parser, too, runs in the sandbox.
+        """
+        try:
+            tests = _read(gold)
+        except GoldError as error:
+            return Grade("ungraded", str(error)[:REASON])
+        if len(prediction) > LONGEST_RESPONSE:
+            return Grade("wrong", f"too long: {len(prediction)} characters")
+        source = program(prediction)
+        if not source.strip():
+            return Grade("wrong", "empty")
+        if len(source) > LONGEST:
+            return Grade("wrong", f"too long: {len(source)} characters")
+        if tests.entry_point not in source:
+            return Grade("wrong", f"does not define {tests.entry_point}"[:REASON])
+        return None
 
+    def thorough(self, gold: str, prediction: str) -> Grade:
+        """The verdict of the tests, within `LIMIT` seconds."""
+        return self.quick(gold, prediction) or _by_running(_read(gold), program(prediction))
 
-def prepare() -> None:
-    """Find a sandbox and try it out.
+    def check_gold(self, gold: str) -> Grade:
+        """Whether the tests tell right from wrong: their own solution, if given, passes, and an empty function fails.
 
-    Raises:
-        RuntimeError: there is none that works here; the message says what to install.
-    """
-    sandbox.prepare()
+        Raises:
+            DataError: there is no sandbox that works here.
+        """
+        sandbox.prepare()
+        try:
+            read = _read(gold)
+        except GoldError as error:
+            return Grade("ungraded", str(error)[:REASON])
+        names = sorted(set.union(*(unit_tests.tested_names(test.call) for test in read.tests)))
+        stub = "".join(f"def {name}(*args, **kwargs): pass\n" for name in names)
+        of_stub = _by_running(read, stub)
+        if of_stub.verdict == "right":
+            return Grade("wrong", "a function that returns None passes all tests")
+        if of_stub.verdict == "ungraded":
+            return of_stub
+        if not read.solution:
+            return Grade("right", "no solution to run")
+        own = self.grade(gold, read.solution)
+        return own if own.verdict != "wrong" else Grade("wrong", f"its own solution fails: {own.reason}"[:REASON])
 
+    def prepare(self) -> None:
+        """Find a sandbox and try it out.
 
-def check_gold(gold: str) -> Grade:
-    """Whether the tests tell right from wrong: their own solution, if given, passes and a function without body fails.
-
-    Raises:
-        RuntimeError: there is no sandbox that works here.
-    """
-    prepare()
-    try:
-        read = _read(gold)
-    except GoldError as error:
-        return Grade("ungraded", str(error)[:REASON])
-    names = sorted(set.union(*(unit_tests.tested_names(test.call) for test in read.tests)))
-    stub = "".join(f"def {name}(*args, **kwargs): pass\n" for name in names)
-    passed = _by_running(read, stub)
-    if passed.verdict != "wrong":
-        return Grade("wrong", "a function that returns None passes all tests") if passed.verdict == "right" else passed
-    if not read.solution:
-        return Grade("right", "no solution to run")
-    own = grade(gold, read.solution)
-    return own if own.verdict != "wrong" else Grade("wrong", f"its own solution fails: {own.reason}"[:REASON])
+        Raises:
+            DataError: there is none that works here; the message says what to install.
+        """
+        sandbox.prepare()
 
 
 def program(text: str) -> str:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from motif.errors import DataError
 from motif.grading.code import bubblewrap, inside, seccomp
 
 WALL_SECONDS = 6.0  # from the moment the program starts; a sleeping program ends here
@@ -60,7 +61,7 @@ def possible(file):
 """
 
 
-class SandboxError(RuntimeError):
+class SandboxError(DataError):
     """There is no working sandbox, or it did not start; the message says what to do."""
 
 

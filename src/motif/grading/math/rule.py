@@ -13,10 +13,13 @@ import logging
 import re
 from typing import Any
 
-from motif.grading import exact
+from motif.errors import DataError
+from motif.grading.exact import canonical
 from motif.grading.math import intervals
 from motif.grading.math.latex import clean, without_text
 from motif.grading.math.quantity import numeral, quantity
+from motif.grading.numeric import number
+from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
 LONGEST = 2_000  # characters
@@ -41,33 +44,79 @@ _NUMBERS = {
 }  # fmt: skip
 
 
-def grade(gold: str, prediction: str) -> Grade:
-    """Right if both are the same mathematical object. May take arbitrarily long: call it through `Grader`."""
-    return quick(gold, prediction) or thorough(gold, prediction)
+class Math(Rule):
+    """Equal mathematical objects. A verdict may take arbitrarily long: ask for it through `Grader`."""
 
+    name = "math"
 
-def quick(gold: str, prediction: str) -> Grade | None:
-    """The verdict where comparing text, numbers or words is enough, else None."""
-    if not gold.strip():
-        return Grade("ungraded", "the gold answer is empty")
-    if len(gold) > LONGEST:
-        return Grade("ungraded", f"the gold answer is too long: {len(gold)} characters")
-    if len(prediction) > LONGEST:
-        return Grade("wrong", f"too long: {len(prediction)} characters")
-    if not prediction.strip():
-        return Grade("wrong", "empty")
-    if exact.canonical(gold) == exact.canonical(prediction):
-        return Grade("right")
-    wanted, found = clean(gold), clean(prediction)
-    if not found:
-        return Grade("wrong", "empty")
-    if wanted == found:
-        return Grade("right")
-    for rule in (_quick_numbers, _quick_numerals, _quick_choice, _quick_words, _quick_dots):
-        verdict = rule(wanted, found)
-        if verdict is not None:
-            return verdict
-    return None
+    def quick(self, gold: str, prediction: str) -> Grade | None:
+        """The verdict where comparing text, numbers or words is enough, else None."""
+        if not gold.strip():
+            return Grade("ungraded", "the gold answer is empty")
+        if len(gold) > LONGEST:
+            return Grade("ungraded", f"the gold answer is too long: {len(gold)} characters")
+        if len(prediction) > LONGEST:
+            return Grade("wrong", f"too long: {len(prediction)} characters")
+        if not prediction.strip():
+            return Grade("wrong", "empty")
+        if canonical(gold) == canonical(prediction):
+            return Grade("right")
+        wanted, found = clean(gold), clean(prediction)
+        if not found:
+            return Grade("wrong", "empty")
+        if wanted == found:
+            return Grade("right")
+        for rule in (_quick_numbers, _quick_numerals, _quick_choice, _quick_words, _quick_dots):
+            verdict = rule(wanted, found)
+            if verdict is not None:
+                return verdict
+        return None
+
+    def thorough(self, gold: str, prediction: str) -> Grade:
+        """The verdict of math-verify, with `_differ` as a second opinion.
+
+        An exception over the gold passes through; one over the prediction makes it wrong, for nothing else can be done
+        about an answer that cannot be read.
+        """
+        gold, prediction = _alike(clean(gold), clean(prediction))
+        if intervals.is_interval(gold) and (same := intervals.as_intervals(prediction)):
+            prediction = same
+        elif intervals.is_interval(prediction) and (same := intervals.as_intervals(gold)):
+            gold = same
+        gold_parsed = _parse(gold)
+        if not gold_parsed:
+            return Grade("ungraded", f"the gold answer cannot be read as mathematics: {gold[:60]!r}")
+        from math_verify import verify
+
+        try:
+            predicted = _parse(prediction)
+            # Its own time limits rest on SIGALRM, which is the worker's and works on the main thread only.
+            right = bool(predicted) and verify(gold_parsed, predicted, timeout_seconds=None)
+        except MemoryError:
+            raise
+        except Exception as error:
+            return Grade("wrong", f"cannot be compared ({type(error).__name__})")
+        if not predicted:
+            return Grade("wrong", "cannot be read as mathematics")
+        problem = _differ(gold, prediction, gold_parsed[0], predicted[0]) if right else ""
+        return Grade("right" if right and not problem else "wrong", problem)
+
+    def quick_check(self, gold: str) -> Grade | None:
+        """A plain number needs no worker; neither does a gold answer that is not even right here."""
+        verdict = self.quick(gold, gold)
+        open_question = verdict is None or verdict.verdict == "right"
+        return None if open_question and number(gold, units=False) is None else verdict
+
+    def prepare(self) -> None:
+        """Import math-verify.
+
+        Raises:
+            DataError: it is not installed; the message says how to.
+        """
+        try:
+            _parser()
+        except Exception as error:
+            raise DataError(f"{type(error).__name__}: {error}. Install it with: pip install math-verify") from error
 
 
 def _quick_numbers(gold: str, prediction: str) -> Grade | None:
@@ -141,36 +190,6 @@ def _quick_dots(gold: str, prediction: str) -> Grade | None:
     return Grade("right" if same else "wrong")
 
 
-def thorough(gold: str, prediction: str) -> Grade:
-    """The verdict of math-verify, with `_differ` as a second opinion.
-
-    An exception over the gold passes through; one over the prediction makes it wrong, for nothing else can be done
-    about an answer that cannot be read.
-    """
-    gold, prediction = _alike(clean(gold), clean(prediction))
-    if intervals.is_interval(gold) and (same := intervals.as_intervals(prediction)):
-        prediction = same
-    elif intervals.is_interval(prediction) and (same := intervals.as_intervals(gold)):
-        gold = same
-    gold_parsed = _parse(gold)
-    if not gold_parsed:
-        return Grade("ungraded", f"the gold answer cannot be read as mathematics: {gold[:60]!r}")
-    from math_verify import verify
-
-    try:
-        predicted = _parse(prediction)
-        # Its own time limits rest on SIGALRM, which is the worker's and works on the main thread only.
-        right = bool(predicted) and verify(gold_parsed, predicted, timeout_seconds=None)
-    except MemoryError:
-        raise
-    except Exception as error:
-        return Grade("wrong", f"cannot be compared ({type(error).__name__})")
-    if not predicted:
-        return Grade("wrong", "cannot be read as mathematics")
-    problem = _differ(gold, prediction, gold_parsed[0], predicted[0]) if right else ""
-    return Grade("right" if right and not problem else "wrong", problem)
-
-
 def _alike(gold: str, prediction: str) -> tuple[str, str]:
     """Both with what only one of them says about the same thing left out or spelled out."""
     if not _CHOICE.match(without_text(gold).strip()):
@@ -241,15 +260,3 @@ def _parser() -> Any:
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off, which is the aim
     return parse
-
-
-def prepare() -> None:
-    """Import math-verify.
-
-    Raises:
-        RuntimeError: it is not installed; the message says how to.
-    """
-    try:
-        _parser()
-    except Exception as error:
-        raise RuntimeError(f"{type(error).__name__}: {error}. Install it with: pip install math-verify") from error

@@ -1,0 +1,63 @@
+"""What a rule of grading is: the contract between `Grader`, its workers and the rules themselves."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Protocol
+
+from motif.grading.verdict import Grade
+
+
+class Rule(Protocol):
+    """Judges an answer against a gold answer. A rule has no state that a verdict depends on.
+
+    `Grader` asks `quick` in its own process. Where that leaves the verdict open, a worker process, which can be killed,
+    is asked for `thorough`.
+    """
+
+    name: str
+    in_process: bool = False
+    """Whether a verdict is always fast and safe: `thorough` then runs in the caller's process, without a worker."""
+    reads_responses: bool = False
+    """Whether the rule finds the answer in a whole response itself."""
+    wrong_answers: tuple[str, ...] = ("", "0")
+    """Answers that must not pass for a gold answer, unless they equal it."""
+    seconds: float = 0.0
+    """The time that one verdict may need; 0 leaves it to the caller."""
+    start_seconds: float = 120.0
+    """The time that a worker may need to `prepare` on a busy machine."""
+    memory: int = 2 << 30
+    """The address space of a worker, in bytes."""
+
+    def grade(self, gold: str, prediction: str) -> Grade:
+        """The verdict, whatever it takes."""
+        return self.quick(gold, prediction) or self.thorough(gold, prediction)
+
+    def quick(self, gold: str, prediction: str) -> Grade | None:
+        """The verdict where it is cheap and safe to find in this process, else None."""
+        return None
+
+    @abstractmethod
+    def thorough(self, gold: str, prediction: str) -> Grade:
+        """The verdict without the shortcuts of `quick`."""
+        ...
+
+    def quick_check(self, gold: str) -> Grade | None:
+        """`check_gold` where it needs no worker, else None."""
+        return None
+
+    def check_gold(self, gold: str) -> Grade:
+        """Right if the gold answer is right against itself, without shortcuts; else what is the matter with it."""
+        return self.thorough(gold, gold)
+
+    def prepare(self) -> None:
+        """Load what is slow to load.
+
+        Raises:
+            DataError: something is missing; the message says what to install or to correct.
+        """
+        return
+
+    def out_of_memory(self) -> Grade:
+        """The verdict where a worker's memory does not suffice: the answer's own fault."""
+        return Grade("wrong", "grading it takes too much memory")
