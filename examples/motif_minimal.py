@@ -3,8 +3,8 @@ r"""The whole method on one screen: MOTIF (arXiv 2507.02851) with nothing but to
     python examples/motif_minimal.py
 
 Left out, and found in the library: batching over questions and rounds, exact resume, note escaping, graders for real
-mathematics, LoRA, other credit rules and losses, evaluation with intervals. tests/test_minimal.py checks that rewards,
-advantages and gradients are the library's.
+mathematics, LoRA, other credit rules and losses, evaluation with intervals. tests/docs/test_minimal.py checks that
+rewards, advantages and gradients are the library's.
 """
 
 import random

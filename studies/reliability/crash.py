@@ -92,8 +92,8 @@ def stand_in() -> Iterator[str]:
     server = os.fork()
     if server == 0:
         sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-        from fake_vllm import FakeVLLM
         from motif.config import load_recipe
+        from support.fake_vllm import FakeVLLM
 
         os.write(write, FakeVLLM(load_recipe("demo", LORA).model).url.encode())
         signal.pause()

@@ -2,7 +2,7 @@
 
 A target's check takes one JSON-ready input and returns a label, a short name of what happened, by which the campaign
 knows inputs that did something new. It raises `Broken`, or lets an undocumented exception through, where a promise is
-not kept. `tests/test_corpus.py` replays kept inputs through the same checks.
+not kept. `tests/docs/test_corpus.py` replays kept inputs through the same checks.
 """
 
 from __future__ import annotations

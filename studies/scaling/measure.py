@@ -7,7 +7,7 @@ trees. Seconds are those of the processor: with one thread and nothing else to w
 neighbour disturbs them less. How long a decoding step of b rows takes is measured apart, on single rounds of different
 size, so that the simulation is not fitted to what it is compared with. Responses that have said the same so far are one
 row of the local sampler, which the simulation does not know: it is told how many rows a token there were.
-`tests/test_scaling_study.py` makes the comparison.
+`tests/docs/test_scaling_study.py` makes the comparison.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from motif.method.tree import Question
 from motif.sampling.local.engine import Live
 from motif.session import open_session
 from motif.tasks import Task
-from serving import DEMO, serving
+from support.serving import DEMO, serving
 
 LM_EVAL = os.environ.get("MOTIF_LM_EVAL", "")
 pytestmark = pytest.mark.skipif(not LM_EVAL, reason="needs lm_eval (make test-hosts)")

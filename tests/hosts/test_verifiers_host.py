@@ -15,6 +15,7 @@ import pytest
 
 from motif.config import load_recipe
 from motif.errors import RecipeError
+from support import ROOT
 
 pytest.importorskip("verifiers", minversion="0.4")
 
@@ -23,7 +24,7 @@ from verifiers.v1.utils.loaders import environment_class, load_environment
 
 from motif.integrations.verifiers import MotifEnv, MotifEnvConfig, opened, questions_of
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "verifiers_motif"
+EXAMPLE = ROOT / "examples" / "verifiers_motif"
 RECIPE = """
 model = "embedded"
 [data]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from support import ROOT
 
 pytest.importorskip("verl", minversion="0.9.1")
 
@@ -21,7 +22,7 @@ from motif.errors import RecipeError
 from motif.integrations.verl import MotifAgentLoop, write_data
 from motif.models.policy import load_tokenizer
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "verl_motif.yaml"
+EXAMPLE = ROOT / "examples" / "verl_motif.yaml"
 QUESTION = "What is 12 × 13?"
 
 

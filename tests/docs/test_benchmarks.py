@@ -1,0 +1,33 @@
+"""The benchmarks run and write what the documentation reads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from support import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+RATIOS = {
+    "rollout": {"serial", "hf_generate", "prefill_over_unique"},
+    "step": {"trl", "trl_motif", "update_only"},
+    "scaling": set(),
+    "grading": {"gsm8k", "math"},
+    "gpu": {"paper_graphs", "paper_sample", "paper_update"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RATIOS)
+def test_a_quick_run_writes_its_numbers(name, tmp_path):
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--json", str(tmp_path / "found.json")]
+    command += ["--skip-continuous-batching"] if name == "rollout" else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    ratios = found.get("ratios", {})
+    assert RATIOS[name] <= (ratios | ratios.get("embedded", {})).keys()
+    assert {"machine", "versions"} <= found.keys()

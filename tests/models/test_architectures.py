@@ -1,0 +1,175 @@
+"""Architectures that differ in what motif relies on: masks, positions, heads, caches, scalings after the head."""
+
+import random
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from motif.config import ModelConfig, Recipe
+from motif.errors import RecipeError
+from motif.models.policy import Policy
+from motif.runs.weights import load_weights, save_weights
+from motif.sampling.base import Request
+from motif.sampling.local.batch import LocalSampler
+from motif.training.update import update
+from support.updates import Keep, plain_gradient, sample
+
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+KINDS = {
+    "Qwen2Config": SMALL,
+    "Gemma2Config": SMALL | {"head_dim": 8, "sliding_window": 32},  # soft-capped attention and logits, eager kernels
+    "Gemma3TextConfig": SMALL | {"head_dim": 8, "sliding_window": 32},
+    "MistralConfig": SMALL | {"sliding_window": 32},
+    "GraniteConfig": SMALL | {"logits_scaling": 2.0},
+    "CohereConfig": SMALL,  # scaled logits, layer norm
+    "GPT2Config": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},  # learned positions
+}
+
+
+def build(kind: str, options: dict, tokenizer_folder, folder) -> ModelConfig:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(
+        vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, pad_token_id=0, bos_token_id=None, **options
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ModelConfig(name=str(folder), lora_rank=4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sampler_and_trainer_agree_on(kind, tiny_model, tmp_path):
+    policy = Policy(build(kind, KINDS[kind], tiny_model, tmp_path))
+    with torch.no_grad():
+        for parameter in policy.trainable():
+            parameter.normal_(0, 0.1)
+    sampler, done = LocalSampler(policy, max_rows=4), []
+    end = policy.tokenizer.eos_token_id
+    prompts = [[end, *range(20, 20 + length)] for length in (3, 9, 14)]
+    sampler.run([Request(p, [1, 2], max_tokens=12) for p in prompts], lambda c: done.append(c) or [])
+    assert len(done) == 6
+    for completion in done:
+        logprobs, _ = policy.token_logprobs([completion.request.prompt_ids], [completion.token_ids], [1.0])
+        torch.testing.assert_close(torch.tensor(completion.logprobs), logprobs.detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_shared_prompts_leave_the_gradient_of(kind, tiny_model, tmp_path):
+    policy = Policy(build(kind, KINDS[kind], tiny_model, tmp_path))
+    rng, prompt = random.Random(0), list(range(20, 36))
+    samples = [sample([*prompt, end], list(range(40, 40 + end)), rng) for end in (3, 3, 7, 9)]
+    run = Recipe.model_validate({"train": {"max_grad_norm": 1e9}})
+    plain, optimizer = plain_gradient(policy, samples, run), Keep(policy.trainable(), lr=0.0)
+    assert update(policy, optimizer, samples, run).computed_tokens < sum(one.length for one in samples)
+    scale = max(gradient.abs().max().item() for gradient in plain)
+    for ours, wanted in zip(optimizer.seen, plain, strict=True):
+        assert (ours - wanted).abs().max().item() < 1e-5 * scale
+
+
+def test_a_sliding_window_bounds_the_context(tiny_model, tmp_path):
+    policy = Policy(build("MistralConfig", KINDS["MistralConfig"], tiny_model, tmp_path))
+    with pytest.raises(RecipeError, match="32"):
+        LocalSampler(policy).run([Request([5] * 30, [1], max_tokens=8)], lambda _: [])
+
+
+def test_a_recurrent_model_is_refused(tiny_model, tmp_path):
+    options = SMALL | {"num_hidden_layers": 4, "num_experts": 4, "num_experts_per_tok": 2}
+    config = build("Qwen3NextConfig", options, tiny_model, tmp_path)
+    with pytest.raises(RecipeError, match="cannot be sampled here"):
+        LocalSampler(Policy(config))
+
+
+@pytest.mark.parametrize("lora", [True, False])
+def test_recomputed_activations_give_the_same_gradient(lora, tiny_model):
+    policy = Policy(ModelConfig(name=str(tiny_model), lora_rank=4, adapter="lora" if lora else "full"))
+    gradients = []
+    for active in (False, True):
+        policy.wrapped.zero_grad()
+        with policy.activation_checkpointing(active):
+            logprobs, _ = policy.token_logprobs([[5, 6, 7]], [[8, 9, 10]], [1.0])
+            logprobs.sum().backward()
+        gradients.append([p.grad.clone() for p in policy.trainable() if p.grad is not None])
+    for plain, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, recomputed)
+    assert not any(getattr(module, "training", False) for module in policy.model.modules())
+
+
+# -- tokenizers and models that lack what others have ------------------------------------------------------------------
+
+
+def llama(folder, tokenizer, **options):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    small = SMALL | {"vocab_size": len(tokenizer), "bos_token_id": None, "pad_token_id": None} | options
+    LlamaForCausalLM(LlamaConfig(**small)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ModelConfig(name=str(folder), lora_rank=4)
+
+
+def sampled(policy) -> list:
+    done: list = []
+    requests = [Request(list(range(20, 20 + length)), [1, 2], max_tokens=6) for length in (3, 9)]
+    LocalSampler(policy, max_rows=4).run(requests, lambda completion: done.append(completion) or [])
+    return done
+
+
+def test_a_tokenizer_without_a_pad_token_works(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.pad_token = None
+    policy = Policy(llama(tmp_path, tokenizer, eos_token_id=tokenizer.eos_token_id))
+    assert policy.tokenizer.pad_token is None and len(sampled(policy)) == 4
+    rng = random.Random(0)
+    batch = [sample(list(range(20, 24)), list(range(40, 40 + end)), rng) for end in (3, 7)]
+    assert update(policy, Keep(policy.trainable(), lr=0.0), batch, Recipe()).updates == 1
+
+
+def test_a_tokenizer_without_an_end_token_is_refused_unless_the_model_names_one(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    end = tokenizer.eos_token_id
+    tokenizer.eos_token = None
+    with pytest.raises(RecipeError, match="no end-of-sequence token"):
+        Policy(llama(tmp_path / "neither", tokenizer, eos_token_id=None))
+    policy = Policy(llama(tmp_path / "model", tokenizer, eos_token_id=end))
+    assert policy.end_ids == [end] and len(sampled(policy)) == 4
+
+
+def test_dropout_is_off_in_both_passes(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    policy = Policy(llama(tmp_path, tokenizer, eos_token_id=1, attention_dropout=0.5))
+    logprobs = [policy.token_logprobs([[5, 6, 7]], [[8, 9, 10]], [1.0])[0] for _ in range(2)]
+    assert torch.equal(*logprobs)
+    for completion in sampled(policy):
+        ours, _ = policy.token_logprobs([completion.request.prompt_ids], [completion.token_ids], [1.0])
+        torch.testing.assert_close(torch.tensor(completion.logprobs), ours.detach(), atol=1e-4, rtol=1e-4)
+
+
+def test_tied_weights_stay_tied_through_training_and_saving(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    config = llama(tmp_path / "base", tokenizer, eos_token_id=1, tie_word_embeddings=True)
+    policy = Policy(config.model_copy(update={"adapter": "full"}))
+    names = [name for name, _ in policy.wrapped.named_parameters()]
+    assert "lm_head.weight" not in names  # one parameter, counted and stepped once
+    before = policy.state()
+    rng = random.Random(0)
+    batch = [sample(list(range(20, 24)), list(range(40, 40 + end)), rng) for end in (3, 7)]
+    full = Recipe.model_validate({"model": {"adapter": "full"}})
+    assert update(policy, torch.optim.SGD(policy.trainable(), lr=0.1), batch, full).updates == 1
+    table = policy.model.get_input_embeddings().weight
+    assert policy.model.get_output_embeddings().weight.data_ptr() == table.data_ptr()
+    assert not torch.equal(before["model.embed_tokens.weight"], table)
+    save_weights(tmp_path / "run", policy)
+    again = Policy(config.model_copy(update={"adapter": "full"}))
+    load_weights(tmp_path / "run", again)
+    for (name, one), other in zip(policy.state().items(), again.state().values(), strict=True):
+        assert torch.equal(one, other), name
+    assert again.model.get_output_embeddings().weight.data_ptr() == again.model.get_input_embeddings().weight.data_ptr()

@@ -1,0 +1,320 @@
+"""The page in a real browser, live and saved: every part reached by clicks and keys, nothing fetched, nothing run."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from motif.cli.app import app
+from motif.report import save_page, write_report
+from motif.report.server import Server, Viewer
+from support.browser import Browser, needs_browser
+from support.runs import HOSTILE, fake_run
+
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts servers on free ports, and ends them with the test."""
+    servers: list[Server] = []
+
+    def start(*runs: Path) -> Server:
+        server = Server(Viewer(runs), "127.0.0.1", 0)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def ask(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    connection.request(method, path, headers={key.replace("_", "-"): value for key, value in headers.items()})
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, {key.lower(): value for key, value in answer.getheaders()}, body
+
+
+# -- the server --------------------------------------------------------------------------------------------------------
+
+
+def test_the_server_answers_what_the_page_asks(tmp_path: Path, serve: Serve) -> None:
+    run = fake_run(tmp_path / "run", steps=3, text=HOSTILE)
+    server = serve(run)
+    status, headers, page = ask(server, "/")
+    assert status == 200 and b"motif" in page
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "connect-src 'self'" in policy and "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy and headers["x-content-type-options"] == "nosniff"
+    status, headers, body = ask(server, "/data.json", Accept_Encoding="gzip")
+    data = json.loads(gzip.decompress(body))
+    assert data["runs"][0]["trees"]["count"] == 12
+    assert ask(server, "/data.json", If_None_Match=headers["etag"])[0] == 304
+    assert ask(server, "/data.json", "HEAD")[2] == b""
+    epoch = data["runs"][0]["trees"]["epoch"]
+    heads = json.loads(ask(server, f"/heads.json?run=0&epoch={epoch}&first=10")[2])
+    assert (heads["first"], len(heads["heads"])) == (10, 2)
+    assert len(json.loads(ask(server, "/heads.json?run=0&epoch=other&first=10")[2])["heads"]) == 12
+    tree = json.loads(ask(server, f"/tree.json?run=0&epoch={epoch}&place=11")[2])
+    assert tree["step"] == 3 and tree["responses"][0]["text"] == HOSTILE.replace("\ud800", "?")
+    assert json.loads(ask(server, "/containing.json?run=0&text=onerror")[2])["places"] == list(range(12))
+    status, headers, saved = ask(server, "/report.html")
+    assert "attachment" in headers["content-disposition"] and saved == write_report(run).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/metrics.jsonl", "/../recipe.toml", "/%2e%2e/etc/passwd", "//etc/passwd", "/tree.json", "/data.json/x"),
+        *("/tree.json?run=0&place=9", "/tree.json?run=7&epoch=0.0&place=0", "/tree.json?run=-1&epoch=0.0&place=0"),
+        "/heads.json?run=x",
+    ],
+)
+def test_the_server_knows_its_own_addresses_only(tmp_path: Path, serve: Serve, path: str) -> None:
+    server = serve(fake_run(tmp_path / "run", steps=1))
+    assert ask(server, path)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("evil.example", 421), ("evil.example:80", 421), ("", 421), ("[::1]:9", 200)]
+)
+def test_another_name_is_refused(tmp_path: Path, serve: Serve, host: str, status: int) -> None:
+    server = serve(fake_run(tmp_path / "run", steps=1))
+    assert ask(server, "/data.json", Host=host)[0] == status
+    assert ask(server, "/data.json", Host=f"localhost:{server.server_address[1]}")[0] == 200
+    assert ask(server, "/", "POST")[0] == 501
+
+
+def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", steps=1)
+    (tmp_path / "empty").mkdir()
+    for arguments, words in (
+        ([str(tmp_path / "none")], "no such folder"),
+        ([str(tmp_path / "empty")], "not a run folder"),
+        ([str(run), str(run)], "the same run is given twice"),
+        ([str(run), "--save", str(tmp_path / "no" / "where.html")], "cannot be written"),
+        ([str(run), "--no-browser", "--host", "203.0.113.7"], "cannot listen on"),
+    ):
+        result = CliRunner().invoke(app, ["view", *arguments])
+        assert result.exit_code == 2 and words in result.output, arguments
+    result = CliRunner().invoke(app, ["view", str(run), "--save", str(tmp_path / "x.html")])
+    assert result.exit_code == 0 and (tmp_path / "x.html").stat().st_size > 50_000
+
+
+# -- in a browser ------------------------------------------------------------------------------------------------------
+
+CASES: dict[str, dict[str, Any]] = {
+    "finished": {"steps": 20},
+    "probed": {"steps": 8, "probed": True},
+    "stopped": {"steps": 2, "after": None},
+    "hostile": {"steps": 2, "text": HOSTILE},
+    "one round": {"steps": 2, "branching": (8,)},
+    "deep": {"steps": 12, "branching": (2, 2, 2, 1)},
+    "nothing": {"steps": 0, "after": None},
+}
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_a_saved_page_draws_itself(tmp_path: Path, browser: Browser, case: str) -> None:
+    run = fake_run(tmp_path / "run", **CASES[case])
+    if case == "nothing":
+        for file in run.iterdir():
+            file.unlink()
+    with browser.open(write_report(run)) as page:
+        if case == "nothing":
+            page.get_by_text("No tree has been recorded.").wait_for()
+            return
+        page.locator(".response").first.wait_for()
+        assert page.locator(".plot canvas").count() >= 10
+        assert page.locator("svg.stack").count() == 2 and page.locator(".diagram").count() == 1
+        assert page.get_by_role("heading", name="What the note is worth").count() == (case == "probed")
+        assert page.locator("img, iframe, main script").count() == 0
+        if case == "hostile":
+            page.locator(".response > summary").first.click()
+            shown = page.locator(".response pre").first.evaluate("(node) => node.textContent")
+            assert shown == HOSTILE.replace("\ud800", "?")
+            assert page.locator(".response pre").first.evaluate("(node) => node.children.length") == 0
+
+
+@needs_browser
+@pytest.mark.slow
+def test_every_part_is_reached_by_clicks(tmp_path: Path, browser: Browser) -> None:
+    runs = [fake_run(tmp_path / name, steps=20, questions=3, seed=seed) for name, seed in (("one", 0), ("two", 1))]
+    # The first question of the first run comes back at the end.
+    lines = (runs[0] / "trees.jsonl").read_text().splitlines(keepends=True)
+    again = json.loads(lines[0]) | {"step": 20}
+    (runs[0] / "trees.jsonl").write_text("".join([*lines, json.dumps(again) + "\n"]))
+    with browser.open(save_page(runs, tmp_path / "both.html")) as page:
+        for link in page.locator("#nav a").all():
+            link.click()
+            target = link.get_attribute("href")
+            assert page.locator(f"section{target} h2").is_visible()
+        # Charts: against what, which runs, the values.
+        reward = page.locator("#chart-reward")
+        label = reward.locator(".plot").get_attribute
+        assert "against training step" in label("aria-label") and "one · outcome from" in label("aria-label")
+        page.locator("#axis").select_option("generated_tokens")
+        assert "against generated tokens" in label("aria-label")
+        page.locator(".runs label", has_text="two").click()
+        assert "two ·" not in label("aria-label") and "one · outcome" in label("aria-label")
+        assert page.locator("figure[id^=chart-rates]:visible").count() == 1
+        reward.locator("summary").click()
+        assert reward.locator("tbody tr").count() == 20
+        reward.locator(".plot").hover()
+        assert "outcome" in page.locator("#tip").inner_text()
+        # Trees: filters, order, pages, both levels of a card, a pair.
+        total = page.locator("[data-kind=all]").inner_text
+        assert total() == "121"
+        assert page.locator("#tree-count").inner_text() == "1–50 of 121"
+        for _ in range(2):
+            page.get_by_role("button", name="Next ›").click()
+        assert page.locator("#tree-count").inner_text() == "101–121 of 121"
+        page.locator("#tree-run").select_option("0")
+        assert total() == "61"
+        counts = [int(page.locator(f"[data-kind={kind}]").inner_text()) for kind in ("mixed", "never", "always")]
+        assert sum(counts) == 61 and counts[0] > 0
+        page.locator(".kinds label", has_text="Mixed outcomes").click()
+        page.locator("#tree-order").select_option("spread")
+        told = page.locator(".questions .sub").all_inner_texts()
+        spreads = [float(text.split("spread ")[1].split(" ")[0]) for text in told]
+        assert spreads == sorted(spreads, reverse=True) and spreads[0] > spreads[-1]
+        page.locator(".kinds label", has_text="All").first.click()
+        page.locator("#tree-search").fill(again["question"]["id"])
+        assert page.locator(".questions button").count() == 2
+        page.locator(".questions button").first.click()
+        page.get_by_label("The same question at other times").select_option(index=1)
+        page.locator(".pair .tree").nth(1).wait_for()
+        heads = page.locator(".pair .tree .question > .sub").all_inner_texts()
+        assert heads[0].startswith("step 1 ·") and heads[1].startswith("step 20 ·")
+        page.get_by_role("button", name="let go").click()
+        page.locator(".trees-shown:not(.pair) .tree").wait_for()
+        card = page.locator(".response").first
+        card.locator(":scope > summary").click()
+        card.locator(".trajectory > summary").first.click()
+        assert card.locator("pre:visible").count() == 3
+        page.locator("#tree-search").fill("no such text")
+        assert page.locator("#tree-count").inner_text() == "no tree matches"
+        page.get_by_label("also in responses").check()
+        page.locator("#tree-search").fill("I split 9")
+        page.locator("#tree-count", has_text=" of ").wait_for()
+        found = int(page.locator("#tree-count").inner_text().split(" of ")[1])
+        assert 0 < found < 61
+        page.locator("#recipe summary").first.click()
+        assert "branching" in page.locator("#recipe pre").first.inner_text()
+        assert "train.seed" in page.locator("#recipe table").inner_text()
+
+
+@needs_browser
+@pytest.mark.slow
+def test_everything_works_from_the_keyboard(tmp_path: Path, browser: Browser) -> None:
+    run = fake_run(tmp_path / "run", steps=6, questions=2)
+    with browser.open(write_report(run)) as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the trees"
+        seen = set()
+        for _ in range(75):
+            page.keyboard.press("Tab")
+            seen.add(page.evaluate("document.activeElement.id || document.activeElement.getAttribute('class')"))
+        assert {"axis", "theme", "plot", "scroll", "tree-step", "tree-order", "tree-search", "tree-deep"} <= seen
+        page.locator("#chart-reward .plot").focus()
+        page.keyboard.press("End")
+        assert "step 6" in page.locator("#tip").inner_text() and "step 6" in page.locator("#live").inner_text()
+        page.keyboard.press("ArrowLeft")
+        assert "step 5" in page.locator("#live").inner_text()
+        page.keyboard.press("Escape")
+        assert page.locator("#tip").is_hidden()
+        page.locator(".questions button").first.focus()
+        page.keyboard.press("ArrowDown")
+        assert page.locator(".questions button").nth(1).get_attribute("aria-current") == "true"
+        page.locator(".root").first.focus()
+        page.keyboard.press("Enter")
+        assert page.locator(".response[open]").count() == 1
+        page.keyboard.press("Tab")  # from the card's summary into it
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        assert page.locator(".trajectory[open]").count() == 1
+
+
+@needs_browser
+@pytest.mark.slow
+def test_what_a_run_appends_appears(tmp_path: Path, browser: Browser, serve: Serve) -> None:
+    whole = fake_run(tmp_path / "whole", steps=12)
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(whole / "recipe.toml", run)
+    metrics, trees = ((whole / name).read_text().splitlines(keepends=True) for name in ("metrics.jsonl", "trees.jsonl"))
+    server = serve(run)
+
+    def append(name: str, *lines: str) -> None:
+        with (run / name).open("a") as file:
+            file.writelines(lines)
+
+    with browser.open(server.url) as page:
+        page.get_by_text("No tree has been recorded.").wait_for()
+        append("metrics.jsonl", *metrics[:4])
+        append("trees.jsonl", *trees[:12])
+        page.locator("#status", has_text="step 3").wait_for()
+        page.locator(".response").first.wait_for()
+        page.locator("#chart-reward .plot canvas").wait_for()
+        page.locator(".response > summary").first.click()
+        chosen = page.locator(".question .verbatim").first.inner_text()
+        page.locator("#chart-reward .plot").focus()
+        append("metrics.jsonl", *metrics[4:9], metrics[9][:40])  # the last line is half written
+        append("trees.jsonl", *trees[12:32])
+        page.locator("#status", has_text="step 8").wait_for()
+        assert page.locator("[data-kind=all]").inner_text() == "32"
+        assert "at step 8" in page.locator("#chart-reward .plot").get_attribute("aria-label")
+        # What a reader was at is as it was.
+        assert page.evaluate("document.activeElement.className") == "plot"
+        assert page.locator(".question .verbatim").first.inner_text() == chosen
+        assert page.locator(".response[open]").count() == 1
+        # Paused, nothing moves; then the run is started again from nothing.
+        page.get_by_role("button", name="Pause").click()
+        (run / "trees.jsonl").unlink()
+        (run / "metrics.jsonl").unlink()
+        append("metrics.jsonl", *metrics[:2])
+        append("trees.jsonl", *trees[:4])
+        page.wait_for_timeout(2500)
+        assert page.locator("[data-kind=all]").inner_text() == "32"
+        page.get_by_role("button", name="Pause").click()
+        page.locator("#status", has_text="step 1").wait_for()
+        assert page.locator("[data-kind=all]").inner_text() == "4"
+        shutil.copy(whole / "summary.json", run)
+        page.locator("#head", has_text="rose from").wait_for()
+        with page.expect_download() as saved:
+            page.get_by_role("link", name="Save as a file").click()
+        saved.value.save_as(tmp_path / "saved.html")
+    with browser.open(tmp_path / "saved.html") as page:
+        assert page.locator("[data-kind=all]").inner_text() == "4"
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_it_is_accessible(tmp_path: Path, browser: Browser, width: int, scheme: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    small: dict[str, Any] = {"steps": 3, "questions": 1, "branching": (3, 2, 1), "probed": True}
+    runs = [fake_run(tmp_path / name, seed=seed, **small) for name, seed in (("one", 0), ("two", 1))]
+    settings = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "bypass_csp": True}
+    with browser.open(save_page(runs, tmp_path / "both.html"), **settings) as page:
+        page.locator(".response > summary").first.click()
+        page.locator("#chart-reward summary").click()
+        found = axe.run(page).response["violations"]
+        told = [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found]
+        assert told == []
