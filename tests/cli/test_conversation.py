@@ -18,7 +18,7 @@ from motif.cli.solve import questions_from, solve
 from motif.errors import UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.answer import Limits, Plan
-from motif.serve.opening import Opened
+from motif.serve.opening import LoadedModel
 from motif.text import harmless
 from support.serving import DEMO, Scripted
 from support.tiny import char_tokenizer
@@ -35,7 +35,7 @@ def test_what_commands_a_terminal_is_shown_and_not_sent():
 
 @pytest.mark.parametrize("live", [False, True])
 def test_rounds_notes_and_answer_are_shown(live, capsys):
-    transcript = Transcript(Opened(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), False, {})
+    transcript = Transcript(LoadedModel(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), False, {})
     transcript.live = live
     asyncio.run(transcript.answer(Plan("q", (Limits(9, 0.0),) * 2)))
     text = capsys.readouterr().out
@@ -46,7 +46,7 @@ def test_rounds_notes_and_answer_are_shown(live, capsys):
 
 
 def test_json_holds_everything(capsys):
-    transcript = Transcript(Opened(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), True, {"seed": 3})
+    transcript = Transcript(LoadedModel(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), True, {"seed": 3})
     asyncio.run(transcript.answer(Plan("q", (Limits(9, 0.0),) * 2)))
     line = capsys.readouterr().out
     assert line.isascii() and line.count("\n") == 1

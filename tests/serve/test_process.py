@@ -16,13 +16,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from motif import serve
 from motif.cli.app import app
 from motif.cli.serve import keys_of
 from motif.config import load_recipe
-from motif.errors import RecipeError, RunFolderError, UsageError
+from motif.errors import RecipeError, ServiceError, UsageError
 from motif.models.policy import Policy
 from motif.runs import checkpoint
-from motif.serve import run as command
 from motif.serve.opening import chosen, open_local
 from motif.serve.run import bound, limits_of
 from support.serving import CLIENT, ask, post, until
@@ -56,7 +56,7 @@ def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new():
         body = ask(n=16, temperature=1, rounds=12)
         thread = threading.Thread(target=lambda: answers.append(post(url, body, headers=headers)))
         thread.start()
-        until(lambda: "answers_running 16" in CLIENT.get(url + "/metrics", headers=headers).text)
+        until(lambda: "answers_running 16.0" in CLIENT.get(url + "/metrics", headers=headers).text)
         process.send_signal(signal.SIGTERM)
         thread.join(120)
         assert answers[0].status_code == 200
@@ -76,7 +76,7 @@ def test_ctrl_c_twice_ends_at_once_and_clients_are_told():
         body = ask(n=128, temperature=2, rounds=32)
         thread = threading.Thread(target=lambda: answers.append(post(url, body)))
         thread.start()
-        until(lambda: "answers_running 128" in CLIENT.get(url + "/metrics").text)
+        until(lambda: "answers_running 128.0" in CLIENT.get(url + "/metrics").text)
         process.send_signal(signal.SIGINT)
         until(lambda: _refuses(url))
         process.send_signal(signal.SIGINT)
@@ -97,9 +97,9 @@ def test_only_the_configured_address_is_bound():
         assert listener.getsockname()[0] == "127.0.0.1"
         port = listener.getsockname()[1]
         listener.listen()
-        with pytest.raises(RecipeError, match=f"cannot listen on 127.0.0.1 port {port}"), bound("127.0.0.1", port):
+        with pytest.raises(ServiceError, match=f"cannot listen on 127.0.0.1 port {port}"), bound("127.0.0.1", port):
             pass
-    with pytest.raises(RecipeError, match=r"--host no\.such\.host"), bound("no.such.host.invalid", 0):
+    with pytest.raises(ServiceError, match=r"--host no\.such\.host"), bound("no.such.host.invalid", 0):
         pass
 
 
@@ -136,9 +136,9 @@ def test_keys_come_from_both_places(monkeypatch):
 
 
 def test_a_missing_extra_is_said_in_one_sentence(monkeypatch):
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name)
-    with pytest.raises(RecipeError, match=r"pip install 'motif-rl\[serve\]'"):
-        command.require()
+    monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name)
+    with pytest.raises(UsageError, match=r"pip install 'motif-rl\[serve\]'"):
+        serve.require_extra()
 
 
 def test_importing_motif_imports_no_server():

@@ -19,7 +19,7 @@ from motif.sampling.solve import solve
 from motif.serve.protocol import CompletionRequest
 from motif.session import open_session
 from motif.tasks import Task
-from support.serving import CLIENT, DEMO, ask, post, serving, until
+from support.serving import CLIENT, DEMO, ask, counted, post, requests_counted, serving, until
 
 SMALL = DEMO.model_copy(
     update={"eval": DEMO.eval.model_copy(update={"rounds": [3], "temperature": 1.0, "samples": 3, "greedy": True})}
@@ -351,7 +351,7 @@ def test_the_model_is_listed(client):
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_frees_its_rows(server, stream):
     url, service, live = server
-    before = service.metrics.requests["/v1/chat/completions", 499]
+    before = requests_counted(service, 499)
     body = ask("What is 15 × 24?", stream=stream, n=32, temperature=1, rounds=32)
     with pytest.raises(httpx2.TimeoutException):
         if stream:
@@ -361,8 +361,8 @@ def test_a_client_that_leaves_frees_its_rows(server, stream):
                         raise httpx2.ReadTimeout("enough")
         else:
             httpx2.post(url + "/v1/chat/completions", json=body, timeout=0.2)
-    until(lambda: service.metrics.requests["/v1/chat/completions", 499] == before + 1)
-    assert service.gate.taken == 0 and not service.running
+    until(lambda: requests_counted(service, 499) == before + 1)
+    assert service.queue.taken == 0 and not service.running
     until(lambda: live.decoding == 0 and not live._open)
 
 
@@ -385,14 +385,14 @@ def test_curl(url):
 
 def test_metrics_count(server):
     url, service, _ = server
-    before = service.metrics.totals.copy()
+    before = {name: counted(service, f"{name}_total") for name in ("answers", "rounds")}
     post(url, ask())
-    until(lambda: service.metrics.totals["answers"] > before["answers"])  # an answer is counted once it has been sent
+    until(lambda: counted(service, "answers_total") > before["answers"])  # an answer is counted once it has been sent
     text = CLIENT.get(url + "/metrics").text
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert float(values["motif_answers_total"]) == before["answers"] + 1
     assert float(values["motif_rounds_total"]) == before["rounds"] + 3
-    assert values["motif_answers_running"] == "0"
+    assert float(values["motif_answers_running"]) == 0
     counts = [float(value) for name, value in values.items() if name.startswith("motif_request_seconds_bucket")]
     assert counts == sorted(counts) and counts[-1] == float(values["motif_request_seconds_count"])
     CLIENT.get(url + "/made/up/by/a/client")

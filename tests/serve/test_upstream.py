@@ -86,7 +86,7 @@ def test_an_upstream_that_fails_is_a_502_with_its_reason(vllm, rounds, deed, sai
         assert said in answer.json()["error"]["message"]
         vllm.misbehave = lambda count, body: None
         assert post(url, ask()).status_code == 200
-        until(lambda: service.gate.taken == 0)
+        until(lambda: service.queue.taken == 0)
 
 
 def test_an_upstream_that_is_away(vllm, rounds):
@@ -203,7 +203,7 @@ def test_a_client_that_leaves_closes_the_upstream_request(chat_only, rounds):
     with behind(chat_only.url, rounds, api="chat", model="one") as (url, service):
         with raw(url, ask("q")):
             until(lambda: chat_only.open == 1)
-        until(lambda: chat_only.open == 0 and service.gate.taken == 0)
+        until(lambda: chat_only.open == 0 and service.queue.taken == 0)
 
 
 def test_a_busy_upstream_is_a_429(chat_only, rounds):

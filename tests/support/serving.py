@@ -16,9 +16,10 @@ import uvicorn
 
 from motif.config import Recipe, load_recipe
 from motif.sampling.answer import Ask, OnText, Said
-from motif.serve.admission import Limits
-from motif.serve.app import Service
-from motif.serve.requests import Served
+from motif.serve.admission import ServerLimits
+from motif.serve.app import make_app
+from motif.serve.requests import ServedModel
+from motif.serve.service import Service
 
 DEMO = load_recipe("demo")
 CHAT = "/v1/chat/completions"
@@ -67,9 +68,9 @@ def serving(
     **limits: Any,
 ) -> Iterator[tuple[str, Service]]:
     """A running service; yields its address and itself."""
-    served = Served("demo", recipe, rounds, speaker, window, created=1, fingerprint="motif-test")
-    service = Service(served, Limits(**limits), keys, speaker.ready)
-    config = uvicorn.Config(service.app(), port=0, lifespan="off", http="h11", ws="none", log_level="warning")
+    served = ServedModel("demo", recipe, rounds, speaker, window, created=1, fingerprint="motif-test")
+    service = Service(served, ServerLimits(**limits), speaker.ready)
+    config = uvicorn.Config(make_app(service, keys), port=0, lifespan="off", http="h11", ws="none", log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -79,6 +80,16 @@ def serving(
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+def counted(service: Service, name: str, **labels: str) -> float:
+    """The value of a counter of the service; 0 before it is first counted."""
+    return service.metrics.registry.get_sample_value(f"motif_{name}", labels) or 0.0
+
+
+def requests_counted(service: Service, status: int, path: str = CHAT) -> float:
+    """How many requests have ended with this status."""
+    return counted(service, "requests_total", path=path, status=str(status))
 
 
 def until(true: Callable[[], Any], seconds: float = 20.0) -> None:

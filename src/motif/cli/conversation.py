@@ -13,7 +13,7 @@ from motif.config import RolloutConfig
 from motif.errors import MotifError
 from motif.evaluation.any_model import Target
 from motif.sampling.answer import Begun, Event, Limits, Plan, Text, Thought, think
-from motif.serve.opening import Opened, open_local
+from motif.serve.opening import LoadedModel, open_local
 from motif.text import harmless
 
 
@@ -89,7 +89,7 @@ def _limits(shape: RolloutConfig, count: int, sample: bool) -> tuple[Limits, ...
 class Transcript:
     """Prints one answer after the other: token by token in a terminal, round by round elsewhere, or as JSON."""
 
-    def __init__(self, opened: Opened, as_json: bool, facts: dict[str, Any]):
+    def __init__(self, opened: LoadedModel, as_json: bool, facts: dict[str, Any]):
         self.opened, self.as_json, self.facts = opened, as_json, facts
         self.live = sys.stdout.isatty()
         self._fresh = True

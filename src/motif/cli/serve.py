@@ -74,21 +74,23 @@ def serve(
 
     Ctrl-C or SIGTERM: takes nothing new and finishes what is under way; once more: ends at once.
     """
-    from motif.serve.run import Listening, limits_of, require
-    from motif.serve.run import serve as run
+    from motif.serve import require_extra
 
-    require()
+    require_extra()
     from motif.sampling.openai import base_url
-    from motif.serve.opening import Elsewhere, chosen
+    from motif.serve.opening import UpstreamConfig, chosen
+    from motif.serve.run import ServerOptions, limits_of
+    from motif.serve.run import serve as run
 
     what = chosen(model, recipe=recipe, base=base, best=best, settings=settings or [])
     given = {"concurrency": concurrency, "queue": queue, "timeout": timeout, "max_tokens": max_tokens, "body": max_body}
-    elsewhere = None
+    upstream_config = None
     if upstream is not None:
         key = os.environ.get(upstream_key_variable, "")
-        elsewhere = Elsewhere(base_url(upstream), upstream_api.value, upstream_model, key, _object(upstream_body))
-    listening = Listening(host, port, name or _name(model), keys_of(api_key or []), early_finish, grace)
-    run(what, listening, limits_of(what.recipe, given), elsewhere)
+        extra = _object(upstream_body)
+        upstream_config = UpstreamConfig(base_url(upstream), upstream_api.value, upstream_model, key, extra)
+    options = ServerOptions(host, port, name or _name(model), keys_of(api_key or []), early_finish, grace)
+    run(what, options, limits_of(what.recipe, given), upstream_config)
 
 
 def keys_of(given: list[str]) -> tuple[str, ...]:

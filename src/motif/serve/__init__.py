@@ -1,13 +1,31 @@
 """`motif serve`: an OpenAI-compatible server that thinks in rounds (docs/serving.md).
 
-    protocol.py   what may be asked and what is answered, as types; openapi.py the same as a document
-    jobs.py       from a request to plans for `motif.sampling.answer`
-    replies.py    from thoughts to answers, whole or streamed
-    app.py        routes, keys, limits and errors
-    limits.py     who may think at once, who waits, who is sent away
-    upstream.py   a server elsewhere that continues prompts, in the place of the local model
-    metrics.py    numbers for Prometheus
-    command.py    opening a model, a socket and a server; ending them
+    protocol.py    the request and response models; openapi.py describes them as an OpenAPI document
+    requests.py    from a request to plans for `motif.sampling.answer`
+    answering.py   generates the answers of one request, within its limits
+    replies.py     from traces to responses, in one piece or streamed
+    service.py     the served model and all that its requests share
+    app.py         routes and errors; middleware.py surrounds them with keys, bodies and the log
+    admission.py   limits, and the queue of requests that wait
+    metrics.py     counts, tokens and times for Prometheus
+    opening.py     loads a model, or connects to an upstream server that continues prompts instead
+    run.py         binds an address, runs the server, and shuts it down
 
-Only `app.py` and `command.py` need the extra `serve`.
+`app.py`, `middleware.py`, `metrics.py`, what imports them, and `run.py` need the extra `serve`.
 """
+
+from __future__ import annotations
+
+import importlib.util
+
+from motif.errors import UsageError
+
+
+def require_extra() -> None:
+    """Check that the extra `serve` is installed.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn", "prometheus_client")):
+        raise UsageError("motif serve needs the extra 'serve': pip install 'motif-rl[serve]'")

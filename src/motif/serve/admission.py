@@ -1,4 +1,4 @@
-"""Who may think at once, who waits, and who is sent away."""
+"""Admission of requests: which ones run, which ones wait, and which ones are turned away."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 LONGEST_RETRY = 120
-"""Seconds that a client is at most told to wait."""
+"""The longest Retry-After, in seconds."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one server takes on.
+class ServerLimits:
+    """The limits of one server.
 
-    concurrency: answers being thought at once. queue: requests that wait for that. timeout: seconds from a request's
-    arrival until it is given up. body: bytes of a request. body_seconds: until its body must be there. max_tokens: new
-    tokens that a request may ask for in one round.
+    concurrency: answers generated at once. queue: requests that wait for a free place. timeout: seconds from a
+    request's arrival until the server gives it up. body: bytes of a request. body_seconds: seconds for a request's body
+    to arrive. max_tokens: new tokens that a request may ask for in one round.
     """
 
     concurrency: int = 256
@@ -31,30 +31,30 @@ class Limits:
     max_tokens: int = 1024
 
 
-class Busy(Exception):
-    """The queue is full; `retry_after` seconds from now there should be room."""
+class QueueFull(Exception):
+    """The queue is full; there should be room in `retry_after` seconds."""
 
     def __init__(self, retry_after: int):
-        super().__init__(f"all places are taken and the queue is full: try again in {retry_after} s")
+        super().__init__(f"the server is at capacity and its queue is full: try again in {retry_after} s")
         self.retry_after = retry_after
 
 
-class Gate:
-    """Lets requests in, in the order in which they come; each takes as many places as it has answers to think."""
+class AdmissionQueue:
+    """Admits requests in the order of their arrival; each takes as many places as it has answers to generate."""
 
     def __init__(self, places: int, queue: int):
         self.places, self.queue = places, queue
         self.taken = 0
         self.waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._seconds = 1.0  # that an answer holds its place, on average of late
-        self._promised = 0.0  # until when the places are promised to those who were sent away
+        self._seconds = 1.0  # that an answer holds its place, as a moving average
+        self._promised = 0.0  # the time until which the places are promised to requests that were turned away
 
     @asynccontextmanager
     async def enter(self, count: int) -> AsyncIterator[None]:
-        """Hold `count` places, once they are free.
+        """Wait for `count` places and hold them.
 
         Raises:
-            Busy: too many wait already.
+            QueueFull: too many requests wait already.
         """
         await self._wait(count)
         begun = time.monotonic()
@@ -63,14 +63,14 @@ class Gate:
         finally:
             self._seconds += 0.1 * (time.monotonic() - begun - self._seconds)
             self.taken -= count
-            self._let_in()
+            self._admit()
 
     async def _wait(self, count: int) -> None:
         if not self.waiting and self.taken + count <= self.places:
             self.taken += count
             return
         if len(self.waiting) >= self.queue:
-            raise Busy(self._retry_after(count))
+            raise QueueFull(self._retry_after(count))
         entry = (count, asyncio.get_running_loop().create_future())
         self.waiting.append(entry)
         try:
@@ -78,20 +78,22 @@ class Gate:
         except BaseException:
             if entry in self.waiting:
                 self.waiting.remove(entry)
-            else:  # let in and cancelled in the same moment
+            else:  # admitted and cancelled in the same moment
                 self.taken -= count
-            self._let_in()
+            self._admit()
             raise
 
-    def _let_in(self) -> None:
+    def _admit(self) -> None:
         while self.waiting and self.taken + self.waiting[0][0] <= self.places:
             count, future = self.waiting.popleft()
             self.taken += count
             future.set_result(None)
 
     def _retry_after(self, count: int) -> int:
-        """Those who were sent away earlier come earlier: were all told the same, most would be sent away again."""
+        """Seconds until there should be room. Each request that is turned away is told a later time than the one before
+        it: given one time, all of them would return together and most would be turned away again."""
         now, each = time.monotonic(), self._seconds / self.places
-        queued = now + each * sum(waiting for waiting, _ in self.waiting)
-        self._promised = min(max(queued, self._promised) + each * count, now + LONGEST_RETRY)
-        return max(1, math.ceil(self._promised - now))
+        queued = each * sum(waiting for waiting, _ in self.waiting)
+        seconds = min(max(queued, self._promised - now) + each * count, LONGEST_RETRY)
+        self._promised = now + seconds
+        return max(1, math.ceil(seconds))

@@ -1,4 +1,4 @@
-"""Answering one request: within its limits, while its client is there, whole or streamed."""
+"""Answering one request within its limits while its client is connected, in one piece or streamed."""
 
 from __future__ import annotations
 
@@ -6,75 +6,73 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from motif.errors import RecipeError, SamplerError
+from motif.errors import MotifError
 from motif.sampling.answer import Event, Thought, think
 from motif.sampling.openai import UpstreamError
-from motif.serve.admission import Busy
-from motif.serve.middleware import Account, while_connected
-from motif.serve.protocol import Refused
-from motif.serve.replies import Kind, Reply, Stream
+from motif.serve.admission import QueueFull
+from motif.serve.middleware import AccessRecord, while_connected
+from motif.serve.protocol import ApiError
+from motif.serve.replies import EventStream, Reply, ReplyKind
 from motif.serve.requests import Job, check_fit
-
-if TYPE_CHECKING:
-    from motif.serve.app import Service
+from motif.serve.service import Service
 
 log = logging.getLogger("motif.serve")
 
-LAST_WORD_SECONDS = 1.0
-"""For telling an error to a client that may have stopped reading."""
+LAST_EVENT_SECONDS = 1.0
+"""Timeout for sending an error to a client that may have stopped reading."""
 
 
 class Answering(Response):
-    """Thinks while the client is there, and tells it."""
+    """A response that generates its answers while the client is connected."""
 
-    def __init__(self, service: Service, kind: Kind, job: Job):
+    def __init__(self, service: Service, kind: ReplyKind, job: Job):
         super().__init__()
         self.service, self.job = service, job
         self.reply = Reply(kind, job, service.served)
         self.thoughts: list[Thought] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, in the place of the response."""
-        account: Account = scope["state"]["account"]
-        account.said = f"answers {len(self.job.plans)} rounds {len(self.job.plans[0].limits)}"
+        """Answer the request."""
+        record: AccessRecord = scope["state"]["access_record"]
+        record.details = f"answers {len(self.job.plans)} rounds {len(self.job.plans[0].limits)}"
         if self.job.user:
-            account.said += f" user {self.job.user!a}"
+            record.details += f" user {self.job.user!a}"
         await while_connected(receive, self._answer(scope, receive, send))
-        spent = [(len(thought.rounds), thought.prompt_tokens, thought.completion_tokens) for thought in self.thoughts]
-        for numbers in spent:
-            self.service.metrics.thought(*numbers)
-        account.said += f" tokens {sum(part[1] for part in spent)}+{sum(part[2] for part in spent)}"
+        for thought in self.thoughts:
+            self.service.metrics.answer(len(thought.rounds), thought.prompt_tokens, thought.completion_tokens)
+        prompt_tokens = sum(thought.prompt_tokens for thought in self.thoughts)
+        completion_tokens = sum(thought.completion_tokens for thought in self.thoughts)
+        record.details += f" tokens {prompt_tokens}+{completion_tokens}"
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        service, task = self.service, asyncio.current_task()
+        running, task = self.service.running, asyncio.current_task()
         assert task is not None
-        service.running.add(task)
-        begun = _Started(send)
+        running.add(task)
+        response = _Started(send)
         try:
-            await self._within_limits(scope, receive, begun)
-        except Refused as refused:
-            if not begun.yes:
+            await self._within_limits(scope, receive, response)
+        except ApiError as error:
+            if not response.started:
                 raise
-            # The status is out, so the error is the last event; whoever has stopped reading is not waited for.
-            scope["state"]["account"].status = refused.status
+            # The status has been sent, so the error is the last event. A client that no longer reads is not awaited.
+            scope["state"]["access_record"].status = error.status
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORD_SECONDS):
-                    await Stream(_body(begun)).error(refused.content)
-                    await begun({"type": "http.response.body", "body": b""})
+                async with asyncio.timeout(LAST_EVENT_SECONDS):
+                    await EventStream(_body(response)).error(error.content)
+                    await response({"type": "http.response.body", "body": b""})
         finally:
-            service.running.discard(task)
+            running.discard(task)
 
     async def _within_limits(self, scope: Scope, receive: Receive, send: Send) -> None:
         service, seconds = self.service, self.service.limits.timeout
         if service.stopped:
-            raise _stopping()
+            raise _shutting_down()
         try:
-            async with asyncio.timeout(seconds) as clock, service.gate.enter(len(self.job.plans)):
+            async with asyncio.timeout(seconds) as clock, service.queue.enter(len(self.job.plans)):
                 for plan in {plan.question: plan for plan in self.job.plans}.values():
                     await asyncio.to_thread(check_fit, plan, service.served)
                 if self.job.stream:
@@ -82,32 +80,29 @@ class Answering(Response):
                 else:
                     self.thoughts = await self._think(None)
                     await JSONResponse(self.reply.whole(self.thoughts))(scope, receive, send)
-        except Busy as busy:
-            wait = {"Retry-After": str(busy.retry_after)}
-            raise Refused(429, str(busy), kind="rate_limit_error", code="queue_full", headers=wait) from None
+        except QueueFull as full:
+            wait = {"Retry-After": str(full.retry_after)}
+            raise ApiError(429, str(full), kind="rate_limit_error", code="queue_full", headers=wait) from None
         except TimeoutError:
             if not clock.expired():
                 raise
-            message = f"not answered within this server's limit of {seconds:g} s"
-            raise Refused(504, message, kind="timeout_error", code="timeout") from None
+            message = f"no answer within this server's time limit of {seconds:g} s"
+            raise ApiError(504, message, kind="timeout_error", code="timeout") from None
         except asyncio.CancelledError:
             if not service.stopped:
                 raise
-            raise _stopping() from None
+            raise _shutting_down() from None
         except UpstreamError as error:
             log.warning("%s", error)
-            if error.retry_after:
-                wait = {"Retry-After": error.retry_after}
-                raise Refused(429, str(error), kind="rate_limit_error", code="upstream_busy", headers=wait) from None
-            raise Refused(502, str(error), kind="upstream_error", code="upstream_failed") from None
-        except (SamplerError, RecipeError) as error:
-            raise Refused(500, str(error), kind="server_error", code="decoding_failed") from None
+            raise _upstream_error(error) from None
+        except MotifError as error:
+            raise ApiError(500, str(error), kind="server_error", code="decoding_failed") from None
 
     async def _streamed(self, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-        headers += [(b"x-accel-buffering", b"no")]  # a proxy must not collect what is to be seen at once
+        headers += [(b"x-accel-buffering", b"no")]  # a proxy must pass each event on at once
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        stream = Stream(_body(send))
+        stream = EventStream(_body(send))
         for chunk in self.reply.opening():
             await stream.chunk(chunk)
 
@@ -122,7 +117,7 @@ class Answering(Response):
         await send({"type": "http.response.body", "body": b""})
 
     async def _think(
-        self, on_event: Callable[[int, Event], Awaitable[None]] | None, stream: Stream | None = None
+        self, on_event: Callable[[int, Event], Awaitable[None]] | None, stream: EventStream | None = None
     ) -> list[Thought]:
         """All choices at once; the first that fails ends the others."""
         served = self.service.served
@@ -148,13 +143,13 @@ class Answering(Response):
 
 
 class _Started:
-    """A `send` that knows whether the answer has begun."""
+    """A `send` that knows whether the response has started."""
 
     def __init__(self, send: Send):
-        self._send, self.yes = send, False
+        self._send, self.started = send, False
 
     async def __call__(self, message: Message) -> None:
-        self.yes = True
+        self.started = True
         await self._send(message)
 
 
@@ -165,5 +160,12 @@ def _body(send: Send) -> Callable[[bytes], Awaitable[None]]:
     return write
 
 
-def _stopping() -> Refused:
-    return Refused(503, "the server is shutting down", kind="server_error", code="shutting_down")
+def _shutting_down() -> ApiError:
+    return ApiError(503, "the server is shutting down", kind="server_error", code="shutting_down")
+
+
+def _upstream_error(error: UpstreamError) -> ApiError:
+    if error.retry_after:
+        wait = {"Retry-After": error.retry_after}
+        return ApiError(429, str(error), kind="rate_limit_error", code="upstream_busy", headers=wait)
+    return ApiError(502, str(error), kind="upstream_error", code="upstream_failed")

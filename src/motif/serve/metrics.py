@@ -1,65 +1,57 @@
-"""Numbers for Prometheus, in its text format."""
+"""Counts, tokens and times of one server, for Prometheus."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
 SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Upper ends of the histogram's buckets."""
+"""Upper bounds of the histogram's buckets."""
 
 
-class Metrics:
-    """What one server has done. `gauges`: name, what it says, and how to read it now."""
+class ServerMetrics:
+    """The metrics of one server, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[str, int]] = Counter()
-        self.totals: Counter[str] = Counter()
-        self.buckets: Counter[float] = Counter()
-        self.seconds = 0.0
-        self.gauges: list[tuple[str, str, Callable[[], float]]] = []
+        disable_created_metrics()  # no `_created` series beside each counter
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "motif_requests",
+            "Requests by route and status (499: the client disconnected).",
+            ("path", "status"),
+            registry=self.registry,
+        )
+        self._answers = self._counter("answers", "Completed answers.")
+        self._rounds = self._counter("rounds", "Rounds of completed answers.")
+        self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of completed answers, all rounds.")
+        self._completion_tokens = self._counter("completion_tokens", "New tokens of completed answers, all rounds.")
+        self._seconds = Histogram(
+            "motif_request_seconds",
+            "Seconds from a request's arrival to its end.",
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+    def _counter(self, name: str, about: str) -> Counter:
+        return Counter(f"motif_{name}", about, registry=self.registry)
+
+    def gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
+        """Add a gauge that calls `value` whenever the metrics are read."""
+        Gauge(f"motif_{name}", about, registry=self.registry).set_function(value)
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """A request that has ended. `path` is a route, so that clients cannot make up labels."""
-        self.requests[path, status] += 1
-        self.seconds += seconds
-        self.buckets[next((end for end in SECONDS if seconds <= end), float("inf"))] += 1
+        """Count a request that has ended. `path` is a route, so that clients cannot invent label values."""
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.observe(seconds)
 
-    def thought(self, rounds: int, prompt_tokens: int, completion_tokens: int) -> None:
-        """An answer that has been thought to its end."""
-        self.totals["answers"] += 1
-        self.totals["rounds"] += rounds
-        self.totals["prompt_tokens"] += prompt_tokens
-        self.totals["completion_tokens"] += completion_tokens
+    def answer(self, rounds: int, prompt_tokens: int, completion_tokens: int) -> None:
+        """Count a completed answer."""
+        self._answers.inc()
+        self._rounds.inc(rounds)
+        self._prompt_tokens.inc(prompt_tokens)
+        self._completion_tokens.inc(completion_tokens)
 
-    def text(self) -> str:
-        """All numbers."""
-        lines: list[str] = []
-
-        def family(name: str, kind: str, about: str) -> None:
-            lines.extend([f"# HELP motif_{name} {about}", f"# TYPE motif_{name} {kind}"])
-
-        family("requests_total", "counter", "Requests by route and status (499: the client went away).")
-        for (path, status), count in sorted(self.requests.items()):
-            lines.append(f'motif_requests_total{{path="{path}",status="{status}"}} {count}')
-        abouts = {
-            "answers": "Answers thought to their end.",
-            "rounds": "Rounds of these.",
-            "prompt_tokens": "Prompt tokens of these, all rounds.",
-            "completion_tokens": "Generated tokens of these, all rounds.",
-        }
-        for name, about in abouts.items():
-            family(f"{name}_total", "counter", about)
-            lines.append(f"motif_{name}_total {self.totals[name]}")
-        for name, about, value in self.gauges:
-            family(name, "gauge", about)
-            lines.append(f"motif_{name} {value():g}")
-        family("request_seconds", "histogram", "Seconds from a request's arrival to its end.")
-        below = 0
-        for end in SECONDS:
-            below += self.buckets[end]
-            lines.append(f'motif_request_seconds_bucket{{le="{end:g}"}} {below}')
-        count = sum(self.requests.values())
-        lines += [f'motif_request_seconds_bucket{{le="+Inf"}} {count}']
-        lines += [f"motif_request_seconds_sum {self.seconds:.6f}", f"motif_request_seconds_count {count}"]
-        return "\n".join(lines) + "\n"
+    def text(self) -> bytes:
+        """All metrics in the text format, version 0.0.4."""
+        return generate_latest(self.registry)

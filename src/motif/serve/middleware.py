@@ -1,4 +1,4 @@
-"""What stands around every request: its key, its body, its client, and its line in the log."""
+"""What surrounds every request: its API key, its body, its client's connection, and its line in the log."""
 
 from __future__ import annotations
 
@@ -8,68 +8,67 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from motif.serve.admission import Limits
-from motif.serve.protocol import Refused
-
-if TYPE_CHECKING:
-    from motif.serve.app import Service
+from motif.serve.admission import ServerLimits
+from motif.serve.metrics import ServerMetrics
+from motif.serve.protocol import ApiError
 
 log = logging.getLogger("motif.serve")
 
 OPEN = ("/health", "/health/ready")
-"""What is told without a key: nothing about the model."""
+"""Paths that need no key; they reveal nothing about the model."""
 PATHS = {*OPEN, "/metrics", "/openapi.json", "/v1/models", "/v1/chat/completions", "/v1/completions"}
-GONE = 499
-"""Status in log and metrics of a request whose client went away."""
+DISCONNECTED = 499
+"""Status in the log and the metrics of a request whose client disconnected."""
 CLOSE = {"Connection": "close"}
 """For answers to requests whose body is not read."""
 T = TypeVar("T")
 
 
-class Gone(Exception):
-    """The client went away."""
+class ClientGone(Exception):
+    """The client disconnected."""
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, which is cancelled when the client goes away. The request's body must have been read.
+    """Return the result of `work`; cancel it when the client disconnects. The request's body must have been read.
 
     Raises:
-        Gone: it went away.
+        ClientGone: the client disconnected.
     """
 
-    async def gone() -> None:
+    async def disconnected() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    task, watch = asyncio.ensure_future(work), asyncio.ensure_future(disconnected())
     try:
         await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Gone
+        raise ClientGone
     finally:
         for part in (task, watch):
             part.cancel()
         await asyncio.wait((task, watch))
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The request's body, if it is JSON, not too long, and there in time.
+async def read_body(request: Request, limits: ServerLimits) -> bytes:
+    """Return the request's body.
 
     Raises:
-        Refused: it is not. Gone: the client went away.
+        ApiError: the body is not JSON, is too long, or did not arrive in time.
+        ClientGone: the client disconnected.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":  # and no browser sends that across sites without asking first
-        raise Refused(415, "the body must be JSON: Content-Type: application/json", code="not_json", headers=CLOSE)
-    too_long = Refused(413, f"the body is longer than {limits.body:,} bytes", code="too_long", headers=CLOSE)
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":  # and no browser sends that across sites without asking first
+        raise ApiError(415, "the body must be JSON: set Content-Type: application/json", code="not_json", headers=CLOSE)
+    too_long = ApiError(413, f"the body is longer than {limits.body:,} bytes", code="too_long", headers=CLOSE)
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.body:
         raise too_long
@@ -81,78 +80,83 @@ async def read_body(request: Request, limits: Limits) -> bytes:
                 if len(body) > limits.body:
                     raise too_long
     except TimeoutError:
-        message = f"the body was not there within {limits.body_seconds:g} s"
-        raise Refused(408, message, kind="timeout_error", code="slow_body", headers=CLOSE) from None
+        message = f"the body did not arrive within {limits.body_seconds:g} s"
+        raise ApiError(408, message, kind="timeout_error", code="slow_body", headers=CLOSE) from None
     except ClientDisconnect:
-        raise Gone from None
+        raise ClientGone from None
     return bytes(body)
 
 
-class Account:
-    """What is known of a request when it ends."""
+class AccessRecord:
+    """What the log says of a request when it has ended: its status, and details without any of its text."""
 
     def __init__(self) -> None:
-        self.status, self.said = 0, ""
+        self.status, self.details = 0, ""
 
 
-class Guard:
-    """Checks the key before anything else, and writes a line about every request. No text of a request is in it."""
+class RequestMiddleware:
+    """Checks the API key before anything else, and logs one line for every request, without any of its text.
 
-    def __init__(self, app: ASGIApp, service: Service):
-        self.app, self.service = app, service
+    Args:
+        keys: API keys, any of which grants access; empty: no key is required.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str], metrics: ServerMetrics):
+        self.app, self.metrics = app, metrics
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        begun, name, account = time.monotonic(), secrets.token_hex(8), Account()
-        scope.setdefault("state", {})["account"] = account
+        begun, request_id, record = time.monotonic(), secrets.token_hex(8), AccessRecord()
+        scope.setdefault("state", {})["access_record"] = record
 
-        async def named(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                account.status = account.status or message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", name.encode())]
+                record.status = record.status or message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
         try:
-            if scope["path"] in OPEN or self._opens(Request(scope)):
-                await self.app(scope, receive, named)
+            if scope["path"] in OPEN or self._authorized(Request(scope)):
+                await self.app(scope, receive, send_with_id)
             else:
-                wrong = Refused(401, "wrong or missing API key", code="invalid_api_key")
+                error = ApiError(401, "wrong or missing API key", code="invalid_api_key")
                 headers = {"WWW-Authenticate": "Bearer", **CLOSE}
-                await JSONResponse(wrong.content, 401, headers)(scope, receive, named)
-        except Gone:
-            account.status = GONE
+                await JSONResponse(error.content, 401, headers)(scope, receive, send_with_id)
+        except ClientGone:
+            record.status = DISCONNECTED
         except asyncio.CancelledError:
-            account.status = account.status or GONE
+            record.status = record.status or DISCONNECTED
             raise
         except Exception:
-            account.status = 500
+            record.status = 500
             raise
         finally:
-            self._note(scope, account, time.monotonic() - begun, name)
+            self._log(scope, record, time.monotonic() - begun, request_id)
 
-    def _opens(self, request: Request) -> bool:
-        if not self.service.keys:
+    def _authorized(self, request: Request) -> bool:
+        if not self._digests:
             return True
-        kind, _, key = request.headers.get("authorization", "").partition(" ")
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
         digest = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
-        # All are compared, and in constant time, so that the time tells nothing.
-        fits = [hmac.compare_digest(digest, known) for known in self.service.keys]
-        return kind.lower() == "bearer" and any(fits)
+        # All digests are compared, each in constant time, so that the time reveals nothing.
+        matches = [hmac.compare_digest(digest, expected) for expected in self._digests]
+        return scheme.lower() == "bearer" and any(matches)
 
-    def _note(self, scope: Scope, account: Account, seconds: float, name: str) -> None:
-        self.service.metrics.request(_route(scope["path"]), account.status, seconds)
-        if scope["path"] in (*OPEN, "/metrics") and account.status == 200:
-            return  # asked for every few seconds
+    def _log(self, scope: Scope, record: AccessRecord, seconds: float, request_id: str) -> None:
+        self.metrics.request(_route(scope["path"]), record.status, seconds)
+        if scope["path"] in (*OPEN, "/metrics") and record.status == 200:
+            return  # polled every few seconds
         client = scope["client"][0] if scope.get("client") else "-"
         path = scope["path"][:200].encode("unicode_escape").decode()  # one line, whatever the client sent
-        said = f" {account.said}" if account.said else ""
-        log.info("%s %s %s %d %.2f s%s %s", client, scope["method"], path, account.status, seconds, said, name)
+        details = f" {record.details}" if record.details else ""
+        log.info("%s %s %s %d %.2f s%s %s", client, scope["method"], path, record.status, seconds, details, request_id)
 
 
 def _route(path: str) -> str:
-    """The route of a path, so that clients cannot make up names of their own."""
+    """The route of a path, so that clients cannot invent label values."""
     if path.startswith("/v1/models/"):
         return "/v1/models/{id}"
     return path if path in PATHS else "other"

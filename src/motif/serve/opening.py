@@ -1,4 +1,4 @@
-"""Opening what is to be served: a run's weights or a model, here or elsewhere."""
+"""Loading what is to be served: a run's weights or a model, in this process or on another server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from motif import __version__
 from motif.config import Recipe
-from motif.errors import RecipeError
+from motif.errors import UsageError
 from motif.evaluation.any_model import Target, target
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy, load_tokenizer
@@ -22,8 +22,8 @@ from motif.session import window_of
 
 
 @dataclass(frozen=True)
-class Elsewhere:
-    """The server that continues prompts instead of the local model (see `motif.sampling.openai`)."""
+class UpstreamConfig:
+    """The server that continues prompts in place of the local model (see `motif.sampling.openai`)."""
 
     url: str
     api: Api = "completions"
@@ -33,10 +33,11 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A speaker and its protocol. `window`: tokens of prompt and response together. `about`: what speaks, in words.
+class LoadedModel:
+    """A speaker and its protocol.
 
-    `fingerprint`: of all that decides its answers, where that is known.
+    window: tokens of prompt and response together. about: the model, in words. fingerprint: identifies all that
+    decides its answers, where that is known.
     """
 
     speaker: Live | Upstream
@@ -47,24 +48,24 @@ class Opened:
 
 
 def chosen(model: str, *, recipe: str | None, base: bool, best: bool, settings: list[str]) -> Target:
-    """What `model` is (see `motif.evaluation.any_model.target`).
+    """Find out what `model` is (see `motif.evaluation.any_model.target`).
 
     Raises:
-        RecipeError: neither a run folder nor a model with a recipe.
+        UsageError: `model` is neither a run folder nor a model with a recipe.
     """
     if recipe is None and not (Path(model) / "recipe.toml").is_file():
-        raise RecipeError(
-            f"{model} is no run folder (it holds no recipe.toml). To use it as a model, say how it thinks: "
-            "--recipe NAME_OR_FILE"
+        raise UsageError(
+            f"{model} is not a run folder (it holds no recipe.toml). To serve it as a model, name the recipe that says "
+            "how it thinks: --recipe NAME_OR_FILE"
         )
     return target(model, recipe=recipe, base=base, best=best, settings=settings)
 
 
-def open_local(what: Target, rows: int) -> Opened:
-    """The model itself, in this process; at most `rows` responses are decoded at once.
+def open_local(what: Target, rows: int) -> LoadedModel:
+    """Load the model into this process; at most `rows` responses are decoded at once.
 
     Raises:
-        RecipeError: it cannot be loaded or sampled.
+        RecipeError: the model cannot be loaded or sampled.
     """
     recipe = what.recipe
     if recipe.train.threads:
@@ -73,27 +74,27 @@ def open_local(what: Target, rows: int) -> Opened:
     about = f"{recipe.model.name}, untrained"
     if what.weights is not None:
         step = load_newest_weights(what.weights, policy)
-        about = f"weights of {what.weights}" + (
-            "" if step is None else f", which has not ended: its checkpoint of step {step}"
-        )
+        about = f"weights of {what.weights}"
+        if step is not None:
+            about += f", an unfinished run: its checkpoint of step {step}"
     rounds = Rounds(recipe.rounds, policy.tokenizer)
     window = window_of(recipe, policy.max_length)
-    return Opened(Live(policy, rounds, rows), rounds, window, about, _fingerprint(recipe, policy))
+    return LoadedModel(Live(policy, rounds, rows), rounds, window, about, _fingerprint(recipe, policy))
 
 
-def open_upstream(what: Target, elsewhere: Elsewhere, seconds: float) -> Opened:
-    """A server elsewhere; of the model only the tokenizer is used, which cuts the notes.
+def open_upstream(what: Target, upstream: UpstreamConfig, seconds: float) -> LoadedModel:
+    """Prepare a server elsewhere; of the model itself only the tokenizer is loaded, which cuts the notes.
 
     Raises:
-        RecipeError: the tokenizer cannot be loaded, or the address is none.
+        RecipeError: the tokenizer cannot be loaded, or the address is not one.
     """
     rounds = Rounds(what.recipe.rounds, load_tokenizer(what.recipe.model.name))
-    url = base_url(elsewhere.url)
-    upstream = Upstream(url, elsewhere.api, rounds, elsewhere.model, elsewhere.key, elsewhere.extra, seconds)
-    return Opened(upstream, rounds, what.recipe.rollout.window or None, f"{url} ({elsewhere.api})")
+    url = base_url(upstream.url)
+    speaker = Upstream(url, upstream.api, rounds, upstream.model, upstream.key, upstream.extra, seconds)
+    return LoadedModel(speaker, rounds, what.recipe.rollout.window or None, f"{url} ({upstream.api})")
 
 
 def _fingerprint(recipe: Recipe, policy: Policy) -> str:
     parts = (__version__, torch.__version__, recipe.model.name, str(policy.device), policy.autocast, checksum(policy))
-    told = recipe.rounds.model_dump_json()
-    return "motif-" + hashlib.sha256(repr((*parts, told)).encode()).hexdigest()[:12]
+    scaffold = recipe.rounds.model_dump_json()
+    return "motif-" + hashlib.sha256(repr((*parts, scaffold)).encode()).hexdigest()[:12]

@@ -19,7 +19,7 @@ LONGEST_TEXT = 2**20
 """Characters of one text in a request."""
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """A request that gets an error instead of an answer, in the API's format."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Refused(Exception):
         self.content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-class Asked(BaseModel):
+class RequestModel(BaseModel):
     """A part of a request: types are not converted, and unknown fields are refused."""
 
     model_config = ConfigDict(
@@ -77,14 +77,14 @@ Tokens = Annotated[int, Field(ge=1, le=2**31), WHOLE]
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
-class TextPart(Asked):
+class TextPart(RequestModel):
     """A piece of a message."""
 
     type: Literal["text"]
     text: Prose
 
 
-class Message(Asked):
+class Message(RequestModel):
     """What somebody said."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -98,14 +98,14 @@ class Message(Asked):
     """Of an answer that is sent back. It is not read."""
 
 
-class StreamOptions(Asked):
+class StreamOptions(RequestModel):
     """How an answer is streamed."""
 
     include_usage: bool | None = None
     """A last chunk with the usage."""
 
 
-class Settings(Asked):
+class Settings(RequestModel):
     """How a question is to be thought about. What is left out or null is as the server was started."""
 
     model: Annotated[str, Field(max_length=512)] | None = None
@@ -181,7 +181,7 @@ def read(kind: type[Settings], body: bytes) -> Any:
     """A request of this kind from its JSON.
 
     Raises:
-        Refused: with the first thing that is wrong.
+        ApiError: with the first thing that is wrong.
     """
     try:
         return kind.model_validate_json(body)
@@ -200,36 +200,36 @@ TAKES = {
 """What fields take that are one of several things, where the reader of types would speak of the first only."""
 
 
-def _explained(kind: type[Settings], error: ValidationError) -> Refused:
+def _explained(kind: type[Settings], error: ValidationError) -> ApiError:
     problem = error.errors(include_url=False, include_input=False)[0]
     known = set().union(*(part.model_fields for part in (kind, Message, TextPart, StreamOptions)))
     path = [str(part) for part in problem["loc"] if isinstance(part, int) or part in known]  # no names of types
     where = ".".join(path) or None
     if problem["type"] == "json_invalid":
-        return Refused(400, f"the body is no JSON: {problem['msg'].removeprefix('Invalid JSON: ')}", code="bad_json")
+        return ApiError(400, f"the body is no JSON: {problem['msg'].removeprefix('Invalid JSON: ')}", code="bad_json")
     if problem["type"] == "extra_forbidden":
         name = str(problem["loc"][-1])[:100]
         hint = f": {nearest(name, kind.model_fields)}" if len(problem["loc"]) == 1 else f" in {'.'.join(path)}"
-        return Refused(400, f"unknown or unsupported parameter {name!r}{hint}", param=name, code="unknown_parameter")
+        return ApiError(400, f"unknown or unsupported parameter {name!r}{hint}", param=name, code="unknown_parameter")
     if problem["type"] == "missing":
-        return Refused(400, f"{where} is missing", param=where, code="missing_parameter")
+        return ApiError(400, f"{where} is missing", param=where, code="missing_parameter")
     for name, what in TAKES.items():
         if path and name in (path[0], path[-1]):
-            return Refused(400, f"{where} takes {what}", param=where, code="bad_value")
+            return ApiError(400, f"{where} takes {what}", param=where, code="bad_value")
     said = "is not supported" if path and path[-1] in NEUTRAL else problem["msg"].removeprefix("Input ")
-    return Refused(400, f"{where or 'the body'}: {said}", param=where, code="bad_value")
+    return ApiError(400, f"{where or 'the body'}: {said}", param=where, code="bad_value")
 
 
 # -- answers ---------------------------------------------------------------------------------------------------------
 
 
-class Told(BaseModel):
+class ResponseModel(BaseModel):
     """A part of an answer."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class ErrorDetails(Told):
+class ErrorDetails(ResponseModel):
     """What is wrong."""
 
     message: str
@@ -238,13 +238,13 @@ class ErrorDetails(Told):
     code: str | None
 
 
-class ErrorAnswer(Told):
+class ErrorAnswer(ResponseModel):
     """An error in the API's format."""
 
     error: ErrorDetails
 
 
-class ModelCard(Told):
+class ModelCard(ResponseModel):
     """The served model."""
 
     id: str
@@ -257,20 +257,20 @@ class ModelCard(Told):
     """How it thinks unless asked otherwise: `rounds`, `tokens_first`, `tokens_continue`, `temperature`."""
 
 
-class ModelList(Told):
+class ModelList(ResponseModel):
     """All served models: one."""
 
     object: Literal["list"]
     data: list[ModelCard]
 
 
-class ReasoningTokens(Told):
+class ReasoningTokens(ResponseModel):
     """Of the new tokens, those of all rounds but the one that answers."""
 
     reasoning_tokens: int
 
 
-class Usage(Told):
+class Usage(ResponseModel):
     """Tokens of all rounds, and of all choices."""
 
     prompt_tokens: int
@@ -279,7 +279,7 @@ class Usage(Told):
     completion_tokens_details: ReasoningTokens
 
 
-class RoundCard(Told):
+class RoundCard(ResponseModel):
     """A round beside its text."""
 
     round: int
@@ -291,7 +291,7 @@ class RoundCard(Told):
     completion_tokens: int
 
 
-class ChoiceRounds(Told):
+class ChoiceRounds(ResponseModel):
     """How an answer came about."""
 
     of: int
@@ -299,7 +299,7 @@ class ChoiceRounds(Told):
     rounds: list[RoundCard]
 
 
-class AnswerMessage(Told):
+class AnswerMessage(ResponseModel):
     """The answer, and the rounds that led to it."""
 
     role: Literal["assistant"]
@@ -307,7 +307,7 @@ class AnswerMessage(Told):
     reasoning_content: str
 
 
-class ChatChoice(Told):
+class ChatChoice(ResponseModel):
     """One answer."""
 
     index: int
@@ -317,13 +317,13 @@ class ChatChoice(Told):
     motif: ChoiceRounds
 
 
-class Drawn(Told):
+class Drawn(ResponseModel):
     """What repeats an answer."""
 
     seed: int
 
 
-class ChatAnswer(Told):
+class ChatAnswer(ResponseModel):
     """Answers to a chat."""
 
     id: str
@@ -336,7 +336,7 @@ class ChatAnswer(Told):
     motif: Drawn
 
 
-class TextChoice(Told):
+class TextChoice(ResponseModel):
     """One answer to one prompt; those of the first prompt come first."""
 
     index: int
@@ -346,7 +346,7 @@ class TextChoice(Told):
     motif: ChoiceRounds
 
 
-class CompletionAnswer(Told):
+class CompletionAnswer(ResponseModel):
     """Answers to prompts."""
 
     id: str
@@ -359,7 +359,7 @@ class CompletionAnswer(Told):
     motif: Drawn
 
 
-class Health(Told):
+class Health(ResponseModel):
     """Is it there, and does it take requests."""
 
     status: Literal["ok", "unready"]

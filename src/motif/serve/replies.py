@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 from motif.sampling.answer import Begun, Ended, Event, Text, Thought
-from motif.serve.requests import Job, Served
+from motif.serve.requests import Job, ServedModel
 
-Kind = Literal["chat", "text"]
+ReplyKind = Literal["chat", "text"]
 
 
 class Reply:
     """The answer to one request."""
 
-    def __init__(self, kind: Kind, job: Job, served: Served):
+    def __init__(self, kind: ReplyKind, job: Job, served: ServedModel):
         self.kind, self.job = kind, job
         self.id = ("chatcmpl-" if kind == "chat" else "cmpl-") + secrets.token_hex(12)
         self.head: dict[str, Any] = {"id": self.id, "created": int(time.time()), "model": served.name}
@@ -106,26 +106,23 @@ class Reply:
         }
 
 
-Send = Callable[[bytes], Awaitable[None]]
-
-
-class Stream:
+class EventStream:
     """Writes chunks as server-sent events."""
 
-    def __init__(self, send: Send):
-        self._send = send
+    def __init__(self, write: Callable[[bytes], Awaitable[None]]):
+        self._write = write
 
     async def chunk(self, content: dict[str, Any]) -> None:
         """One chunk."""
-        await self._send(_event(content))
+        await self._write(_event(content))
 
     async def error(self, content: dict[str, Any]) -> None:
         """The error that ends the stream; no [DONE] follows."""
-        await self._send(_event(content))
+        await self._write(_event(content))
 
     async def done(self) -> None:
         """The mark of a stream that is whole."""
-        await self._send(b"data: [DONE]\n\n")
+        await self._write(b"data: [DONE]\n\n")
 
 
 def _event(content: dict[str, Any]) -> bytes:

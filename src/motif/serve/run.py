@@ -1,9 +1,8 @@
-"""`motif serve`: bind an address, open a model, answer, and end in good order."""
+"""`motif serve`: bind an address, load a model, answer requests, and shut down in good order."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import logging
 import shlex
@@ -13,27 +12,34 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import uvicorn
 
 from motif.config import Recipe
-from motif.errors import RecipeError
-from motif.serve.admission import Limits
-
-if TYPE_CHECKING:
-    from motif.evaluation.any_model import Target
-    from motif.serve.opening import Elsewhere, Opened
+from motif.errors import ServiceError, UsageError
+from motif.evaluation.any_model import Target
+from motif.sampling.openai import Upstream, UpstreamError
+from motif.serve.admission import ServerLimits
+from motif.serve.app import make_app
+from motif.serve.opening import LoadedModel, UpstreamConfig, open_local, open_upstream
+from motif.serve.requests import ServedModel
+from motif.serve.service import Service
 
 DEAD_PEER_SECONDS = 120
-"""Until the kernel gives up a connection whose client takes nothing."""
+"""Timeout after which the kernel drops a connection whose client acknowledges nothing."""
 SPARE_CONNECTIONS = 512
-"""Connections beyond those that are answered or wait: health checks, idle clients."""
+"""Connections beyond those of requests that run or wait: health checks, idle clients."""
 
 log = logging.getLogger("motif.serve")
 
 
 @dataclass(frozen=True)
-class Listening:
-    """Where a server listens, under which name, and to whom. `grace`: seconds for what is under way when it ends."""
+class ServerOptions:
+    """Where a server listens, the model's name in the API, and the API keys.
+
+    early_finish: the default of requests that do not set it. grace: seconds for requests in progress at shutdown.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -43,137 +49,89 @@ class Listening:
     grace: float = 30.0
 
 
-def limits_of(recipe: Recipe, given: dict[str, Any]) -> Limits:
-    """The limits of a server for this recipe: `given`, where not None, and else the recipe's or our own.
+def limits_of(recipe: Recipe, given: dict[str, Any]) -> ServerLimits:
+    """The limits of a server for this recipe: those `given` that are not None, else the recipe's, else the defaults.
 
     Raises:
-        RecipeError: the recipe's own rounds would not be allowed.
+        UsageError: the recipe's own rounds would exceed them.
     """
     shape = recipe.rollout
-    own = {"concurrency": shape.max_rows, "max_tokens": max(shape.tokens_first, shape.tokens_continue)}
-    limits = Limits(**own | {name: value for name, value in given.items() if value is not None})
-    if limits.max_tokens < own["max_tokens"]:
-        raise RecipeError(
-            f"--max-tokens {limits.max_tokens} is less than the recipe's own {own['max_tokens']}: "
-            "lower rollout.tokens_first and rollout.tokens_continue too (--set)"
+    trained = {"concurrency": shape.max_rows, "max_tokens": max(shape.tokens_first, shape.tokens_continue)}
+    limits = ServerLimits(**trained | {name: value for name, value in given.items() if value is not None})
+    if limits.max_tokens < trained["max_tokens"]:
+        raise UsageError(
+            f"--max-tokens {limits.max_tokens} is less than the recipe's own {trained['max_tokens']}: "
+            "also lower rollout.tokens_first and rollout.tokens_continue (--set)"
         )
     return limits
 
 
-def serve(what: Target, listening: Listening, limits: Limits, elsewhere: Elsewhere | None = None) -> None:
-    """Serve until SIGTERM or Ctrl-C; then take nothing new, and finish what is under way within the grace period.
+def serve(what: Target, options: ServerOptions, limits: ServerLimits, upstream: UpstreamConfig | None = None) -> None:
+    """Serve until SIGTERM or Ctrl-C; then accept nothing new, and finish requests in progress within the grace period.
 
     Raises:
-        RecipeError: the address is taken, the model cannot be used, or the upstream server does not answer.
+        ServiceError: the address cannot be bound, or the upstream server does not answer.
+        RecipeError: the model cannot be used.
     """
-    from motif.serve.opening import open_local, open_upstream
-
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     log.setLevel(logging.INFO)
-    # The address is bound before the model is loaded, so that a taken one is known at once.
-    with bound(listening.host, listening.port) as listener:
-        if elsewhere:
-            opened = open_upstream(what, elsewhere, limits.timeout)
+    # The address is bound before the model is loaded, so that a taken one is reported at once.
+    with bound(options.host, options.port) as listener:
+        if upstream:
+            loaded = open_upstream(what, upstream, limits.timeout)
         else:
-            opened = open_local(what, limits.concurrency)
-        asyncio.run(_run(opened, what, listening, limits, listener))
-
-
-def require() -> None:
-    """Check that the extra `serve` is installed.
-
-    Raises:
-        RecipeError: it is not.
-    """
-    if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn")):
-        raise RecipeError("motif serve needs the extra 'serve': pip install 'motif-rl[serve]'")
+            loaded = open_local(what, limits.concurrency)
+        asyncio.run(_run(loaded, what.recipe, options, limits, listener))
 
 
 @contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket bound to this address, and to no other.
+    """A socket bound to this address and no other.
 
     Raises:
-        RecipeError: it cannot be had.
+        ServiceError: the address does not exist, is taken, or is not allowed.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError, OverflowError) as error:
-        raise RecipeError(f"--host {host}: {error}") from None
+        raise ServiceError(f"--host {host}: {error}") from None
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # inherited by the connections that are taken
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * DEAD_PEER_SECONDS)
         try:
             listener.bind(address)
         except OSError as error:
-            raise RecipeError(f"cannot listen on {host} port {port}: {error.strerror}; try another --port") from None
+            raise ServiceError(f"cannot listen on {host} port {port}: {error.strerror}; try another --port") from None
         yield listener
 
 
-async def _run(opened: Opened, what: Target, listening: Listening, limits: Limits, listener: socket.socket) -> None:
-    import uvicorn
-
-    from motif.sampling.openai import Upstream, UpstreamError
-    from motif.serve.app import Service
-    from motif.serve.requests import Served
-
-    speaker, window = opened.speaker, opened.window
+async def _run(
+    loaded: LoadedModel, recipe: Recipe, options: ServerOptions, limits: ServerLimits, listener: socket.socket
+) -> None:
+    speaker, window = loaded.speaker, loaded.window
     if isinstance(speaker, Upstream):
         try:
             await speaker.greet()
         except UpstreamError as error:
-            raise RecipeError(f"--upstream cannot be used: {error}") from error
+            raise ServiceError(f"--upstream cannot be used: {error}") from error
         window = min(filter(None, (window, speaker.window)), default=None)
-    served = Served(
-        name=listening.name,
-        recipe=what.recipe,
-        rounds=opened.rounds,
+    served = ServedModel(
+        name=options.name,
+        recipe=recipe,
+        rounds=loaded.rounds,
         speaker=speaker,
         window=window,
         created=int(time.time()),
-        fingerprint=opened.fingerprint,
-        early_finish=listening.early_finish,
+        fingerprint=loaded.fingerprint,
+        early_finish=options.early_finish,
     )
-    service = Service(served, limits, listening.keys, speaker.ready)
-    config = uvicorn.Config(
-        service.app(),
-        http="h11",
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=limits.concurrency + limits.queue + SPARE_CONNECTIONS,
-        timeout_graceful_shutdown=int(listening.grace) + 5,
-    )
-
-    class Server(uvicorn.Server):
-        """One that says when it is there, and leaves signals to us: it would die of them when it has ended well."""
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            print(_banner(listening, listener, opened, what.recipe), flush=True)
-
-    server = Server(config)
+    service = Service(served, limits, speaker.ready)
+    server = _Server(service, options, _banner(options, listener, loaded, recipe))
     loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        if server.should_exit:
-            service.stop()  # asked again: at once
-        else:
-            log.info("shutting down; what is under way has %g s", listening.grace)
-            server.should_exit = service.draining = True
-            loop.call_later(listening.grace, service.stop)
-
     for sign in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(sign, stop)
+        loop.add_signal_handler(sign, server.shut_down)
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -184,17 +142,61 @@ async def _run(opened: Opened, what: Target, listening: Listening, limits: Limit
     log.info("ended")
 
 
-def _banner(listening: Listening, listener: socket.socket, opened: Opened, recipe: Recipe) -> str:
+class _Server(uvicorn.Server):
+    """A uvicorn server that prints `banner` when it listens, and leaves signals to its caller.
+
+    uvicorn raises the signal again after a shutdown, which would end the process with an error.
+    """
+
+    def __init__(self, service: Service, options: ServerOptions, banner: str):
+        limits = service.limits
+        super().__init__(
+            uvicorn.Config(
+                make_app(service, options.keys),
+                http="h11",
+                ws="none",
+                loop="asyncio",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                limit_concurrency=limits.concurrency + limits.queue + SPARE_CONNECTIONS,
+                timeout_graceful_shutdown=int(options.grace) + 5,
+            )
+        )
+        self._service, self._grace, self._banner = service, options.grace, banner
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        print(self._banner, flush=True)
+
+    def shut_down(self) -> None:
+        """Accept nothing new, and give requests in progress the grace period; called again, end them at once."""
+        if self.should_exit:
+            self._service.stop()
+            return
+        log.info("shutting down; requests in progress have %g s", self._grace)
+        self.should_exit = self._service.draining = True
+        asyncio.get_running_loop().call_later(self._grace, self._service.stop)
+
+
+def _banner(options: ServerOptions, listener: socket.socket, loaded: LoadedModel, recipe: Recipe) -> str:
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     shape = recipe.rollout
     tokens = " + ".join(str(limit) for limit in [shape.tokens_first] + [shape.tokens_continue] * (shape.rounds - 1))
     question = json.dumps({"messages": [{"role": "user", "content": "What is 15 × 24?"}]}, ensure_ascii=False)
-    key = " -H 'Authorization: Bearer YOUR_KEY'" if listening.keys else ""
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if options.keys else ""
     lines = [
-        f"{listening.name} at {url}/v1: {opened.about}; {shape.rounds} rounds of at most {tokens} tokens",
+        f"{options.name} at {url}/v1: {loaded.about}; {shape.rounds} rounds of at most {tokens} tokens",
         f"try: curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d {shlex.quote(question)}",
     ]
-    if not listening.keys and host not in ("127.0.0.1", "::1"):
-        lines.append("no API key is asked for: whoever reaches this address can use it (--api-key, MOTIF_API_KEY)")
+    if not options.keys and host not in ("127.0.0.1", "::1"):
+        lines.append("no API key is required: anyone who can reach this address can use it (--api-key, MOTIF_API_KEY)")
     return "\n".join(lines)
