@@ -20,7 +20,7 @@ from motif import serve
 from motif.cli.app import app
 from motif.cli.serve import keys_of
 from motif.config import load_recipe
-from motif.errors import RecipeError, ServiceError, UsageError
+from motif.errors import RunFolderError, ServiceError, UsageError
 from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.serve.opening import chosen, open_local
