@@ -17,8 +17,8 @@ import pytest
 from motif.method.rounds import Rounds
 from motif.serve import admission
 from motif.serve.admission import AdmissionQueue, QueueFull
-from support.tiny import char_tokenizer
 from support.serving import CHAT, CLIENT, DEMO, Scripted, ask, post, raw, requests_counted, serving, together, until
+from support.tiny import char_tokenizer
 
 ROUNDS = Rounds(DEMO.rounds, char_tokenizer())
 
