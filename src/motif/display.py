@@ -3,47 +3,72 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from motif.text import duration, harmless, percent
+from motif.text import duration, harmless, percent, percent_interval
 
 if TYPE_CHECKING:
     from motif.evaluation.accuracy import Accuracy
-    from motif.evaluation.evaluate import Row
     from motif.evaluation.probe import ProbeResult
-    from motif.planning.plan import DevicePlan, Plan
+    from motif.evaluation.rows import EvalRow
     from motif.runs.folder import Ledger
     from motif.statistics.estimators import Estimate
-    from motif.training.loop import Result
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
 WIDE = 400
-"""Characters in which a table may stand when the output is not a terminal, so that no number is broken over lines."""
+"""The width of a table, in characters, when the output is not a terminal: no number is broken over lines."""
+
+Counter = AbstractContextManager[Callable[..., None]]
+"""A context whose value is called once for each thing that is counted."""
+
+
+class Outcome(Protocol):
+    """What `Display.finished` shows of a run; `before` and `after` map the names of rows to their numbers."""
+
+    @property
+    def steps(self) -> int:
+        """Steps trained."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether these are all steps of its recipe."""
+
+    @property
+    def before(self) -> dict[str, Any]:
+        """Accuracy before training."""
+
+    @property
+    def after(self) -> dict[str, Any]:
+        """Accuracy after training."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What training consumed."""
 
 
 class PlainConsole(Console):
-    """A console on which text is text: no markup in it is followed, and no escape sequence leaves it."""
+    """A console that prints text as it is: it follows no markup and lets no escape sequence through."""
 
     def __init__(self, **options: Any):
         super().__init__(**({"highlight": False, "markup": False, "emoji": False} | options))
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """What rich makes of all strings, those in tables too."""
+        """A string made harmless; rich renders all strings here, those in tables too."""
         return super().render_str(harmless(text), **options)
 
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[], None]]:
-    """A counter on standard error, where that is a terminal; the value counts one more."""
+    """A counter on standard error, if that is a terminal; call the value to count one more."""
     console = PlainConsole(stderr=True)
     columns = (TextColumn("{task.completed} {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -52,7 +77,7 @@ def counting(what: str) -> Iterator[Callable[[], None]]:
 
 
 class Display:
-    """Progress of one run on a console. `Display(quiet=True)` says nothing."""
+    """Progress of one run on a console. `Display(quiet=True)` prints nothing."""
 
     def __init__(self, console: Console | None = None, quiet: bool = False):
         self.console = console or PlainConsole(quiet=quiet)
@@ -77,18 +102,19 @@ class Display:
         self._bar.stop()
 
     def message(self, text: str) -> None:
-        """A line of text."""
+        """Print a line of text."""
         self.console.print(harmless(text), soft_wrap=True, markup=False)
 
-    def plan(self, plan: Plan | DevicePlan) -> None:
-        """The plan, before anything is spent."""
+    def plan(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Print a plan, given as (name, text) pairs, before anything is spent."""
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for name, value in plan.rows():
+        for name, value in rows:
             table.add_row(Text(name, style="bold"), harmless(value))
         self.console.print(table, markup=False)
 
     @contextmanager
     def _counting(self, what: str, total: int) -> Iterator[Callable[..., None]]:
+        """Count `total` things; call the value, with any arguments, to count one more."""
         task = self._bar.add_task(what, total=total)
         done, last = 0, time.monotonic()
 
@@ -105,27 +131,27 @@ class Display:
         finally:
             self._bar.remove_task(task)
 
-    def sampling(self, trajectories: int) -> Any:
-        """A context that counts trajectories as they end."""
+    def sampling(self, trajectories: int) -> Counter:
+        """Count trajectories as they end."""
         return self._counting(f"sampling {self._what}".strip(), trajectories)
 
-    def evaluating(self, answers: int) -> Any:
-        """A context that counts evaluation answers as they end."""
+    def evaluating(self, answers: int) -> Counter:
+        """Count the answers of an evaluation as they end."""
         return self._counting("evaluating", answers)
 
-    def probing(self, answers: int) -> Any:
-        """A context that counts a probe's answers as they end."""
+    def probing(self, answers: int) -> Counter:
+        """Count the answers of a probe as they end."""
         return self._counting("probing", answers)
 
     def step(self, metrics: dict[str, Any], steps: int) -> None:
-        """One line per training step."""
+        """Print the line of a training step, with the time left for the rest of `steps`."""
         number = metrics["step"]
         now = time.monotonic()
         if self._first_step is None:
-            # The first step of this process took its own time; what is left is estimated from the steps since.
+            # The time left is estimated from the steps of this process alone.
             self._first_step = (number - 1, now - metrics["time/total"])
-        begun, at = self._first_step
-        left = (now - at) / (number - begun) * (steps - number)
+        step_before, started = self._first_step
+        left = (now - started) / (number - step_before) * (steps - number)
         parts = [
             f"step {number:>{len(str(steps))}}/{steps}",
             f"reward {_number(metrics['reward'])}",
@@ -139,20 +165,20 @@ class Display:
         if metrics["outcome/ungraded"]:
             parts.append(f"ungraded {metrics['outcome/ungraded']} ({metrics['outcome/ungraded_reason']})")
         if metrics.get("update/skipped"):
-            named = ", ".join(metrics["update/causes"][:3])
-            parts.append(f"update skipped: its gradient was not finite ({named})")
+            causes = ", ".join(metrics["update/causes"][:3])
+            parts.append(f"update skipped: its gradient was not finite ({causes})")
         self._what = f"step {number + 1}/{steps}" if number < steps else ""
         self.message("  ".join(part for part in parts if part))
 
-    def evaluated(self, step: int, results: dict[str, Accuracy]) -> None:
-        """Accuracies after a step (0: before training)."""
+    def evaluated(self, step: int, results: Mapping[str, Accuracy]) -> None:
+        """Print the accuracies after a step (0: before training)."""
         when = _when(step)
         for name, accuracy in results.items():
             extra = f"  ({accuracy.ungraded} ungraded)" if accuracy.ungraded else ""
             self.message(f"{when}, {_rounds(name)}: {accuracy}{extra}")
 
-    def accuracies(self, rows: dict[str, Row], found: dict[str, Accuracy]) -> None:
-        """The numbers of an evaluation: a column per row of it, a line per number."""
+    def accuracies(self, rows: Mapping[str, EvalRow], accuracies: Mapping[str, Accuracy]) -> None:
+        """Print the numbers of an evaluation: a column per row of the evaluation, a line per number."""
         table = Table(
             title="held-out accuracy, 95 % intervals",
             title_justify="left",
@@ -161,21 +187,21 @@ class Display:
             padding=(0, 3, 0, 0),
         )
         table.add_column("")
-        for name in found:
+        for name in accuracies:
             row = rows[name]
             tokens = row.tokens_first + (row.rounds - 1) * row.tokens_continue
             table.add_column(f"{_plural(row.rounds, 'round')}\n≤ {tokens:,} tokens", justify="right")
-        for line in _lines(list(found.values())):
+        for line in _lines(list(accuracies.values())):
             table.add_row(*line)
         plain = PlainConsole(file=self.console.file, width=WIDE, quiet=self.console.quiet)
         (self.console if self._live else plain).print(table)
 
     def probed(self, step: int, result: ProbeResult) -> None:
-        """What a probe after a step found (0: before training)."""
+        """Print the result of a probe after a step (0: before training)."""
         self.message(f"{_when(step)}, probe: {result}")
 
-    def finished(self, result: Result, report: Path) -> None:
-        """The outcome: before and after, what it cost, where it is."""
+    def finished(self, result: Outcome, report: Path) -> None:
+        """Print the outcome of a run: accuracy before and after, what it cost, and where the report is."""
         self._bar.stop()
         if result.before and result.after:
             table = Table(title="held-out accuracy, 95 % intervals", title_justify="left", title_style="bold")
@@ -193,7 +219,7 @@ class Display:
         )
         self.message(f"report: {report}")
         if not result.finished:
-            self.message(f"stopped after step {result.steps}; go on with the same command and --resume")
+            self.message(f"stopped after step {result.steps}; to resume, run the same command with --resume")
 
 
 def _when(step: int) -> str:
@@ -201,7 +227,7 @@ def _when(step: int) -> str:
 
 
 def _shares(ledger: Ledger) -> str:
-    """Where the seconds went, in per cent."""
+    """Where the seconds went, in percent."""
     if not ledger.seconds:
         return ""
     parts = {
@@ -222,35 +248,35 @@ def _plural(count: int, what: str) -> str:
     return f"{count} {what}" + ("s" if count != 1 else "")
 
 
-def _lines(found: list[Accuracy]) -> Iterator[list[str]]:
-    """What is said of each row, with its heading; the rows of one evaluation have the same numbers."""
+def _lines(accuracies: Sequence[Accuracy]) -> Iterator[list[str]]:
+    """A heading and a cell per row of an evaluation, line by line; all rows have the same numbers."""
 
     def interval(value: Estimate | None) -> str:
         return "-" if value is None or value.n == 0 else str(value)
 
-    first = found[0]
+    first = accuracies[0]
     alone = "accuracy, greedy" if first.temperature == 0 else "accuracy, one sample"
     yield [
         alone if first.samples == 1 else f"pass@1 (mean of {first.samples})",
-        *(str(a).partition(", n =")[0] if a.n else "-" for a in found),
+        *(str(a).partition(", n =")[0] if a.n else "-" for a in accuracies),
     ]
     for k in first.pass_at:
-        yield [f"pass@{k}", *(interval(a.pass_at[k]) for a in found)]
+        yield [f"pass@{k}", *(interval(a.pass_at[k]) for a in accuracies)]
     if first.majority:
-        yield [f"majority of {first.samples}", *(interval(a.majority) for a in found)]
+        yield [f"majority of {first.samples}", *(interval(a.majority) for a in accuracies)]
     if first.greedy:
-        yield ["greedy", *(interval(a.greedy) for a in found)]
-    yield ["questions graded", *(f"{a.n:,}" for a in found)]
-    yield ["answers ungraded", *(f"{a.ungraded:,}" for a in found)]
-    yield ["cut off", *(f"{100 * a.truncated:.1f} %" for a in found)]
-    yield ["well formed", *(f"{100 * a.well_formed:.1f} %" for a in found)]
-    yield ["tokens an answer", *(f"{a.mean_tokens:,.1f}" for a in found)]
+        yield ["greedy", *(interval(a.greedy) for a in accuracies)]
+    yield ["questions graded", *(f"{a.n:,}" for a in accuracies)]
+    yield ["answers ungraded", *(f"{a.ungraded:,}" for a in accuracies)]
+    yield ["cut off", *(f"{100 * a.truncated:.1f} %" for a in accuracies)]
+    yield ["well formed", *(f"{100 * a.well_formed:.1f} %" for a in accuracies)]
+    yield ["tokens an answer", *(f"{a.mean_tokens:,.1f}" for a in accuracies)]
 
 
-def _interval(found: dict[str, Any] | None) -> str:
-    if not found or found["accuracy"] is None:
+def _interval(numbers: dict[str, Any] | None) -> str:
+    if not numbers or numbers["accuracy"] is None:
         return "-"
-    return f"{100 * found['accuracy']:.1f} % [{100 * found['low']:.1f}–{100 * found['high']:.1f}]"
+    return percent_interval(numbers["accuracy"], numbers["low"], numbers["high"])
 
 
 def _number(value: float | None) -> str:

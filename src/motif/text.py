@@ -26,3 +26,10 @@ def duration(seconds: float) -> str:
 def percent(share: float | None, decimals: int = 1) -> str:
     """A share as `61.2 %`; a dash where there is none."""
     return "–" if share is None else f"{100 * share:.{decimals}f} %"
+
+
+def percent_interval(share: float, low: float | None, high: float | None) -> str:
+    """A share with its interval as `61.2 % [58.0–64.1]`; without one where an end is missing."""
+    if low is None or high is None:
+        return percent(share)
+    return f"{percent(share)} [{100 * low:.1f}–{100 * high:.1f}]"

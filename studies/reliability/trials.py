@@ -301,10 +301,12 @@ def evaluating(folder: Path, settings: list[str], resume: bool = False) -> Calla
 
     def work() -> None:
         from motif.display import Display
-        from motif.evaluation.any_model import Drawn, evaluate_model, target
+        from motif.evaluation.any_model import evaluate_model
+        from motif.evaluation.rows import EvalOverrides
+        from motif.evaluation.target import find_target
 
-        what = target("embedded", recipe="demo", drawn=Drawn(questions=12), settings=settings)
-        evaluate_model(what, folder, Display(quiet=True))
+        target = find_target("embedded", recipe="demo", overrides=EvalOverrides(questions=12), settings=settings)
+        evaluate_model(target, Display(quiet=True), folder)
 
     return work
 

@@ -34,7 +34,7 @@ def test_help_imports_nothing_heavy():
         (["train", "demo", "--set", "model.name=/nowhere"], "/nowhere"),
         (["train", "demo", "--set", "rollout.window=40", "--dry-run"], "window of 40"),
         (["train", "demo", "--set", "train.microbatch_tokens=100000000000", "--dry-run"], "train.microbatch_tokens"),
-        (["eval", "nowhere"], "no run folder"),
+        (["eval", "nowhere"], "not a run folder"),
         (["report", "nowhere"], "no such folder"),
         (["probe", "nowhere"], "no run folder"),
         (["train", "vanilla-grpo", "--set", "probe.questions=20"], "several rounds"),

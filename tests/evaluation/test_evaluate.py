@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from motif.cli.app import app as cli
+from motif.cli.app import app
 from motif.config import load_recipe
 from motif.display import Display
 from motif.errors import RecipeError
-from motif.evaluation.any_model import Drawn, evaluate_model, target
-from motif.evaluation.evaluate import Drawing, Row, answers_in, drawings, evaluate, rows
+from motif.evaluation.any_model import evaluate_model
+from motif.evaluation.evaluate import evaluate
+from motif.evaluation.rows import DecodingMode, EvalOverrides, EvalRow, answers_in, decoding_modes, eval_rows
 from motif.evaluation.store import EvalFolder, fingerprint, settings_of, weights_digest
+from motif.evaluation.target import find_target
 from motif.grading import Grader
 from motif.method.rounds import Rounds
 from motif.models.policy import load_tokenizer
@@ -41,12 +43,12 @@ FILES = ("answers.jsonl", "results.json", "outcomes.jsonl")
 
 
 def small(rounds=(1, 3), samples=None, questions=10, settings=(), **more) -> dict:
-    drawn = Drawn(rounds=list(rounds), samples=samples, questions=questions, **more)
-    return {"recipe": "demo", "drawn": drawn, "settings": [*SMALL, *settings]}
+    overrides = EvalOverrides(rounds=list(rounds), samples=samples, questions=questions, **more)
+    return {"recipe": "demo", "overrides": overrides, "settings": [*SMALL, *settings]}
 
 
 def measured(out: Path, **more) -> dict:
-    return evaluate_model(target("embedded", **small(**more)), out, QUIET)
+    return evaluate_model(find_target("embedded", **small(**more)), QUIET, out)
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +104,14 @@ def test_the_matched_row_gets_the_tokens_of_all_rounds_in_one(tiny_tokenizer):
 def test_a_single_round_recipe_is_matched_to_the_most_rounds_it_is_tested_at():
     settings = ["rollout.branching=[8]", "eval.rounds=[1,3]", "eval.matched=true"]
     recipe = load_recipe("demo", settings)
-    assert rows(recipe)[-1] == Row("rounds_1_matched", 1, 24 + 2 * 24, 24)
+    assert eval_rows(recipe)[-1] == EvalRow("rounds_1_matched", 1, 24 + 2 * 24, 24)
     assert load_recipe("demo", ["eval.rounds=[1,5]", "eval.matched=true"]).matched_tokens == 72
 
 
 def test_what_is_drawn():
-    assert drawings(load_recipe("demo")) == [Drawing("greedy", 1, 0.0)]
+    assert decoding_modes(load_recipe("demo")) == [DecodingMode("greedy", 1, 0.0)]
     sampled = load_recipe("demo", ["eval.samples=4", "eval.temperature=0.7", "eval.greedy=true"])
-    assert drawings(sampled) == [Drawing("sampled", 4, 0.7), Drawing("greedy", 1, 0.0)]
+    assert decoding_modes(sampled) == [DecodingMode("sampled", 4, 0.7), DecodingMode("greedy", 1, 0.0)]
     assert answers_in(sampled, 10) == 10 * 2 * 5
     with pytest.raises(RecipeError, match="set temperature too"):
         load_recipe("demo", ["eval.samples=4"])
@@ -259,8 +261,8 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(whole, tmp_path, monkey
 
     monkeypatch.setattr(EvalFolder, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_model(target("embedded", **small(samples=2)), broken)
-    assert "the same command goes on" in capsys.readouterr().out
+        evaluate_model(find_target("embedded", **small(samples=2)), Display(), broken)
+    assert "the same command resumes" in capsys.readouterr().out
     assert 0 < len((broken / "answers.jsonl").read_bytes()) < len((out / "answers.jsonl").read_bytes())
     assert measured(broken, samples=2) == found
     assert_same(out, broken)
@@ -351,11 +353,11 @@ def run_folder(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is no run folder"),
-        (["/nowhere", "--recipe", "demo"], "/nowhere is no run folder (it holds no recipe.toml), and model"),
+        (["nowhere"], "nowhere is not a run folder"),
+        (["/nowhere", "--recipe", "demo"], "/nowhere is not a run folder (it holds no recipe.toml), and model"),
         (["EMPTY", "--recipe", "demo"], "no config.json"),
         (["embedded"], "--task NAME, or --recipe"),
-        (["embedded", "--recipe", "demo", "--best"], "--base and --best say nothing"),
+        (["embedded", "--recipe", "demo", "--best"], "--base and --best do not apply"),
         (["embedded", "--recipe", "demoo"], "Did you mean 'demo'?"),
         (["embedded", "--recipe", "demo", "--task", "gsm9k"], "no task 'gsm9k'"),
         (["embedded", "--recipe", "demo", "--task", "file"], "needs data.train"),
@@ -374,7 +376,7 @@ def test_bad_input_gets_one_clear_sentence(arguments, message, run_folder, tmp_p
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     arguments = [{"RUN": run_folder, "EMPTY": "empty"}.get(word, word) for word in arguments]
-    done = CliRunner().invoke(cli.app, ["eval", *arguments])
+    done = CliRunner().invoke(app, ["eval", *arguments])
     assert done.exit_code == 2, done.output
     assert message in done.stderr
     assert "Traceback" not in done.output
@@ -388,7 +390,7 @@ def test_a_bare_model_on_files_of_ones_own(tmp_path, monkeypatch, tiny_model):
     limits = ["rollout.tokens_first=8", "rollout.tokens_continue=8", "rounds.system_prompt=''", "rounds.note_tokens=8"]
     settings = [word for limit in ["data.test=sums.jsonl", *limits] for word in ("--set", limit)]
     arguments = ["eval", tiny_model, "--task", "file", "--rounds", "2", "--samples", "2", "--json", "numbers.json"]
-    done = CliRunner().invoke(cli.app, [*arguments, *settings])
+    done = CliRunner().invoke(app, [*arguments, *settings])
     assert done.exit_code == 0, done.output
     numbers = json.loads((tmp_path / "numbers.json").read_text())
     assert (list(numbers), numbers["rounds_2"]["n"], numbers["rounds_2"]["samples"]) == (["rounds_2"], 5, 2)
@@ -400,16 +402,16 @@ def test_a_bare_model_on_files_of_ones_own(tmp_path, monkeypatch, tiny_model):
 
 
 def test_another_task_takes_none_of_the_recipes_data():
-    found = target("embedded", recipe="circuit", task="arithmetic", settings=["data.operation=add"]).recipe
+    found = find_target("embedded", recipe="circuit", task="arithmetic", settings=["data.operation=add"]).recipe
     assert (found.data.task, found.data.operation, found.data.inputs) == ("arithmetic", "add", 4)
     assert found.rollout.tokens_first == 40  # limits and scaffold are the recipe's
-    same = target("embedded", recipe="sums-smollm2", task="arithmetic").recipe
+    same = find_target("embedded", recipe="sums-smollm2", task="arithmetic").recipe
     assert same.data.largest == 20  # its own task, as it is there
 
 
 def test_options_and_what_they_stand_for():
     def chosen(settings=(), **drawn):
-        found = target("embedded", recipe="demo", drawn=Drawn(**drawn), settings=settings).recipe.eval
+        found = find_target("embedded", recipe="demo", overrides=EvalOverrides(**drawn), settings=settings).recipe.eval
         return found.samples, found.temperature, found.greedy
 
     assert chosen() == (1, 0.0, False)
@@ -427,7 +429,7 @@ def test_the_example_of_the_documentation_is_what_its_command_prints(tmp_path, m
     page = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
     command = re.search(r"## An example\s+```sh\nmotif (.+)\n```", page)[1]
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(cli.app, command.split())
+    done = CliRunner().invoke(app, command.split())
     assert done.exit_code == 0, done.output
 
     def table(text: str) -> dict[str, list[float]]:
@@ -469,7 +471,7 @@ def test_a_run_writes_outcomes_and_its_evaluation_repeats_them(tmp_path):
 
     seen: set[Path] = set()
     for options, numbers, step in (({}, result.after, 1), ({"base": True}, result.before, 0)):
-        found = evaluate_model(target(str(tmp_path / "run"), **options), display=QUIET)
+        found = evaluate_model(find_target(str(tmp_path / "run"), **options), QUIET)
         assert {name: accuracy.to_dict() for name, accuracy in found.items()} == numbers
         [kept] = set((tmp_path / "run" / "eval").iterdir()) - seen
         seen.add(kept)

@@ -18,7 +18,7 @@ import torch
 from motif.config import load_recipe
 from motif.display import Display
 from motif.errors import RecipeError
-from motif.evaluation.any_model import target
+from motif.evaluation.target import find_target
 from motif.export import run as command
 from motif.export.base_model import describe
 from motif.export.formats import find_converter, write_gguf
@@ -185,9 +185,9 @@ def test_an_export_is_opened_like_a_run(exported, lora_run, tiny_model):
         session = open_session(recipe, Task("solve", [], [], "exact", []), run=exported / form)
         session.close()
         assert torch.allclose(logits(session.policy.wrapped), own, atol=1e-4)
-    assert target(str(exported / "merged")).weights == exported / "merged"
+    assert find_target(str(exported / "merged")).weights == exported / "merged"
     with pytest.raises(RecipeError, match="trained model alone"):
-        target(str(exported / "merged"), base=True)
+        find_target(str(exported / "merged"), base=True)
 
 
 def test_all_weights_in_half_precision(tmp_path, tiny_model):

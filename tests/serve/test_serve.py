@@ -12,7 +12,8 @@ import httpx2
 import openai
 import pytest
 
-from motif.evaluation.evaluate import Drawing, Row, evaluate
+from motif.evaluation.evaluate import evaluate
+from motif.evaluation.rows import DecodingMode, EvalRow
 from motif.method.tree import Question
 from motif.sampling.local.engine import Live
 from motif.sampling.solve import solve
@@ -33,10 +34,10 @@ class Kept:
     def __init__(self):
         self.trees = {}
 
-    def get(self, row: Row, drawing: Drawing, questions):
+    def get(self, row: EvalRow, drawing: DecodingMode, questions):
         return None
 
-    def put(self, row: Row, drawing: Drawing, trees):
+    def put(self, row: EvalRow, drawing: DecodingMode, trees):
         self.trees |= {(drawing.name, tree.question.id): tree for tree in trees}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from motif.config import RolloutConfig
 from motif.errors import MotifError
-from motif.evaluation.any_model import Target
+from motif.evaluation.target import Target
 from motif.sampling.answer import Begun, Event, Limits, Plan, Text, Thought, think
 from motif.serve.opening import LoadedModel, open_local
 from motif.text import harmless

@@ -51,11 +51,18 @@ def evaluate(
 
     Stopped at any moment, the same command goes on where it stood. What the numbers mean: docs/evaluation.md.
     """
-    from motif.evaluation.any_model import Drawn, evaluate_model, target
+    from motif.evaluation.rows import EvalOverrides
+    from motif.evaluation.target import find_target
 
-    drawn = Drawn(_rounds(rounds), samples, temperature, greedy, questions, matched)
-    what = target(model, recipe=recipe, task=task, base=base, best=best, drawn=drawn, settings=settings or [])
-    accuracies = evaluate_model(what, out)
+    overrides = EvalOverrides(_rounds(rounds), samples, temperature, greedy, questions, matched)
+    target = find_target(
+        model, recipe=recipe, task=task, base=base, best=best, overrides=overrides, settings=settings or []
+    )
+    # The imports take seconds: wrong names are refused before them.
+    from motif.display import Display
+    from motif.evaluation.any_model import evaluate_model
+
+    accuracies = evaluate_model(target, Display(), out)
     if json_path:
         numbers = {name: accuracy.to_dict() for name, accuracy in accuracies.items()}
         json_path.write_text(json.dumps(numbers, indent=2) + "\n")

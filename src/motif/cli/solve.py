@@ -50,7 +50,7 @@ def solve(
     resolved = load_recipe(source, settings or []) if run is None else recipe_of(run, settings or [])
     # The imports take seconds: wrong names are refused before them.
     from motif.cli.conversation import Conversation
-    from motif.evaluation.any_model import Target
+    from motif.evaluation.target import Target
 
     target = Target(str(run or source), resolved, run, Path())
     with Conversation(target, rounds, seed if sample else None, early_finish, as_json) as conversation:

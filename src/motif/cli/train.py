@@ -57,7 +57,7 @@ def train(
         from motif.display import Display
         from motif.planning.plan import make_device_plan
 
-        Display().plan(make_device_plan(resolved, on, lengths))
+        Display().plan(make_device_plan(resolved, on, lengths).rows())
         return
     if dry_run:
         from motif.display import Display
@@ -67,7 +67,7 @@ def train(
         resolved = as_launched(resolved)
         if launched_process().main:
             plan, _ = make_plan(resolved, launched_process())
-            Display().plan(plan)
+            Display().plan(plan.rows())
             plan.refuse_if_too_big()
         return
     from motif.training.loop import train as run_training

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, fiel
 
 from motif.config import Recipe, Section, flat, load_recipe, nearest, read_toml
 from motif.errors import RecipeError, UsageError
-from motif.evaluation.evaluate import rows as evaluated
+from motif.evaluation.rows import eval_rows
 from motif.runs.folder import Ledger
 
 CURRENCIES = tuple(field.name for field in fields(Ledger))
@@ -232,7 +232,7 @@ def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
 
 def rows_of(recipe: Recipe) -> list[str]:
     """Names of the evaluation rows that a recipe's runs report."""
-    return [row.name for row in evaluated(recipe)]
+    return [row.name for row in eval_rows(recipe)]
 
 
 def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:

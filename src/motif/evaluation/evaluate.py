@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 from motif.config import Recipe, RolloutConfig
 from motif.distributed import ALONE, Processes
 from motif.evaluation.accuracy import Accuracy, Answers, answers_of, summarise
+from motif.evaluation.rows import DecodingMode, EvalRow, decoding_modes, eval_rows
 from motif.grading import Grader
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
@@ -26,57 +26,16 @@ CHUNK_BATCHES = 2
 """Answers grown at once, in full decoding batches: what a killed evaluation loses at most."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One way of answering that is tested: how many rounds, with how many new tokens in the first and in the others."""
-
-    name: str
-    rounds: int
-    tokens_first: int
-    tokens_continue: int
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How answers are drawn: so many per question at this temperature (0 is greedy)."""
-
-    name: str
-    samples: int
-    temperature: float
-
-
 class Store(Protocol):
     """Keeps the answers of an evaluation as they come, and gives them back when it is started again."""
 
-    def get(self, row: Row, drawing: Drawing, questions: Sequence[Question]) -> Answers | None:
+    def get(self, row: EvalRow, mode: DecodingMode, questions: Sequence[Question]) -> Answers | None:
         """The answers to these questions, if all of them are there."""
         ...
 
-    def put(self, row: Row, drawing: Drawing, trees: Sequence[Tree]) -> None:
+    def put(self, row: EvalRow, mode: DecodingMode, trees: Sequence[Tree]) -> None:
         """Keep graded trees."""
         ...
-
-
-def rows(recipe: Recipe) -> list[Row]:
-    """The rows of an evaluation: `rounds_1`, `rounds_3`, … and, with `eval.matched`, `rounds_1_matched`."""
-    first, later = recipe.rollout.tokens_first, recipe.rollout.tokens_continue
-    found = [Row(f"rounds_{count}", count, first, later) for count in recipe.eval_rounds]
-    if recipe.eval.matched:
-        found.append(Row("rounds_1_matched", 1, recipe.matched_tokens, later))
-    return found
-
-
-def drawings(recipe: Recipe) -> list[Drawing]:
-    """How the answers of each row are drawn: greedily, or so many samples, or samples and a greedy one beside them."""
-    if recipe.eval.temperature == 0:
-        return [Drawing("greedy", 1, 0.0)]
-    sampled = Drawing("sampled", recipe.eval.samples, recipe.eval.temperature)
-    return [sampled, Drawing("greedy", 1, 0.0)] if recipe.eval.greedy else [sampled]
-
-
-def answers_in(recipe: Recipe, questions: int) -> int:
-    """How many answers an evaluation on so many questions takes."""
-    return questions * len(rows(recipe)) * sum(drawing.samples for drawing in drawings(recipe))
 
 
 def evaluate(
@@ -89,7 +48,7 @@ def evaluate(
     store: Store | None = None,
     processes: Processes = ALONE,
 ) -> dict[str, Accuracy]:
-    """Accuracy of every row of the recipe (see `rows`), by its name.
+    """Accuracy of every row of the recipe (see `eval_rows`), by its name.
 
     The token limits of each round are the training ones. Answers are greedy, or `eval.samples` samples a question at
     `eval.temperature`. The same questions get the same random numbers at every call, so calls can be compared in pairs.
@@ -102,30 +61,30 @@ def evaluate(
     advance = on_answer or (lambda: None)
     mine = processes.share(questions)
 
-    def grown(chunk: Sequence[Question], row: Row, drawing: Drawing) -> list[Tree]:
-        shape, greedy = _shape(recipe, row, drawing), drawing.temperature == 0
+    def grown(chunk: Sequence[Question], row: EvalRow, mode: DecodingMode) -> list[Tree]:
+        shape, greedy = _shape(recipe, row, mode), mode.temperature == 0
         seed = recipe.train.seed
         with grading(grader, lambda tree, leaf: advance()) as on_leaf:
             return grow(chunk, sampler, rounds, shape, seed=seed, step="eval", greedy=greedy, on_leaf=on_leaf)
 
-    def answers(row: Row, drawing: Drawing) -> Answers:
+    def answers(row: EvalRow, mode: DecodingMode) -> Answers:
         found: Answers = {}
-        for chunk in _chunks(mine, drawing.samples, recipe.rollout):
-            kept = store.get(row, drawing, chunk) if store else None
+        for chunk in _chunks(mine, mode.samples, recipe.rollout):
+            kept = store.get(row, mode, chunk) if store else None
             if kept is not None:
-                for _ in range(len(chunk) * drawing.samples):
+                for _ in range(len(chunk) * mode.samples):
                     advance()
             else:
-                trees = grown(chunk, row, drawing)
+                trees = grown(chunk, row, mode)
                 kept = dict(answers_of(tree.to_dict()) for tree in trees)
                 if store:
-                    store.put(row, drawing, trees)
+                    store.put(row, mode, trees)
             found |= kept
         return dict(processes.gather_in_order([(question.id, found[question.id]) for question in mine]))
 
     results = {}
-    for row in rows(recipe):
-        first, *greedy = (answers(row, drawing) for drawing in drawings(recipe))
+    for row in eval_rows(recipe):
+        first, *greedy = (answers(row, mode) for mode in decoding_modes(recipe))
         results[row.name] = summarise(first, recipe.eval.temperature, _equality(grader), greedy[0] if greedy else None)
     return results
 
@@ -137,11 +96,11 @@ def _chunks(questions: Sequence[Question], samples: int, shape: RolloutConfig) -
         yield questions[start : start + size]
 
 
-def _shape(recipe: Recipe, row: Row, drawing: Drawing) -> RolloutConfig:
-    temperature = drawing.temperature or 1.0
+def _shape(recipe: Recipe, row: EvalRow, mode: DecodingMode) -> RolloutConfig:
+    temperature = mode.temperature or 1.0
     return recipe.rollout.model_copy(
         update={
-            "branching": [drawing.samples] + [1] * (row.rounds - 1),
+            "branching": [mode.samples] + [1] * (row.rounds - 1),
             "tokens_first": row.tokens_first,
             "tokens_continue": row.tokens_continue,
             "temperature_first": temperature,

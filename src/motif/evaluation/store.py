@@ -20,7 +20,7 @@ from typing import Any
 
 from motif.errors import RecipeError
 from motif.evaluation.accuracy import Accuracy, Answer, Answers, answers_of
-from motif.evaluation.evaluate import Drawing, Row
+from motif.evaluation.rows import DecodingMode, EvalRow
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
@@ -119,15 +119,15 @@ class EvalFolder:
         """How many answers were found when the folder was opened."""
         return sum(len(given) for answers in self._found.values() for given in answers.values())
 
-    def get(self, row: Row, drawing: Drawing, questions: Sequence[Question]) -> Answers | None:
+    def get(self, row: EvalRow, mode: DecodingMode, questions: Sequence[Question]) -> Answers | None:
         """The answers to these questions, if all of them are there."""
-        found = self._found.get((row.name, drawing.name, _chunk([question.id for question in questions])))
-        return found if found and all(len(given) == drawing.samples for given in found.values()) else None
+        found = self._found.get((row.name, mode.name, _chunk([question.id for question in questions])))
+        return found if found and all(len(given) == mode.samples for given in found.values()) else None
 
-    def put(self, row: Row, drawing: Drawing, trees: Sequence[Tree]) -> None:
+    def put(self, row: EvalRow, mode: DecodingMode, trees: Sequence[Tree]) -> None:
         """Append the graded trees of a chunk."""
         chunk = _chunk([tree.question.id for tree in trees])
-        head = {"row": row.name, "drawing": drawing.name, "chunk": chunk}
+        head = {"row": row.name, "drawing": mode.name, "chunk": chunk}
         lines = [json.dumps(head | tree.to_dict()) + "\n" for tree in trees]
         with self.file.open("a", encoding="utf-8") as file:
             file.write("".join(lines))

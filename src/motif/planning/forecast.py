@@ -38,7 +38,7 @@ import numpy as np
 
 from motif.config import Recipe
 from motif.errors import RecipeError
-from motif.evaluation.evaluate import drawings, rows
+from motif.evaluation.rows import decoding_modes, eval_rows
 from motif.planning.devices import Device
 from motif.planning.layouts import Layout, fastest, server_counts
 from motif.planning.lengths import Lengths
@@ -301,13 +301,13 @@ class Forecast:
         return sum(
             self.sampling_time(
                 self.levels(
-                    [drawing.samples] + [1] * (row.rounds - 1), questions, (row.tokens_first, row.tokens_continue)
+                    [mode.samples] + [1] * (row.rounds - 1), questions, (row.tokens_first, row.tokens_continue)
                 ),
                 unit,
                 units,
             )
-            for row in rows(self.recipe)
-            for drawing in drawings(self.recipe)
+            for row in eval_rows(self.recipe)
+            for mode in decoding_modes(self.recipe)
         )
 
     # -- layouts ---------------------------------------------------------------------------------------------------

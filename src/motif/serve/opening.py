@@ -12,7 +12,7 @@ import torch
 from motif import __version__
 from motif.config import Recipe
 from motif.errors import UsageError
-from motif.evaluation.any_model import Target, target
+from motif.evaluation.target import Target, find_target
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy, load_tokenizer
 from motif.runs.checkpoint import checksum, load_newest_weights
@@ -48,7 +48,7 @@ class LoadedModel:
 
 
 def chosen(model: str, *, recipe: str | None, base: bool, best: bool, settings: list[str]) -> Target:
-    """Find out what `model` is (see `motif.evaluation.any_model.target`).
+    """Find out what `model` is (see `motif.evaluation.target.find_target`).
 
     Raises:
         UsageError: `model` is neither a run folder nor a model with a recipe.
@@ -58,7 +58,7 @@ def chosen(model: str, *, recipe: str | None, base: bool, best: bool, settings: 
             f"{model} is not a run folder (it holds no recipe.toml). To serve it as a model, name the recipe that says "
             "how it thinks: --recipe NAME_OR_FILE"
         )
-    return target(model, recipe=recipe, base=base, best=best, settings=settings)
+    return find_target(model, recipe=recipe, base=base, best=best, settings=settings)
 
 
 def open_local(what: Target, rows: int) -> LoadedModel:

@@ -18,7 +18,7 @@ import uvicorn
 
 from motif.config import Recipe
 from motif.errors import ServiceError, UsageError
-from motif.evaluation.any_model import Target
+from motif.evaluation.target import Target
 from motif.sampling.openai import Upstream, UpstreamError
 from motif.serve.admission import ServerLimits
 from motif.serve.app import make_app

@@ -26,8 +26,9 @@ from motif.config import Recipe, load_recipe
 from motif.display import Display
 from motif.distributed import Processes, as_launched, process_group
 from motif.errors import NonFiniteError, RecipeError, SamplerError
-from motif.evaluation.evaluate import answers_in, evaluate, grading
+from motif.evaluation.evaluate import evaluate, grading
 from motif.evaluation.probe import probe, probe_questions
+from motif.evaluation.rows import answers_in
 from motif.method.credit import assign
 from motif.method.keys import sampling_key
 from motif.method.tree import Question
@@ -120,7 +121,7 @@ def _prepare(
     """Load the questions and check all that can be checked before anything is spent."""
     refuse_used_folder(folder, resume)
     plan, task = make_plan(recipe, processes)
-    display.plan(plan)
+    display.plan(plan.rows())
     plan.refuse_if_too_big()
     held.enter_context(only_writer(folder))
     return task
