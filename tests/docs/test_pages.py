@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import house
+from support import ROOT
 
-ROOT = Path(__file__).parents[2]
 INTERVAL = re.compile(r"(-?\d+(?:\.\d+)?)(?: %)?(?:\*\*)? \[(-?\d+(?:\.\d+)?)(?:, |–)(-?\d+(?:\.\d+)?)\]")
 
 

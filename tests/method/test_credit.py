@@ -38,16 +38,18 @@ def at(tree: Tree, *path: int) -> Node:
 EXAMPLE = [[[1], [0]], [[1], [1]]]  # two responses, two trajectories each: 1 of 2 and 2 of 2 end in 360
 
 
-def test_worked_example_values_and_rewards():
-    tree = credit(EXAMPLE)
+@pytest.mark.parametrize(("weight", "rewards"), [(1.0, [1.5, 2.0]), (0.2, [0.7, 1.2])])
+def test_worked_example_values_and_rewards(weight, rewards):
+    tree = credit(EXAMPLE, format_weight=weight)
     assert roots(tree, "value") == [0.5, 1.0]
-    assert roots(tree, "reward") == [1.5, 2.0]
+    assert roots(tree, "reward") == pytest.approx(rewards)
 
 
 @pytest.mark.parametrize(
     ("settings", "advantage"),
     [
         ({}, 0.70691),  # 0.25 / (0.35355 + 0.0001)
+        ({"format_weight": 0.2}, 0.70691),  # as in the README and the recipe `demo`
         ({"divide_by_std": False}, 0.25),
         ({"divide_by_std": False, "baseline": "leave_one_out"}, 0.5),
         ({"baseline": "leave_one_out"}, 1.41381),
