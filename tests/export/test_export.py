@@ -17,12 +17,12 @@ import torch
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import RecipeError
+from motif.errors import ModelError, RecipeError, RunFolderError, ServiceError, UsageError
 from motif.evaluation.target import find_target
 from motif.export import run as command
 from motif.export.base_model import describe
 from motif.export.formats import find_converter, write_gguf
-from motif.export.run import Wanted, export
+from motif.export.run import ExportOptions, export
 from motif.export.source import for_others, public_name
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights, save_weights
@@ -69,8 +69,8 @@ def lora_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: str) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(lora_run: Path) -> Path:
-    found = export(lora_run, Wanted(), say=lambda text: None)
-    assert all(parity.holds and parity.moved > 0.1 > 100 * parity.difference for parity in found.values())
+    parities = export(lora_run, ExportOptions(), say=lambda text: None)
+    assert all(parity.holds and parity.moved > 0.1 > 100 * parity.difference for parity in parities.values())
     return lora_run / "export"
 
 
@@ -195,21 +195,21 @@ def test_all_weights_in_half_precision(tmp_path, tiny_model):
 
     run = make_run(tmp_path / "run", tiny_model, "model.adapter=full")
     # Random weights as large as these lose more by rounding than any that were learned.
-    found = export(run, Wanted(dtype="bfloat16", tolerance=0.2), say=lambda text: None)
-    assert list(found) == ["merged"]
-    assert found["merged"].holds
-    assert found["merged"].difference > 0
+    parities = export(run, ExportOptions(dtype="bfloat16", tolerance=0.2), say=lambda text: None)
+    assert list(parities) == ["merged"]
+    assert parities["merged"].holds
+    assert parities["merged"].difference > 0
     loaded = AutoModelForCausalLM.from_pretrained(run / "export" / "merged", dtype="auto")
     assert loaded.dtype == torch.bfloat16
     assert loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
-    with pytest.raises(RecipeError, match="there is no adapter"):
-        export(run, Wanted(["adapter"], out=tmp_path / "other"))
+    with pytest.raises(UsageError, match="there is no adapter"):
+        export(run, ExportOptions(["adapter"], out=tmp_path / "other"))
 
 
 def test_a_head_that_shared_the_embedding_is_merged_alone(tmp_path, tiny_model):
     run = make_run(tmp_path / "run", tiny_model, "model.adapter=lora", 'model.lora_targets=["lm_head", "q_proj"]')
-    found = export(run, Wanted(["merged"]), say=lambda text: None)
-    assert found["merged"].holds
+    parities = export(run, ExportOptions(["merged"]), say=lambda text: None)
+    assert parities["merged"].holds
     assert not json.loads((run / "export" / "merged" / "config.json").read_text())["tie_word_embeddings"]
 
 
@@ -224,27 +224,27 @@ def test_what_differs_is_not_put_in_place_or_pushed(lora_run, tmp_path, monkeypa
     monkeypatch.setattr(command, "check_login", lambda repository: None)
     monkeypatch.setattr(command, "push", lambda *_: pytest.fail("pushed"))
     said: list[str] = []
-    found = export(lora_run, Wanted(["merged"], out=tmp_path, push="me/it"), say=said.append)
-    assert not found["merged"].holds
+    parities = export(lora_run, ExportOptions(["merged"], out=tmp_path, push="me/it"), say=said.append)
+    assert not parities["merged"].holds
     assert said[-1] == f"beyond the tolerance: do not trust {tmp_path / 'merged.untrusted'}"
     assert [path.name for path in tmp_path.iterdir()] == ["merged.untrusted"]
-    found = export(lora_run, Wanted(["merged"], out=tmp_path / "b", tolerance=1.0), say=said.append)
-    assert found["merged"].holds
+    parities = export(lora_run, ExportOptions(["merged"], out=tmp_path / "b", tolerance=1.0), say=said.append)
+    assert parities["merged"].holds
 
 
 def test_an_unfinished_run_and_a_used_folder_are_refused(lora_run, exported, tmp_path):
-    with pytest.raises(RecipeError, match="merged is not empty"):
-        export(lora_run, Wanted(["merged"]))
+    with pytest.raises(UsageError, match="merged is not empty"):
+        export(lora_run, ExportOptions(["merged"]))
     with pytest.raises(RecipeError, match="no run folder"):
-        export(tmp_path, Wanted())
-    with pytest.raises(RecipeError, match="adapter, merged, gguf; got 'onnx'"):
-        export(lora_run, Wanted(["onnx"]))
+        export(tmp_path, ExportOptions())
+    with pytest.raises(UsageError, match="adapter, merged, gguf; got 'onnx'"):
+        export(lora_run, ExportOptions(["onnx"]))
     broken = tmp_path / "broken"
     shutil.copytree(lora_run, broken, ignore=shutil.ignore_patterns("summary.json", "export", "best"))
-    with pytest.raises(RecipeError, match=r"has not finished: .*--unfinished"):
-        export(broken, Wanted())
+    with pytest.raises(RunFolderError, match=r"has not finished: .*--unfinished"):
+        export(broken, ExportOptions())
     shutil.rmtree(broken / "adapter")
-    [parity] = export(broken, Wanted(["adapter"], unfinished=True), say=lambda text: None).values()
+    [parity] = export(broken, ExportOptions(["adapter"], unfinished=True), say=lambda text: None).values()
     assert parity.holds
     assert "newest checkpoint" in (broken / "export" / "adapter" / "README.md").read_text()
 
@@ -252,9 +252,9 @@ def test_an_unfinished_run_and_a_used_folder_are_refused(lora_run, exported, tmp
 def test_the_best_weights_say_that_they_were_chosen(lora_run, tmp_path):
     if not (lora_run / "best").is_dir():
         pytest.skip("chance graded nothing")
-    [parity] = export(lora_run, Wanted(["adapter"], out=tmp_path, best=True), say=lambda text: None).values()
+    [parity] = export(lora_run, ExportOptions(["adapter"], out=tmp_path, best=True), say=lambda text: None).values()
     assert parity.moved < 0.1  # one step, without what make_run added
-    assert "which flatters it" in (tmp_path / "adapter" / "README.md").read_text()
+    assert "biases the accuracy upwards" in (tmp_path / "adapter" / "README.md").read_text()
 
 
 def test_a_recipe_for_others_has_names_only(tmp_path):
@@ -293,9 +293,9 @@ def test_the_licence_of_the_base(tmp_path, tiny_model):
 def test_the_converter_is_looked_for(tmp_path, monkeypatch):
     monkeypatch.delenv("LLAMA_CPP", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(RecipeError, match="--llama-cpp"):
+    with pytest.raises(UsageError, match="--llama-cpp"):
         find_converter(None)
-    with pytest.raises(RecipeError, match=r"holds no convert_hf_to_gguf\.py"):
+    with pytest.raises(UsageError, match=r"holds no convert_hf_to_gguf\.py"):
         find_converter(tmp_path)
     script = tmp_path / "bin" / "convert_hf_to_gguf.py"
     script.parent.mkdir()
@@ -312,7 +312,7 @@ def test_a_converter_that_fails_is_quoted(tmp_path):
     script.write_text(
         "import sys\nassert sys.argv[3:6] == [sys.argv[3], '--outtype', 'q8_0']\nsys.exit('not supported')"
     )
-    with pytest.raises(RecipeError, match=r"could not convert this model \(exit status 1\): not supported"):
+    with pytest.raises(ModelError, match=r"could not convert this model \(exit status 1\): not supported"):
         write_gguf(tmp_path, tmp_path / "x.gguf", "q8_0", script)
 
 
@@ -381,7 +381,7 @@ def hub(monkeypatch):
 
 def test_push_uploads_the_export_and_nothing_else(hub, lora_run, tmp_path):
     said: list[str] = []
-    export(lora_run, Wanted(["merged"], out=tmp_path, push="me/it", private=True), say=said.append)
+    export(lora_run, ExportOptions(["merged"], out=tmp_path, push="me/it", private=True), say=said.append)
     folder = tmp_path / "merged"
     assert hub["files"] == {path.name: path.read_bytes() for path in folder.iterdir()}
     assert (hub["create"]["name"], hub["create"]["organization"], hub["create"]["visibility"]) == (
@@ -396,11 +396,11 @@ def test_push_uploads_the_export_and_nothing_else(hub, lora_run, tmp_path):
 
 def test_a_token_is_asked_for_before_any_work(hub, lora_run, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_bad")
-    with pytest.raises(RecipeError, match="does not know this token"):
-        export(lora_run, Wanted(out=tmp_path, push="me/it"))
+    with pytest.raises(ServiceError, match="rejects this token"):
+        export(lora_run, ExportOptions(out=tmp_path, push="me/it"))
     monkeypatch.setattr("huggingface_hub.utils.get_token", lambda: None)
-    with pytest.raises(RecipeError, match="hf auth login"):
-        export(lora_run, Wanted(out=tmp_path, push="me/it"))
-    with pytest.raises(RecipeError, match="OWNER/NAME"):
-        export(lora_run, Wanted(out=tmp_path, push="it"))
+    with pytest.raises(ServiceError, match="hf auth login"):
+        export(lora_run, ExportOptions(out=tmp_path, push="me/it"))
+    with pytest.raises(UsageError, match="OWNER/NAME"):
+        export(lora_run, ExportOptions(out=tmp_path, push="it"))
     assert not list(tmp_path.iterdir())

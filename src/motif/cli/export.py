@@ -64,12 +64,12 @@ def export(
     """
     if private and not push:
         raise UsageError("--private goes with --push")
-    from motif.export.run import Wanted
+    from motif.export.run import ExportOptions
     from motif.export.run import export as write
 
     forms = [form.strip() for value in to or [] for form in value.split(",") if form.strip()]
-    wanted = Wanted(
+    options = ExportOptions(
         forms, out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, push, private, tolerance
     )
-    if not all(parity.holds for parity in write(run, wanted).values()):
+    if not all(parity.holds for parity in write(run, options).values()):
         raise typer.Exit(1)

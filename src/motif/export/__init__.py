@@ -1,5 +1,11 @@
-"""Export: a PEFT adapter, a merged model or a GGUF file, with a card, read back.
+"""`motif export`: trained weights for others as a PEFT adapter, a merged model or a GGUF file (docs/export.md).
 
-`run` writes the files into a folder beside the target, compares their logits with the trained policy (`parity`), and
-only then puts them in place.
+run.py                writes each form, reads it back, describes it, and puts it in place
+source.py             the weights to export, and the recipe without private settings
+formats.py            writes the three forms
+parity.py             reads them back with plain transformers and peft, and compares logits
+base_model.py         facts about the base model: where to get it, its licence
+card.py               the model card, README.md
+think_in_rounds.py    the script that goes with every export: the rounds in plain transformers
+hub.py                uploads an export
 """

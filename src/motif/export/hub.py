@@ -1,4 +1,4 @@
-"""Putting exports on the Hugging Face hub, through huggingface_hub."""
+"""Uploading exports to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from motif.errors import RecipeError
+from motif.errors import ServiceError, UsageError
 
-TOKEN = "log in with hf auth login, or set HF_TOKEN to a token that may write"
+TOKEN = "log in with hf auth login, or set HF_TOKEN to a token with write access"
 
 
 def check_login(repository: str) -> None:
-    """Refuse, before work is spent, what could not be uploaded.
+    """Check, before any work is done, that an upload can succeed.
 
     Raises:
-        RecipeError: not a repository's name, no token, a wrong one, or no connection.
+        UsageError: `repository` is not the name of one.
+        ServiceError: there is no token, the hub rejects it, or the hub cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import LocalTokenNotFoundError
     from huggingface_hub.utils import get_token
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise RecipeError(f"--push takes OWNER/NAME, got {repository!r}")
+        raise UsageError(f"--push takes OWNER/NAME, got {repository!r}")
     if get_token() is None:
-        raise RecipeError(f"--push needs a token of the hub: {TOKEN}")
+        raise ServiceError(f"--push needs a token for the hub: {TOKEN}")
     try:
         HfApi().whoami()
     except LocalTokenNotFoundError:
-        raise RecipeError(f"--push needs a token of the hub: {TOKEN}") from None
+        raise ServiceError(f"--push needs a token for the hub: {TOKEN}") from None
     except Exception as error:
-        raise RecipeError(
-            f"--push: the hub does not know this token, or cannot be reached ({_first(error)}): {TOKEN}"
+        raise ServiceError(
+            f"--push: the hub rejects this token, or cannot be reached ({_first_line(error)}): {TOKEN}"
         ) from None
 
 
 def push(folder: Path, repository: str, private: bool, say: Callable[[str], Any]) -> None:
-    """Create the repository if need be and upload the files of `folder`, and no others, naming them first.
+    """List the files of `folder` and upload them, and no others; create the repository if it does not exist.
 
     Raises:
-        RecipeError: the hub refused; the export stays, and the message says how to upload it later.
+        ServiceError: the upload failed; the export stays, and the message says how to upload it later.
     """
     from huggingface_hub import HfApi
 
@@ -51,19 +52,19 @@ def push(folder: Path, repository: str, private: bool, say: Callable[[str], Any]
     api = HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)
-        found = api.upload_folder(
+        commit = api.upload_folder(
             repo_id=repository,
             folder_path=folder,
             commit_message="Export by motif",
             allow_patterns=[str(file.relative_to(folder)) for file in files],
         )
     except Exception as error:
-        raise RecipeError(
-            f"the upload to {repository} failed ({_first(error)}). The export is in {folder}; to upload it later: "
+        raise ServiceError(
+            f"the upload to {repository} failed ({_first_line(error)}). The export is in {folder}; to upload it later: "
             f"hf upload {repository} {folder}"
         ) from None
-    say(f"uploaded: {getattr(found, 'commit_url', repository)}")
+    say(f"uploaded: {getattr(commit, 'commit_url', repository)}")
 
 
-def _first(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__

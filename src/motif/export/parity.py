@@ -1,4 +1,4 @@
-"""Is what was written what was trained? Read back with plain transformers and peft, on the same prompts."""
+"""Parity of an export with the trained policy: read back with plain transformers and peft, on the same prompts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor
 from motif.models.policy import locate
 
 POSITIONS = 16
-"""Positions compared at the end of each prompt; what stands before them decides their logits as well."""
+"""Positions compared at the end of each prompt; their logits depend on all tokens before them as well."""
 TOLERANCE = {"float32": 1e-4, "float16": 5e-3, "bfloat16": 2e-2, "f32": 1e-4, "f16": 5e-3, "bf16": 2e-2, "q8_0": 5e-2}
-"""Largest difference of a logit that is put down to the numbers' format, as a share of the largest logit."""
+"""Largest logit difference that the number format explains, as a share of the largest logit."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Logits of what was written against those of the run's own policy in float32.
+    """Logits of the export compared with those of the run's own policy in float32.
 
-    `difference`: the largest; `largest`: the largest logit itself; `moved`: how far training had moved them;
-    `agree`: share of positions with the same likeliest token; `prompts` compared; `same_prompts`: whether the written
-    tokenizer and chat template make the same tokens of them.
+    difference: the largest one. largest: the largest logit itself. moved: how far training had moved the logits.
+    agree: share of positions with the same most likely token. prompts: how many were compared. same_prompts: whether
+    the exported tokenizer and chat template turn them into the same tokens.
     """
 
     difference: float
@@ -42,16 +42,16 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether what was written can be trusted."""
+        """Whether the export can be trusted."""
         return self.share <= self.tolerance and self.same_prompts
 
     def __str__(self) -> str:
         text = (
             f"maximum logit difference {self.difference:.2g}, {self.share:.2g} of the largest logit (tolerance "
-            f"{self.tolerance:g}); the same likeliest token at {100 * self.agree:.1f} % of positions; "
+            f"{self.tolerance:g}); the same most likely token at {100 * self.agree:.1f} % of positions; "
             f"{self.prompts} prompts; training had moved logits by up to {self.moved:.2g}"
         )
-        return text if self.same_prompts else text + "; the written tokenizer reads the prompts differently"
+        return text if self.same_prompts else text + "; the exported tokenizer tokenizes the prompts differently"
 
 
 @torch.no_grad()
@@ -62,8 +62,8 @@ def logits_of(model: Any, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
     return [logits[0, -POSITIONS:].float().cpu() for logits in rows]
 
 
-def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor], before: Sequence[Tensor], **known: Any) -> Parity:
-    """Compare the run's logits with those read back; `before`: the base's, `known`: the other fields of `Parity`."""
+def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor], before: Sequence[Tensor], **fields: Any) -> Parity:
+    """Compare the run's logits with those of the export; `before`: the base's, `fields`: other fields of `Parity`."""
     width = min(ours[0].shape[-1], theirs[0].shape[-1])  # a format may pad the vocabulary
     pairs = [(a[:, :width], b[:, :width]) for a, b in zip(ours, theirs, strict=True)]
     same = torch.cat([a.argmax(-1) == b.argmax(-1) for a, b in pairs])
@@ -73,12 +73,12 @@ def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor], before: Sequence[T
         moved=max((a - b).abs().max().item() for a, b in zip(ours, before, strict=True)),
         agree=same.float().mean().item(),
         prompts=len(pairs),
-        **known,
+        **fields,
     )
 
 
 def read_back(folder: Path, form: str, base: str, device: torch.device) -> tuple[Any, Any]:
-    """Model and tokenizer from an exported folder, as a stranger would load them; an adapter onto the base `base`."""
+    """Load model and tokenizer from an exported folder as others would; an adapter goes onto the model `base`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model: Any
@@ -94,4 +94,4 @@ def read_back(folder: Path, form: str, base: str, device: torch.device) -> tuple
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    return model.float().to(device).eval(), tokenizer  # what is asked is what was stored, not what half precision does
+    return model.float().to(device).eval(), tokenizer  # compares what was stored, not how half precision computes

@@ -1,4 +1,4 @@
-"""What of a run is exported: its weights after some step, what was measured of them, and the recipe without paths."""
+"""The source of an export: a run's weights after some step, their accuracy, and the recipe without private settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from motif.config import Recipe, SamplerConfig, recipe_of
-from motif.errors import RecipeError
+from motif.errors import RunFolderError, UsageError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.runs.checkpoint import all_checkpoints
@@ -20,12 +20,16 @@ from motif.runs.weights import BEST, load_weights
 
 @dataclass(frozen=True)
 class Source:
-    """Weights of a run. `before` and `after` are accuracies by row (`rounds_3`), empty where nothing was measured."""
+    """Weights of a run.
+
+    chosen: how the step was chosen, which a reader of `after` must know; "" for the last weights of a finished run.
+    before, after: accuracies by row (`rounds_3`), empty where nothing was measured.
+    """
 
     run: Path
     recipe: Recipe
     step: int
-    chosen: str  # "", or how the step was chosen: what a reader of `after` must know
+    chosen: str
     summary: dict[str, Any]
     before: dict[str, Any]
     after: dict[str, Any]
@@ -33,14 +37,15 @@ class Source:
 
 
 def open_source(run: Path, best: bool = False, unfinished: bool = False) -> Source:
-    """The last weights of a finished run, its best ones, or those of the newest checkpoint of an unfinished one.
+    """Open the last weights of a finished run, its best ones, or those of an unfinished run's newest checkpoint.
 
     Raises:
-        RecipeError: no run folder, not finished, or it does not hold what is asked for.
+        UsageError: both the best weights and an unfinished run are asked for.
+        RunFolderError: `run` is not a run folder, has not finished, or does not hold these weights.
     """
     recipe = recipe_of(run)
     if best and unfinished:
-        raise RecipeError("--best and --unfinished are two sets of weights: choose one")
+        raise UsageError("--best and --unfinished are two sets of weights: choose one")
     summary, evals = read_summary(run / "summary.json"), read_metrics(run / "metrics.jsonl").evals
 
     def source(step: int, chosen: str, load: Callable[[Policy], None]) -> Source:
@@ -49,27 +54,28 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False) -> Sour
     if unfinished:
         checkpoints = all_checkpoints(run)
         if not checkpoints:
-            raise RecipeError(f"{run} holds no checkpoint")
+            raise RunFolderError(f"{run} holds no checkpoint")
         state = torch.load(checkpoints[-1] / "state.pt", map_location="cpu", weights_only=True)
         chosen = f"the newest checkpoint of a run that has not finished its {recipe.train.steps} steps"
         return source(int(state["step"]), chosen, lambda policy: policy.load_state(state["weights"]))
     if summary.get("status") != "finished":
-        raise RecipeError(
-            f"{run} has not finished: go on with motif train --resume, or export its newest checkpoint: --unfinished"
+        raise RunFolderError(
+            f"{run} has not finished: resume it with motif train --resume, or export its newest checkpoint with "
+            "--unfinished"
         )
     if not best:
         return source(int(summary["steps"]), "", lambda policy: load_weights(run, policy))
-    found = section(summary, "best")
-    if not found or not (run / BEST).is_dir():
-        raise RecipeError(f"{run} keeps no best weights (it has none without evaluations: eval.questions, eval.every)")
+    best_eval = section(summary, "best")
+    if not best_eval or not (run / BEST).is_dir():
+        raise RunFolderError(f"{run} holds no best weights: only evaluations choose them (eval.questions, eval.every)")
     chosen = f"chosen as the best of the evaluations on these same questions during {summary['steps']} steps, "
-    chosen += "which flatters it"
-    return source(int(found["step"]), chosen, lambda policy: load_weights(run / BEST, policy))
+    chosen += "which biases the accuracy upwards"
+    return source(int(best_eval["step"]), chosen, lambda policy: load_weights(run / BEST, policy))
 
 
 def for_others(recipe: Recipe, model: str) -> Recipe:
-    """The recipe with the base called `model`, the system prompt's text instead of its file, files by their names only,
-    and without servers and trackers."""
+    """The recipe as others may see it: the base is called `model`, the system prompt's text replaces its file, paths
+    are cut to their last part, and servers and trackers are left out."""
     data = recipe.data
     grader, colon, function = data.grader.rpartition(":")
     update = {
@@ -92,14 +98,14 @@ def for_others(recipe: Recipe, model: str) -> Recipe:
 
 
 def public_name(name: str) -> str:
-    """A hub id as it is; of a path, only the last part."""
+    """A hub id as it is, or the last part of a path."""
     path = Path(name)
     local = path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     return path.name if name and local else name
 
 
 def parity_prompts(source: Source, questions: list[str], rounds: Rounds) -> list[list[int]]:
-    """Token ids of the first and the last round of each question; its note is the question once more."""
+    """Prompts (token ids) of the first and the last round of each question, with the question itself as the note."""
     count = source.recipe.rollout.rounds
     prompts = []
     for question in questions:

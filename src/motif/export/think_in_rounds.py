@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-HERE = Path(__file__).parent  # of the files this script came with
-# The words that the model was trained with.
+HERE = Path(__file__).parent  # the folder of the model's files
+# The prompts, marks and limits that the model was trained with.
 SCAFFOLD: dict[str, Any] = {}
 
 
 def load() -> tuple[Any, Any]:
-    """Model and tokenizer."""
+    """Load model and tokenizer."""
     return AutoModelForCausalLM.from_pretrained(HERE, dtype="auto"), AutoTokenizer.from_pretrained(HERE)
 
 
@@ -49,18 +49,18 @@ def prompt(tokenizer: Any, question: str, notes: list[str]) -> list[int]:
 
 
 def respond(model: Any, tokenizer: Any, ids: list[int], limit: int) -> str:
-    """What the model says to this prompt, in at most `limit` tokens."""
+    """The model's response to this prompt, of at most `limit` tokens."""
     ends = SCAFFOLD["end_ids"]
     settings = GenerationConfig(max_new_tokens=limit, do_sample=False, eos_token_id=ends, pad_token_id=ends[0])
     model.generation_config = settings
     inputs = torch.tensor([ids], device=model.device)
     with torch.no_grad():
-        found = model.generate(inputs, attention_mask=torch.ones_like(inputs))
-    return str(tokenizer.decode(found[0, len(ids) :], skip_special_tokens=True))
+        output = model.generate(inputs, attention_mask=torch.ones_like(inputs))
+    return str(tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True))
 
 
 def spoken(text: str) -> tuple[bool, str]:
-    """Whether there is a note tag, and the part that counts: the last note, or what follows the reasoning."""
+    """Whether the text has a note tag, and the relevant part: the last note, or what follows the reasoning."""
     opening, closing = SCAFFOLD["note_tags"]
     end = text.rfind(closing)
     start = text.rfind(opening, 0, end) if end >= 0 else -1
@@ -72,7 +72,7 @@ def spoken(text: str) -> tuple[bool, str]:
 
 
 def note_of(tokenizer: Any, text: str) -> str:
-    """The note to carry: without tags, special tokens and the quotes that enclose it, and not too long."""
+    """The note to carry: without tags, special tokens and enclosing quotes, and cut to the limit."""
     tagged, note = spoken(text)
     if not tagged and SCAFFOLD["untagged"] == "empty":
         return ""
@@ -85,7 +85,7 @@ def note_of(tokenizer: Any, text: str) -> str:
 
 
 def clean(tokenizer: Any, note: str) -> str:
-    """A note that says nothing in the voice of the prompt (motif also removes forged announcements of rounds)."""
+    """A note that cannot be taken for a part of the prompt (motif also removes forged announcements of rounds)."""
     for word in [*tokenizer.all_special_tokens, *SCAFFOLD["think_tags"], *SCAFFOLD["note_tags"]]:
         note = note.replace(word, "")
     before, _, after = SCAFFOLD["progress"].partition("{note}")
@@ -96,7 +96,7 @@ def clean(tokenizer: Any, note: str) -> str:
 
 
 def answer_of(text: str) -> str | None:
-    """The answer in the last response: between its marks, else by the fallback of the scaffold."""
+    """The answer in the last response: between its marks, or else by the scaffold's fallback."""
     part = spoken(text)[1]
     opening, closing = SCAFFOLD["answer_marks"]
     for start in reversed([match.end() for match in re.finditer(re.escape(opening), part)]):
@@ -113,7 +113,7 @@ def answer_of(text: str) -> str | None:
 
 
 def think(question: str) -> str | None:
-    """Ask, showing each round; returns the answer."""
+    """Ask a question, print each round, and return the answer."""
     model, tokenizer = load()
     notes: list[str] = []
     while True:
