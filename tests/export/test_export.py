@@ -186,7 +186,7 @@ def test_an_export_is_opened_like_a_run(exported, lora_run, tiny_model):
         session.close()
         assert torch.allclose(logits(session.policy.wrapped), own, atol=1e-4)
     assert find_target(str(exported / "merged")).weights == exported / "merged"
-    with pytest.raises(RecipeError, match="trained model alone"):
+    with pytest.raises(UsageError, match="trained model alone"):
         find_target(str(exported / "merged"), base=True)
 
 
