@@ -47,7 +47,7 @@ def study_file(folder: Path, text: str = SMALL) -> Path:
 
 def refused(folder: Path, text: str) -> str:
     with pytest.raises(RecipeError) as caught:
-        prepare(study_file(folder, text))
+        prepare(load_study(study_file(folder, text)), folder)
     return str(caught.value)
 
 
@@ -317,7 +317,7 @@ def test_a_run_stops_when_its_study_is_killed(tmp_path):
 
 
 def test_too_many_at_once_for_the_memory_is_refused(tmp_path):
-    prepared = prepare(study_file(tmp_path), tmp_path / "out")
+    prepared = prepare(load_study(study_file(tmp_path)), tmp_path, tmp_path / "out")
     with pytest.raises(RecipeError, match=r"use --workers \d+"):
         run_study(prepared, prepared.runs, workers=1_000_000)
     with pytest.raises(RecipeError, match="no arm 'papr'"):

@@ -21,9 +21,10 @@ from motif.cli.app import app
 from motif.cli.serve import keys_of
 from motif.config import load_recipe
 from motif.errors import RunFolderError, ServiceError, UsageError
+from motif.evaluation.target import find_target
 from motif.models.policy import Policy
 from motif.runs import checkpoint
-from motif.serve.opening import chosen, open_local
+from motif.serve.opening import open_local
 from motif.serve.run import bound, limits_of
 from support.serving import CLIENT, ask, post, until
 
@@ -150,7 +151,7 @@ def test_importing_motif_imports_no_server():
 def test_a_run_that_has_not_ended_is_served_from_its_newest_checkpoint(tmp_path):
     recipe = load_recipe("demo")
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
-    what = chosen(str(tmp_path), recipe=None, base=False, best=False, settings=[])
+    what = find_target(str(tmp_path))
     with pytest.raises(RunFolderError, match="holds no trained model"):
         open_local(what, 2)
     policy = Policy(recipe.model)

@@ -10,6 +10,8 @@ import typer
 
 from motif.cli.options import Settings
 from motif.errors import UsageError
+from motif.evaluation.rows import EvalOverrides
+from motif.evaluation.target import find_target
 
 
 def evaluate(
@@ -51,9 +53,6 @@ def evaluate(
 
     Stopped at any moment, the same command goes on where it stood. What the numbers mean: docs/evaluation.md.
     """
-    from motif.evaluation.rows import EvalOverrides
-    from motif.evaluation.target import find_target
-
     overrides = EvalOverrides(_rounds(rounds), samples, temperature, greedy, questions, matched)
     target = find_target(
         model, recipe=recipe, task=task, base=base, best=best, overrides=overrides, settings=settings or []

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import RunArgument
+from motif.config import recipe_of
 from motif.errors import UsageError
 
 
@@ -64,6 +65,8 @@ def export(
     """
     if private and not push:
         raise UsageError("--private goes with --push")
+    recipe_of(run)
+    # The imports take seconds: a wrong folder is refused before them.
     from motif.export.run import ExportOptions
     from motif.export.run import export as write
 

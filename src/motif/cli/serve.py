@@ -12,6 +12,7 @@ import typer
 
 from motif.cli.options import Changes
 from motif.errors import UsageError
+from motif.evaluation.target import Target, find_target
 
 KEYS = "MOTIF_API_KEY"
 
@@ -77,20 +78,31 @@ def serve(
     from motif.serve import require_extra
 
     require_extra()
+    target = _target(model, recipe, base, best, settings or [])
+    keys, extra = keys_of(api_key or []), _object(upstream_body)
+    # The imports take seconds: wrong names are refused before them.
     from motif.sampling.openai import base_url
-    from motif.serve.opening import UpstreamConfig, chosen
+    from motif.serve.opening import UpstreamConfig
     from motif.serve.run import ServerOptions, limits_of
     from motif.serve.run import serve as run
 
-    what = chosen(model, recipe=recipe, base=base, best=best, settings=settings or [])
-    given = {"concurrency": concurrency, "queue": queue, "timeout": timeout, "max_tokens": max_tokens, "body": max_body}
+    limits = {"concurrency": concurrency, "queue": queue, "timeout": timeout}
+    limits |= {"max_tokens": max_tokens, "body": max_body}
     upstream_config = None
     if upstream is not None:
         key = os.environ.get(upstream_key_variable, "")
-        extra = _object(upstream_body)
         upstream_config = UpstreamConfig(base_url(upstream), upstream_api.value, upstream_model, key, extra)
-    options = ServerOptions(host, port, name or _name(model), keys_of(api_key or []), early_finish, grace)
-    run(what, options, limits_of(what.recipe, given), upstream_config)
+    options = ServerOptions(host, port, name or _name(model), keys, early_finish, grace)
+    run(target, options, limits_of(target.recipe, limits), upstream_config)
+
+
+def _target(model: str, recipe: str | None, base: bool, best: bool, settings: list[str]) -> Target:
+    if recipe is None and not (Path(model) / "recipe.toml").is_file():
+        raise UsageError(
+            f"{model} is not a run folder (it holds no recipe.toml). To serve it as a model, name the recipe that says "
+            "how it thinks: --recipe NAME_OR_FILE"
+        )
+    return find_target(model, recipe=recipe, base=base, best=best, settings=settings)
 
 
 def keys_of(given: list[str]) -> tuple[str, ...]:

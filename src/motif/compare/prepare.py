@@ -9,7 +9,7 @@ from typing import Any
 
 from motif.compare.results import Record, collect, write_results
 from motif.compare.runner import Runner, Tally, refuse_other_run
-from motif.compare.study import Run, Study, check_rows, load_study, main_row, plan_runs, resolve
+from motif.compare.study import Run, Study, check_rows, main_row, plan_runs, resolve
 from motif.errors import RecipeError
 from motif.planning.plan import Plan, make_plan
 
@@ -45,15 +45,17 @@ class Prepared:
         return lines
 
 
-def prepare(file: str | Path, out: str | Path | None = None) -> Prepared:
-    """Read a study, resolve and check every arm, and load every arm's questions; nothing is spent.
+def prepare(study: Study, folder: Path, out: Path | None = None) -> Prepared:
+    """Resolve and check every arm of a study, and load every arm's questions; nothing is spent.
+
+    Args:
+        folder: the study file's, which its recipes are relative to.
 
     Raises:
-        RecipeError: the study or a recipe cannot be run, or two arms are tested on different questions.
+        RecipeError: a recipe cannot be run, or two arms are tested on different questions.
         BadRows: the data of an arm has unusable rows.
     """
-    study, folder = load_study(file), Path(file).parent
-    out = Path(out) if out else Path("runs") / study.name
+    out = out or Path("runs") / study.name
     runs = plan_runs(study, folder, out)
     recipes = {run.arm: run.recipe for run in reversed(runs)}
     recipes = {arm: recipes[arm] for arm in study.arms}

@@ -44,13 +44,13 @@ def compare(
     Raises:
         RecipeError, BadRows: see `prepare`, `run_study` and `read_results`.
     """
-    console = PlainConsole()
+    console, study = PlainConsole(), load_study(file)
     if results is not None:
-        present(load_study(file), read_results(results), out or results.parent, console)
+        present(study, read_results(results), out or results.parent, console)
         return 0
     from motif.compare.prepare import prepare, run_study  # with torch, which the above does without
 
-    prepared = prepare(file, out)
+    prepared = prepare(study, file.parent, out)
     runs = prepared.chosen(arms, seeds)
     console.print(plan_table(prepared, runs, workers))
     if mode == "plan":

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from motif import __version__
 from motif.config import Recipe
-from motif.errors import UsageError
-from motif.evaluation.target import Target, find_target
+from motif.evaluation.target import Target
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy, load_tokenizer
 from motif.runs.checkpoint import checksum, load_newest_weights
@@ -45,20 +43,6 @@ class LoadedModel:
     window: int | None
     about: str
     fingerprint: str | None = None
-
-
-def chosen(model: str, *, recipe: str | None, base: bool, best: bool, settings: list[str]) -> Target:
-    """Find out what `model` is (see `motif.evaluation.target.find_target`).
-
-    Raises:
-        UsageError: `model` is neither a run folder nor a model with a recipe.
-    """
-    if recipe is None and not (Path(model) / "recipe.toml").is_file():
-        raise UsageError(
-            f"{model} is not a run folder (it holds no recipe.toml). To serve it as a model, name the recipe that says "
-            "how it thinks: --recipe NAME_OR_FILE"
-        )
-    return find_target(model, recipe=recipe, base=base, best=best, settings=settings)
 
 
 def open_local(what: Target, rows: int) -> LoadedModel:

@@ -1,0 +1,149 @@
+"""Every command's help, and what wrong calls are answered with: one sentence and exit status 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from motif.cli.app import COMMANDS, app
+from motif.config import load_recipe
+
+WRONG = {
+    "train": {
+        "demoo": "Did you mean 'demo'?",
+        "demo --set train.stepz=1": "did you mean 'steps'?",
+        "demo --set train.steps": "section.key=value",
+        "demo --allow-changes": "--allow-changes goes with --resume",
+        "demo --on 8xH100": "it goes with --dry-run",
+        "demo --dry-run --lengths RUN": "--lengths goes with --on",
+    },
+    "vllm-command": {
+        "nope": "no recipe 'nope'",
+        "demoo": "Did you mean 'demo'?",
+        "FILE": "FILE",
+        "demo --set sampler.url=x": "did you mean 'urls'?",
+        "demo --set sampler": "section.key=value",
+    },
+    "eval": {
+        "nowhere": "nowhere is not a run folder",
+        "nowhere --best --recipe demo": "--base and --best do not apply",
+        "embedded --recipe demoo": "Did you mean 'demo'?",
+        "embedded --recipe demo --rounds 1,x": "--rounds takes whole numbers",
+        "RUN --base --best": "choose one",
+        "RUN --recipe demo": "brings its own recipe",
+    },
+    "probe": {
+        "nowhere": "nowhere is no",
+        "RUN": "has not ended",
+        "RUN --questions 0": "at least 2 questions",
+        "RUN --questions 1": "at least 2",
+        "RUN --continuations 3": "probe.continuations",
+    },
+    "solve": {
+        "q --run RUN --recipe demo": "give --run or --recipe",
+        "q --file FILE": "give the question itself, or --file",
+        "q --lines": "give the question itself",
+        "- --file FILE": "choose one",
+        "--file nowhere": "--file nowhere: No such file or directory",
+        "q --run nowhere": "nowhere is no",
+        "q --recipe demoo": "Did you mean 'demo'?",
+    },
+    "serve": {
+        "nowhere": "nowhere is not a run folder",
+        "embedded --recipe demoo": "Did you mean 'demo'?",
+        "RUN --base --best": "choose one",
+        "RUN --api-key=": "an API key is empty",
+        "RUN --upstream http://localhost --upstream-body []": "--upstream-body takes a JSON object",
+    },
+    "grade": {
+        "nowhere": "nowhere: no such file",
+        "FILE --grader maths": "did you mean 'math'?",
+        "FILE --grader own.py": "no grader 'own.py'",
+        "FILE --grader nowhere.py:grade": "nowhere.py cannot be imported",
+        "FILE --grader nowhere:grade": "nowhere cannot be imported",
+    },
+    "compare": {
+        "nope.toml": "nope.toml",
+        "FILE": "FILE",
+        "STUDY --seeds 1-": "--seeds takes numbers and ranges",
+        "STUDY --seeds one": "--seeds takes numbers and ranges",
+        "STUDY --from nowhere.jsonl": "nowhere.jsonl: No such file or directory",
+    },
+    "view": {
+        "nowhere": "nowhere: no such folder",
+        "EMPTY": "is not a run folder",
+        "RUN RUN": "the same run is given twice",
+        "RUN --save nowhere/page.html": "give --save another file",
+        "RUN --host 256.0.0.1 --no-browser": "cannot listen on 256.0.0.1",
+    },
+    "report": {"nowhere": "nowhere: no such folder", "FILE": "no such folder", "EMPTY": "is not a run folder"},
+    "export": {
+        "nowhere": "nowhere is no",
+        "EMPTY": "is no",
+        "RUN --private": "--private goes with --push",
+        "RUN --to bin": "has not finished",
+        "RUN --unfinished": "checkpoint",
+    },
+}
+HEAVY = {"grade", "export"}
+"""Commands of which a wrong call may need torch, or a worker process."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the calls are made: a run that has only begun, an empty folder, a file, and a study."""
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "EMPTY").mkdir()
+    (folder / "RUN").mkdir()
+    (folder / "RUN/recipe.toml").write_text(load_recipe("demo").to_toml())
+    (folder / "FILE").write_text(json.dumps({"gold": "1", "prediction": "1"}) + "\n")
+    (folder / "STUDY").write_text("recipe = 'demo'\n[arms.a]\n")
+    return folder
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str) -> None:
+    done = call(command, "--help")
+    assert done.exit_code == 0 and done.stdout.startswith(f"Usage: motif {command}") and not done.stderr
+
+
+@pytest.mark.parametrize(("command", "arguments"), [(name, text) for name, calls in WRONG.items() for text in calls])
+def test_a_wrong_call_gets_one_sentence(
+    command: str, arguments: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    before = sorted(folder.rglob("*"))
+    done = call(command, *arguments.split())
+    assert done.exit_code == 2, done.output
+    assert WRONG[command][arguments] in done.stderr
+    assert done.stderr.startswith("motif: ") and done.stderr.count("\n") == 1 and not done.stdout
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_unknown_options_and_commands_are_refused(command: str) -> None:
+    done = call(command, "--nope")
+    assert done.exit_code == 2 and "No such option: --nope" in done.stderr
+    assert call(f"{command}s").exit_code == 2
+
+
+def test_wrong_names_are_refused_before_torch_is_imported(folder: Path) -> None:
+    calls = [[name, *text.split()] for name, texts in WRONG.items() if name not in HEAVY for text in texts]
+    calls += [["export", "nowhere"], ["grade", "nowhere"]]
+    code = (
+        "import sys; from typer.testing import CliRunner; from motif.cli.app import app\n"
+        f"for call in {calls!r}:\n"
+        "    assert CliRunner().invoke(app, call).exit_code == 2, call\n"
+        "    assert 'torch' not in sys.modules, call\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
