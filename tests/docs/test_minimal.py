@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from motif.config import load_recipe
-from motif.evaluation.evaluate import grading
 from motif.grading import Grader
+from motif.grading.beside import grading_beside
 from motif.method.credit import assign
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
@@ -35,7 +35,7 @@ def grown():
     recipe = load_recipe("demo", ["credit.format_weight=1.0", "train.max_grad_norm=1e9"])
     policy = Policy(recipe.model)
     rounds = Rounds(recipe.rounds, policy.tokenizer)
-    with Grader("numeric") as grader, grading(grader) as on_leaf:
+    with Grader("numeric") as grader, grading_beside(grader) as on_leaf:
         four, sampler = questions("multiply", 2, "train")[:4], LocalSampler(policy)
         trees = grow(four, sampler, rounds, recipe.rollout, seed=5, on_leaf=on_leaf)
     for tree in trees:

@@ -8,8 +8,6 @@ evaluation can be kept as it goes (`motif.evaluation.store`). What the answers a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Protocol
 
 from motif.config import Recipe, RolloutConfig
@@ -17,8 +15,9 @@ from motif.distributed import ALONE, Processes
 from motif.evaluation.accuracy import Accuracy, Answers, answers_of, summarise
 from motif.evaluation.rows import DecodingMode, EvalRow, decoding_modes, eval_rows
 from motif.grading import Grader
+from motif.grading.beside import grading_beside
 from motif.method.rounds import Rounds
-from motif.method.tree import Node, Question, Tree
+from motif.method.tree import Question, Tree
 from motif.sampling.base import Sampler
 from motif.sampling.grow import grow
 
@@ -64,7 +63,7 @@ def evaluate(
     def grown(chunk: Sequence[Question], row: EvalRow, mode: DecodingMode) -> list[Tree]:
         shape, greedy = _shape(recipe, row, mode), mode.temperature == 0
         seed = recipe.train.seed
-        with grading(grader, lambda tree, leaf: advance()) as on_leaf:
+        with grading_beside(grader, lambda tree, leaf: advance()) as on_leaf:
             return grow(chunk, sampler, rounds, shape, seed=seed, step="eval", greedy=greedy, on_leaf=on_leaf)
 
     def answers(row: EvalRow, mode: DecodingMode) -> Answers:
@@ -110,34 +109,6 @@ def _shape(recipe: Recipe, row: EvalRow, mode: DecodingMode) -> RolloutConfig:
             "continuation_policy": "current",
         }
     )
-
-
-@contextmanager
-def grading(grader: Grader, then: Callable[[Tree, Node], None] | None = None) -> Iterator[Callable[[Tree, Node], None]]:
-    """A function that has leaves graded while others are being sampled; when the block ends, all of them are.
-
-    Args:
-        then: called with every leaf too, at once.
-    """
-
-    def judge(tree: Tree, leaf: Node) -> None:
-        grade = grader.grade(tree.question.gold, leaf.answer)
-        leaf.verdict, leaf.reason = grade.verdict, grade.reason
-
-    pool = ThreadPoolExecutor(grader.workers)
-    waiting: list[Future[None]] = []
-
-    def on_leaf(tree: Tree, leaf: Node) -> None:
-        waiting.append(pool.submit(judge, tree, leaf))
-        if then:
-            then(tree, leaf)
-
-    try:
-        yield on_leaf
-        for future in waiting:
-            future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _equality(grader: Grader) -> Callable[[str, str], bool] | None:

@@ -30,8 +30,8 @@ import numpy as np
 from motif.config import Recipe
 from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
-from motif.evaluation.evaluate import grading
 from motif.grading import Grader
+from motif.grading.beside import grading_beside
 from motif.method.credit import assign
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
@@ -144,7 +144,7 @@ def probe(
     shape, seed, before = recipe.rollout, recipe.train.seed, sampler.usage.generated_tokens
     mine = processes.share(questions)
     leaves = len(mine) * shape.responses * shape.trajectories
-    with progress(leaves) as advance, grading(grader, advance) as on_leaf:
+    with progress(leaves) as advance, grading_beside(grader, advance) as on_leaf:
         grown = grow(mine, sampler, rounds, shape, seed=seed, step="probe", on_leaf=on_leaf)
     grown = processes.gather_in_order(grown)
     for tree in grown:
@@ -159,7 +159,7 @@ def probe(
     continued = processes.share(continued)
     leaves = sum(len(tree.roots) for tree in continued) * recipe.probe.continuations
     # Another name in the keys than the trees': the true value must not share the luck of what it is to judge.
-    with progress(leaves) as advance, grading(grader, advance) as on_leaf:
+    with progress(leaves) as advance, grading_beside(grader, advance) as on_leaf:
         continue_from(continued, sampler, rounds, deployed, seed=seed, step="probe/continued", on_leaf=on_leaf)
     outcomes = processes.gather_in_order([[_outcomes(root) for root in tree.roots] for tree in continued])
     [generated] = processes.total([sampler.usage.generated_tokens - before])

@@ -31,7 +31,7 @@ import torch
 
 from motif.config import Recipe, load_recipe
 from motif.errors import RecipeError
-from motif.evaluation.evaluate import grading
+from motif.grading.beside import grading_beside
 from motif.integrations import require
 from motif.integrations.trl_arguments import arguments_of, compared_here, rows_per_question, whole_tree
 from motif.method.credit import assign
@@ -213,7 +213,7 @@ class Motif:
     def _grow(self, planted: Sequence[tuple[Tree, int]], sampler: Sampler, step: str) -> None:
         """Grow the trees with as many first-round responses as there are rows, grading leaves meanwhile."""
         shape, seed = self.recipe.rollout, self.recipe.train.seed
-        with grading(self.session.grader) as on_leaf:
+        with grading_beside(self.session.grader) as on_leaf:
             for count in dict.fromkeys(count for _, count in planted):  # with several processes a group may be split
                 first = shape.responses if whole_tree(self.recipe) else count
                 own = shape.model_copy(update={"branching": [first, *shape.branching[1:]]})

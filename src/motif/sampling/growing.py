@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from motif.config import CreditConfig, Recipe, RolloutConfig
 from motif.errors import RecipeError
 from motif.grading import Grader
+from motif.grading.beside import grade_leaf
 from motif.method.credit import assign
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
@@ -67,11 +68,7 @@ async def grow_response(
 async def judge(question: Question, root: Node, grader: Grader, credit: CreditConfig) -> Tree:
     """Grade the leaves below a response and give every node its value and its reward."""
     tree = Tree(question, 0, [root])
-    leaves = list(tree.leaves())
-    loop = asyncio.get_running_loop()
-    asked = [loop.run_in_executor(None, grader.grade, question.gold, leaf.answer) for leaf in leaves]
-    for leaf, grade in zip(leaves, await asyncio.gather(*asked), strict=True):
-        leaf.verdict, leaf.reason = grade.verdict, grade.reason
+    await asyncio.gather(*(asyncio.to_thread(grade_leaf, grader, tree, leaf) for leaf in tree.leaves()))
     assign(tree, credit)
     return tree
 

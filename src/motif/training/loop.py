@@ -26,9 +26,10 @@ from motif.config import Recipe, load_recipe
 from motif.display import Display
 from motif.distributed import Processes, as_launched, process_group
 from motif.errors import NonFiniteError, RecipeError, SamplerError
-from motif.evaluation.evaluate import evaluate, grading
+from motif.evaluation.evaluate import evaluate
 from motif.evaluation.probe import probe, probe_questions
 from motif.evaluation.rows import answers_in
+from motif.grading.beside import grading_beside
 from motif.method.credit import assign
 from motif.method.keys import sampling_key
 from motif.method.tree import Question
@@ -249,7 +250,7 @@ def sample(session: Session, questions: Sequence[Question], step: int, clock: Cl
     shape, begun = recipe.rollout, time.perf_counter()
     with (
         display.sampling(len(questions) * shape.responses * shape.trajectories) as advance,
-        grading(session.grader, advance) as on_leaf,
+        grading_beside(session.grader, advance) as on_leaf,
     ):
         parts = (session.sampler, session.rounds, shape)
         trees = grow(questions, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
