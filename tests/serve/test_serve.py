@@ -287,13 +287,13 @@ def test_a_conversation_is_one_question(client):
         ({"temperature": -1}, "temperature", "greater than"),
         ({"top_p": 0}, "top_p", "greater than"),
         ({"tokens_first": 49}, "tokens_first", "more than this server's 48"),
-        ({"max_tokens": 2}, "max_tokens", "leaves nothing"),
+        ({"max_tokens": 2}, "max_tokens", "leaves no token"),
         ({"stop": [""]}, "stop", "none of them empty"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "stream = true"),
         ({"seed": 2**63}, "seed", "less than"),
         ({"messages": []}, "messages", "at least 1"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role", "'user'"),
-        ({"messages": [{"role": "user", "content": " "}]}, "messages", "hold the question"),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages", "contain the question"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "messages", "must be a user's"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content", "text parts"),
         ({"messages": [{"role": "user", "content": "x", "size": 1}]}, "size", "unknown"),
@@ -318,7 +318,7 @@ def test_neutral_values_are_taken(url):
 
 
 def test_the_openai_client_raises_the_right_errors(client):
-    with pytest.raises(openai.NotFoundError, match="no model 'gpt-4'"):
+    with pytest.raises(openai.NotFoundError, match="model 'gpt-4' is not served here"):
         client.chat.completions.create(model="gpt-4", messages=messages())
     with pytest.raises(openai.BadRequestError, match="no token ids"):
         client.completions.create(model="demo", prompt=[1, 2, 3])

@@ -119,7 +119,7 @@ class Answering(Response):
     async def _think(
         self, on_event: Callable[[int, Event], Awaitable[None]] | None, stream: EventStream | None = None
     ) -> list[Thought]:
-        """All choices at once; the first that fails ends the others."""
+        """Generate all choices at once; the first that fails ends the others."""
         served = self.service.served
 
         async def one(index: int) -> Thought:

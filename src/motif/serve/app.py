@@ -18,7 +18,7 @@ from starlette.routing import Route
 from motif.serve.answering import Answering
 from motif.serve.middleware import RequestMiddleware, read_body
 from motif.serve.openapi import document
-from motif.serve.protocol import ApiError, ChatRequest, CompletionRequest, read
+from motif.serve.protocol import ApiError, ChatRequest, CompletionRequest, parse_request
 from motif.serve.requests import chat_job, completion_job
 from motif.serve.service import Service
 
@@ -107,13 +107,13 @@ class _Endpoints:
     async def chat(self, request: Request) -> Response:
         """Answer a chat."""
         service = self.service
-        body = read(ChatRequest, await read_body(request, service.limits))
+        body = parse_request(ChatRequest, await read_body(request, service.limits))
         return Answering(service, "chat", chat_job(body, service.served, service.limits))
 
     async def completions(self, request: Request) -> Response:
         """Answer prompts."""
         service = self.service
-        body = read(CompletionRequest, await read_body(request, service.limits))
+        body = parse_request(CompletionRequest, await read_body(request, service.limits))
         return Answering(service, "text", completion_job(body, service.served, service.limits))
 
 

@@ -1,4 +1,4 @@
-"""The description of the API in OpenAPI's terms, made from the types that read the requests."""
+"""The OpenAPI document of the server, made from the request and response models."""
 
 from __future__ import annotations
 
@@ -9,77 +9,38 @@ from pydantic.json_schema import models_json_schema
 
 from motif import __version__
 from motif.serve.protocol import (
-    RULES,
-    ChatAnswer,
+    SEMANTIC_ERRORS,
     ChatRequest,
-    CompletionAnswer,
+    ChatResponse,
     CompletionRequest,
-    ErrorAnswer,
+    CompletionResponse,
+    ErrorResponse,
     Health,
     ModelCard,
     ModelList,
 )
 
 ERRORS = {
-    400: "the request cannot be done; the message says why. Codes of requests that fit the schema: "
-    + "; ".join(f"`{code}`, {about}" for code, about in RULES.items()),
+    400: "the request is invalid; the message says why. Codes of requests that fit the schema: "
+    + "; ".join(f"`{code}`, {about}" for code, about in SEMANTIC_ERRORS.items()),
     401: "wrong or missing API key",
-    404: "no such model",
-    408: "the body was not there in time",
+    404: "the model is not served here",
+    408: "the body did not arrive in time",
     413: "the body is too long",
     415: "the body is not declared as JSON",
-    429: "the queue is full; Retry-After says when there should be room",
+    429: "the queue is full; Retry-After says when to try again",
     500: "decoding failed",
     502: "the upstream server failed",
     503: "the server is shutting down",
-    504: "not answered within the server's limit of time",
+    504: "no answer within the server's time limit",
 }
-READS = (401,)
-ASKS = (400, 401, 404, 408, 413, 415, 429, 500, 502, 503, 504)
+READ_ERRORS = (401,)
+GENERATE_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 502, 503, 504)
 
 
 def document(model: str, keyed: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of a server that serves `model`; `keyed`: it asks for an API key."""
-    reads = READS if keyed else ()
-    asks = ASKS if keyed else tuple(status for status in ASKS if status != 401)
-    events: dict[str, Any] = {"text/event-stream": {}}  # no schema of this version speaks of events
-    paths = {
-        "/health": {"get": _get("Is the process there", Health, (), open_=True)},
-        "/health/ready": {
-            "get": _get("Does it take requests", Health, (), open_=True, more={"503": _body("It does not", Health)})
-        },
-        "/metrics": {
-            "get": {
-                "summary": "Numbers for Prometheus",
-                "responses": {
-                    "200": {"description": "Text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
-                }
-                | _errors(reads),
-            }
-        },
-        "/openapi.json": {
-            "get": {
-                "summary": "This document",
-                "responses": {
-                    "200": {"description": "OpenAPI", "content": {"application/json": {"schema": {"type": "object"}}}}
-                }
-                | _errors(reads),
-            }
-        },
-        "/v1/models": {"get": _get("The served model", ModelList, reads)},
-        "/v1/models/{id}": {
-            "get": _get("The served model by its id", ModelCard, (*reads, 404))
-            | {
-                "parameters": [
-                    {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "example": model}
-                ]
-            }
-        },
-        "/v1/chat/completions": {"post": _post("Answer a chat, in rounds", ChatRequest, ChatAnswer, asks, events)},
-        "/v1/completions": {
-            "post": _post("Answer prompts, in rounds", CompletionRequest, CompletionAnswer, asks, events)
-        },
-    }
+    """The OpenAPI 3.1 document of a server that serves `model`; `keyed`: it requires an API key."""
+    schemes = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if keyed else {}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -87,22 +48,41 @@ def document(model: str, keyed: bool) -> dict[str, Any]:
             "version": __version__,
             "description": f"OpenAI-compatible; serves {model!r}, which thinks in rounds.",
         },
-        "paths": paths,
-        "components": {"schemas": _schemas(model)}
-        | ({"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if keyed else {}),
+        "paths": _paths(model, keyed),
+        "components": {"schemas": _schemas(model), **schemes},
         **({"security": [{"key": []}]} if keyed else {}),
     }
 
 
+def _paths(model: str, keyed: bool) -> dict[str, Any]:
+    reading = READ_ERRORS if keyed else ()
+    generating = tuple(status for status in GENERATE_ERRORS if keyed or status != 401)
+    parameter = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "example": model}
+    card = _get("The served model by its id", _json("OK", ModelCard), (*reading, 404)) | {"parameters": [parameter]}
+    ready = _get("Whether it accepts requests", _json("It does", Health), (), keyless=True)
+    ready["responses"]["503"] = _json("It does not", Health)
+    return {
+        "/health": {"get": _get("Whether the process is alive", _json("It is", Health), (), keyless=True)},
+        "/health/ready": {"get": ready},
+        "/metrics": {"get": _get("Metrics for Prometheus", _content("Text format", "text/plain", "string"), reading)},
+        "/openapi.json": {"get": _get("This document", _content("OpenAPI", "application/json", "object"), reading)},
+        "/v1/models": {"get": _get("The served model", _json("OK", ModelList), reading)},
+        "/v1/models/{id}": {"get": card},
+        "/v1/chat/completions": {"post": _post("Answer a chat, in rounds", ChatRequest, ChatResponse, generating)},
+        "/v1/completions": {
+            "post": _post("Answer prompts, in rounds", CompletionRequest, CompletionResponse, generating)
+        },
+    }
+
+
 def _schemas(model: str) -> dict[str, Any]:
-    read = [(kind, "validation") for kind in (ChatRequest, CompletionRequest)]
-    told = [
-        (kind, "serialization") for kind in (ChatAnswer, CompletionAnswer, ErrorAnswer, Health, ModelCard, ModelList)
-    ]
-    _, found = models_json_schema([*read, *told], ref_template="#/components/schemas/{model}")  # type: ignore[list-item]
-    schemas: dict[str, Any] = found["$defs"]
-    for kind in (ChatRequest, CompletionRequest):
-        schemas[kind.__name__]["properties"]["model"]["anyOf"][0] = {"const": model}  # no other is served here
+    requests = (ChatRequest, CompletionRequest)
+    responses = (ChatResponse, CompletionResponse, ErrorResponse, Health, ModelCard, ModelList)
+    models: Any = [(kind, "validation") for kind in requests] + [(kind, "serialization") for kind in responses]
+    _, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")
+    schemas: dict[str, Any] = definitions["$defs"]
+    for kind in requests:
+        schemas[kind.__name__]["properties"]["model"]["anyOf"][0] = {"const": model}  # the only one served
     return schemas
 
 
@@ -110,31 +90,27 @@ def _ref(kind: type[BaseModel]) -> dict[str, Any]:
     return {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}
 
 
-def _body(about: str, kind: type[BaseModel]) -> dict[str, Any]:
+def _json(about: str, kind: type[BaseModel]) -> dict[str, Any]:
     return {"description": about, "content": {"application/json": _ref(kind)}}
 
 
+def _content(about: str, media_type: str, json_type: str) -> dict[str, Any]:
+    return {"description": about, "content": {media_type: {"schema": {"type": json_type}}}}
+
+
 def _errors(statuses: tuple[int, ...]) -> dict[str, Any]:
-    return {str(status): _body(ERRORS[status], ErrorAnswer) for status in statuses}
+    return {str(status): _json(ERRORS[status], ErrorResponse) for status in statuses}
 
 
-def _get(
-    about: str,
-    kind: type[BaseModel],
-    statuses: tuple[int, ...],
-    open_: bool = False,
-    more: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    responses = {"200": _body(about, kind)} | _errors(statuses) | (more or {})
-    return {"summary": about, "responses": responses} | ({"security": []} if open_ else {})
+def _get(about: str, success: dict[str, Any], statuses: tuple[int, ...], keyless: bool = False) -> dict[str, Any]:
+    responses = {"200": success} | _errors(statuses)
+    return {"summary": about, "responses": responses} | ({"security": []} if keyless else {})
 
 
-def _post(
-    about: str, asked: type[BaseModel], told: type[BaseModel], statuses: tuple[int, ...], events: dict[str, Any]
-) -> dict[str, Any]:
-    answer = {
-        "description": "The answer; with `stream`, server-sent events, each a chunk of it as JSON, the last `[DONE]`",
-        "content": {"application/json": _ref(told)} | events,
-    }
-    request = {"required": True, "content": {"application/json": _ref(asked)}}
-    return {"summary": about, "requestBody": request, "responses": {"200": answer} | _errors(statuses)}
+def _post(about: str, request: type[BaseModel], response: type[BaseModel], statuses: tuple[int, ...]) -> dict[str, Any]:
+    success = _json(
+        "The response; with `stream`, server-sent events: its chunks as JSON, and `[DONE]` at the end", response
+    )
+    success["content"]["text/event-stream"] = {}  # OpenAPI 3.1 has no schema for events
+    body = {"required": True, "content": {"application/json": _ref(request)}}
+    return {"summary": about, "requestBody": body, "responses": {"200": success} | _errors(statuses)}

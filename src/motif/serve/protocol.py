@@ -1,12 +1,12 @@
-"""What may be asked of the server, and what it answers: OpenAI's format with a few fields of our own.
+"""Request and response models: OpenAI's format with a few additional fields.
 
-A request is read strictly. What the API knows and the rounds do not (tools, log-probabilities, penalties, …) is taken
-only with the value that asks for nothing, and everything else that is not here is refused with its name.
+Requests are parsed strictly. Parameters of the API that rounds do not support (tools, log-probabilities, penalties, …)
+are accepted only with the value that has no effect. Every other field is refused by name.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -14,13 +14,13 @@ from motif.config import nearest
 
 MOST_ROUNDS = 32
 MOST_CHOICES = 128
-"""Of one request: `n` times its prompts."""
+"""Answers of one request: `n` times its prompts."""
 LONGEST_TEXT = 2**20
 """Characters of one text in a request."""
 
 
 class ApiError(Exception):
-    """A request that gets an error instead of an answer, in the API's format."""
+    """An error response in the API's format."""
 
     def __init__(
         self,
@@ -38,199 +38,204 @@ class ApiError(Exception):
 
 
 class RequestModel(BaseModel):
-    """A part of a request: types are not converted, and unknown fields are refused."""
+    """A part of a request. Types are not converted, and unknown fields are refused."""
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
 
-RULES = {
+SEMANTIC_ERRORS = {
     "no_question": "the last message is not a user's, or is empty",
-    "bad_combination": "parameters that do not go together: several greedy answers, fewer tokens than rounds, …",
-    "too_many_answers": "`n` times the prompts is more than one request may ask for",
-    "too_many_tokens": "a round's limit is above the server's",
+    "bad_combination": "parameters that conflict: several greedy answers, fewer tokens than rounds, …",
+    "too_many_answers": "`n` times the number of prompts exceeds the limit of one request",
+    "too_many_tokens": "a round's token limit exceeds the server's",
     "context_length_exceeded": "the question leaves no room for a response in the model's window",
 }
-"""What no schema of a request says: the codes of those refused with status 400 although they are of the right form."""
+"""Errors that no schema expresses: codes of requests that fit the schema and are refused with status 400."""
 
 
 def _whole(value: Any) -> Any:
-    """JSON has one kind of number, and some clients write 3 as 3.0."""
+    """Accept 3.0 for 3: JSON has one type of number, and some clients write integers as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _no(value: Any) -> Any:
-    """JSON's `false`, and not the 0 that Python takes for equal to it."""
+    """Accept JSON's `false`, but not 0, which Python considers equal to it."""
     if value is not False:
         raise ValueError("must be false")
     return value
 
 
-WHOLE = BeforeValidator(_whole)
-No = Annotated[Literal[False], BeforeValidator(_no)]
-Prose = Annotated[str, Field(max_length=LONGEST_TEXT)]
-Question = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"[^\s\x1c-\x1f\x85\uFEFF]")]
-"""Not blank, in the sense of all of Python, ECMAScript (which JSON Schema means) and Unicode."""
+WholeNumber = BeforeValidator(_whole)
+FalseOnly = Annotated[Literal[False], BeforeValidator(_no)]
+Content = Annotated[str, Field(max_length=LONGEST_TEXT)]
+QuestionText = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"[^\s\x1c-\x1f\x85\uFEFF]")]
+"""Not blank by the definitions of Python, ECMAScript (which JSON Schema follows) and Unicode."""
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
-Tokens = Annotated[int, Field(ge=1, le=2**31), WHOLE]
+Tokens = Annotated[int, Field(ge=1, le=2**31), WholeNumber]
 Zero = Annotated[float, Field(ge=0, le=0)]
 
 
 class TextPart(RequestModel):
-    """A piece of a message."""
+    """A part of a message."""
 
     type: Literal["text"]
-    text: Prose
+    text: Content
 
 
-class Message(RequestModel):
-    """What somebody said."""
+class ChatMessage(RequestModel):
+    """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Prose | Annotated[list[TextPart], Field(max_length=1024)]
+    content: Content | Annotated[list[TextPart], Field(max_length=1024)]
     type: Literal["text", "message"] | None = None
-    reasoning_content: Prose | None = None
-    """Of an answer that is sent back. It is not read: the reasoning is not kept, as between rounds."""
+    reasoning_content: Content | None = None
+    """Reasoning of an answer that is sent back. It is ignored, as reasoning is dropped between rounds."""
     refusal: None = None
     tool_calls: None = None
     motif: dict[str, Any] | None = None
-    """Of an answer that is sent back. It is not read."""
+    """Details of an answer that is sent back. They are ignored."""
 
 
 class StreamOptions(RequestModel):
-    """How an answer is streamed."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
-    """A last chunk with the usage."""
+    """Send a last chunk with the usage."""
 
 
-class Settings(RequestModel):
-    """How a question is to be thought about. What is left out or null is as the server was started."""
+class GenerationRequest(RequestModel):
+    """Parameters of both kinds of request. One that is left out or null takes the server's default."""
 
     model: Annotated[str, Field(max_length=512)] | None = None
-    """The served model's id, as `/v1/models` tells it."""
-    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS), WHOLE] | None = None
-    """How many rounds to think. Default: as trained."""
+    """The served model's id, as listed by `/v1/models`."""
+    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS), WholeNumber] | None = None
+    """Number of rounds. Default: as trained."""
     tokens_first: Tokens | None = None
     """Limit on new tokens in round 1. Default: as trained."""
     tokens_continue: Tokens | None = None
     """Limit on new tokens in each later round. Default: as trained."""
     max_tokens: Tokens | None = None
-    """Limit on new tokens in all rounds together. Less than the rounds' own limits is shared among them in
-    proportion."""
-    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WHOLE] | None = None
-    """How many answers; more than one need a temperature."""
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), WHOLE] | None = None
-    """The same seed gives the same answers. Default: another one every time; the answer tells which."""
+    """Limit on new tokens in all rounds together. If it is below the sum of the rounds' own limits, the rounds share it
+    in proportion to them."""
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES), WholeNumber] | None = None
+    """Number of answers. More than one requires a temperature above 0."""
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), WholeNumber] | None = None
+    """The same seed gives the same answers. Default: a new one for every request, which the response reports."""
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
-    """The content ends before the first of these. Rounds are not cut: a stop inside the reasoning would end it."""
+    """The content ends before the first of these texts. Rounds are not cut: a stop text inside the reasoning
+    would end it."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    """0 is greedy (and so is anything below 0.01). Default: the recipe's `eval.temperature`."""
+    """0 is greedy, as is any value below 0.01. Default: the recipe's `eval.temperature`."""
     top_p: Annotated[float, Field(ge=0.001, le=1)] | None = None
     early_finish: bool | None = None
-    """End with the first round that gives an answer. Default: the server's --early-finish, or else no."""
+    """End with the first round that gives an answer. Default: set by the server's --early-finish."""
     answer_only: bool | None = None
-    """The content is the bare answer (what a grader would be shown) and not the text around it."""
+    """Return only the answer, as a grader would see it, without the text around it."""
     question_id: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    """Draw the random numbers that `motif eval` draws for the question of this id."""
+    """Use the random numbers that `motif eval` uses for the question with this id."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=256)] | None = None
-    """Written to the log, and nothing else."""
-    logprobs: No | None = None
+    """Written to the server's log, and not used otherwise."""
+    logprobs: FalseOnly | None = None
     presence_penalty: Zero | None = None
     frequency_penalty: Zero | None = None
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
 
     @property
     def budget(self) -> tuple[str, int | None]:
-        """The name and the value of the limit on all new tokens."""
+        """Name and value of the limit on new tokens in all rounds together."""
         return "max_tokens", self.max_tokens
 
 
-class ChatRequest(Settings):
-    """A chat. The last message is the question; what comes before is written out above it (docs/serving.md)."""
+class ChatRequest(GenerationRequest):
+    """A chat. The last message is the question; earlier messages are written out above it (docs/serving.md)."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=1024)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1024)]
     max_completion_tokens: Tokens | None = None
     """The same as `max_tokens`."""
-    top_logprobs: Annotated[int, Field(ge=0, le=0), WHOLE] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=0), WholeNumber] | None = None
     response_format: Annotated[dict[Literal["type"], Literal["text"]], Field(min_length=1)] | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none"] | None = None
 
     @property
     def budget(self) -> tuple[str, int | None]:
-        """The name and the value of the limit on all new tokens."""
+        """Name and value of the limit on new tokens in all rounds together."""
         if self.max_completion_tokens is not None:
             return "max_completion_tokens", self.max_completion_tokens
         return super().budget
 
 
-class CompletionRequest(Settings):
-    """Questions as they are, one or several; the answers come as `text`."""
+class CompletionRequest(GenerationRequest):
+    """Questions as they are, one or several; the answers are returned as `text`."""
 
-    prompt: Question | Annotated[list[Question], Field(min_length=1, max_length=MOST_CHOICES)]
-    echo: No | None = None
+    prompt: QuestionText | Annotated[list[QuestionText], Field(min_length=1, max_length=MOST_CHOICES)]
+    echo: FalseOnly | None = None
     suffix: None = None
-    best_of: Annotated[int, Field(ge=1, le=1), WHOLE] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1), WholeNumber] | None = None
 
 
-def read(kind: type[Settings], body: bytes) -> Any:
-    """A request of this kind from its JSON.
+R = TypeVar("R", bound=GenerationRequest)
+
+
+def parse_request(model: type[R], body: bytes) -> R:
+    """Parse a request from its JSON.
 
     Raises:
-        ApiError: with the first thing that is wrong.
+        ApiError: the first problem found.
     """
     try:
-        return kind.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
-        raise _explained(kind, error) from None
+        raise _api_error(model, error) from None
 
 
-NEUTRAL = {"logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "logit_bias", "tools", "tool_choice"}
-NEUTRAL |= {"echo", "suffix", "best_of", "response_format", "refusal", "tool_calls"}
-"""Fields that are taken only with the value that asks for nothing."""
-TAKES = {
-    "prompt": f"a question or a list of 1 to {MOST_CHOICES} questions, as texts that are not empty (no token ids)",
+NEUTRAL_ONLY = {"logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "logit_bias", "tools"}
+NEUTRAL_ONLY |= {"tool_choice", "echo", "suffix", "best_of", "response_format", "refusal", "tool_calls"}
+"""Fields that are accepted only with the value that has no effect."""
+EXPECTED = {
+    "prompt": f"a question or a list of 1 to {MOST_CHOICES} questions, each a text that is not empty (no token ids)",
     "content": "a text or a list of text parts",
     "stop": "a text or a list of up to 16 texts, none of them empty",
 }
-"""What fields take that are one of several things, where the reader of types would speak of the first only."""
+"""Values of fields with several types; pydantic's message would name the first type only."""
 
 
-def _explained(kind: type[Settings], error: ValidationError) -> ApiError:
+def _api_error(model: type[GenerationRequest], error: ValidationError) -> ApiError:
     problem = error.errors(include_url=False, include_input=False)[0]
-    known = set().union(*(part.model_fields for part in (kind, Message, TextPart, StreamOptions)))
-    path = [str(part) for part in problem["loc"] if isinstance(part, int) or part in known]  # no names of types
+    fields = set().union(*(part.model_fields for part in (model, ChatMessage, TextPart, StreamOptions)))
+    path = [str(part) for part in problem["loc"] if isinstance(part, int) or part in fields]  # without names of types
     where = ".".join(path) or None
     if problem["type"] == "json_invalid":
-        return ApiError(400, f"the body is no JSON: {problem['msg'].removeprefix('Invalid JSON: ')}", code="bad_json")
+        reason = problem["msg"].removeprefix("Invalid JSON: ")
+        return ApiError(400, f"the body is not valid JSON: {reason}", code="bad_json")
     if problem["type"] == "extra_forbidden":
         name = str(problem["loc"][-1])[:100]
-        hint = f": {nearest(name, kind.model_fields)}" if len(problem["loc"]) == 1 else f" in {'.'.join(path)}"
+        hint = f": {nearest(name, model.model_fields)}" if len(problem["loc"]) == 1 else f" in {'.'.join(path)}"
         return ApiError(400, f"unknown or unsupported parameter {name!r}{hint}", param=name, code="unknown_parameter")
     if problem["type"] == "missing":
         return ApiError(400, f"{where} is missing", param=where, code="missing_parameter")
-    for name, what in TAKES.items():
+    for name, expected in EXPECTED.items():
         if path and name in (path[0], path[-1]):
-            return ApiError(400, f"{where} takes {what}", param=where, code="bad_value")
-    said = "is not supported" if path and path[-1] in NEUTRAL else problem["msg"].removeprefix("Input ")
-    return ApiError(400, f"{where or 'the body'}: {said}", param=where, code="bad_value")
+            return ApiError(400, f"{where} must be {expected}", param=where, code="bad_value")
+    reason = "is not supported" if path and path[-1] in NEUTRAL_ONLY else problem["msg"].removeprefix("Input ")
+    return ApiError(400, f"{where or 'the body'}: {reason}", param=where, code="bad_value")
 
 
-# -- answers ---------------------------------------------------------------------------------------------------------
+# -- responses -------------------------------------------------------------------------------------------------------
 
 
 class ResponseModel(BaseModel):
-    """A part of an answer."""
+    """A part of a response."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class ErrorDetails(ResponseModel):
-    """What is wrong."""
+    """The error of a request."""
 
     message: str
     type: str
@@ -238,7 +243,7 @@ class ErrorDetails(ResponseModel):
     code: str | None
 
 
-class ErrorAnswer(ResponseModel):
+class ErrorResponse(ResponseModel):
     """An error in the API's format."""
 
     error: ErrorDetails
@@ -252,26 +257,26 @@ class ModelCard(ResponseModel):
     created: int
     owned_by: str
     max_model_len: int | None
-    """Tokens of the context, where they are known."""
+    """Tokens of the context window, if known."""
     motif: dict[str, Any]
-    """How it thinks unless asked otherwise: `rounds`, `tokens_first`, `tokens_continue`, `temperature`."""
+    """Its defaults: `rounds`, `tokens_first`, `tokens_continue`, `temperature`."""
 
 
 class ModelList(ResponseModel):
-    """All served models: one."""
+    """The served models, of which there is one."""
 
     object: Literal["list"]
     data: list[ModelCard]
 
 
 class ReasoningTokens(ResponseModel):
-    """Of the new tokens, those of all rounds but the one that answers."""
+    """New tokens of all rounds except the one that answers."""
 
     reasoning_tokens: int
 
 
-class Usage(ResponseModel):
-    """Tokens of all rounds, and of all choices."""
+class UsageInfo(ResponseModel):
+    """Tokens of all rounds and all choices."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -280,7 +285,7 @@ class Usage(ResponseModel):
 
 
 class RoundCard(ResponseModel):
-    """A round beside its text."""
+    """Details of a round, without its text."""
 
     round: int
     note: str
@@ -292,15 +297,15 @@ class RoundCard(ResponseModel):
 
 
 class ChoiceRounds(ResponseModel):
-    """How an answer came about."""
+    """The answer and the rounds that led to it."""
 
     of: int
     answer: str | None
     rounds: list[RoundCard]
 
 
-class AnswerMessage(ResponseModel):
-    """The answer, and the rounds that led to it."""
+class ResponseMessage(ResponseModel):
+    """The answer, and the text of the rounds that led to it."""
 
     role: Literal["assistant"]
     content: str
@@ -311,19 +316,19 @@ class ChatChoice(ResponseModel):
     """One answer."""
 
     index: int
-    message: AnswerMessage
+    message: ResponseMessage
     finish_reason: Literal["stop", "length"]
     logprobs: None
     motif: ChoiceRounds
 
 
-class Drawn(ResponseModel):
-    """What repeats an answer."""
+class SeedInfo(ResponseModel):
+    """The seed that repeats a response."""
 
     seed: int
 
 
-class ChatAnswer(ResponseModel):
+class ChatResponse(ResponseModel):
     """Answers to a chat."""
 
     id: str
@@ -332,12 +337,12 @@ class ChatAnswer(ResponseModel):
     model: str
     system_fingerprint: str | None = None
     choices: list[ChatChoice]
-    usage: Usage
-    motif: Drawn
+    usage: UsageInfo
+    motif: SeedInfo
 
 
 class TextChoice(ResponseModel):
-    """One answer to one prompt; those of the first prompt come first."""
+    """One answer to one prompt. Answers to the first prompt come first."""
 
     index: int
     text: str
@@ -346,7 +351,7 @@ class TextChoice(ResponseModel):
     motif: ChoiceRounds
 
 
-class CompletionAnswer(ResponseModel):
+class CompletionResponse(ResponseModel):
     """Answers to prompts."""
 
     id: str
@@ -355,12 +360,12 @@ class CompletionAnswer(ResponseModel):
     model: str
     system_fingerprint: str | None = None
     choices: list[TextChoice]
-    usage: Usage
-    motif: Drawn
+    usage: UsageInfo
+    motif: SeedInfo
 
 
 class Health(ResponseModel):
-    """Is it there, and does it take requests."""
+    """Whether the server is alive, and whether it accepts requests."""
 
     status: Literal["ok", "unready"]
     reason: str | None = None

@@ -1,4 +1,4 @@
-"""From thoughts to answers in the API's format: whole, or chunk by chunk."""
+"""Responses in the API's format: in one piece, or streamed in chunks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ReplyKind = Literal["chat", "text"]
 
 
 class Reply:
-    """The answer to one request."""
+    """The response to one request."""
 
     def __init__(self, kind: ReplyKind, job: Job, served: ServedModel):
         self.kind, self.job = kind, job
@@ -37,18 +37,18 @@ class Reply:
         }
 
     def _choice(self, index: int, thought: Thought) -> dict[str, Any]:
-        said, reason = self.content(thought)
+        content, reason = self.content(thought)
         choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
         if self.kind == "chat":
             reasoning = "".join(heading(ended) + ended.text + ending(ended) for ended in thought.rounds)
-            choice["message"] = {"role": "assistant", "content": said, "reasoning_content": reasoning}
+            choice["message"] = {"role": "assistant", "content": content, "reasoning_content": reasoning}
         else:
-            choice["text"] = said
+            choice["text"] = content
         rounds = [ended.to_dict() for ended in thought.rounds]
         return choice | {"motif": {"of": thought.rounds[-1].of, "answer": thought.answer, "rounds": rounds}}
 
     def content(self, thought: Thought) -> tuple[str, str]:
-        """What the reader is told, and why it ends."""
+        """The content of a choice, and its finish reason."""
         text = (thought.answer or "") if self.job.answer_only else thought.content
         places = [place for stop in self.job.stop if (place := text.find(stop)) >= 0]
         if places:
@@ -58,32 +58,32 @@ class Reply:
     # -- streamed --------------------------------------------------------------------------------------------------
 
     def opening(self) -> list[dict[str, Any]]:
-        """The first chunks."""
+        """The first chunk of each choice."""
         if self.kind == "text":
             return []
         roles = {"role": "assistant", "content": ""}
         return [self._chunk(index, roles, {"seed": self.job.seed}) for index in range(len(self.job.plans))]
 
     def event(self, index: int, event: Event) -> dict[str, Any] | None:
-        """What happens in choice `index`."""
+        """The chunk for an event of choice `index`; None if there is nothing to send."""
         place = {"round": event.round, "of": event.of}
         if isinstance(event, Begun):
             return self._chunk(index, {"reasoning_content": heading(event)}, {"event": "round", **place})
         if isinstance(event, Text):
-            # Completions have no place for reasoning, so that there is nothing to tell.
+            # Completions have no field for reasoning.
             piece = {"reasoning_content": event.text}
             return self._chunk(index, piece, {"event": "text", **place}) if self.kind == "chat" else None
         name = "end" if event.last else "note"
         return self._chunk(index, {"reasoning_content": ending(event)}, {"event": name, **place, **event.to_dict()})
 
     def closing(self, index: int, thought: Thought) -> list[dict[str, Any]]:
-        """The content, and the end of choice `index`."""
-        said, reason = self.content(thought)
-        told = {"event": "answer", "answer": thought.answer}
-        return [self._chunk(index, {"content": said}, told), self._chunk(index, {}, None, reason)]
+        """The last chunks of choice `index`: its content and its finish reason."""
+        content, reason = self.content(thought)
+        details = {"event": "answer", "answer": thought.answer}
+        return [self._chunk(index, {"content": content}, details), self._chunk(index, {}, None, reason)]
 
     def usage(self, thoughts: Sequence[Thought]) -> dict[str, Any]:
-        """The last chunk, for those who ask for it."""
+        """The chunk with the usage, which ends a stream on request."""
         return {**self.head, "object": self._chunk_name, "choices": [], "usage": usage(thoughts)}
 
     @property
@@ -91,7 +91,7 @@ class Reply:
         return "chat.completion.chunk" if self.kind == "chat" else "text_completion"
 
     def _chunk(
-        self, index: int, delta: dict[str, Any], told: dict[str, Any] | None, reason: str | None = None
+        self, index: int, delta: dict[str, Any], details: dict[str, Any] | None, reason: str | None = None
     ) -> dict[str, Any]:
         choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
         if self.kind == "chat":
@@ -101,27 +101,27 @@ class Reply:
         return {
             **self.head,
             "object": self._chunk_name,
-            "choices": [choice | ({"motif": told} if told else {})],
+            "choices": [choice | ({"motif": details} if details else {})],
             **({"usage": None} if self.job.include_usage else {}),
         }
 
 
 class EventStream:
-    """Writes chunks as server-sent events."""
+    """A stream of server-sent events."""
 
     def __init__(self, write: Callable[[bytes], Awaitable[None]]):
         self._write = write
 
     async def chunk(self, content: dict[str, Any]) -> None:
-        """One chunk."""
+        """Send a chunk."""
         await self._write(_event(content))
 
     async def error(self, content: dict[str, Any]) -> None:
-        """The error that ends the stream; no [DONE] follows."""
+        """Send the error that ends the stream; no [DONE] follows."""
         await self._write(_event(content))
 
     async def done(self) -> None:
-        """The mark of a stream that is whole."""
+        """Send [DONE], which marks a complete stream."""
         await self._write(b"data: [DONE]\n\n")
 
 
@@ -130,17 +130,17 @@ def _event(content: dict[str, Any]) -> bytes:
 
 
 def heading(event: Begun | Ended) -> str:
-    """What stands before a round in the reasoning."""
+    """The text before a round in the reasoning."""
     return f"[round {event.round} of {event.of}]\n"
 
 
 def ending(ended: Ended) -> str:
-    """What stands after a round in the reasoning."""
+    """The text after a round in the reasoning."""
     return "\n" if ended.last else f"\n[note to round {ended.round + 1}] {ended.note}\n\n"
 
 
 def usage(thoughts: Sequence[Thought]) -> dict[str, Any]:
-    """The tokens of all choices."""
+    """The usage of all choices."""
     parts = [thought.usage for thought in thoughts]
     total = {name: sum(part[name] for part in parts) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
     reasoning = sum(part["completion_tokens_details"]["reasoning_tokens"] for part in parts)
