@@ -98,6 +98,27 @@ def test_the_queue_forgets_who_leaves_it():
     asyncio.run(main())
 
 
+def test_a_place_goes_to_the_next_when_one_leaves_the_queue_in_that_moment():
+    async def main() -> None:
+        queue = AdmissionQueue(1, 10)
+
+        async def hold() -> None:
+            async with queue.enter(1):
+                await release.wait()
+
+        release = asyncio.Event()
+        holding, leaving, staying = (asyncio.create_task(hold()) for _ in range(3))
+        await asyncio.sleep(0)
+        assert len(queue.waiting) == 2
+        release.set()  # the first gives its place back when it runs next,
+        leaving.cancel()  # before the second does
+        await asyncio.gather(holding, staying)
+        assert leaving.cancelled()
+        assert queue.taken == 0 and not queue.waiting
+
+    asyncio.run(main())
+
+
 def test_those_who_are_sent_away_are_told_to_come_back_one_after_the_other(monkeypatch):
     monkeypatch.setattr(admission, "time", SimpleNamespace(monotonic=lambda: 1234.5))  # all at the same moment
 
@@ -324,3 +345,14 @@ def test_the_description_is_what_the_server_does(small):
     assert {"messages", "rounds", "tokens_first", "early_finish", "stream"} <= names
     references = {part.split('"')[0] for part in json.dumps(found).split("#/components/schemas/")[1:]}
     assert references <= set(found["components"]["schemas"])
+
+
+def test_a_server_that_begins_to_shut_down_while_its_upstream_is_asked_is_not_ready():
+    speaker = Scripted(note)
+    with serving(speaker, ROUNDS) as (url, service):
+
+        async def ready() -> None:
+            service.draining = True
+
+        service.ready = ready
+        assert CLIENT.get(url + "/health/ready").status_code == 503

@@ -71,23 +71,25 @@ class AdmissionQueue:
             return
         if len(self.waiting) >= self.queue:
             raise QueueFull(self._retry_after(count))
-        entry = (count, asyncio.get_running_loop().create_future())
+        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = count, admitted
         self.waiting.append(entry)
         try:
-            await entry[1]
+            await admitted
         except BaseException:
             if entry in self.waiting:
                 self.waiting.remove(entry)
-            else:  # admitted and cancelled in the same moment
+            elif not admitted.cancelled():  # admitted and cancelled in the same moment
                 self.taken -= count
             self._admit()
             raise
 
     def _admit(self) -> None:
         while self.waiting and self.taken + self.waiting[0][0] <= self.places:
-            count, future = self.waiting.popleft()
-            self.taken += count
-            future.set_result(None)
+            count, admitted = self.waiting.popleft()
+            if not admitted.cancelled():  # else the request has left, but its task has not run since
+                self.taken += count
+                admitted.set_result(None)
 
     def _retry_after(self, count: int) -> int:
         """Seconds until there should be room. Each request that is turned away is told a later time than the one before

@@ -62,7 +62,9 @@ class _Endpoints:
 
     async def health_ready(self, request: Request) -> Response:
         """Report whether the server accepts requests."""
-        reason = "shutting down" if self.service.draining else await self.service.ready()
+        reason = None if self.service.draining else await self.service.ready()
+        if self.service.draining:  # perhaps only since the upstream was asked
+            reason = "shutting down"
         if reason:
             log.warning("not ready: %s", reason)
             return JSONResponse({"status": "unready", "reason": "see the server's log"}, 503)

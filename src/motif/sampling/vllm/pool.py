@@ -45,13 +45,14 @@ class Pool:
         Raises:
             SamplerError: none came back in time.
         """
-        if not self._any_up.is_set():
-            try:
-                await asyncio.wait_for(self._any_up.wait(), self.config.patience)
-            except TimeoutError:
-                found = "; ".join(f"{server.url}: {server.fault}" for server in self.servers)
-                raise SamplerError(f"no server has answered for {self.config.patience:g} s ({found})") from None
-        return min((server for server in self.servers if server.up), key=lambda server: server.waiting)
+        try:
+            async with asyncio.timeout(self.config.patience):
+                while not (up := [server for server in self.servers if server.up]):
+                    await self._any_up.wait()  # the server that came back may be gone again when this task runs
+        except TimeoutError:
+            faults = "; ".join(f"{server.url}: {server.fault}" for server in self.servers)
+            raise SamplerError(f"no server has answered for {self.config.patience:g} s ({faults})") from None
+        return min(up, key=lambda server: server.waiting)
 
     def lost(self, server: Server, fault: Fault) -> None:
         """Send a server nothing more until it has said that it is back."""
@@ -69,10 +70,7 @@ class Pool:
             await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             try:
                 await server.greet(self.client)
-                if self._adapter:
-                    await self.load(server, self._adapter)
-                    for name in [name for name in server.loaded if self._is_old(name)]:  # retired while it was away
-                        await server.unload(self.client, name)
+                await self._catch_up(server)
                 break
             except (Fault, RecipeError) as fault:
                 server.fault = str(fault)
@@ -80,21 +78,38 @@ class Pool:
         server.up = True
         self._any_up.set()
 
+    async def _catch_up(self, server: Server) -> None:
+        """Load the current adapter and unload retired ones, until nothing was published meanwhile."""
+        async with self._loading[server]:
+            while True:
+                adapter, old = self._adapter, [name for name in server.loaded if self._is_old(name)]
+                if adapter and adapter.name not in server.loaded:
+                    await self._load(server, adapter)
+                elif old:
+                    await server.unload(self.client, old[0])
+                else:
+                    return
+
     # -- adapters --------------------------------------------------------------------------------------------------
 
     async def load(self, server: Server, adapter: Adapter) -> None:
         """Load an adapter on a server, if it does not have it.
 
         Raises:
-            Fault: it does not answer, or failed.
+            Fault: it does not answer, or failed, also in an attempt that this one waited for.
             RecipeError: it will not have it.
         """
         if adapter.name in server.loaded:
             return
         async with self._loading[server]:
+            if not server.up:
+                raise Fault(server.fault)
             if adapter.name not in server.loaded:
-                path = await self.folder.bring(adapter, server.url)
-                await server.load(self.client, adapter.name, path)
+                await self._load(server, adapter)
+
+    async def _load(self, server: Server, adapter: Adapter) -> None:
+        path = await self.folder.bring(adapter, server.url)
+        await server.load(self.client, adapter.name, path)
 
     async def publish(self, adapter: Adapter) -> None:
         """Load an adapter everywhere and retire the one before; a server that is away gets it when it is back.
@@ -137,10 +152,11 @@ class Pool:
 
     async def close(self) -> None:
         """Retire the adapter published last, and end the connections."""
+        for task in self._recoveries.values():  # first, so that none loads what is unloaded below
+            task.cancel()
+        await asyncio.gather(*self._recoveries.values(), return_exceptions=True)
         if self._adapter:
             await self._retire(self._adapter)
-        for task in self._recoveries.values():
-            task.cancel()
         await self.client.aclose()
 
 
