@@ -3,7 +3,7 @@
     python tools/pages.py [--check]        # --check changes nothing; exit status 1 if a page differs from its files
 
 Benchmarks come from docs/performance/*.json (which they write with --json), studies from their summary.json, recipes
-from src/motif/recipes, and the rooms of the house from tools/house.py.
+from src/motif/recipes, forecasts from motif.planning, and the rooms of the house from tools/house.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import statistics
 import sys
 import tomllib
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from house import ROOT, layer_table, tree
@@ -40,6 +41,17 @@ def _cell(value: object) -> str:
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def machines() -> str:
+    """Where each file of numbers comes from."""
+    rows = []
+    for name in ("rollout", "step", "scaling", "grading", "view"):
+        numbers = load(name)
+        machine, versions = numbers["machine"], numbers["versions"]
+        where = f"{machine['cpu']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+        rows.append([f"{name}.json", where, *(versions[one] for one in ("python", "torch", "transformers"))])
+    return markdown(["numbers", "machine", "Python", "torch", "transformers"], rows)
 
 
 def rollout() -> str:
@@ -192,7 +204,58 @@ def branching(recipe: dict[str, Any]) -> str:
     return str(recipe["rollout"]["branching"])
 
 
-MAKERS = (rollout, limits, step, scaling, speed, agreement, view, demo, study, recipes, tree, layer_table)
+GSM8K = {"train": [None] * 7473, "test": [None] * 1319, "skipped": [], "name": "gsm8k", "grader": "numeric"}
+PROMPT, SEAM = 250, 30
+"""Tokens of a typical first prompt, and what the scaffold adds in later rounds: assumed, and of little weight."""
+
+
+def device_plan(recipe: str, devices: str, *settings: str) -> Any:
+    """What `motif train RECIPE --dry-run --on DEVICES` computes, for Qwen2.5-3B on GSM8K, without downloads."""
+    from motif.config import load_recipe
+    from motif.planning.devices import parse_devices
+    from motif.planning.lengths import Lengths
+    from motif.planning.memory import Shape
+    from motif.planning.plan import DevicePlan, Work
+
+    shape = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
+    work = Work(load_recipe(recipe, settings), shape, SimpleNamespace(**GSM8K), PROMPT, SEAM)
+    count, device = parse_devices(devices)
+    return DevicePlan(work, work.forecast(device, count, Lengths(), half=True))
+
+
+def forecast() -> str:
+    """What the plan says of `paper` on eight GPUs."""
+    shown = ("tokens", "memory", "or", "fastest", "balance", "time", "price")
+    lines = [f"{name:8}  {text}" for name, text in device_plan("paper", "8xH100").rows() if name in shown]
+    return "\n".join(["```text", *lines, "```"])
+
+
+def costs() -> str:
+    """What the recipes of the paper's table take on one GPU."""
+    rows = []
+    for recipe in ("paper", "vanilla-grpo", "multi-round-grpo", "recommended", "original-code"):
+        row = [f"`{recipe}`"]
+        for plan in (device_plan(recipe, "1xH100"), device_plan(recipe, "1x4090", "rollout.max_rows=64")):
+            best = plan.forecast.best
+            row += [f"{best.seconds:.0f} s (train {_cell(best.training)} s)", gpu_hours(plan)]
+        rows.append(row)
+    tested = ("train.steps=0", "eval.samples=8", "eval.temperature=0.8")
+    hours = [gpu_hours(device_plan("paper", "1xH100", *tested))]
+    hours += ["", gpu_hours(device_plan("paper", "1x4090", "rollout.max_rows=64", *tested))]
+    rows.append(["one evaluation on GSM8K test, 8 samples at 1 and 3 rounds", "", *hours])
+    columns = ["recipe", "a step on 1xH100", "whole run, evaluations included", "a step on 1x4090", "whole run"]
+    return markdown(columns, rows)
+
+
+def gpu_hours(plan: Any) -> str:
+    """Of the whole run."""
+    return f"{plan.forecast.run_seconds(plan.forecast.best, plan.work.evaluations) / 3600:.1f} GPU-hours"
+
+
+MAKERS = (
+    machines, rollout, limits, step, scaling, speed, agreement, view,
+    demo, study, recipes, forecast, costs, tree, layer_table,
+)  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)
 
 

@@ -83,8 +83,8 @@ def _tried() -> list[tuple[bool | None, str, str]]:
         name = torch.cuda.get_device_name()
         found.append((True, "GPU", f"{name}, {free / 2**30:.1f} GiB free of {total / 2**30:.1f}"))
     try:
-        policy = Policy(ModelConfig(name="embedded", device="cpu"))
-        found.append((True, "embedded model", f"{policy.parameter_count:,} parameters with its adapter"))
+        policy = Policy(ModelConfig(name="embedded", adapter="full", device="cpu"))
+        found.append((True, "embedded model", f"{policy.parameter_count:,} parameters"))
     except Exception as error:  # whatever is wrong is what the user came to learn
         found.append((False, "embedded model", f"{type(error).__name__}: {error}"))
     with Grader("math") as grader:

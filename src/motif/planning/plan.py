@@ -196,7 +196,7 @@ class DevicePlan:
             (
                 "beware",
                 "a model from data-sheet numbers, not a measurement: expect a factor of 2 either way. Its formulas "
-                "and what they leave out are at the top of motif/forecast.py",
+                "and what they leave out are at the top of motif/planning/forecast.py",
             ),
         ]
 
