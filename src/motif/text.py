@@ -5,12 +5,22 @@ from __future__ import annotations
 import re
 
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+NONE = "–"
+"""What stands for a value that is missing."""
 
 
 def harmless(text: str) -> str:
-    """Text of a model or a stranger for a terminal: what would command it, or turn its reading direction, is shown as
-    an escape such as `\\x1b`; line breaks and tabs stay."""
+    """Text of a model or a stranger, safe for a terminal.
+
+    Control characters, and those that change the reading direction, become escapes such as `\\x1b`; line breaks and
+    tabs stay.
+    """
     return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A number of things: `1 round`, `1,200 rounds`, and with a plural of its own `2 trajectories`."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def duration(seconds: float) -> str:
@@ -23,9 +33,28 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def amount(value: float, currency: str) -> str:
+    """An amount of a ledger's currency, without its name: `2,000`, `1.40 M`, `3.10e+12`, `2 min 05 s`."""
+    if "seconds" in currency:
+        return duration(value)
+    if currency == "flops":
+        return f"{value:.2e}" if value else "0"
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if value >= 10 * size:
+            return f"{value / size:,.0f} {letter}"
+        if value >= size:
+            return f"{value / size:.2f} {letter}"
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+
+
+def fixed(value: float | None, digits: int = 2) -> str:
+    """A number with so many digits after its point, a minus sign where it is negative, and never a negative zero."""
+    return NONE if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
 def percent(share: float | None, decimals: int = 1) -> str:
     """A share as `61.2 %`; a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.{decimals}f} %"
+    return NONE if share is None else f"{100 * share:.{decimals}f} %"
 
 
 def percent_interval(share: float, low: float | None, high: float | None) -> str:
@@ -33,3 +62,22 @@ def percent_interval(share: float, low: float | None, high: float | None) -> str
     if low is None or high is None:
         return percent(share)
     return f"{percent(share)} [{100 * low:.1f}–{100 * high:.1f}]"
+
+
+def points(difference: float) -> str:
+    """The size of a difference of shares: `1 point`, `2.5 points`."""
+    text = f"{100 * abs(difference):.3g}"
+    return f"{text} point{'s' * (text != '1')}"
+
+
+def signed(difference: float) -> str:
+    """A difference of shares in points, with its sign: `+3.2`, `−0.4`."""
+    text = f"{100 * difference:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
+
+
+def signed_interval(difference: float, low: float | None, high: float | None) -> str:
+    """A difference of shares in points, with its interval: `+3.2 [+1.0, +5.4]`."""
+    if low is None or high is None:
+        return signed(difference)
+    return f"{signed(difference)} [{signed(low)}, {signed(high)}]"

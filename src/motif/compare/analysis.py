@@ -1,12 +1,12 @@
-"""From raw results to numbers: every arm's accuracy and cost, the study's contrasts and thresholds. Trains nothing."""
+"""From raw results to numbers: each arm's accuracy and cost, and the study's contrasts and thresholds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from motif.compare import words
 from motif.compare.results import Record, mean, spelled_out
 from motif.compare.study import ArmTarget, Contrast, Point, Study, Threshold
+from motif.compare.words import contrast_sentence, point_words, threshold_sentence
 from motif.statistics.paired import (
     amount_to_reach,
     crossed_interval,
@@ -18,16 +18,17 @@ from motif.statistics.paired import (
     value_at,
 )
 from motif.statistics.variance import Components
+from motif.text import counted
 
 Results = dict[str, dict[int, Record]]
 """Runs by arm and seed."""
 
 
 def summarise(study: Study, lines: Sequence[Record]) -> Record:
-    """All numbers of a study: what table, page and summary.json show.
+    """All numbers of a study, as table, page and summary.json show them.
 
     Args:
-        lines: results.jsonl; runs of arms or seeds that the study does not have are left out, and counted.
+        lines: those of results.jsonl; runs of arms or seeds that are not in the study are left out, and counted.
     """
     head, *runs = lines
     results: Results = {arm: {} for arm in study.arms}
@@ -56,7 +57,7 @@ def summarise(study: Study, lines: Sequence[Record]) -> Record:
 
 
 def summarise_arm(study: Study, name: str, results: Results) -> Record:
-    """An arm's final accuracy in every row, over seeds and against the reference, and what it spent."""
+    """An arm: its final accuracy in every row, over seeds and against the reference, and what it spent."""
     runs = results[name]
     rows: Record = {}
     for row in dict.fromkeys(row for run in runs.values() for row in run["curve"][-1]["rows"]):
@@ -87,14 +88,15 @@ def summarise_arm(study: Study, name: str, results: Results) -> Record:
 
 
 def accuracy_interval(values: Sequence[float]) -> Record:
-    """The mean over seeds; its interval ends where accuracies do."""
-    found = mean_interval(values).to_dict()
-    return found | {end: None if found[end] is None else min(1.0, max(0.0, found[end])) for end in ("low", "high")}
+    """The mean over seeds, with an interval that stays between 0 and 1."""
+    interval = mean_interval(values).to_dict()
+    ends = {end: interval[end] for end in ("low", "high")}
+    return interval | {end: None if value is None else min(1.0, max(0.0, value)) for end, value in ends.items()}
 
 
 def values_of(point: Point, row: str, runs: Mapping[int, Record]) -> dict[int, float]:
-    """The accuracy that a point means, by seed; seeds whose curve does not reach there are left out."""
-    found = {}
+    """The accuracy at a point, by seed; seeds whose curve does not reach it are left out."""
+    values = {}
     for seed, run in sorted(runs.items()):
         if not point.at:
             value = run["curve"][-1]["rows"].get(row, {}).get("accuracy")
@@ -102,12 +104,12 @@ def values_of(point: Point, row: str, runs: Mapping[int, Record]) -> dict[int, f
             [(currency, amount)] = point.at.items()
             value = value_at(*curve(run, row, currency), amount)
         if value is not None:
-            found[seed] = value
-    return found
+            values[seed] = value
+    return values
 
 
 def curve(run: Record, row: str, currency: str) -> tuple[list[float], list[float]]:
-    """What had been spent, and the accuracy then, at every evaluation that has the row."""
+    """The amounts spent by every evaluation that has the row, and its accuracies."""
     points = [
         (float(point["spent"][currency]), float(point["rows"][row]["accuracy"]))
         for point in run["curve"]
@@ -125,31 +127,38 @@ def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Record | None:
     return mean_interval(values).to_dict() | {"student": student_interval(values).to_dict(), "by_seed": by_seed}
 
 
-def contrast(asked: Contrast, default_row: str, results: Results) -> Record:
-    """One contrast: its difference with interval and per seed, what it amounts to, and tests by question at the end."""
-    found: list[Record] = []
-    for point in (asked.a, asked.b):
-        row = point.row or default_row
-        values = values_of(point, row, results[point.arm])
-        outside = sorted(results[point.arm].keys() - values.keys())
-        told = words.place(point.arm, row, point.at)
-        found.append({"arm": point.arm, "row": row, "at": point.at, "words": told, "by_seed": values, "none": outside})
-    a, b = found
-    result: Record = {"name": asked.name, "a": a, "b": b, "margin": asked.margin}
+def contrast(wanted: Contrast, default_row: str, results: Results) -> Record:
+    """A contrast: its difference with interval and per seed, its finding, and tests by question at the end of runs."""
+    a, b = (contrast_side(point, default_row, results) for point in (wanted.a, wanted.b))
+    result: Record = {"name": wanted.name, "a": a, "b": b, "margin": wanted.margin}
     result["difference"] = difference(a["by_seed"], b["by_seed"])
     result["notes"] = [
         f"{side['words']}: no value for seed{'s' * (len(side['none']) > 1)} {', '.join(map(str, side['none']))}, whose "
-        "evaluations do not reach there."
-        for side in found
+        "evaluations do not reach that point."
+        for side in (a, b)
         if side["none"]
     ]
-    result |= question_tests(a, b, results) if not (asked.a.at or asked.b.at) else {}
-    result["finding"] = finding(result["difference"], asked.margin)
-    return result | {"sentence": words.contrast_sentence(result)}
+    result |= question_tests(a, b, results) if not (wanted.a.at or wanted.b.at) else {}
+    result["finding"] = finding(result["difference"], wanted.margin)
+    return result | {"sentence": contrast_sentence(result)}
+
+
+def contrast_side(point: Point, default_row: str, results: Results) -> Record:
+    """One side of a contrast: its values by seed, and the seeds (`none`) that have none."""
+    row = point.row or default_row
+    values = values_of(point, row, results[point.arm])
+    return {
+        "arm": point.arm,
+        "row": row,
+        "at": point.at,
+        "words": point_words(point.arm, row, point.at),
+        "by_seed": values,
+        "none": sorted(results[point.arm].keys() - values.keys()),
+    }
 
 
 def question_tests(a: Record, b: Record, results: Results) -> Record:
-    """Where final outcomes are known: the interval over seeds and questions, and McNemar's test seed by seed."""
+    """The interval over seeds and questions, and McNemar's test for each seed, where final outcomes are known."""
     tables: list[list[float | None]] = []
     tests: Record = {}
     for seed in sorted(results[a["arm"]].keys() & results[b["arm"]].keys()):
@@ -167,47 +176,47 @@ def question_tests(a: Record, b: Record, results: Results) -> Record:
     return {"over_questions": crossed_interval(tables).to_dict(), "mcnemar": tests}
 
 
-def finding(found: Record | None, margin: float | None) -> str:
-    """What a difference amounts to: better, worse, not inferior, within margin, not shown, one seed, none."""
-    if found is None:
+def finding(difference: Record | None, margin: float | None) -> str:
+    """What a difference shows: better, worse, not inferior, within margin, not shown, one seed, none."""
+    if difference is None:
         return "none"
-    if found["low"] is None:
+    if difference["low"] is None:
         return "one seed"
-    if found["low"] > 0:
+    if difference["low"] > 0:
         return "better"
-    inside = margin is not None and found["low"] > margin
-    if found["high"] < 0:
+    inside = margin is not None and difference["low"] > margin
+    if difference["high"] < 0:
         return "within margin" if inside else "worse"
     return "not inferior" if inside else "not shown"
 
 
-def threshold(asked: Threshold, default_row: str, results: Results) -> Record:
-    """How much every arm needs to reach the accuracy, and the ratios to the first arm."""
-    row = asked.row or default_row
-    target = asked.target
+def threshold(wanted: Threshold, default_row: str, results: Results) -> Record:
+    """How much each arm needs to reach the accuracy, and the ratios to the first arm."""
+    row = wanted.row or default_row
+    target = wanted.target
     if isinstance(target, ArmTarget):
         finals = list(values_of(Point(arm=target.arm), row, results[target.arm]).values())
         aim = sum(finals) / len(finals) if finals else None
     else:
         aim = target
-    arms = {arm: needed(results[arm], row, asked.currency, aim) for arm in asked.arms} if aim is not None else {}
-    first, *others = asked.arms
+    arms = {arm: needed(results[arm], row, wanted.currency, aim) for arm in wanted.arms} if aim is not None else {}
+    first, *others = wanted.arms
     ratios = {arm: ratio(arms[arm], arms[first]) for arm in others} if arms else {}
-    found: Record = {
-        "name": asked.name,
+    result: Record = {
+        "name": wanted.name,
         "row": row,
-        "currency": asked.currency,
+        "currency": wanted.currency,
         "target": aim,
         "target_arm": target.arm if isinstance(target, ArmTarget) else None,
         "first": first,
         "arms": arms,
         "ratios": ratios,
     }
-    return found | {"sentence": words.threshold_sentence(found)}
+    return result | {"sentence": threshold_sentence(result)}
 
 
 def needed(runs: Mapping[int, Record], row: str, currency: str, target: float) -> Record:
-    """Amounts by seed; a run that never reaches the target counts with all it spent, and is marked."""
+    """The amounts needed, by seed; a run that never reaches the target counts with all it spent, and is marked."""
     amounts: dict[int, float] = {}
     censored: list[int] = []
     for seed, run in sorted(runs.items()):
@@ -223,47 +232,51 @@ def needed(runs: Mapping[int, Record], row: str, currency: str, target: float) -
 
 
 def ratio(numerator: Record, denominator: Record) -> Record | None:
-    """How many times as much the one needs as the other, over shared seeds; `bound` is what censoring makes of it."""
+    """How many times as much one arm needs as another, over shared seeds.
+
+    `bound` says what runs that never reach the target make of the ratio: a lower or an upper bound, or unknown.
+    """
     seeds = sorted(numerator["by_seed"].keys() & denominator["by_seed"].keys())
     top, bottom = ([side["by_seed"][seed] for seed in seeds] for side in (numerator, denominator))
-    found = ratio_interval(top, bottom)
-    if found is None:
+    interval = ratio_interval(top, bottom)
+    if interval is None:
         return None
     above, below = (any(seed in side["not_reached"] for seed in seeds) for side in (numerator, denominator))
     bound = "unknown" if above and below else "lower" if above else "upper" if below else None
-    return found.to_dict() | {"bound": bound}
+    return interval.to_dict() | {"bound": bound}
 
 
 def pooled_icc(columns: Mapping[str, Sequence[float | None]]) -> float | None:
-    """The share of outcome variance that the first response explains, over all steps of a run; None if not known."""
+    """The share of outcome variance that the first response explains, over all steps of a run; None if unknown."""
     steps = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     parts = [Components.from_metrics({f"diag/{key}": value for key, value in step.items()}) for step in steps]
     return sum(parts, Components()).icc
 
 
 def versions(runs: Sequence[Record]) -> dict[str, list[str]]:
-    """Every version that any run was made with."""
-    found: dict[str, dict[str, None]] = {}
+    """All versions of each package that runs were made with."""
+    seen: dict[str, dict[str, None]] = {}
     for run in runs:
         for name, version in run["versions"].items():
-            found.setdefault(name, {})[version] = None
-    return {name: list(several) for name, several in found.items()}
+            seen.setdefault(name, {})[version] = None
+    return {name: list(several) for name, several in seen.items()}
 
 
 def notes(study: Study, results: Results, others: int, made_with: Mapping[str, Sequence[str]]) -> list[str]:
     """What a reader should know before believing the table."""
-    said = []
+    remarks = []
     for arm, runs in results.items():
         if missing := [str(seed) for seed in study.seeds if seed not in runs]:
-            said.append(f"{arm}: no finished run of seed{'s' * (len(missing) > 1)} {', '.join(missing)}.")
+            remarks.append(f"{arm}: no finished run of seed{'s' * (len(missing) > 1)} {', '.join(missing)}.")
     if others:
-        said.append(f"{others} run{'s' * (others > 1)} in the results belong to no arm or seed of the study.")
+        verb = "belongs" if others == 1 else "belong"
+        remarks.append(f"{counted(others, 'run')} in the results {verb} to no arm or seed of the study.")
     for name, several in made_with.items():
         if len(several) > 1:
-            said.append(f"The runs were made with different versions of {name}: {', '.join(several)}.")
+            remarks.append(f"The runs were made with different versions of {name}: {', '.join(several)}.")
     if sum(len(runs) for runs in results.values()) and len(study.seeds) < 5:
-        said.append(f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}: too few for intervals to be trusted much.")
-    return said
+        remarks.append(f"{counted(len(study.seeds), 'seed')}: too few for intervals to be trusted much.")
+    return remarks
 
 
 def _interval_or_none(values: Sequence[float]) -> Record | None:

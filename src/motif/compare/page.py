@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from motif.compare import words
 from motif.compare.analysis import accuracy_interval
 from motif.compare.results import Record
-from motif.compare.tables import COSTS, cost_columns, method
+from motif.compare.words import COSTS, cost_columns, currency_words, method
+from motif.evaluation.accuracy import row_words
 from motif.report.page import assemble, asset
 
 HERE = Path(__file__).parent / "assets"
@@ -29,7 +29,7 @@ def write_page(path: Path, summary: Record, lines: Sequence[Record]) -> None:
 
 
 def page_data(summary: Record, lines: Sequence[Record]) -> Record:
-    """What the page shows: the summary, the curves, and the words for both."""
+    """The data of the page: the summary, the curves, and the words for both."""
     curves = {arm: arm_curves([line for line in lines[1:] if line["arm"] == arm]) for arm in summary["arms"]}
     spent = {key for curve in curves.values() for key, table in curve["spent"].items() if any(map(any, table))}
     currencies = [key for key in COSTS if key in spent] + sorted(spent - {*COSTS})
@@ -37,8 +37,8 @@ def page_data(summary: Record, lines: Sequence[Record]) -> Record:
         "summary": summary,
         "method": method(summary),
         "curves": curves,
-        "currencies": [{"key": key, "name": words.currency(key), "unit": unit(key)} for key in currencies],
-        "rows": [{"key": row, "name": words.row(row)} for row in summary["rows"]],
+        "currencies": [{"key": key, "name": currency_words(key), "unit": unit(key)} for key in currencies],
+        "rows": [{"key": row, "name": row_words(row)} for row in summary["rows"]],
         "costs": dict(zip(("heads", "lines"), cost_columns(summary), strict=True)),
         "settings": {
             name: [f"{key} = {value}" for key, value in arm["settings"].items()]
@@ -48,9 +48,9 @@ def page_data(summary: Record, lines: Sequence[Record]) -> Record:
 
 
 def arm_curves(runs: Sequence[Record]) -> Record:
-    """An arm's evaluations: steps, what each seed had spent by then, and every row's accuracy by seed and on average.
+    """An arm's evaluations: steps, what each seed had spent by then, and each row's accuracy by seed and on average.
 
-    Tables are seed by step. Only steps that every seed was evaluated at are shown.
+    Tables have a row per seed and a column per step. Only steps at which every seed was evaluated are shown.
     """
     by_step = [{point["step"]: point for point in run["curve"]} for run in runs]
     steps = sorted(set.intersection(*(set(points) for points in by_step))) if by_step else []
@@ -66,7 +66,7 @@ def arm_curves(runs: Sequence[Record]) -> Record:
 
 
 def unit(currency: str) -> str:
-    """How the page prints amounts of a currency; see FORMAT in dom.js."""
+    """The unit in which the page prints amounts of a currency; see FORMAT in numbers.js."""
     if "seconds" in currency:
         return "seconds"
     if currency == "flops":

@@ -16,7 +16,7 @@ from motif.compare.progress import StudyProgress, count_finished
 from motif.compare.results import Record, read_results
 from motif.compare.runner import Tally
 from motif.compare.study import Run, Study, load_study
-from motif.compare.tables import markdown, print_summary
+from motif.compare.words import markdown, print_summary
 from motif.display import PlainConsole
 from motif.errors import RecipeError
 from motif.runs.folder import write_atomically

@@ -1,17 +1,19 @@
-"""How the numbers of a study are said: in the terminal, in Markdown and on the page alike."""
+"""A study in words: contrasts and thresholds as sentences, the summary as tables, for terminal, Markdown and page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from motif.evaluation.accuracy import row_words as row
-from motif.text import duration, percent
+from rich.console import Console
+from rich.table import Table
 
-__all__ = ["CURRENCY", "FINDING", "amount", "currency", "row"]
+from motif.evaluation.accuracy import row_words
+from motif.text import NONE, amount, counted, percent, percent_interval, points, signed_interval
 
 Record = dict[str, Any]
-CURRENCY = {
+COSTS = ("questions", "updates", "generated_tokens", "flops", "seconds")
+CURRENCIES = {
     "questions": "questions",
     "distinct_questions": "distinct questions",
     "updates": "updates",
@@ -22,7 +24,7 @@ CURRENCY = {
     "flops": "FLOPs",
     "seconds": "seconds",
 }
-FINDING = {
+FINDINGS = {
     "better": "the first is better.",
     "worse": "the first is worse.",
     "not inferior": "not inferior by the margin of {margin}; better is not shown.",
@@ -33,120 +35,172 @@ FINDING = {
 }
 
 
-def currency(name: str) -> str:
+# -- sentences ---------------------------------------------------------------------------------------------------------
+
+
+def currency_words(currency: str) -> str:
     """A currency as a reader calls it."""
-    return CURRENCY.get(name, name.replace("_", " "))
+    return CURRENCIES.get(currency, currency.replace("_", " "))
 
 
-def amount(value: float, name: str) -> str:
-    """An amount of a currency, without its name: `2,000`, `1.4 M`, `3.1e+12`, `2 min 05 s`."""
-    if "seconds" in name:
-        return duration(value)
-    if name == "flops":
-        return f"{value:.2e}" if value else "0"
-    for size, letter in ((1e9, "G"), (1e6, "M")):
-        if value >= 10 * size:
-            return f"{value / size:,.0f} {letter}"
-        if value >= size:
-            return f"{value / size:.2f} {letter}"
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
-
-
-def amount_of(value: float, name: str) -> str:
+def amount_words(value: float, currency: str) -> str:
     """An amount with the name of its currency."""
-    return amount(value, name) if "seconds" in name else f"{amount(value, name)} {currency(name)}"
+    text = amount(value, currency)
+    return text if "seconds" in currency else f"{text} {currency_words(currency)}"
 
 
-def place(arm: str, row_name: str, at: Mapping[str, float]) -> str:
-    """`paper at 120 questions, 3 rounds`."""
-    told = "".join(f" at {amount_of(value, name)}" for name, value in at.items())
-    return f"{arm}{told}, {row(row_name)}"
+def point_words(arm: str, row: str, at: Mapping[str, float]) -> str:
+    """A point of a study: `paper at 120 questions, 3 rounds`."""
+    amounts = "".join(f" at {amount_words(value, currency)}" for currency, value in at.items())
+    return f"{arm}{amounts}, {row_words(row)}"
 
 
-def percent_interval(found: Record | None) -> str:
-    """`61.2 % [58.0–64.1]`."""
-    if found is None:
-        return "–"
-    if found["low"] is None:
-        return percent(found["mean"])
-    return f"{percent(found['mean'])} [{100 * found['low']:.1f}–{100 * found['high']:.1f}]"
-
-
-def signed(value: float) -> str:
-    """A difference of accuracies in points, with its sign: `+3.2`, `−0.4`."""
-    text = f"{100 * value:+.1f}".replace("-", "−")
-    return "0.0" if text in ("+0.0", "−0.0") else text
-
-
-def signed_interval(found: Record | None) -> str:
-    """`+3.2 [+1.0, +5.4]`, in points."""
-    if found is None:
-        return "–"
-    if found["low"] is None:
-        return signed(found["mean"])
-    return f"{signed(found['mean'])} [{signed(found['low'])}, {signed(found['high'])}]"
-
-
-def points(value: float) -> str:
-    """`1 point`, `2.5 points`."""
-    text = f"{100 * abs(value):.3g}"
-    return f"{text} point{'s' * (text != '1')}"
-
-
-def contrast_sentence(found: Record) -> str:
-    """One contrast in a sentence, with its interval and what it amounts to."""
-    a, b, gap = found["a"], found["b"], found["difference"]
-    ending = FINDING[found["finding"]].format(margin=points(found["margin"] or 0))
-    if found["margin"] is not None and found["finding"] == "not shown":
-        ending = f"no difference is shown, and being worse by {points(found['margin'])} or more is not ruled out."
-    if gap is None:
-        return f"{found['name']}: {a['words']} against {b['words']}: {ending}"
-    means = [sum(side["by_seed"][seed] for seed in gap["by_seed"]) / gap["n"] for side in (a, b)]
-    seeds = f"{gap['n']} seed{'s' * (gap['n'] != 1)}"
+def contrast_sentence(contrast: Record) -> str:
+    """A contrast in a sentence, with its interval and finding."""
+    a, b, difference = contrast["a"], contrast["b"], contrast["difference"]
+    margin = points(contrast["margin"] or 0)
+    finding = FINDINGS[contrast["finding"]].format(margin=margin)
+    if contrast["margin"] is not None and contrast["finding"] == "not shown":
+        finding = f"no difference is shown, and being worse by {margin} or more is not ruled out."
+    if difference is None:
+        return f"{contrast['name']}: {a['words']} against {b['words']}: {finding}"
+    means = [sum(side["by_seed"][seed] for seed in difference["by_seed"]) / difference["n"] for side in (a, b)]
     return (
-        f"{found['name']}: {a['words']}, {percent(means[0])}; {b['words']}, {percent(means[1])}; difference "
-        f"{signed_interval(gap)} points over {seeds}: {ending}"
+        f"{contrast['name']}: {a['words']}, {percent(means[0])}; {b['words']}, {percent(means[1])}; difference "
+        f"{difference_words(difference)} points over {counted(difference['n'], 'seed')}: {finding}"
     )
 
 
-def threshold_sentence(found: Record) -> str:
-    """One threshold in a sentence or two: what each arm needs, and the ratios."""
-    name = found["name"]
-    if found["target"] is None:
-        return f"{name}: {found['target_arm']} has no result to take the target from."
-    of = f", the mean final accuracy of {found['target_arm']}" if found["target_arm"] else ""
-    parts = [f"{name} ({percent(found['target'])} at {row(found['row'])}{of})"]
-    for arm, need in found["arms"].items():
-        parts.append(f"{arm} {need_words(need, found['currency'])}")
-    text = f"{parts[0]}: " + "; ".join(parts[1:]) + "."
-    for arm, value in found["ratios"].items():
-        text += f" {ratio_words(arm, found['first'], value)}"
-    return text
+def threshold_sentence(threshold: Record) -> str:
+    """A threshold in a sentence or two: what each arm needs, and the ratios."""
+    name = threshold["name"]
+    if threshold["target"] is None:
+        return f"{name}: {threshold['target_arm']} has no result to take the target from."
+    source = f", the mean final accuracy of {threshold['target_arm']}" if threshold["target_arm"] else ""
+    needs = [f"{arm} {need_words(need, threshold['currency'])}" for arm, need in threshold["arms"].items()]
+    text = f"{name} ({percent(threshold['target'])} at {row_words(threshold['row'])}{source}): {'; '.join(needs)}."
+    ratios = [ratio_sentence(arm, threshold["first"], ratio) for arm, ratio in threshold["ratios"].items()]
+    return " ".join([text, *ratios])
 
 
-def need_words(need: Record, name: str) -> str:
+def need_words(need: Record, currency: str) -> str:
     """What one arm needs: `1,200 [900, 1,500] questions (2 of 10 seeds never reach it …)`."""
     if need["amount"] is None:
         return "has no curve"
-    found, late = need["amount"], len(need["not_reached"])
-    if late == found["n"]:
-        return f"never reaches it in {amount_of(found['mean'], name)}"
-    text = ("more than " if late else "") + amount(found["mean"], name)
-    if found["low"] is not None:
-        text += f" [{amount(max(0.0, found['low']), name)}, {amount(found['high'], name)}]"
-    text += "" if "seconds" in name else f" {currency(name)}"
-    return text + (f" ({late} of {found['n']} seeds never reach it and count with all they spent)" if late else "")
+    mean, late = need["amount"], len(need["not_reached"])
+    if late == mean["n"]:
+        return f"never reaches it in {amount_words(mean['mean'], currency)}"
+    text = ("more than " if late else "") + amount(mean["mean"], currency)
+    if mean["low"] is not None:
+        text += f" [{amount(max(0.0, mean['low']), currency)}, {amount(mean['high'], currency)}]"
+    text += "" if "seconds" in currency else f" {currency_words(currency)}"
+    return text + (f" ({late} of {mean['n']} seeds never reach it and count with all they spent)" if late else "")
 
 
-def ratio_words(arm: str, first: str, found: Record | None) -> str:
-    """`recommended needs 0.31 [0.22, 0.43] times as much as paper.`, with what censoring makes of it."""
-    if found is None:
+def ratio_sentence(arm: str, first: str, ratio: Record | None) -> str:
+    """`recommended needs 0.31 [0.22, 0.43] times as much as paper.`, or the bound that unreached targets leave."""
+    if ratio is None:
         return f"No ratio of {arm} to {first}: one of them is there from the start or has no curve."
-    if found["bound"] == "unknown":
+    if ratio["bound"] == "unknown":
         return f"No ratio of {arm} to {first}: some seeds of both never reach it."
-    interval, bound = "", {"lower": "at least ", "upper": "at most ", None: ""}[found["bound"]]
-    if found["low"] is not None:
-        low = "0" if found["bound"] == "upper" else f"{found['low']:.2f}"
-        high = "∞" if found["bound"] == "lower" else f"{found['high']:.2f}"
+    interval, bound = "", {"lower": "at least ", "upper": "at most ", None: ""}[ratio["bound"]]
+    if ratio["low"] is not None:
+        low = "0" if ratio["bound"] == "upper" else f"{ratio['low']:.2f}"
+        high = "∞" if ratio["bound"] == "lower" else f"{ratio['high']:.2f}"
         interval = f" [{low}, {high}]"
-    return f"{arm} needs {bound}{found['mean']:.2f}{interval} times as much as {first}."
+    return f"{arm} needs {bound}{ratio['mean']:.2f}{interval} times as much as {first}."
+
+
+def accuracy_words(interval: Record | None) -> str:
+    """`61.2 % [58.0–64.1]`."""
+    return NONE if interval is None else percent_interval(interval["mean"], interval["low"], interval["high"])
+
+
+def difference_words(interval: Record | None) -> str:
+    """`+3.2 [+1.0, +5.4]`, in points."""
+    return NONE if interval is None else signed_interval(interval["mean"], interval["low"], interval["high"])
+
+
+# -- the summary as text -----------------------------------------------------------------------------------------------
+
+
+def accuracy_columns(summary: Record) -> tuple[list[str], list[list[str]]]:
+    """Headings and a line per arm: accuracy in every row, then the difference to the reference."""
+    rows, reference = summary["rows"], summary["reference"]
+    lines = []
+    for name, arm in summary["arms"].items():
+        cells = [accuracy_words(arm["rows"].get(row, {}).get("accuracy")) for row in rows]
+        if reference:
+            difference = arm["rows"].get(summary["row"], {}).get("difference")
+            cells.append("reference" if name == reference else difference_words(difference))
+        lines.append([name, str(arm["runs"]), *cells])
+    heads = ["arm", "seeds", *(row_words(row) for row in rows)]
+    return heads + ([f"against {reference}, {row_words(summary['row'])} (points)"] if reference else []), lines
+
+
+def cost_columns(summary: Record) -> tuple[list[str], list[list[str]]]:
+    """Headings and a line per arm: what a run spent on training, on average, and what went wrong in it."""
+    lines = []
+    for name, arm in summary["arms"].items():
+        spent = [arm["spent"].get(key) for key in COSTS]
+        costs = [NONE if value is None else amount(value, key) for value, key in zip(spent, COSTS, strict=True)]
+        shares = [percent(arm[key], decimals=0) for key in ("dead_groups", "truncated")]
+        lines.append([name, *costs, *shares])
+    return ["arm", *(currency_words(key) for key in COSTS), "dead groups", "cut off"], lines
+
+
+def print_summary(summary: Record, console: Console) -> None:
+    """The tables, and a line for every contrast, threshold and note."""
+    for title, (heads, lines) in (
+        ("accuracy at the end, mean over seeds, 95 % intervals", accuracy_columns(summary)),
+        ("spent on training, mean of a run", cost_columns(summary)),
+    ):
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+        for place, head in enumerate(heads):
+            table.add_column(head, justify="right" if place else "left")
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+    for one in summary["contrasts"] + summary["thresholds"]:
+        console.print(one["sentence"], soft_wrap=True, markup=False)
+    for remark in remarks(summary):
+        console.print(f"note: {remark}", soft_wrap=True, markup=False)
+
+
+def markdown(summary: Record) -> str:
+    """The content of table.md."""
+    parts = [f"# {summary['study']}", summary["about"], method(summary)]
+    parts += [_table(*accuracy_columns(summary)), "What a run spent on training, on average:"]
+    parts += [_table(*cost_columns(summary))]
+    for title, key in (("Contrasts", "contrasts"), ("Thresholds", "thresholds")):
+        if summary[key]:
+            parts += [f"## {title}", "\n".join(f"- {_escaped(one['sentence'])}" for one in summary[key])]
+    if notes := remarks(summary):
+        parts += ["## Notes", "\n".join(f"- {_escaped(note)}" for note in notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def method(summary: Record) -> str:
+    """What the numbers are, in two sentences."""
+    used = {arm["accuracy"]["method"] for a in summary["arms"].values() for arm in a["rows"].values()} - {"none"}
+    how = f" ({', '.join(sorted(used))})" if used else ""
+    return (
+        f"Held-out accuracy at the end of training: mean over seeds with its 95 % interval{how}. "
+        "Differences are paired by seed: runs of one seed draw the same training questions in the same order, and all "
+        "runs are tested on the same questions."
+    )
+
+
+def remarks(summary: Record) -> list[str]:
+    """The notes on contrasts and on the study, each once."""
+    notes = [note for contrast in summary["contrasts"] for note in contrast["notes"]]
+    return list(dict.fromkeys(notes + summary["notes"]))
+
+
+def _table(heads: list[str], lines: list[list[str]]) -> str:
+    aligned = ["---"] + ["---:"] * (len(heads) - 1)
+    return "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in (heads, aligned, *lines))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
