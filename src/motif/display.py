@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from motif.text import duration, harmless, percent, percent_interval
+from motif.evaluation.accuracy import row_words
+from motif.text import counted, duration, harmless, percent, percent_interval
 
 if TYPE_CHECKING:
     from motif.evaluation.accuracy import Accuracy
@@ -175,7 +176,7 @@ class Display:
         when = _when(step)
         for name, accuracy in results.items():
             extra = f"  ({accuracy.ungraded} ungraded)" if accuracy.ungraded else ""
-            self.message(f"{when}, {_rounds(name)}: {accuracy}{extra}")
+            self.message(f"{when}, {row_words(name)}: {accuracy}{extra}")
 
     def accuracies(self, rows: Mapping[str, EvalRow], accuracies: Mapping[str, Accuracy]) -> None:
         """Print the numbers of an evaluation: a column per row of the evaluation, a line per number."""
@@ -190,7 +191,7 @@ class Display:
         for name in accuracies:
             row = rows[name]
             tokens = row.tokens_first + (row.rounds - 1) * row.tokens_continue
-            table.add_column(f"{_plural(row.rounds, 'round')}\n≤ {tokens:,} tokens", justify="right")
+            table.add_column(f"{counted(row.rounds, 'round')}\n≤ {tokens:,} tokens", justify="right")
         for line in _lines(list(accuracies.values())):
             table.add_row(*line)
         plain = PlainConsole(file=self.console.file, width=WIDE, quiet=self.console.quiet)
@@ -208,7 +209,7 @@ class Display:
             for heading in ("", "before", "after"):
                 table.add_column(heading, justify="left" if not heading else "right")
             for name in result.before:
-                table.add_row(_rounds(name), _interval(result.before[name]), _interval(result.after.get(name)))
+                table.add_row(row_words(name), _interval(result.before[name]), _interval(result.after.get(name)))
             self.console.print(table)
         ledger = result.ledger
         self.message(
@@ -239,15 +240,6 @@ def _shares(ledger: Ledger) -> str:
     return f" ({', '.join(f'{name} {percent(part / ledger.seconds, decimals=0)}' for name, part in parts.items())})"
 
 
-def _rounds(name: str) -> str:
-    count, _, matched = name.removeprefix("rounds_").partition("_")
-    return _plural(int(count), "round") + (", the tokens of all" if matched else "")
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what}" + ("s" if count != 1 else "")
-
-
 def _lines(accuracies: Sequence[Accuracy]) -> Iterator[list[str]]:
     """A heading and a cell per row of an evaluation, line by line; all rows have the same numbers."""
 
@@ -268,8 +260,8 @@ def _lines(accuracies: Sequence[Accuracy]) -> Iterator[list[str]]:
         yield ["greedy", *(interval(a.greedy) for a in accuracies)]
     yield ["questions graded", *(f"{a.n:,}" for a in accuracies)]
     yield ["answers ungraded", *(f"{a.ungraded:,}" for a in accuracies)]
-    yield ["cut off", *(f"{100 * a.truncated:.1f} %" for a in accuracies)]
-    yield ["well formed", *(f"{100 * a.well_formed:.1f} %" for a in accuracies)]
+    yield ["cut off", *(percent(a.truncated) for a in accuracies)]
+    yield ["well formed", *(percent(a.well_formed) for a in accuracies)]
     yield ["tokens an answer", *(f"{a.mean_tokens:,.1f}" for a in accuracies)]
 
 

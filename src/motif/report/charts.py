@@ -1,4 +1,4 @@
-"""The charts of the report as plain data: titles, units, captions and numbers. `charts.js` only draws them."""
+"""The charts of the report as plain data: titles, units, captions and numbers. `charts.js` draws them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from motif.runs.read import Record, number, section
 Value = float | int | None
 Chart = dict[str, Any]
 
-MOST_POINTS = 600  # more than a chart has pixels for
+MOST_POINTS = 600  # a chart has no pixels for more
 MOST_BARS = 40
-AXES = ("generated_tokens", "seconds", "flops")  # amounts of the ledger that charts can be drawn against
+AXES = ("generated_tokens", "seconds", "flops")  # amounts of the ledger that charts can be plotted against
 PARTS = {"sample": "sampling", "grade": "grading, as far as it made sampling wait", "update": "training"}
 
 
 def moving_average(values: Sequence[Value], window: int) -> list[Value]:
-    """The centred mean of the values there are in each window; None where there are none."""
+    """The centred mean of each window, over the values that it has; None where it has none."""
     half = window // 2
     return [_mean(values[max(0, place - half) : place + half + 1]) for place in range(len(values))]
 
 
 def stretches(steps: Sequence[Record]) -> list[range]:
-    """The places of the steps that make up one point of a line chart each: every step, if there are not too many."""
+    """The places of the steps behind each point of a line chart: one step a point, unless there are too many."""
     width = max(1, -(-len(steps) // MOST_POINTS))
     return [range(start, min(start + width, len(steps))) for start in range(0, len(steps), width)]
 
 
 def axes(steps: Sequence[Record]) -> Record:
-    """What lines can be drawn against, at the end of each stretch: the step, and what training had spent by then."""
+    """The x axes of line charts, at the end of each stretch: the step, and what training had spent by then."""
     lasts = [steps[places[-1]] for places in stretches(steps)]
     spent = {key: [number(record.get(f"ledger/{key}")) for record in lasts] for key in AXES}
     return {"step": [record["step"] for record in lasts]} | {
@@ -47,15 +47,19 @@ def lines(
     limits: tuple[float | None, float | None],
     faint: bool = True,
     share: int | None = 10,
-    **told: str,
+    **words: str,
 ) -> Chart:
     """A line per metric over training: the raw values faintly, and a moving average over 1/`share` of the run.
 
-    Values stand at the places of `axes`. `keys` maps names of metrics to the words for them; `share` None leaves them
-    as they are. `told` is passed on to the page: `id`, `title`, `y` (the axis), `unit` (how a value is printed) and
-    `caption`.
+    Args:
+        keys: the name of each metric, and the words for it.
+        limits: of the y axis; None: that of the values.
+        share: None leaves out the average.
+        words: passed on to the page: `id`, `title`, `y` (the axis), `unit` (how values are printed) and `caption`.
+
+    Values stand at the places of `axes`.
     """
-    chart: Chart = {"kind": "lines", "limits": limits} | told
+    chart: Chart = {"kind": "lines", "limits": limits} | words
     columns = {key: [number(record.get(key)) for record in steps] for key in keys}
     columns = {key: values for key, values in columns.items() if any(value is not None for value in values)}
     if not columns:
@@ -65,7 +69,7 @@ def lines(
     window = max(3, len(parts) // share | 1) if share and len(parts) >= 10 else 1
     series = []
     for key, values in columns.items():
-        # What adds up is read at the end of a stretch, where the axis is; the rest is averaged over it.
+        # A running total is read at the end of a stretch, where the axis is; other metrics are averaged over it.
         take = _last if share is None else _mean
         raw = [take([values[place] for place in places]) for places in parts] if width > 1 else values
         smooth = moving_average(raw, window) if window > 1 else None
@@ -83,14 +87,14 @@ def by_round(steps: list[Record], prefix: str) -> dict[str, str]:
     """The metrics `prefix1`, `prefix2`, … that occur, in the order of the rounds."""
     keys = {key for record in steps for key in record if key.startswith(prefix)}
     rounds = {int(key.removeprefix(prefix)) for key in keys if re.fullmatch(r"[0-9]+", key.removeprefix(prefix))}
-    # The last round first: it is the one that answers, and gets the accent.
+    # The last round first: it gives the answer, and gets the accent colour.
     return {f"{prefix}{number}": f"round {number}" for number in sorted(rounds, reverse=True)} or {
         f"{prefix}1": "round 1"
     }
 
 
 def rate_bars(steps: list[Record]) -> Chart:
-    """How many of a response's trajectories end right, as shares of all first-round responses, in bins of steps."""
+    """How many of a response's trajectories end right: shares of all first-round responses, in bins of steps."""
     chart: Chart = {
         "id": "rates",
         "kind": "bars",
@@ -98,7 +102,7 @@ def rate_bars(steps: list[Record]) -> Chart:
         "y": "share of responses (%)",
         "unit": "percent",
         "caption": "How many of a first-round response's trajectories ended right. "
-        "Good training moves the mass to the full colour; a spread in between is what responses are told apart by.",
+        "Good training moves the mass to the full colour; intermediate rates are what distinguishes responses.",
     }
     rows = [(record["step"], _counts(record.get("outcome/rate_counts"))) for record in steps]
     lengths = Counter(len(counts) for _, counts in rows if counts)
@@ -114,12 +118,12 @@ def rate_bars(steps: list[Record]) -> Chart:
         totals = [sum(counts[index] for _, counts in part for index in group) for group in groups]
         bars.append({"first": part[0][0], "last": part[-1][0], "counts": totals})
     if size > 1:
-        chart["caption"] += f" Each column sums up to {size} steps."
+        chart["caption"] += f" Each column is the sum of up to {size} steps."
     return chart | {"levels": names, "bars": bars}
 
 
 def rate_levels(trajectories: int) -> tuple[list[str], list[list[int]]]:
-    """Names of the levels 0 … k of k, and which counts each sums; more than nine levels are joined into six."""
+    """Names of the levels 0 … k of k, and the counts that each sums; more than nine levels are joined into six."""
     k = trajectories
     if k <= 8:
         return [f"{right} of {k}" for right in range(k + 1)], [[right] for right in range(k + 1)]
@@ -140,25 +144,25 @@ def eval_points(evals: dict[int, Record]) -> Chart:
         "y": "accuracy (%)",
         "unit": "percent",
         "caption": "Evaluations with 95 % intervals; step 0 is before training. "
-        "Whiskers that do not overlap are a difference.",
+        "Where the intervals do not overlap, there is a difference.",
     }
     series = []
     for row in reversed(row_names(*evals.values())):
-        found = [
+        points = [
             {"step": step, "value": number(result.get("accuracy"))}
             | {key: number(result.get(key)) for key in ("low", "high", "n")}
             for step, record in sorted(evals.items())
             if number((result := section(record, row)).get("accuracy")) is not None
         ]
-        if found:
-            series.append({"name": row_words(row), "points": found})
+        if points:
+            series.append({"name": row_words(row), "points": points})
     return chart | ({"series": series} if series else {"missing": "No evaluation has been recorded."})
 
 
 def row_names(*results: Record) -> list[str]:
-    """The rows that any of the evaluations is about, by number of rounds; the one with matched tokens last."""
-    found = {key: match for result in results for key in result if (match := ROW.fullmatch(key))}
-    return sorted(found, key=lambda key: (bool(found[key][2]), int(found[key][1])))
+    """The rows of any of the evaluations, by number of rounds; the one with matched tokens last."""
+    matches = {key: match for result in results for key in result if (match := ROW.fullmatch(key))}
+    return sorted(matches, key=lambda key: (bool(matches[key][2]), int(matches[key][1])))
 
 
 def step_time(steps: list[Record]) -> Record:
@@ -166,8 +170,8 @@ def step_time(steps: list[Record]) -> Record:
     totals = {key: sum(_seconds(record, key) for record in steps) for key in (*PARTS, "total")}
     rest = totals.pop("total") - sum(totals.values())
     parts = {PARTS[key]: seconds for key, seconds in totals.items()} | {"the rest": max(0.0, rest)}
-    found = [{"name": name, "value": number(seconds)} for name, seconds in parts.items()]
-    return {"steps": len(steps), "parts": found if any(parts.values()) else []}
+    shown = [{"name": name, "value": number(seconds)} for name, seconds in parts.items()]
+    return {"steps": len(steps), "parts": shown if any(parts.values()) else []}
 
 
 def with_dead_share(steps: list[Record]) -> list[Record]:
@@ -191,8 +195,8 @@ def _counts(value: Any) -> list[float]:
 
 
 def _mean(values: Sequence[Value]) -> Value:
-    there = [value for value in values if value is not None]
-    return number(sum(there) / len(there)) if there else None
+    numbers = [value for value in values if value is not None]
+    return number(sum(numbers) / len(numbers)) if numbers else None
 
 
 def _last(values: Sequence[Value]) -> Value:

@@ -1,15 +1,18 @@
-"""What the run shows, in words and tables: before and after, warnings, the ledger."""
+"""The result of a run in words and tables: before and after, warnings, the ledger."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from motif.evaluation.accuracy import row_words
 from motif.report.charts import row_names
 from motif.runs.read import Metrics, Record, number, section
-from motif.text import percent
+from motif.text import counted, percent, percent_interval
 
 RECENT = 10  # steps that a warning looks back on
+MOST_CUT, MOST_DEAD = 0.1, 0.8  # shares above which there is a warning
+CLIPPED = "completions/clipped_ratio"
 LEDGER = {
     "questions": ("Questions", "count"),
     "distinct_questions": ("Distinct questions", "count"),
@@ -24,9 +27,9 @@ LEDGER = {
 
 
 def evaluations(metrics: Metrics, summary: Record) -> tuple[Record, Record, dict[int, Record]]:
-    """Results before and after, and by step. Each of metrics.jsonl and summary.json fills in what the other lacks.
+    """Results before and after training, and by step; metrics.jsonl and summary.json each fill in what the other lacks.
 
-    An evaluation during training is never taken for the one after it.
+    An evaluation during training never counts as the one after it.
     """
     by_step = dict(metrics.evals)
     before = section(summary, "before") or by_step.get(0, {})
@@ -39,7 +42,7 @@ def evaluations(metrics: Metrics, summary: Record) -> tuple[Record, Record, dict
 
 
 def table(before: Record, after: Record) -> list[Record]:
-    """A row per number of rounds: accuracy and interval before and after, the change, and what it amounts to."""
+    """A row per number of rounds: accuracy and interval before and after, and whether the intervals overlap."""
     rows = []
     for name in row_names(before, after):
         old, new = (_result(results, name) for results in (before, after))
@@ -48,31 +51,20 @@ def table(before: Record, after: Record) -> list[Record]:
 
 
 def reading(before: Record, after: Record, latest: tuple[int, Record] | None, rounds: int | None) -> str:
-    """One honest sentence on the result, at the training number of rounds where it was evaluated."""
-    name = _told_row([row for row in row_names(before, after) if _result(before, row) and _result(after, row)], rounds)
-    if name:
+    """The result in one honest sentence, at the training number of rounds where it was evaluated."""
+    both = [row for row in row_names(before, after) if _result(before, row) and _result(after, row)]
+    if name := _main_row(both, rounds):
         old, new = _result(before, name), _result(after, name)
         assert old is not None and new is not None
-        what, asked = _accuracy_words(name), _asked(old, new)
-        finding = _finding(old, new)
-        if finding == "apart":
-            verb = "rose" if new["accuracy"] > old["accuracy"] else "fell"
-            return f"{what} {verb} from {_interval(old)} to {_interval(new)}{asked}; the intervals do not overlap."
-        end = (
-            "the intervals overlap: this run does not show a difference."
-            if finding == "overlap"
-            else "without intervals, this cannot be told from chance."
-        )
-        return f"{what} went from {_interval(old)} to {_interval(new)}{asked}; {end}"
+        return _comparison(name, old, new)
     for results, words in ((before, "before training was"), (after, "after training is")):
-        name = _told_row([row for row in row_names(results) if _result(results, row)], rounds)
+        name = _main_row([row for row in row_names(results) if _result(results, row)], rounds)
         if name:
-            found = _result(results, name)
-            assert found is not None
-            text = f"{_accuracy_words(name)} {words} {_interval(found)}{_asked(found, found)}; "
-            text += (
-                f"not evaluated {'after' if results is before else 'before'} training, so no comparison can be made."
-            )
+            result = _result(results, name)
+            assert result is not None
+            missing = "after" if results is before else "before"
+            text = f"{_accuracy_words(name)} {words} {_interval(result)}{_tested_on(result, result)}; "
+            text += f"not evaluated {missing} training, so no comparison can be made."
             during = _result(latest[1], name) if latest else None
             if results is before and latest and during:
                 text += f" The latest evaluation, at step {latest[0]}, gave {_interval(during)}."
@@ -80,7 +72,21 @@ def reading(before: Record, after: Record, latest: tuple[int, Record] | None, ro
     return "Not evaluated: this run has no measurement on held-out questions, so nothing can be said about a gain."
 
 
-def _told_row(names: list[str], rounds: int | None) -> str | None:
+def _comparison(name: str, old: Record, new: Record) -> str:
+    accuracy, tested = _accuracy_words(name), _tested_on(old, new)
+    finding = _finding(old, new)
+    if finding == "apart":
+        verb = "rose" if new["accuracy"] > old["accuracy"] else "fell"
+        return f"{accuracy} {verb} from {_interval(old)} to {_interval(new)}{tested}; the intervals do not overlap."
+    end = (
+        "the intervals overlap: this run does not show a difference."
+        if finding == "overlap"
+        else "without intervals, this cannot be told from chance."
+    )
+    return f"{accuracy} went from {_interval(old)} to {_interval(new)}{tested}; {end}"
+
+
+def _main_row(names: list[str], rounds: int | None) -> str | None:
     """The row that a sentence is about: that of the training number of rounds, else that of the most rounds."""
     if f"rounds_{rounds}" in names:
         return f"rounds_{rounds}"
@@ -93,7 +99,7 @@ def _accuracy_words(name: str) -> str:
 
 
 def ledger(metrics: Metrics, summary: Record) -> list[Record]:
-    """What the run has consumed: from the summary, else from the last step that says so."""
+    """What the run has consumed: from the summary, else from the last step that records it."""
     rows = []
     for key, (name, unit) in LEDGER.items():
         value = _spent(metrics, summary, key)
@@ -103,7 +109,7 @@ def ledger(metrics: Metrics, summary: Record) -> list[Record]:
 
 
 def tokens(metrics: Metrics, summary: Record, recipe: Record) -> list[Record]:
-    """Where the tokens went: parts of all that was generated and of all prompts, as far as the ledger has them."""
+    """Where the tokens went: the parts of all generated tokens and of all prompts, as far as the ledger has them."""
     generated = _spent(metrics, summary, "generated_tokens")
     if generated is None:
         return []
@@ -128,62 +134,68 @@ def _spent(metrics: Metrics, summary: Record, key: str) -> float | int | None:
 
 def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) -> list[Record]:
     """What a reader should know before believing the charts. `steps` have `dead_share`."""
-    found = []
-    recent = steps[-RECENT:]
-    lately = f"in the last {len(recent)} steps" if len(recent) > 1 else "in the only step so far"
-    rollout = section(recipe, "rollout")
+    found = [
+        *_cut_off(steps[-RECENT:], section(recipe, "rollout")),
+        *_cut_off_answers(by_step),
+        *_ungraded(steps),
+        *_dead_groups(steps[-RECENT:]),
+    ]
+    return [{"title": title, "text": text} for title, text in found]
 
+
+def _cut_off(recent: list[Record], rollout: Record) -> Iterator[tuple[str, str]]:
     keys = sorted({key for record in recent for key in record if re.fullmatch(r"truncated/round_\d+", key)})
-    cut = [(key, share) for key in keys or ["completions/clipped_ratio"] if (share := _recent(recent, key)) is not None]
-    worst = max(cut, key=lambda entry: entry[1], default=("", 0.0))
-    if worst[1] > 0.1:
-        first = worst[0] == "truncated/round_1" or len(rollout.get("branching") or [0, 0]) == 1
-        setting = "tokens_first" if first else "tokens_continue"
-        which = f"of round-{worst[0].removeprefix('truncated/round_')} responses" if keys else "of responses"
-        limit = f" (now {rollout[setting]})" if number(rollout.get(setting)) is not None else ""
-        found.append(
-            _warning(
-                "Responses are cut off",
-                f"{percent(worst[1])} {which} {lately} ran into the token limit, "
-                f"which leaves them without a usable note or answer. Raise rollout.{setting}{limit}.",
-            )
-        )
+    shares = {key: share for key in keys or [CLIPPED] if (share := _recent(recent, key)) is not None}
+    worst = max(shares, key=lambda key: shares[key], default="")
+    if not worst or shares[worst] <= MOST_CUT:
+        return
+    first = worst == "truncated/round_1" or len(rollout.get("branching") or [0, 0]) == 1
+    setting = "tokens_first" if first else "tokens_continue"
+    which = f"of round-{worst.removeprefix('truncated/round_')} responses" if keys else "of responses"
+    limit = f" (now {rollout[setting]})" if number(rollout.get(setting)) is not None else ""
+    yield (
+        "Responses are cut off",
+        f"{percent(shares[worst])} {which} {_lately(recent)} ran into the token limit, which leaves them without a "
+        f"usable note or answer. Raise rollout.{setting}{limit}.",
+    )
+
+
+def _cut_off_answers(by_step: dict[int, Record]) -> Iterator[tuple[str, str]]:
     for step, results in sorted(by_step.items())[-1:]:
         for name in row_names(results):
             share = number(section(results, name).get("truncated"))
-            if share is not None and 0.1 < share <= 1:
-                found.append(
-                    _warning(
-                        "Evaluated answers are cut off",
-                        f"At step {step}, {percent(share)} of the "
-                        f"answers with {row_words(name)} have a response that ran into the token limit, perhaps wrong "
-                        "for it.",
-                    )
+            if share is not None and MOST_CUT < share <= 1:
+                yield (
+                    "Evaluated answers are cut off",
+                    f"At step {step}, {percent(share)} of the answers with {row_words(name)} have a response that ran "
+                    "into the token limit, and may be wrong because of it.",
                 )
+
+
+def _ungraded(steps: list[Record]) -> Iterator[tuple[str, str]]:
     ungraded = sum(number(record.get("outcome/ungraded")) or 0 for record in steps)
     if ungraded > 0:
-        found.append(
-            _warning(
-                "Outcomes without a grade",
-                f"{ungraded:,.0f} final response{'s' * (ungraded != 1)} could not be "
-                "graded. They count neither as right nor as wrong; the trees give the reason at each.",
-            )
+        yield (
+            "Outcomes without a grade",
+            f"{counted(round(ungraded), 'final response')} could not be graded. They count neither as right nor as "
+            "wrong; the trees give the reason for each.",
         )
+
+
+def _dead_groups(recent: list[Record]) -> Iterator[tuple[str, str]]:
     dead = _recent(recent, "dead_share")
-    if dead is not None and dead > 0.8:
-        text = f"{percent(dead)} of groups {lately} had equal rewards throughout, so nothing was learnt from them."
-        never, always = (_recent(recent, f"outcome/{key}") for key in ("never", "always"))
-        if never is not None and always is not None:
-            text += f" {percent(never)} of the questions were never solved, {percent(always)} always:"
-            text += (
-                " they are too hard for this model." if never > always else " there is little left to learn from them."
-            )
-        found.append(_warning("Most groups are dead", text))
-    return found
+    if dead is None or dead <= MOST_DEAD:
+        return
+    text = f"{percent(dead)} of groups {_lately(recent)} had equal rewards throughout, so nothing was learnt from them."
+    never, always = (_recent(recent, f"outcome/{key}") for key in ("never", "always"))
+    if never is not None and always is not None:
+        why = "they are too hard for this model." if never > always else "there is little left to learn from them."
+        text += f" {percent(never)} of the questions were never solved, {percent(always)} always: {why}"
+    yield "Most groups are dead", text
 
 
-def _warning(title: str, text: str) -> Record:
-    return {"title": title, "text": text}
+def _lately(recent: list[Record]) -> str:
+    return f"in the last {len(recent)} steps" if len(recent) > 1 else "in the only step so far"
 
 
 def _recent(records: list[Record], key: str) -> float | None:
@@ -195,21 +207,21 @@ def _result(results: Record, name: str) -> Record | None:
     result = section(results, name)
     if number(result.get("accuracy")) is None:
         return None
-    found = {key: number(result.get(key)) for key in ("accuracy", "low", "high", "n", "truncated", "mean_tokens")}
-    return found | {"also": _also(result)}
+    numbers = {key: number(result.get(key)) for key in ("accuracy", "low", "high", "n", "truncated", "mean_tokens")}
+    return numbers | {"also": _also(result)}
 
 
 def _also(result: Record) -> list[str]:
-    """Other ways of counting the same answers, where several were drawn to a question."""
+    """Other scores of the same answers, where several were sampled per question."""
     ways = {f"pass@{k}": value for k, value in section(result, "pass_at").items()}
     ways |= {"majority": result.get("majority"), "greedy": result.get("greedy")}
-    told = []
+    scores = []
     for name, value in ways.items():
         fields = value if isinstance(value, dict) else {}
         middle, low, high = (number(fields.get(key)) for key in ("value", "low", "high"))
         if middle is not None:
-            told.append(f"{name} {_interval({'accuracy': middle, 'low': low, 'high': high})}")
-    return told
+            scores.append(f"{name} {percent_interval(middle, low, high)}")
+    return scores
 
 
 def _finding(old: Record | None, new: Record | None) -> str:
@@ -221,15 +233,12 @@ def _finding(old: Record | None, new: Record | None) -> str:
 
 
 def _interval(result: Record) -> str:
-    text = percent(result["accuracy"])
-    if result["low"] is None or result["high"] is None:
-        return text
-    return f"{text} [{100 * result['low']:.1f}–{100 * result['high']:.1f}]"
+    return percent_interval(result["accuracy"], result["low"], result["high"])
 
 
-def _asked(old: Record, new: Record) -> str:
+def _tested_on(old: Record, new: Record) -> str:
     if old["n"] is None or new["n"] is None:
         return ""
     if old["n"] != new["n"]:
         return f" on {old['n']:,.0f} held-out questions before and {new['n']:,.0f} after"
-    return f" on {old['n']:,.0f} held-out question{'s' * (old['n'] != 1)}"
+    return f" on {counted(round(old['n']), 'held-out question')}"

@@ -1,4 +1,4 @@
-"""The chart sections in the order of reading: does it learn, from what, what do responses look like, is it sound."""
+"""The sections of charts, in the order of reading: does it learn, from what, what does it write, is it stable?"""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ OF_RESPONSES = "share of responses (%)"
 
 
 def sections(steps: list[Record], by_step: dict[int, Record], rounds: int | None) -> list[Record]:
-    """Title, lead and charts of each section. `steps` have `dead_share`; `rounds` is None where it is not known."""
+    """Title, lead and charts of each section. `steps` have `dead_share`; `rounds` is None where it is unknown."""
     notes = note_charts(steps) if rounds is None or rounds > 1 else []
     return [
         {
             "id": "learning",
             "title": "Learning",
-            "lead": "Does the reward rise, and does it hold on questions never trained on?",
+            "lead": "Does the reward rise, and does that hold for questions never trained on?",
             "charts": [reward_chart(steps), eval_points(by_step)],
         },
         {
             "id": "outcomes",
             "title": "Outcomes",
-            "lead": "Where the learning signal comes from, and whether it is running out.",
+            "lead": "Where does the learning signal come from, and is it running out?",
             "charts": [rate_bars(steps), *group_charts(steps)],
         },
         {
             "id": "responses",
             "title": "Responses",
-            "lead": "What the model writes, round by round.",
+            "lead": "What does the model write, round by round?",
             "charts": response_charts(steps) + notes,
         },
         {
             "id": "stability",
             "title": "Stability",
-            "lead": "Whether the optimisation is sound.",
+            "lead": "Is the optimisation stable?",
             "charts": stability_charts(steps),
         },
     ]
 
 
 def spending(steps: list[Record]) -> Record:
-    """The ledger over training: its section follows the others."""
+    """The section of the ledger over training, which follows the others."""
     return {
         "id": "cost",
         "title": "Cost",
-        "lead": "What training has spent so far; evaluation and probes are not included.",
+        "lead": "What training has spent so far, without evaluation and probes.",
         "charts": ledger_charts(steps),
     }
 
 
 def reward_chart(steps: list[Record]) -> Chart:
-    """Reward and outcome."""
+    """The reward, and the outcome in it."""
     return lines(
         steps,
         {"outcome/mean": "outcome", "reward": "reward (format + outcome)"},
@@ -66,7 +66,7 @@ def reward_chart(steps: list[Record]) -> Chart:
 
 
 def group_charts(steps: list[Record]) -> list[Chart]:
-    """The implicit curriculum, and the groups without a signal."""
+    """The implicit curriculum, and the groups without a learning signal."""
     return [
         lines(
             steps,
@@ -79,8 +79,8 @@ def group_charts(steps: list[Record]) -> list[Chart]:
             faint=False,
             share=6,
             caption="Look for “never” turning into “sometimes” first and into “always” later: an order of difficulty "
-            "that nobody prescribed. Questions solved sometimes are the ones that teach; when they run out, so does "
-            "the signal.",
+            "that nobody prescribed. Questions that are solved sometimes are the ones that teach; when they run out, "
+            "so does the signal.",
         ),
         lines(
             steps,
@@ -90,14 +90,14 @@ def group_charts(steps: list[Record]) -> list[Chart]:
             y="share of groups (%)",
             unit="percent",
             limits=SHARE,
-            caption="Groups whose rewards are all equal: their advantages are zero, so they cost tokens "
-            "and teach nothing.",
+            caption="Groups whose rewards are all equal: their advantages are zero, so they cost tokens and teach "
+            "nothing.",
         ),
     ]
 
 
 def response_charts(steps: list[Record]) -> list[Chart]:
-    """Length, truncation and form, a line per round."""
+    """Length, truncation and format, a line per round."""
     return [
         lines(
             steps,
@@ -107,7 +107,7 @@ def response_charts(steps: list[Record]) -> list[Chart]:
             y="tokens per response",
             unit="count",
             limits=FROM_ZERO,
-            caption="Mean over the responses of each round. A steady rise into the limit shows up as truncation next.",
+            caption="Mean over the responses of each round. A steady rise up to the limit turns into truncation.",
         ),
         lines(
             steps,
@@ -133,8 +133,7 @@ def response_charts(steps: list[Record]) -> list[Chart]:
 
 
 def note_charts(steps: list[Record]) -> list[Chart]:
-    """What is carried from round to round."""
-    # Measured in tokens or in characters, whichever the run recorded.
+    """The notes that are carried from round to round, in tokens or in characters, whichever the run recorded."""
     measures = [unit for unit in ("tokens", "characters") if any(f"note/mean_{unit}" in record for record in steps)]
     measure = (measures or ["tokens"])[0]
     return [
@@ -146,7 +145,7 @@ def note_charts(steps: list[Record]) -> list[Chart]:
             y=f"{measure} per note",
             unit="count",
             limits=FROM_ZERO,
-            caption="The mean length of what is carried into the next round.",
+            caption="Mean length of the notes that are carried into the next round.",
         ),
         lines(
             steps,
@@ -163,7 +162,7 @@ def note_charts(steps: list[Record]) -> list[Chart]:
 
 
 def stability_charts(steps: list[Record]) -> list[Chart]:
-    """Entropy, gradient norm, sampler gap; divergence and clipping where there are any."""
+    """Entropy, gradient norm and sampler gap; divergence, clipping and lag where they occur."""
     shown = [
         lines(
             steps,
@@ -183,7 +182,7 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
             y="norm before clipping",
             unit="number",
             limits=FROM_ZERO,
-            caption="Single spikes are clipped and harmless; a steady growth is a reason to lower the learning rate.",
+            caption="Single spikes are clipped and harmless; steady growth is a reason to lower the learning rate.",
         ),
         lines(
             steps,
@@ -193,7 +192,7 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
             y="mean |Δ log p| (nats)",
             unit="number",
             limits=FROM_ZERO,
-            caption="How far the probabilities of sampler and trainer are apart on the same tokens. "
+            caption="How far sampler and trainer disagree on the probabilities of the same tokens. "
             "It should stay near zero.",
         ),
     ]
@@ -205,10 +204,10 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
             "share of tokens (%)",
             "Tokens whose sampler and trainer disagree so much that their weight is capped.",
         ),
-        "sampler/lag": ("Sampler lag", "updates", "How many updates old the weights were that sampled."),
+        "sampler/lag": ("Sampler lag", "updates", "How many updates old the sampler's weights were."),
     }
     for key, (title, y, caption) in optional.items():
-        if any(number(record.get(key)) for record in steps):  # off in most recipes: no chart of zeros
+        if any(number(record.get(key)) for record in steps):  # off in most recipes, whose chart would be all zeros
             unit = "percent" if "%" in y else "number"
             shown.append(
                 lines(steps, {key: title}, id=key, title=title, y=y, unit=unit, limits=FROM_ZERO, caption=caption)
@@ -217,11 +216,11 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
 
 
 def ledger_charts(steps: list[Record]) -> list[Chart]:
-    """Tokens, time and floating-point operations as they add up, and the time of a step."""
+    """Running totals of tokens, time and floating-point operations, and the time of a step."""
 
-    def totals(names: dict[str, str], **told: str) -> Chart:
-        keys = {f"ledger/{name}": words for name, words in names.items()}
-        return lines(steps, keys, limits=FROM_ZERO, faint=True, share=None, **told)
+    def totals(names: dict[str, str], **words: str) -> Chart:
+        keys = {f"ledger/{name}": label for name, label in names.items()}
+        return lines(steps, keys, limits=FROM_ZERO, faint=True, share=None, **words)
 
     return [
         totals(
@@ -230,7 +229,7 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
             title="Tokens",
             y="tokens so far",
             unit="tokens",
-            caption="Generated tokens are what sampling costs most of; those in the loss are the ones learnt from.",
+            caption="Generated tokens are the main cost of sampling; those in the loss are the ones learnt from.",
         ),
         totals(
             {"seconds": "all", "sampling_seconds": "sampling", "training_seconds": "training"},
@@ -238,7 +237,7 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
             title="Time",
             y="time so far",
             unit="seconds",
-            caption="Wall clock of the steps. What lies between the sum of the parts and all is grading and recording.",
+            caption="Wall clock of the steps. The parts fall short of all by grading and recording.",
         ),
         totals(
             {"flops": "FLOPs"},
@@ -246,7 +245,7 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
             title="Floating-point operations",
             y="operations so far",
             unit="flops",
-            caption="As counted from parameters and tokens; attention is left out.",
+            caption="Computed from parameters and tokens, without attention.",
         ),
         lines(
             steps,
@@ -256,6 +255,6 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
             y="seconds per step",
             unit="seconds",
             limits=FROM_ZERO,
-            caption="A slow rise usually is longer responses; a jump is the machine.",
+            caption="A slow rise usually comes from longer responses, a jump from the machine.",
         ),
     ]
