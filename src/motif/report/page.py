@@ -1,4 +1,4 @@
-"""From data to one HTML page that needs nothing else: no network, no other file."""
+"""From data to one HTML page that is complete in itself: no network, no other file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ HERE = Path(__file__).parent / "assets"
 SCRIPTS = (
     *("vendor/uPlot.iife.min.js", "dom.js", "numbers.js", "source.js", "tip.js", "series.js", "charts.js"),
     *("result.js", "cost.js", "tree.js", "trees.js", "app.js"),
-)  # joined in this order into one script
+)  # joined into one script, in this order
 STYLES = ("vendor/uPlot.min.css", "style.css")
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page as text, and the policy that a server sends with it (the text holds its own)."""
+    """A page as text, and the security policy that a server sends with it (the text holds its own)."""
 
     text: str
     policy: str
@@ -37,11 +37,11 @@ def to_json(value: Any) -> str:
 
 
 def render(data: dict[str, Any], *, live: bool = False, packed: Any = None) -> Page:
-    """The view of one or several runs. Only the title and the no-script lines are HTML; all else is drawn from data.
+    """The page of one or several runs. Only the title and the no-script lines are HTML; scripts draw the rest.
 
     Args:
-        data: what `page_data` gave.
-        live: a server is there to ask for what is new, and for trees.
+        data: from `page_data`.
+        live: whether a server answers the page's requests for news and trees.
         packed: the compressed trees of each run, in a saved page.
     """
     title = f"{', '.join(run['name'] for run in data['runs'])} – motif"
@@ -68,20 +68,20 @@ def assemble(
     packed: Any = None,
     live: bool = False,
 ) -> Page:
-    """A page in this style that needs nothing else.
+    """A page in this style, complete in itself.
 
     Args:
-        reading: what to say where scripts are off.
-        data: what the scripts find as JSON in the element `data`.
+        reading: the text shown where scripts are off.
+        data: goes as JSON into the element `data`, for the scripts.
         styles: style sheets on top of the common ones.
         skip_to: id of the section that the first link leads to.
-        packed: more data, in the element `packed`, which need not be read at once.
-        live: the scripts may ask the server that the page came from, and nobody else.
+        packed: more data, in the element `packed`, which need not be parsed at once.
+        live: whether the scripts may send requests to the page's own server; they may to no other.
     """
     script = "\n".join(scripts)
     style = "\n".join([*(asset(name) for name in STYLES), *styles])
-    # The policy names script and style by their hashes: even if a text got into the page as HTML, no script in it
-    # would run, and no style would apply.
+    # The policy names script and style by their hashes: even if text got into the page as HTML, no script in it would
+    # run and no style would apply.
     policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
     policy += "connect-src 'self'; " * live + "base-uri 'none'; form-action 'none'"
     parts = {
@@ -100,7 +100,7 @@ def assemble(
 
 
 def asset(name: str) -> str:
-    """The text of a file that goes into pages."""
+    """The text of an asset."""
     return (HERE / name).read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The trees of a run: a light index of all of them, single ones on demand, and those that a saved page takes along."""
+"""The trees of a run: a light index of all, single trees on demand, and those that go into a saved page."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 from motif.report.page import to_json
 from motif.runs.read import Record, Tail, number, parse, whole
 
-BUDGET = 8_000_000  # characters of a saved page that trees may take, compressed; roughly kept
-TEXT_LIMITS = (8_000, 2_000, 500)  # characters of a text there; the shorter ones only where not one tree would fit
-LIVE_LIMIT = 200_000  # characters of a text of a tree asked for by itself
+BUDGET = 8_000_000  # characters of a saved page for its compressed trees, roughly
+TEXT_LIMITS = (8_000, 2_000, 500)  # characters of a text in it; the shorter ones only where not one tree would fit
+LIVE_LIMIT = 200_000  # characters of a text in a tree that is requested by itself
 INDEX_TEXT = 400  # characters of a question in the index
-FEWEST_STEPS = 8  # below this, rather show fewer questions of each step
-SAMPLE = 60  # trees compressed to learn how far trees can be
+FEWEST_STEPS = 8  # a saved page drops questions of each step rather than show fewer steps
+SAMPLE = 60  # trees that are compressed to estimate how well trees compress
 
 
 class Forest:
     """The trees of a trees.jsonl that may still be growing.
 
-    `heads` is the index, a line per tree. `epoch` changes whenever trees that were in it are no longer there; until
-    then it only gets longer.
+    `heads` is the index, with an entry per tree. As long as `epoch` is the same, the index only gets longer; when
+    trees in it are gone from the file, `epoch` changes.
     """
 
     def __init__(self, path: Path):
@@ -33,12 +33,12 @@ class Forest:
         self._path = path
         self._offsets: list[int] = []
         self._tail = Tail(path)
-        self._seen = 0  # epoch of the file that the index is of
+        self._seen = 0  # the epoch of the file that is indexed
         self._cuts = 0
 
     @property
     def epoch(self) -> str:
-        """The name of the index as long as it is only added to."""
+        """The name of the index, the same as long as entries are only added."""
         return f"{self._seen}.{self._cuts}"
 
     def refresh(self) -> None:
@@ -49,8 +49,8 @@ class Forest:
             if head is None:
                 continue
             if self.heads and head["step"] < self.heads[-1]["step"]:
-                # Resumed from a checkpoint: the steps since then were grown again.
-                kept = [place for place, known in enumerate(self.heads) if known["step"] < head["step"]]
+                # The run resumed from a checkpoint and grew the steps since then again.
+                kept = [place for place, entry in enumerate(self.heads) if entry["step"] < head["step"]]
                 self.heads = [self.heads[place] for place in kept]
                 self._offsets = [self._offsets[place] for place in kept]
                 self._cuts += 1
@@ -59,22 +59,22 @@ class Forest:
         self._forget_another_file()
 
     def tree(self, place: int, limit: int = LIVE_LIMIT) -> Record | None:
-        """The tree at a place of the index, texts cut to `limit` characters; None where there is none."""
+        """The tree at a place of the index, with texts cut to `limit` characters; None if there is none."""
         if not 0 <= place < len(self.heads):
             return None
         return next((tree for tree, _ in self._read([place], limit)), None)
 
     def containing(self, text: str) -> list[int]:
-        """The places of the trees that hold a text in question, gold answer, responses, notes, answers or reasons."""
+        """The places of the trees with a text in question, gold answer, responses, notes, answers or reasons."""
         wanted, places = text.casefold(), range(len(self.heads))
         trees = zip(places, self._read(places, LIVE_LIMIT), strict=False)
-        return [place for place, (tree, _) in trees if any(wanted in found.casefold() for found in texts(tree))]
+        return [place for place, (tree, _) in trees if any(wanted in part.casefold() for part in texts(tree))]
 
     def pack(self, budget: int = BUDGET) -> Record:
-        """The trees for a saved page, compressed one by one, and the index of just these.
+        """The trees of a saved page, compressed one by one, and their index.
 
-        All of them if they fit into about `budget` characters; else those of evenly spaced steps, first and last
-        included.
+        All trees if they fit into about `budget` characters; else those of evenly spaced steps, with the first and the
+        last.
         """
         chosen: list[int] = []
         limit = TEXT_LIMITS[0]
@@ -98,7 +98,7 @@ class Forest:
         }
 
     def _sizes(self, limit: int) -> list[tuple[int, int]]:
-        """Step of every tree, and its characters when compressed as the length of its line lets expect."""
+        """The step of each tree, and its size when compressed, in characters, estimated from the length of its line."""
         ends = [*self._offsets[1:], self._tail.offset]
         lengths = [end - start for start, end in zip(self._offsets, ends, strict=False)]
         sample = spaced(len(lengths), min(SAMPLE, len(lengths)))
@@ -107,7 +107,7 @@ class Forest:
         return [(head["step"], round(length * share)) for head, length in zip(self.heads, lengths, strict=True)]
 
     def _read(self, places: Sequence[int], limit: int) -> Iterator[tuple[Record, int]]:
-        """The trees at these places with long texts cut, and how many texts were."""
+        """The trees at these places with long texts cut, each with the number of cuts."""
         try:
             file = self._path.open("rb")
         except OSError:
@@ -117,7 +117,7 @@ class Forest:
                 file.seek(self._offsets[place])
                 cutter = Cutter(limit)
                 tree = cutter.tree(parse(file.readline()) or {})
-                if tree is None:  # the file was written anew since the last look
+                if tree is None:  # the file was rewritten since the last refresh
                     return
                 yield tree, cutter.cuts
 
@@ -127,7 +127,7 @@ class Forest:
 
 
 def index_entry(record: Record) -> Record | None:
-    """What the list shows of a tree, and filters and sorts by; None if the record is not one.
+    """A tree as the list shows, filters and sorts it; None if the record is not a tree.
 
     `right`, `wrong` and `total` count leaves. `spread` is the variance of the values of its first-round responses, by
     which their advantages differ: 0 where all are alike, at most 0.25.
@@ -162,7 +162,7 @@ def leaves_below(node: Any) -> Iterator[Record]:
 
 
 def outcome_rate(verdicts: Sequence[Any]) -> float | None:
-    """The fraction right of those that were graded; None if none was."""
+    """The fraction of graded verdicts that are right; None if none is graded."""
     right, wrong = verdicts.count("right"), verdicts.count("wrong")
     return right / (right + wrong) if right + wrong else None
 
@@ -178,12 +178,12 @@ def texts(tree: Record) -> Iterator[str]:
 
 
 def pack_tree(tree: Record) -> str:
-    """A tree as compressed JSON in base64, which the page inflates when it is opened."""
+    """A tree as compressed JSON in base64, which the page inflates when the tree is opened."""
     return base64.b64encode(zlib.compress(to_json(tree).encode("utf-8", errors="replace"), 6)).decode()
 
 
 def choose(sizes: list[tuple[int, int]], budget: int) -> list[int]:
-    """Indices of the (step, size) entries to take: as many evenly spaced steps as fit, whole if possible."""
+    """Indices of the (step, size) entries to keep: as many evenly spaced steps as fit, whole steps if possible."""
     by_step: dict[int, list[int]] = {}
     for index, (step, _) in enumerate(sizes):
         by_step.setdefault(step, []).append(index)
@@ -221,14 +221,14 @@ def spaced(total: int, count: int) -> list[int]:
 
 
 class Cutter:
-    """Copies a tree record with known keys and types only and long texts cut; counts the cuts."""
+    """Copies tree records, with known keys and types only and long texts cut; counts the cuts."""
 
     def __init__(self, limit: int):
         self.limit = limit
         self.cuts = 0
 
     def tree(self, record: dict[str, Any]) -> Record | None:
-        """The record as the page needs it; None if it is not a tree."""
+        """A record as the page needs it; None if it is not a tree."""
         question, responses = record.get("question"), record.get("responses")
         step = whole(record.get("step"))
         if step is None or not isinstance(question, dict) or not isinstance(responses, list):
@@ -240,7 +240,7 @@ class Cutter:
         }
 
     def text(self, value: Any) -> str:
-        """The text; of a long one its beginning and its end, where the note and the answer stand."""
+        """A text; of a long one the beginning and the end, where the note and the answer are."""
         text = value if isinstance(value, str) else "" if value is None else str(value)
         if len(text) <= self.limit:
             return text
