@@ -138,7 +138,7 @@ def test_a_saved_page_draws_itself(tmp_path: Path, browser: Browser, case: str) 
             file.unlink()
     with browser.open(write_report(run)) as page:
         if case == "nothing":
-            page.get_by_text("No tree has been recorded.").wait_for()
+            page.get_by_text("No trees have been recorded.").wait_for()
             return
         page.locator(".response").first.wait_for()
         assert page.locator(".plot canvas").count() >= 10
@@ -198,11 +198,11 @@ def test_every_part_is_reached_by_clicks(tmp_path: Path, browser: Browser) -> No
         page.locator("#tree-search").fill(again["question"]["id"])
         assert page.locator(".questions button").count() == 2
         page.locator(".questions button").first.click()
-        page.get_by_label("The same question at other times").select_option(index=1)
+        page.get_by_label("The same question in other trees").select_option(index=1)
         page.locator(".pair .tree").nth(1).wait_for()
         heads = page.locator(".pair .tree .question > .sub").all_inner_texts()
         assert heads[0].startswith("step 1 ·") and heads[1].startswith("step 20 ·")
-        page.get_by_role("button", name="let go").click()
+        page.get_by_role("button", name="Stop comparing").click()
         page.locator(".trees-shown:not(.pair) .tree").wait_for()
         card = page.locator(".response").first
         card.locator(":scope > summary").click()
@@ -266,7 +266,7 @@ def test_what_a_run_appends_appears(tmp_path: Path, browser: Browser, serve: Ser
             file.writelines(lines)
 
     with browser.open(server.url) as page:
-        page.get_by_text("No tree has been recorded.").wait_for()
+        page.get_by_text("No trees have been recorded.").wait_for()
         append("metrics.jsonl", *metrics[:4])
         append("trees.jsonl", *trees[:12])
         page.locator("#status", has_text="step 3").wait_for()
@@ -298,7 +298,7 @@ def test_what_a_run_appends_appears(tmp_path: Path, browser: Browser, serve: Ser
         shutil.copy(whole / "summary.json", run)
         page.locator("#head", has_text="rose from").wait_for()
         with page.expect_download() as saved:
-            page.get_by_role("link", name="Save as a file").click()
+            page.get_by_role("link", name="Save as file").click()
         saved.value.save_as(tmp_path / "saved.html")
     with browser.open(tmp_path / "saved.html") as page:
         assert page.locator("[data-kind=all]").inner_text() == "4"

@@ -1,4 +1,4 @@
-// Learning curves of all arms against any currency: mean line, interval band, a thin line per seed.
+// Learning curves of all arms against any currency: a line for the mean, a band for its interval, a thin line per seed.
 
 const PLOT_HEIGHT = 400;
 const COLOURS = 8;
@@ -19,7 +19,7 @@ function curveSection() {
   const state = { currency: data.currencies[0]?.key, row: data.summary.row, hidden: new Set(), seeds: true };
   const lead =
     "Mean over seeds with its 95 % interval (band); thin lines are single seeds. Every point is an evaluation on the " +
-    "held-out questions; step 0 is the model before training. The axis of accuracies does not begin at 0.";
+    "held-out questions; step 0 is the model before training. The accuracy axis does not start at 0.";
   if (!state.currency) {
     section("curves", "Curves", null, el("p", { class: "missing" }, "No arm has been trained, so there is no curve."));
     return;
@@ -125,7 +125,7 @@ function drawCurves(area, width, state) {
   });
   area.replaceChildren(plot);
   if (!arms.length) {
-    area.replaceChildren(el("p", { class: "missing" }, "No arm that is shown has this row."));
+    area.replaceChildren(el("p", { class: "missing" }, "None of the shown arms has this row."));
     return [];
   }
   const scale = curveFrame(plot, width, arms, state);
@@ -176,7 +176,7 @@ function curveFrame(plot, width, arms, state) {
 const currencyOf = (key) =>
   data.currencies.find((one) => one.key === key) ?? { key: "step", name: "training steps", unit: "count" };
 
-/** In what unit the axis counts, so that its numbers are short. */
+/** The unit of an axis that keeps its numbers short. */
 function axisUnit(key, most) {
   const { name, unit } = currencyOf(key);
   const sizes = {
@@ -222,7 +222,7 @@ function curveMarks(arm, scale, state) {
       }),
     );
   if (arm.accuracies.length === 1 && there.length) {
-    // Nothing was trained: what it can do stands beside every amount.
+    // Nothing was trained: the accuracy stands beside every amount.
     const y = scale.y(there[0][0].mean);
     group.append(svg("line", { x1: there[0][1], x2: scale.right, y1: y, y2: y, class: "guide" }));
   }
@@ -259,7 +259,7 @@ function curveWords(arms, state) {
   return `Held-out accuracy against ${currencyOf(state.currency).name}. ${ends.join(", ")}. Arrow keys read single points.`;
 }
 
-/** The same as text: one line per arm and evaluation. */
+/** The curves as a table: a line per arm and evaluation. */
 function curveTable(state) {
   const { unit, name } = currencyOf(state.currency);
   const rows = shownArms(state).flatMap((arm) =>

@@ -1,4 +1,4 @@
-// Differences as a forest plot: a line per contrast on one scale, with the point of every seed.
+// Differences as a forest plot: a line per contrast on one scale, with a point per seed.
 
 const FOREST = { height: 46, pad: 14 };
 
@@ -73,8 +73,8 @@ function contrastSection() {
     "contrasts",
     "Contrasts",
     tidy(
-      "Differences in points of accuracy, paired by seed. The diamond is the mean with its 95 % interval, dots are " +
-        "single seeds, the solid line is no difference, a dotted one the margin.",
+      "Differences in points of accuracy, paired by seed. The diamond is the mean with its 95 % interval, the dots are " +
+        "single seeds, the solid line is no difference, and a dotted line is the margin.",
     ),
     el(
       "ol",

@@ -48,7 +48,7 @@ function armSection() {
     "Arms",
     tidy(
       "Held-out accuracy at the end of training, mean over seeds with its 95 % interval." +
-        (reference ? ` The last column is the difference to ${reference} at ${label(row)}, in points.` : ""),
+        (reference ? ` The last column is the difference from ${reference} at ${label(row)}, in points.` : ""),
     ),
     scrolling(
       "Accuracy of every arm",
@@ -106,7 +106,7 @@ function rowCell(found) {
       "div",
       { class: "sub" },
       plural(n, "seed") +
-        (found.mean_tokens === null ? "" : `, ${grouped(found.mean_tokens)} tokens an answer`) +
+        (found.mean_tokens === null ? "" : `, ${grouped(found.mean_tokens)} tokens per answer`) +
         (found.truncated > 0.005 ? `, ${show(found.truncated, "percent")} cut off` : ""),
     ),
   ];
@@ -126,8 +126,8 @@ function thresholdSection() {
   section(
     "thresholds",
     "Thresholds",
-    "How much each arm needs to reach an accuracy, read off each seed's curve made monotone. A seed that never reaches " +
-      "it counts with all it spent.",
+    "How much each arm needs to reach an accuracy, read from each seed's curve after it is made monotone. A seed that " +
+      "never reaches it counts with all it spent.",
     thresholds.map((found) =>
       el(
         "div",
@@ -151,7 +151,7 @@ function thresholdTable({ arms, currency }) {
   const cell = (arm, seed) => {
     if (!(seed in arm.by_seed)) return null;
     const never = arm.not_reached.map(String).includes(seed);
-    return `${never ? "not in " : ""}${show(arm.by_seed[seed], unit)}`;
+    return `${never ? "not within " : ""}${show(arm.by_seed[seed], unit)}`;
   };
   return plainTable(
     [`seed (${name})`, ...Object.keys(arms)],
@@ -163,8 +163,8 @@ function costSection() {
   section(
     "cost",
     "Cost",
-    "What a run spent on training, mean over seeds; evaluation is not included. Seconds compare only where runs had the " +
-      "same machine to themselves.",
+    "What a run spent on training, without evaluation, mean over seeds. Seconds are comparable only where each run had " +
+      "the same machine to itself.",
     scrolling("Cost of every arm", plainTable(data.costs.heads, data.costs.lines, "numbers")),
   );
 }

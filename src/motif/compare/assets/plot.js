@@ -1,7 +1,7 @@
-// What the drawings of a study share: margins, ticks, marks, and reading values by pointer and arrow keys.
+// Shared by the drawings of a study: margins, ticks, marks, and reading values with pointer and arrow keys.
 
 const MARGIN = { top: 10, right: 10, bottom: 40, left: 58 };
-const firstDraws = []; // called once the page stands and widths are known
+const firstDraws = []; // called when the page is complete and widths are known
 
 function marker(index, x, y) {
   if (index % 3 === 1) return svg("rect", { x: x - 3.5, y: y - 3.5, width: 7, height: 7, class: "point" });

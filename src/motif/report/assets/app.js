@@ -1,12 +1,12 @@
 // The page: header, result, chart sections, cost, trees, recipe, in the order of reading; kept up to date while live.
 
-const EVERY = 2000; // milliseconds between questions to the server
+const EVERY = 2000; // milliseconds between requests to the server
 const QUIET = 10000; // milliseconds between announcements to screen readers
 
-const view = { data, axis: "step", hidden: new Set(), paused: false, said: 0 };
+const view = { data, axis: "step", hidden: new Set(), paused: false, announced: 0 };
 const shownRuns = () => view.data.runs.map((run, index) => ({ run, index })).filter(({ index }) => !view.hidden.has(index));
 
-/** A part of the page that is written again when what it shows has changed, and only then. */
+/** A part of the page that is rewritten when the data that it shows has changed, and only then. */
 function region(element, select, write) {
   let before = "";
   return () => {
@@ -114,7 +114,7 @@ const news = el("span", { class: "sub", id: "status" });
 
 function bar() {
   const theme = el("select", { id: "theme", "aria-label": "Colours", onchange: () => setTheme(theme.value) });
-  options(theme, [["auto", "colours: as the system"], ["light", "light"], ["dark", "dark"]], remembered("theme") ?? "auto");
+  options(theme, [["auto", "colours: system"], ["light", "light"], ["dark", "dark"]], remembered("theme") ?? "auto");
   setTheme(theme.value);
   const pause = el(
     "button",
@@ -130,10 +130,10 @@ function bar() {
     "Pause",
   );
   document.getElementById("tools").append(
-    el("label", { for: "axis" }, "Charts against ", axisBox),
+    el("label", { for: "axis" }, "Plot against ", axisBox),
     runBoxes,
     theme,
-    ...(view.data.live ? [pause, el("a", { href: "report.html", download: "" }, "Save as a file"), news] : []),
+    ...(view.data.live ? [pause, el("a", { href: "report.html", download: "" }, "Save as file"), news] : []),
   );
 }
 
@@ -168,7 +168,7 @@ function setTheme(theme) {
   recolour();
 }
 
-/** What was chosen before, where the browser keeps such things for this page. */
+/** An earlier choice, if the browser stores any for this page. */
 function remembered(key) {
   try {
     return localStorage.getItem(`motif-${key}`);
@@ -181,25 +181,25 @@ function remember(key, value) {
   try {
     localStorage.setItem(`motif-${key}`, value);
   } catch {
-    // A page opened from a disk may not keep anything.
+    // A page opened from a disk may not store anything.
   }
 }
 
 // -- trees, recipe ----------------------------------------------------------------------------------------
 
 function treeLead({ runs, live }) {
-  if (live) return ["All trees of the run so far; the list grows with it."];
+  if (live) return ["All trees of the run so far. The list grows as the run does."];
   return runs.map(({ name, trees }) => {
     const { heads, all_trees, steps, all_steps, text_limit, cut_texts } = trees;
     const of = runs.length > 1 ? `${name}: ` : "";
     if (!heads.length && all_trees)
-      return `${of}The ${plural(all_trees, "tree")} of this run are too large to be saved in a page; they are in trees.jsonl, and motif view shows them.`;
+      return `${of}The ${plural(all_trees, "tree")} of this run are too large to be saved in a page. They are in trees.jsonl, and motif view shows them.`;
     if (heads.length === all_trees && !cut_texts) return `${of}All ${plural(all_trees, "tree")} of ${plural(all_steps, "step")}.`;
     return (
       `${of}${grouped(heads.length)} of ${plural(all_trees, "tree")}, from ${grouped(steps)} of ${plural(all_steps, "step")}` +
-      `${heads.length < all_trees ? ", evenly spaced" : ""}; trees.jsonl has them all, and motif view shows them.` +
+      `${heads.length < all_trees ? ", evenly spaced" : ""}. All are in trees.jsonl, and motif view shows them.` +
       (cut_texts
-        ? ` ${plural(cut_texts, "text")} longer than ${grouped(text_limit)} characters ${cut_texts === 1 ? "is" : "are"} cut, with a mark at the place.`
+        ? ` ${plural(cut_texts, "text")} longer than ${grouped(text_limit)} characters ${cut_texts === 1 ? "is" : "are"} cut; a mark shows where.`
         : "")
     );
   });
@@ -207,7 +207,7 @@ function treeLead({ runs, live }) {
 
 const reading =
   "A question, its first-round responses, and the trajectories that continue them. Disagreement (spread) is the variance " +
-  "of the responses' outcome rates: 0 where they all end right equally often, and so cannot be told apart; at most 0.25.";
+  "of the responses' outcome rates: 0 where all end right equally often and so cannot be distinguished, at most 0.25.";
 
 const browser = new TreeBrowser();
 const noTrees = el("p", { class: "missing" });
@@ -215,7 +215,7 @@ const noTrees = el("p", { class: "missing" });
 function recipeParts({ runs, differences }) {
   const several = runs.length > 1;
   const table = [
-    el("h3", {}, "What differs"),
+    el("h3", {}, "Settings that differ"),
     scrolling("Settings that differ", plainTable(["Setting", ...runs.map((run) => run.name)], differences.map((row) => [row.key, ...row.values]), "differences")),
   ];
   return [
@@ -242,7 +242,7 @@ function update() {
   browser.update(view.data.runs);
   browser.element.hidden = !browser.items.length;
   noTrees.hidden = browser.items.length > 0;
-  noTrees.textContent = view.data.live && !view.data.asked ? "Reading the trees…" : "No tree has been recorded.";
+  noTrees.textContent = view.data.live && !view.data.updated ? "Reading the trees…" : "No trees have been recorded.";
 }
 
 const tell = (text) => (news.textContent = text);
@@ -259,11 +259,11 @@ async function poll() {
   view.pending = view.paused ? fresh : null;
   if (view.paused) return;
   if (fresh) {
-    view.data = { ...fresh, live: true, asked: true };
+    view.data = { ...fresh, live: true, updated: true };
     update();
     const steps = stepsOf(fresh);
-    if (steps !== view.steps && Date.now() - view.said > QUIET) {
-      view.said = Date.now();
+    if (steps !== view.steps && Date.now() - view.announced > QUIET) {
+      view.announced = Date.now();
       announce(`Step ${steps}`);
     }
     view.steps = steps;

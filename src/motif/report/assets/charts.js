@@ -1,8 +1,8 @@
-// Charts, drawn by uPlot: lines, points with intervals, stacked shares. Each has a summary in words, a table of its
-// values, and is read with the arrow keys.
+// Charts, drawn by uPlot: lines, points with intervals, stacked shares. Each has a summary in words and a table of its
+// values, and the arrow keys read single values.
 
 const HEIGHT = 230;
-const FEW = 12; // points that are worth a mark each
+const FEW = 12; // up to so many points, each gets a mark
 const SECOND_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 432000];
 
 // -- colours ----------------------------------------------------------------------------------------------
@@ -11,7 +11,7 @@ const probe = el("i", { hidden: true });
 document.body.append(probe);
 let inks = new Map();
 
-/** A colour of the style sheet as a canvas takes it, in the present light or dark. */
+/** A colour of the style sheet in the form that a canvas takes, for the present theme. */
 function ink(colour) {
   if (!inks.has(colour)) {
     probe.style.color = colour.startsWith("--") ? `var(${colour})` : colour;
@@ -20,9 +20,9 @@ function ink(colour) {
   return inks.get(colour);
 }
 
-const figures = new Set(); // of charts that stand on the page
+const figures = new Set(); // the charts on the page
 
-/** Draws everything again in the colours that hold now. */
+/** Redraws all charts in the present colours. */
 function recolour() {
   inks = new Map();
   for (const figure of figures) figure.plot?.redraw(false);
@@ -35,7 +35,7 @@ const shade = (index, count) =>
 
 // -- a figure ---------------------------------------------------------------------------------------------
 
-/** A chart of one or several runs. `update` takes new parts ({run, index, chart}), axis and whether runs are several. */
+/** A chart of one or several runs. `update` takes new parts ({run, index, chart}), the axis, and whether there are several runs. */
 class Figure {
   constructor(id) {
     this.element = el("figure", { class: "chart", id: `chart-${id}` });
@@ -98,7 +98,7 @@ class Figure {
     figures.delete(this);
   }
 
-  /** What uPlot draws: x, then a column per series of `options`. */
+  /** The data for uPlot: x, then a column per series of `options`. */
   table() {
     if (this.chart.kind === "bars") return [this.stack.x, ...[...this.stack.upTo].reverse()];
     return [this.columns.x, ...this.columns.lines.flatMap((line) => drawnKeys(this.chart, line).map((key) => line[key]))];
@@ -160,7 +160,7 @@ class Figure {
     showTip(tipContent(place), box.left + left, box.top);
   }
 
-  /** The pointer moved: the nearest place with values. */
+  /** After a move of the pointer: select the nearest place with values. */
   point(plot) {
     if (plot.cursor.left < 0 || !this.area.matches(":hover")) return;
     const x = plot.posToVal(plot.cursor.left, "x");
@@ -178,7 +178,7 @@ class Figure {
   }
 }
 
-// -- how uPlot is told ------------------------------------------------------------------------------------
+// -- options for uPlot ------------------------------------------------------------------------------------
 
 const drawnKeys = (chart, line) => (chart.kind === "points" ? ["raw"] : line.keys);
 
@@ -300,7 +300,7 @@ function spread(low, high, kind) {
 
 const rangeX = (x, kind) => spread(x[0], x[x.length - 1], kind);
 
-/** The y range: the chart's own limits, else that of the values, to the next round number. */
+/** The y range: the chart's own limits, else those of the values, up to the next round number. */
 function rangeY({ chart, columns }, low, high) {
   if (chart.kind === "bars") return [0, 1];
   if (low === null || low === undefined) return [0, 1];

@@ -4,7 +4,7 @@ function exactly({ value, unit }) {
   return `${value >= 1e12 ? scientific(value, 3) : grouped(value)}${unit === "seconds" ? " s" : ""}`;
 }
 
-/** Pictures of where time and tokens went, of every run, and the ledger of all. */
+/** Pictures of where the time and the tokens of each run went, and the ledger of all. */
 function costParts({ runs }) {
   const several = runs.length > 1;
   return [
@@ -15,19 +15,19 @@ function costParts({ runs }) {
         { class: "charts" },
         partsFigure(`time-${at}`, "Where the time went", run.time.parts, "seconds", {
           missing: "Not recorded in this run: metrics.jsonl has no time/…",
-          caption: `Wall clock of ${plural(run.time.steps, "step")}; evaluation and probes are not included.`,
+          caption: `Wall clock of ${plural(run.time.steps, "step")}, without evaluation and probes.`,
         }),
         partsFigure(`tokens-${at}`, "Where the tokens went", run.tokens, "tokens", {
           missing: "Neither summary.json nor metrics.jsonl counts the tokens.",
           caption:
-            "All tokens that were generated, and all prompts of all responses. What responses share of their prompts " +
-            "is read once; the hollow part is what reading it for each would have come to.",
+            "All generated tokens, and the prompts of all responses. Parts of prompts that responses share are read " +
+            "once; the hollow part is what reading them for each response would have added.",
         }),
       ),
     ]),
     el("h3", {}, "Ledger"),
     ledgerTable(runs),
-    el("p", { class: "lead" }, "What training has consumed so far; evaluation and probes are not included."),
+    el("p", { class: "lead" }, "What training has consumed so far, without evaluation and probes."),
   ];
 }
 
@@ -99,10 +99,10 @@ function ledgerTable(runs) {
   if (!names.length) return el("p", { class: "missing" }, "Neither summary.json nor metrics.jsonl has a ledger.");
   const entry = (run, name) => run.ledger.find((one) => one.name === name);
   const amount = (found) => found && el("b", {}, FORMAT[found.unit](found.value));
-  const heads = runs.length > 1 ? runs.map((run) => run.name) : ["Amount", "Exactly"];
+  const heads = runs.length > 1 ? runs.map((run) => run.name) : ["Amount", "Exact"];
   const cells = (name) =>
     runs.length > 1
       ? runs.map((run) => amount(entry(run, name)))
       : [amount(entry(runs[0], name)), el("span", { class: "sub" }, exactly(entry(runs[0], name)))];
-  return scrolling("Ledger", plainTable(["What", ...heads], names.map((name) => [name, ...cells(name)]), "ledger"));
+  return scrolling("Ledger", plainTable(["Quantity", ...heads], names.map((name) => [name, ...cells(name)]), "ledger"));
 }

@@ -1,5 +1,5 @@
 "use strict";
-// Small helpers. Texts of a run reach the page through textContent alone, never as markup.
+// Small helpers. Texts of a run reach the page through textContent only, never as markup.
 
 window.addEventListener("error", (event) => {
   document.documentElement.dataset.error = String(event.message);
@@ -31,7 +31,7 @@ function fill(node, attributes, children) {
   return node;
 }
 
-/** Says something to screen readers. */
+/** Announces a text to screen readers. */
 function announce(text) {
   document.getElementById("live").textContent = text;
 }
@@ -52,7 +52,7 @@ function plainTable(heads, lines, name = "") {
   );
 }
 
-/** Something wide that scrolls by itself, with the keyboard too. */
+/** A wide element that scrolls by itself, also with the keyboard. */
 const scrolling = (name, ...content) =>
   el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, content);
 
@@ -61,7 +61,7 @@ const scrolling = (name, ...content) =>
 const data = JSON.parse(document.getElementById("data").textContent);
 const main = document.getElementById("main");
 
-/** Adds a section with its heading; returns it. */
+/** Adds a section with its heading and returns it. */
 function section(id, title, lead, ...content) {
   const made = el(
     "section",
@@ -74,7 +74,7 @@ function section(id, title, lead, ...content) {
   return made;
 }
 
-/** Links to all sections there are. */
+/** Links to all sections. */
 function navigation() {
   document
     .getElementById("nav")

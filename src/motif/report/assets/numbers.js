@@ -66,7 +66,7 @@ const signed = (value) =>
 const tidy = (text) => text.replaceAll(" %", "\u00a0%"); // no line break before the sign
 const plural = (count, noun, many = `${noun}s`) => `${grouped(count)} ${count === 1 ? noun : many}`;
 
-/** On an axis: as short as can be told apart. */
+/** A value on an axis, as short as neighbours can still be distinguished. */
 function brief(value, unit) {
   if (unit === "percent") return significant(Math.round(1000 * value) / 10);
   if (unit === "number") return significant(Number(value.toPrecision(6))).replace("-", "−");

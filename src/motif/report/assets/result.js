@@ -1,15 +1,15 @@
-// What was trained and whether it helped: the header, warnings, and the table of accuracies before and after.
+// The header, the warnings, and the table of accuracies before and after: what was trained, and did it help?
 
 const FINDINGS = {
   overlap: "intervals overlap: no difference shown",
   "no intervals": "no intervals recorded",
-  incomplete: "not evaluated on both sides",
+  incomplete: "not evaluated both times",
 };
 
 function headerParts({ runs }) {
   const several = runs.length > 1;
   const [{ head, result }] = runs;
-  const said = (run) => [
+  const readings = (run) => [
     el("p", { class: several ? "reading of-run" : "reading" }, several && runName(run), several && " ", tidy(run.result.reading)),
     run.result.best && el("p", { class: "lead" }, tidy(run.result.best)),
   ];
@@ -17,7 +17,7 @@ function headerParts({ runs }) {
     el("p", { class: "kicker" }, several ? "motif runs side by side" : "motif run"),
     el("h1", { dir: "auto" }, several ? runs.map((run) => run.name).join(", ") : head.name),
     !several && head.about && el("p", { class: "about", dir: "auto" }, head.about),
-    runs.map(said),
+    runs.map(readings),
     several
       ? scrolling("Facts", plainTable(["Fact", ...runs.map((run) => run.name)], head.facts.map((fact, at) => [fact.name, ...runs.map((run) => run.head.facts[at].value)]), "facts-table"))
       : el(
@@ -49,7 +49,7 @@ function resultParts({ runs }) {
   const names = [...new Set(found.map(({ row }) => row))];
   const lines = names.flatMap((name) => found.filter(({ row }) => row === name));
   if (!lines.length)
-    return [el("p", { class: "missing" }, "No evaluation before or after training has been recorded.")];
+    return [el("p", { class: "missing" }, "No evaluation has been recorded, before or after training.")];
   const heads = ["Tested with", ...(several ? ["Run"] : []), "Before", "After", "0 to 100 %", "Change", "Questions"];
   const cell = (name, content, kind) => el("td", { "data-label": name, class: kind }, content);
   return [
@@ -91,7 +91,7 @@ function accuracyCell(result) {
     " ",
     rest.length > 0 && el("span", { class: "sub interval" }, `[${rest[0]}`),
     result.mean_tokens !== null &&
-      el("div", { class: "sub" }, `${grouped(result.mean_tokens)} tokens an answer`),
+      el("div", { class: "sub" }, `${grouped(result.mean_tokens)} tokens per answer`),
     result.also.map((way) => el("div", { class: "sub" }, tidy(way))),
     result.truncated > 0 && el("div", { class: "sub" }, `${show(result.truncated, "percent")} cut off`),
   ];

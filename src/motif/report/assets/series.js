@@ -1,4 +1,4 @@
-// From the charts of one or several runs to aligned columns of numbers, and how each line looks.
+// Turns the charts of one or several runs into aligned columns of numbers, and gives each line its look.
 
 const RUN_COLOURS = 6;
 const DASHES = [[], [7, 4], [2, 4], [12, 4, 2, 4], [14, 6], [5, 2]];
@@ -9,10 +9,10 @@ const AXES = {
   flops: { name: "floating-point operations", unit: "flops" },
 };
 
-/** The axes that every shown run can be drawn against. */
+/** The axes that all shown runs have. */
 const axesOf = (runs) => Object.keys(AXES).filter((key) => runs.every((run) => run.axes[key]));
 
-/** Where a step stands on an axis of a run; between known steps in proportion. */
+/** The position of a step on an axis of a run, interpolated between known steps. */
 function placeOf(run, step, axis) {
   if (axis === "step") return step;
   const steps = run.axes.step,
@@ -24,7 +24,7 @@ function placeOf(run, step, axis) {
   return v0 + ((values[after] - v0) * (step - s0)) / (steps[after] - s0);
 }
 
-/** How a line looks: of one run, lines differ in colour and dash; of several, the colour is the run's. */
+/** The look of a line: of one run, lines differ in colour and dash; of several runs, each has its colour. */
 function lookOf(part, index, several) {
   const colour = several ? part.index : index;
   return {
@@ -36,8 +36,8 @@ function lookOf(part, index, several) {
 
 /**
  * The columns of a chart: `x` values, and lines over them with `values` aligned to `x`.
- * A hole in a line's own values is null; where only another run has a value it is undefined.
- * `parts` are {run, index, chart}, a part for each shown run.
+ * A missing value of a line is null; where only another run has a value, it is undefined.
+ * `parts` are {run, index, chart}, one for each shown run.
  */
 function columnsOf(parts, axis, several) {
   const lines = [];
@@ -86,7 +86,7 @@ function pointTables(part, axis, several, lines) {
   });
 }
 
-/** Stacked shares: the edges of the bins on the axis, and for each level the share up to and with it. */
+/** Stacked shares: the edges of the bins on the axis, and for each level the cumulative share. */
 function stackOf({ run, chart }, axis) {
   const { bars, levels } = chart;
   const edges = bars.map((bar) => placeOf(run, bar.first - 1, axis));
@@ -103,7 +103,7 @@ function stackOf({ run, chart }, axis) {
 
 // -- the same in words ------------------------------------------------------------------------------------
 
-/** Title and rows of every place on the x axis, which the tip, the arrow keys and the table of values read. */
+/** Title and rows of each place on the x axis, for the tooltip, the arrow keys and the table of values. */
 function wordsOf(parts, columns, axis) {
   const { unit } = parts[0].chart;
   const naming = (line) => [line.run, line.name].filter(Boolean).join(" · ");
@@ -150,7 +150,7 @@ function within({ value, low, high }, unit) {
   return `${text} [${ends.join(low < 0 ? ", " : "–").replaceAll("-", "−")}]`;
 }
 
-/** First and last value of every line, for those who do not see the drawing. */
+/** First and last value of each line, for those who do not see the drawing. */
 function summaryOf(chart, words, axis) {
   const names = [...new Set(words.flatMap((place) => place.rows.map((row) => row.name)))];
   const ends = names.map((name) => {

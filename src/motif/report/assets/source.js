@@ -1,8 +1,8 @@
-// Where trees and news come from: the server that the page came from, or the page itself.
+// The source of trees and news: the server of the page, or the page itself.
 
 /**
- * heads(run): the index of a run's trees; tree(run, place): one tree; containing(run, text): places of the trees that
- * hold a text; next(): new data, or null where nothing has changed.
+ * heads(run): the index of a run's trees. tree(run, place): one tree. containing(run, text): the places of the trees
+ * with a text. next(): new data, or null if nothing has changed.
  */
 const source = data.live ? liveSource() : savedSource();
 

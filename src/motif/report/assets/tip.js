@@ -1,4 +1,4 @@
-// The box with values beside the pointer.
+// The tooltip: a box with values beside the pointer.
 
 function tipContent(column) {
   return [

@@ -16,7 +16,7 @@ function rateText(nodes) {
 const VERDICTS = { right: ["✓", "right"], wrong: ["✗", "wrong"], ungraded: ["?", "ungraded"] };
 const verdictOf = (node) => VERDICTS[node.verdict] ?? ["·", "no verdict"];
 
-/** The parts of a tree's drawing, with `actions` under its question; `narrow` where there is little room. */
+/** The parts of a tree's drawing, with `actions` below the question; `narrow` for a small width. */
 function drawTree(tree, actions, narrow) {
   const cards = tree.responses.map((response, index) => responseCard(response, index));
   const open = (index, trajectory) => {
@@ -178,7 +178,7 @@ function diagram(tree, rounds, open, narrow) {
     el(
       "p",
       { class: "sub" },
-      "✓ right  ✗ wrong  ? ungraded. At each response: right trajectories of all, and its advantage; at the end, the answer given.",
+      "✓ right  ✗ wrong  ? ungraded. At each response: how many of its trajectories are right, and its advantage; at each end, the answer given.",
     ),
   );
 }
@@ -228,7 +228,7 @@ function responseCard(response, index) {
   return card;
 }
 
-/** Writes a card's inside when it is first opened; a page of closed cards stays light. */
+/** Fills a card when it is first opened, so that a page of closed cards stays light. */
 function fillCard(card) {
   if (card.querySelector(".inside")) return;
   const response = card.response;
@@ -267,7 +267,7 @@ function fillCard(card) {
 const pathsBelow = (node) =>
   node.children ? node.children.flatMap(pathsBelow).map((path) => [node, ...path]) : [[node]];
 
-/** One response in full: what it is, its text, and what was read out of it. */
+/** One response in full: its facts, its text, and what was read from it. */
 function part(title, node, withAdvantage = true) {
   const [mark, word] = verdictOf(node);
   return el(
@@ -291,7 +291,7 @@ function part(title, node, withAdvantage = true) {
       "dl",
       { class: "read" },
       node.note && [
-        el("dt", {}, node.children ? "Note carried on" : "Read as"),
+        el("dt", {}, node.children ? "Note passed on" : "Read as"),
         el("dd", { class: "verbatim", dir: "auto" }, node.note),
       ],
       node.answer !== null && [

@@ -1,4 +1,4 @@
-// The list of trees: filtered, sorted, a page at a time; what is chosen is drawn beside it.
+// The list of trees: filtered, sorted, a page at a time, with the selected tree beside it.
 
 const PAGE = 50; // trees listed at a time
 
@@ -23,7 +23,7 @@ class TreeBrowser {
     this.state = { run: "all", step: "all", kind: "all", order: "newest", search: "", deep: false, page: 0 };
     this.chosen = null;
     this.kept = null;
-    this.found = null; // places by run that hold the text, when responses are searched too
+    this.found = null; // places of the trees with the text, by run, when responses are searched too
     this.build();
   }
 
@@ -55,7 +55,7 @@ class TreeBrowser {
     this.count = el("span", { class: "sub", id: "tree-count" });
     this.before = el("button", { type: "button", onclick: () => this.turn(-1) }, "‹ Previous");
     this.after = el("button", { type: "button", onclick: () => this.turn(1) }, "Next ›");
-    this.detail = el("div", { class: "trees-shown", id: "tree", tabindex: -1, "aria-label": "The chosen tree", role: "region" });
+    this.detail = el("div", { class: "trees-shown", id: "tree", tabindex: -1, "aria-label": "The selected tree", role: "region" });
     this.list.addEventListener("keydown", (event) => this.key(event));
     const labelled = (box, name, kind = "") => el("label", { for: box.id, class: kind }, name, box);
     this.runLabel = labelled(this.runBox, "Run ");
@@ -81,7 +81,7 @@ class TreeBrowser {
     );
   }
 
-  /** Takes in the index as it is now. */
+  /** Reads the current index. */
   update(runs) {
     this.several = runs.length > 1;
     const known = new Map(this.items.map((item) => [item.head, item]));
@@ -113,7 +113,7 @@ class TreeBrowser {
     this.runLabel.hidden = !this.several;
     this.refresh();
     if (!this.chosen && this.items.length) {
-      // Something to see: the latest tree whose outcomes are mixed.
+      // Begin with the latest tree of mixed outcomes, which has the most to show.
       const telling = [...this.items].sort(ORDERS.newest[1]).find((item) => item.kind === "mixed");
       this.choose(telling ?? this.listed[0]);
     }
@@ -127,7 +127,7 @@ class TreeBrowser {
     if (deep && search.trim()) this.searchDeep(search.trim());
   }
 
-  /** Finds a text in responses too; the list fills when all trees have been looked through. */
+  /** Searches responses too; the list fills when all trees have been searched. */
   searchDeep(text) {
     clearTimeout(this.waiting);
     this.count.textContent = "searching…";
@@ -218,7 +218,7 @@ class TreeBrowser {
     await this.show();
   }
 
-  /** Keeps a tree in view, to choose another one beside it; null lets it go. */
+  /** Keeps a tree in view while another one is selected; null releases it. */
   async keep(item) {
     this.kept = item;
     await this.show();
@@ -227,9 +227,9 @@ class TreeBrowser {
   async show() {
     const pair = [this.kept, this.chosen].filter((item, at, all) => item && all.indexOf(item) === at);
     pair.sort((one, other) => one.step - other.step || one.at - other.at); // early left, late right
-    const asked = (this.asked = Symbol());
+    const request = (this.request = Symbol());
     const drawn = await Promise.all(pair.map((item) => this.draw(item, innerWidth < 600 || pair.length > 1)));
-    if (asked !== this.asked) return; // another one was chosen meanwhile
+    if (request !== this.request) return; // another tree was selected meanwhile
     this.detail.className = pair.length > 1 ? "trees-shown pair" : "trees-shown";
     this.detail.replaceChildren(...drawn);
   }
@@ -243,16 +243,16 @@ class TreeBrowser {
     }
   }
 
-  /** The same question at other times, and the button that keeps a tree beside the next one chosen. */
+  /** The same question in other trees, and the button that keeps a tree for comparison. */
   actions(item) {
     const others = this.elsewhere.get(sameQuestion(item)).filter((other) => other !== item);
     const keeping = this.kept === item;
     const beside = el("select", {
-      "aria-label": "The same question at other times",
+      "aria-label": "The same question in other trees",
       onchange: (event) => event.target.value && this.compare(item, others[Number(event.target.value)]),
     });
-    const told = (other) => `step ${grouped(other.step)}: ${other.head.right}/${other.head.total} right${this.several ? `, ${other.runName}` : ""}`;
-    options(beside, [["", `same question ${others.length === 1 ? "once more" : `${grouped(others.length)} times more`}…`], ...others.map((other, at) => [String(at), told(other)])], "");
+    const label = (other) => `step ${grouped(other.step)}: ${other.head.right}/${other.head.total} right${this.several ? `, ${other.runName}` : ""}`;
+    options(beside, [["", `same question in ${plural(others.length, "other tree")}…`], ...others.map((other, at) => [String(at), label(other)])], "");
     return el(
       "div",
       { class: "actions" },
@@ -261,7 +261,7 @@ class TreeBrowser {
       el(
         "button",
         { type: "button", "aria-pressed": String(keeping), onclick: () => this.keep(keeping ? null : item) },
-        keeping ? "Kept beside: let go" : "Keep beside the next one",
+        keeping ? "Stop comparing" : "Compare with the next one",
       ),
     );
   }
@@ -292,7 +292,7 @@ function itemOf(head, run, place, runName) {
   };
 }
 
-/** Sets the options of a select box without losing what is chosen. */
+/** Sets the options of a select box and keeps the current choice. */
 function options(box, pairs, chosen) {
   const signature = JSON.stringify(pairs);
   if (box.signature !== signature) {
