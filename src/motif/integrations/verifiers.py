@@ -21,7 +21,7 @@ in this process, instead of starting a program for each response.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal
 
 from motif.config import Recipe, load_recipe
@@ -31,7 +31,8 @@ from motif.integrations import require
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
 from motif.models.policy import load_tokenizer
-from motif.sampling.growing import Said, grow_response, judge, refuse
+from motif.integrations.branch import grow_branch, judge, refuse
+from motif.sampling.base import Completion, OnText, Request, sample_each
 from motif.tasks import Task, load
 
 require("verifiers")
@@ -146,25 +147,14 @@ class MotifEnv(vf.Env[MotifEnvConfig]):
 
     async def run(self, task: MotifTask, agents: vf.Agents) -> None:
         """Play round 1, continue its note to the end k times, and say on every trace what its response is worth."""
-        shape = self.recipe.rollout
-        traces: dict[tuple[int, ...], Any] = {}
-
-        async def ask(path: tuple[int, ...], notes: list[str]) -> Said:
-            *system, user = self.rounds.messages(task.data.question, notes, shape.rounds)
-            told = {"prompt": user["content"], "system_prompt": system[0]["content"] if system else None}
-            trace = await (agents.first if len(path) == 1 else agents.later).run(task.with_data(**told))
-            if not trace.ok:
-                raise RuntimeError(f"no response in round {len(path)}: {trace.stop_condition}: {trace.last_error!r}")
-            traces[path] = trace
-            return Said(self._text(trace), trace.is_truncated)
-
-        root = await grow_response(ask, self.rounds, shape)
         question = Question(str(task.data.id), task.data.question, task.data.gold)
-        tree = await judge(question, root, self.grader, self.recipe.credit)
-        if root.reward is None:  # a failed episode is tried again or left out; a guess would be trained on
+        sampler = SeatSampler(task, agents, self.recipe.rounds.think_tags)
+        tree = await grow_branch(question, sampler, self.rounds, self.recipe.rollout)
+        await judge(tree, self.grader, self.recipe.credit)
+        if tree.roots[0].reward is None:  # a failed episode is tried again or left out; a guess would be trained on
             raise RuntimeError(f"not one trajectory could be graded: {next(tree.leaves()).reason}")
         for node in tree.walk():
-            trace = traces[node.path]
+            trace = sampler.traces[node.path]
             trace.info["motif"] = {"path": list(node.path), "note": node.note, "answer": node.answer}
             if node.reward is None or node.value is None:
                 trace.agent.trainable = False
@@ -173,12 +163,34 @@ class MotifEnv(vf.Env[MotifEnvConfig]):
             found = {"outcome": node.value, "well_formed": node.well_formed, "truncated": node.truncated}
             trace.record_metrics({name: float(value) for name, value in found.items()})
 
+
+class SeatSampler:
+    """A sampler on the seats of an episode. `traces`: what each seat did, by the path of its response."""
+
+    def __init__(self, task: MotifTask, agents: vf.Agents, think_tags: tuple[str, str]):
+        self.task, self.agents, self.think_tags = task, agents, think_tags
+        self.traces: dict[tuple[int, ...], Any] = {}
+
+    def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
+        """One completion per key, as texts, all under way at once; it does not stream."""
+        return sample_each(request, self._complete)
+
+    async def _complete(self, request: Request, index: int) -> Completion:
+        path = request.paths[index]
+        *system, user = request.messages()
+        prompt = {"prompt": user["content"], "system_prompt": system[0]["content"] if system else None}
+        trace = await (self.agents.first if len(path) == 1 else self.agents.later).run(self.task.with_data(**prompt))
+        if not trace.ok:
+            raise RuntimeError(f"no response in round {len(path)}: {trace.stop_condition}: {trace.last_error!r}")
+        self.traces[path] = trace
+        return Completion(request, index, [], [], trace.is_truncated, text=self._text(trace))
+
     def _text(self, trace: Any) -> str:
         """The response as the model wrote it: a server may have taken the reasoning out."""
         message = trace.assistant_messages[-1]
-        said = message.content or ""
-        opening, closing = self.recipe.rounds.think_tags
-        return f"{opening}{message.reasoning_content}{closing}{said}" if message.reasoning_content else said
+        content = message.content or ""
+        opening, closing = self.think_tags
+        return f"{opening}{message.reasoning_content}{closing}{content}" if message.reasoning_content else content
 
 
 @functools.cache

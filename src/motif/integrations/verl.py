@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,7 +33,8 @@ from motif.grading import Grader
 from motif.integrations import require
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
-from motif.sampling.growing import Said, grow_response, judge, refuse
+from motif.integrations.branch import grow_branch, judge, refuse
+from motif.sampling.base import Completion, OnText, Request, sample_each
 from motif.tasks import load
 
 require("verl")
@@ -72,26 +73,12 @@ class MotifAgentLoop(AgentLoopBase):
         shape = recipe.rollout
         if sampling_params.get("temperature") == 0:
             shape = shape.model_copy(update={"branching": [1] * shape.rounds})
-        extra: dict[str, Any] = {}
-
-        async def ask(path: tuple[int, ...], notes: list[str]) -> Said:
-            prompt = self.rounds.prompt(text, notes, shape.rounds)
-            # A request id of its own: the server is chosen by load, and its prefix cache knows the question anyway.
-            output = await self.server_manager.generate(
-                request_id=uuid4().hex, prompt_ids=prompt, sampling_params=self._sampling(sampling_params, len(path))
-            )
-            if len(path) == 1:
-                extra.update(output.extra_fields)
-            ids = list(output.token_ids)
-            truncated = len(ids) >= (shape.tokens_first if len(path) == 1 else shape.tokens_continue)
-            truncated &= not ids or ids[-1] not in self.tokenizer.all_special_ids
-            said = str(self.tokenizer.decode(ids, skip_special_tokens=True))
-            return Said(said, truncated, prompt, ids, list(output.log_probs or []))
-
+        sampler = VerlSampler(self, sampling_params)
         with simple_timer("generate_sequences", metrics):
-            root = await grow_response(ask, self.rounds, shape)
+            tree = await grow_branch(question, sampler, self.rounds, shape)
         with simple_timer("compute_score", metrics):
-            tree = await judge(question, root, self.grader, recipe.credit)
+            await judge(tree, self.grader, recipe.credit)
+        [root], extra = tree.roots, sampler.extra_fields
         form = recipe.credit.format_weight * root.well_formed
         graded = root.value is not None
         # verl cannot leave a row out. One that nobody could grade is masked; only its group's mean sees it, as wrong.
@@ -114,15 +101,38 @@ class MotifAgentLoop(AgentLoopBase):
             extra_fields=extra | {"turn_scores": [], "tool_rewards": []},
         )
 
-    def _sampling(self, base: dict[str, Any], depth: int) -> dict[str, Any]:
-        """verl's own parameters in round 1 (it computes its log-probabilities with them), the recipe's afterwards."""
-        shape = self.recipe.rollout
-        if depth == 1:
-            return base | {"max_tokens": shape.tokens_first}
-        if base.get("temperature") == 0:
-            return base | {"max_tokens": shape.tokens_continue}
-        own = {"temperature": shape.temperature_continue, "top_p": shape.top_p_continue, "top_k": -1}
-        return base | own | {"max_tokens": shape.tokens_continue}
+
+class VerlSampler:
+    """A sampler on verl's server. `extra_fields`: what the server said beside round 1's response.
+
+    Args:
+        parameters: verl's own, which hold in round 1, for it computes its log-probabilities with them. Later rounds
+            have the recipe's, unless verl decodes greedily.
+    """
+
+    def __init__(self, loop: MotifAgentLoop, parameters: dict[str, Any]):
+        self.loop, self.parameters = loop, parameters
+        self.extra_fields: dict[str, Any] = {}
+
+    def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
+        """One completion per key, all under way at once; it does not stream."""
+        return sample_each(request, self._complete)
+
+    async def _complete(self, request: Request, index: int) -> Completion:
+        first = len(request.paths[index]) == 1
+        own: dict[str, Any] = {"max_tokens": request.max_tokens}
+        if not first and self.parameters.get("temperature") != 0:
+            own |= {"temperature": request.temperature, "top_p": request.top_p, "top_k": -1}
+        # A request id of its own: the server is chosen by load, and its prefix cache knows the question anyway.
+        output = await self.loop.server_manager.generate(
+            request_id=uuid4().hex, prompt_ids=list(request.prompt_ids), sampling_params=self.parameters | own
+        )
+        if first:
+            self.extra_fields.update(output.extra_fields)
+        ids = list(output.token_ids)
+        ended = bool(ids) and ids[-1] in self.loop.tokenizer.all_special_ids
+        truncated = len(ids) >= request.max_tokens and not ended
+        return Completion(request, index, ids, list(output.log_probs or []), truncated)
 
 
 @functools.cache

@@ -1,41 +1,32 @@
-"""One question thought about in rounds, told as it happens: what `motif serve` and `motif solve` have in common.
+"""One question answered in rounds and watched as it happens: what `motif serve` and `motif solve` have in common.
 
-Whoever can continue a prompt is a `Speaker`: the local model (`motif.sampling.local.engine`), or a server elsewhere
-(`motif.sampling.openai`). What the model is told and how its responses are read is `motif.method.rounds`' business, and
-the random numbers are those of `motif.sampling.grow`, so the same question, seed and limits give what `motif eval`
-gives.
+An answer is a tree of one trajectory, grown by `motif.sampling.grow` on any sampler. Prompts, reading and random numbers
+are therefore those of training, so the same question, seed and limits give what `motif eval` gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
+from motif.method.tree import Node, Question, Tree
+from motif.sampling.base import Completion, OnText, Sampler
+from motif.sampling.grow import Grower, Observer, RoundLimits, TreeShape, completion_tokens
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How one round is drawn: at most so many new tokens, at this temperature (0 is greedy) and top-p."""
+class AnswerPlan:
+    """A question, and how it is to be answered.
 
-    tokens: int
-    temperature: float
-    top_p: float = 1.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A question, and how it is to be thought about.
-
-    `limits` holds one entry per round. `budget`: at most so many new tokens in all rounds together (see `allowance`).
-    `step`, `seed`, `id` and `index` are what the random numbers come from: those of the response `index` to the
-    question `id` in `motif.sampling.grow.grow`. `early_finish`: the first round that gives an answer is the last.
+    `limits` holds one entry per round. `budget`: at most so many new tokens in all rounds together. `step`, `seed`,
+    `id` and `index` are what the random numbers come from: those of the response `index` to the question `id` in
+    `motif.sampling.grow`. `early_finish`: the first round that gives an answer is the last.
     """
 
     question: str
-    limits: tuple[Limits, ...]
+    limits: tuple[RoundLimits, ...]
     budget: int | None = None
     seed: int = 0
     step: str = "solve"
@@ -43,46 +34,9 @@ class Plan:
     index: int = 0
     early_finish: bool = False
 
-    def key(self, number: int) -> int:
-        """The randomness of the response in round `number` (from 1)."""
-        path = (self.index, *[0] * (number - 1))
-        return sampling_key(self.seed, self.step, self.id or f"solve/{self.question}", path)
-
 
 @dataclass(frozen=True)
-class Ask:
-    """What a speaker is to continue: the round after `notes`, out of `rounds`."""
-
-    question: str
-    notes: Sequence[str]
-    rounds: int
-    limits: Limits
-    key: int
-
-
-@dataclass(frozen=True)
-class Said:
-    """A speaker's response, and the tokens of its prompt and of itself (an end token included)."""
-
-    text: str
-    truncated: bool
-    prompt_tokens: int
-    completion_tokens: int
-
-
-OnText = Callable[[str], Awaitable[None]]
-
-
-class Speaker(Protocol):
-    """Whoever continues prompts."""
-
-    async def say(self, ask: Ask, on_text: OnText | None = None) -> Said:
-        """The response; `on_text` gets it piece by piece as it is produced. Cancelling the call ends the work."""
-        ...
-
-
-@dataclass(frozen=True)
-class Begun:
+class RoundStarted:
     """Round `round` of `of` begins."""
 
     round: int
@@ -90,7 +44,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Text:
+class RoundText:
     """A piece of the response of a round."""
 
     round: int
@@ -99,7 +53,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Ended:
+class RoundEnded:
     """A round as it was read; `note` is what the next one is shown."""
 
     round: int
@@ -115,7 +69,7 @@ class Ended:
     """No round follows: it is the final one, or it gave the answer early."""
 
     def to_dict(self) -> dict[str, Any]:
-        """What is told of a round beside its text."""
+        """What is reported of a round beside its text."""
         return {
             "round": self.round,
             "note": self.note,
@@ -127,19 +81,20 @@ class Ended:
         }
 
 
-Event = Begun | Text | Ended
+Event = RoundStarted | RoundText | RoundEnded
+OnEvent = Callable[[Event], Awaitable[None]]
 
 
 @dataclass
-class Thought:
-    """All rounds; `content` is what the last one says to the reader, and `answer` what a grader would be shown."""
+class Trace:
+    """All rounds of an answer; `content` is what the last one says to the reader."""
 
-    rounds: list[Ended] = field(default_factory=list)
+    rounds: list[RoundEnded] = field(default_factory=list)
     content: str = ""
 
     @property
     def answer(self) -> str | None:
-        """The answer of the last round; None: it gave none."""
+        """The answer of the last round, which a grader would be shown; None: it gave none."""
         return self.rounds[-1].answer
 
     @property
@@ -164,60 +119,55 @@ class Thought:
         }
 
 
-def allowance(left: int | None, limits: Sequence[int]) -> int:
-    """The limit of the round that comes next, when `left` tokens are left for it and the later ones.
+async def answer(plan: AnswerPlan, rounds: Rounds, sampler: Sampler, on_event: OnEvent | None = None) -> Trace:
+    """Answer the plan's question in rounds; `on_event` gets everything as it happens.
 
-    A budget below the sum of the rounds' own limits is shared among them in proportion, at least one token each; what
-    a round leaves over goes to the later ones. So a small budget makes all rounds shorter and none fall out.
+    Raises:
+        SamplerError, RecipeError: see the sampler.
     """
-    own, later = limits[0], len(limits) - 1
-    if left is None:
-        return own
-    return min(own, max(1, min(left * own // sum(limits), left - later)))
+    watcher = _Watcher(len(plan.limits), on_event)
+    shape = TreeShape([1] * len(plan.limits), plan.limits, "current", plan.budget, plan.early_finish, plan.index)
+    tree = Tree(Question(plan.id or f"solve/{plan.question}", plan.question, ""), 0)
+    await Grower(sampler, rounds, shape, plan.seed, plan.step, watcher, threaded=True).grow([tree])
+    trace = watcher.trace
+    trace.content = rounds.final_part(trace.rounds[-1].text)
+    return trace
 
 
-async def think(
-    plan: Plan, rounds: Rounds, speaker: Speaker, on_event: Callable[[Event], Awaitable[None]] | None = None
-) -> Thought:
-    """Think about the plan's question; `on_event` gets everything as it happens.
+class _Watcher(Observer):
+    """Turns the rounds of a trajectory into events and a trace."""
 
-    Without `on_event` the speaker need not tell its pieces one by one.
-    """
-    thought, count = Thought(), len(plan.limits)
-    notes: list[str] = []
-    tokens = [limits.tokens for limits in plan.limits]
-    left = plan.budget
+    def __init__(self, count: int, on_event: OnEvent | None):
+        self.trace, self.count, self.tell = Trace(), count, on_event
 
-    for number, limits in enumerate(plan.limits, start=1):
+    async def on_round(self, number: int) -> None:
+        if self.tell:
+            await self.tell(RoundStarted(number, self.count))
 
-        async def on_text(text: str, number: int = number) -> None:
-            assert on_event is not None
-            await on_event(Text(number, count, text))
+    def on_text(self, number: int) -> OnText | None:
+        tell = self.tell
+        if tell is None:  # the sampler need not spell its pieces one by one
+            return None
 
-        if on_event:
-            await on_event(Begun(number, count))
-        limited = Limits(allowance(left, tokens[number - 1 :]), limits.temperature, limits.top_p)
-        ask = Ask(plan.question, tuple(notes), count, limited, plan.key(number))
-        said = await speaker.say(ask, on_text if on_event else None)
-        left = None if left is None else left - said.completion_tokens
-        reading = rounds.read(said.text, said.truncated, final=number == count)
-        ended = Ended(
-            round=number,
-            of=count,
-            text=said.text,
-            note=reading.note,
-            answer=reading.answer,
-            truncated=said.truncated,
-            well_formed=reading.well_formed,
-            prompt_tokens=said.prompt_tokens,
-            completion_tokens=said.completion_tokens,
-            last=number == count or (plan.early_finish and reading.answer is not None),
+        async def piece(text: str) -> None:
+            await tell(RoundText(number, self.count, text))
+
+        return piece
+
+    async def on_response(self, tree: Tree, node: Node, completion: Completion, last: bool) -> None:
+        counted = completion.prompt_tokens
+        ended = RoundEnded(
+            round=node.round,
+            of=self.count,
+            text=node.text,
+            note=node.note,
+            answer=node.answer,
+            truncated=node.truncated,
+            well_formed=node.well_formed,
+            prompt_tokens=len(node.prompt_ids) if counted is None else counted,
+            completion_tokens=completion_tokens(completion),
+            last=last,
         )
-        thought.rounds.append(ended)
-        if on_event:
-            await on_event(ended)
-        if ended.last:
-            break
-        notes.append(reading.note)
-    thought.content = rounds.final_part(thought.rounds[-1].text)
-    return thought
+        self.trace.rounds.append(ended)
+        if self.tell:
+            await self.tell(ended)

@@ -1,23 +1,33 @@
 """Samplers: whatever turns prompts into responses.
 
-`rollout.grow` talks to this protocol only. `local.LocalSampler` decodes with the live weights of the policy being
-trained, `server.ServerSampler` asks vLLM servers.
+There is one way to ask, `Sampler.sample`, and one loop that asks, `motif.sampling.grow`. `local.batch.LocalSampler`
+decodes with the live weights of the policy being trained, `local.engine.Engine` does so for many callers at once,
+`vllm.sampler.ServerSampler` asks vLLM servers, and `openai.OpenAISampler` any server that speaks OpenAI's format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
+
+T = TypeVar("T")
+OnText = Callable[[str], Awaitable[None]]
+"""Gets the text of a response piece by piece while it is sampled."""
+Message = dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """One prompt and how often to continue it.
 
     `keys` holds one 64-bit key per wanted response: all randomness of a response comes from its key and the token's
-    position, so what is sampled does not depend on what else is in the batch. `temperature` 0 is greedy. `tag` is the
-    caller's own.
+    position, so what is sampled does not depend on what else is in the batch. `temperature` 0 is greedy. `messages`
+    makes the same prompt as chat messages, for servers that apply a template of their own. `paths` are the places of
+    the responses in their tree, one per key.
     """
 
     prompt_ids: Sequence[int]
@@ -26,7 +36,8 @@ class Request:
     temperature: float = 1.0
     top_p: float = 1.0
     policy: Literal["current", "base"] = "current"
-    tag: Any = None
+    messages: Callable[[], list[Message]] = list
+    paths: Sequence[tuple[int, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class Completion:
     """One response: the sampled token ids (end token included, if one was sampled) and their log-probabilities.
 
     Log-probabilities are natural logs under softmax(logits / temperature), before any top-p cut (for greedy: at
-    temperature 1). `truncated`: the token limit ended it.
+    temperature 1). `truncated`: the token limit ended it. A server that works on texts leaves the token ids out and
+    gives `text` instead, with its own counts of tokens where it has them.
     """
 
     request: Request
@@ -42,7 +54,10 @@ class Completion:
     token_ids: list[int]
     logprobs: list[float]
     truncated: bool
-    version: int | None = None  # of the weights (see `Sampler.publish`), where the sampler has a copy of them
+    version: int | None = None  # of the weights (see `TrainingSampler.sync_weights`), where the sampler has a copy
+    text: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 @dataclass
@@ -52,7 +67,7 @@ class Usage:
     prefill_tokens: int = 0
     generated_tokens: int = 0
     decoded_rows: int = 0
-    """Tokens run through the model in decoding steps: fewer than generated where responses say the same for a while."""
+    """Tokens run through the model in decoding steps: fewer than generated where responses are equal for a while."""
     requested_prompt_tokens: int = field(default=0)
     """Prompt tokens as a sampler without sharing would have computed them: every response's own prompt."""
 
@@ -62,30 +77,113 @@ class Usage:
 
 
 class Sampler(Protocol):
-    """Anything that can answer requests."""
+    """Anything that continues prompts."""
 
-    usage: Usage
+    def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
+        """One completion per key, each as soon as it ends. Closing the iterator gives up what has not ended.
 
-    def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
-        """Answer all requests and all that `then` returns; `then` is called once per response, as soon as it ends."""
+        Args:
+            on_text: for a request with one key: gets the text as it is produced, from samplers that stream.
+        """
         ...
 
 
 class TrainingSampler(Sampler, Protocol):
     """A sampler that follows a policy in training."""
 
-    def publish(self, version: int) -> None:
-        """From now on "current" means the policy's weights as they are now.
+    usage: Usage
+
+    def sync_weights(self, version: int) -> None:
+        """Take over the policy's weights as they are now: from now on "current" means these.
 
         Args:
             version: a number of its own for each state of the weights: the steps trained so far.
         """
         ...
 
-    def cancel(self) -> None:
-        """Let a `run` in another thread end soon, with an error."""
+    def close(self) -> None:
+        """Give back what is held; requests under way fail."""
         ...
 
-    def close(self) -> None:
-        """Give back what is held."""
+
+class ServingSampler(Sampler, Protocol):
+    """A sampler that answers whoever asks, for as long as a server runs."""
+
+    async def ready(self) -> str | None:
+        """Why no answer can be had now; None if it can."""
         ...
+
+    async def aclose(self) -> None:
+        """Give back what is held; requests under way fail."""
+        ...
+
+
+async def sample_each(
+    request: Request, complete: Callable[[Request, int], Coroutine[Any, Any, Completion]]
+) -> AsyncIterator[Completion]:
+    """Make one call per key of a request, all at once; completions as they end. One that fails takes the others along."""
+    calls = [asyncio.ensure_future(complete(request, index)) for index in range(len(request.keys))]
+    try:
+        for call in asyncio.as_completed(calls):
+            yield await call
+    finally:
+        for call in calls:
+            call.cancel()
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, in a thread of its own where an event loop runs already (in a notebook, say)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main)
+    with ThreadPoolExecutor(1, thread_name_prefix="motif-run") as pool:
+        started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+        async def cancellable() -> T:
+            task = asyncio.current_task()
+            assert task is not None
+            started.append((asyncio.get_running_loop(), task))
+            return await main
+
+        future = pool.submit(asyncio.run, cancellable())
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for loop, task in started:
+                loop.call_soon_threadsafe(task.cancel)
+            raise
+
+
+def complete(sampler: Sampler, requests: Iterable[Request]) -> list[Completion]:
+    """Sample requests by themselves, outside a tree; completions in the order in which they ended."""
+    completions: list[Completion] = []
+
+    async def collect(stream: AsyncIterator[Completion]) -> None:
+        async for completion in stream:
+            completions.append(completion)
+
+    async def main() -> None:
+        streams = [sampler.sample(request) for request in requests]  # all are there before the first is waited for
+        async with together() as group:
+            for stream in streams:
+                group.create_task(collect(stream))
+
+    run(main())
+    return completions
+
+
+class together(asyncio.TaskGroup):
+    """A task group that raises the first error itself, not a group of errors."""
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        try:
+            return await super().__aexit__(*error)
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+
+
+def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group, however deep it lies."""
+    error = errors.exceptions[0]
+    return first_error(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,19 +1,81 @@
-"""Growing round trees on a sampler: a child starts the moment its parent ends.
+"""Growing round trees on a sampler: a child is requested the moment its parent ends.
 
 There is no barrier between rounds: a response that ends is read, its note makes the next prompt, and that prompt joins
-whatever the sampler is computing. Which tree grows depends only on (seed, step, question) and the model.
+whatever the sampler is computing. This is the only loop that runs rounds. Training, evaluation and the probe grow trees
+of many responses; an answer (`motif.sampling.answer`) is a tree of one trajectory that is watched while it grows. Which
+tree grows depends only on (seed, step, question) and the model.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Literal
 
 from motif.config import RolloutConfig
 from motif.method.keys import sampling_key
 from motif.method.rounds import Reading, Rounds
 from motif.method.tree import Node, Question, Tree
-from motif.sampling.base import Completion, Request, Sampler
+from motif.sampling.base import Completion, OnText, Request, Sampler, run, together
+
+Path = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RoundLimits:
+    """How the responses of one round are drawn: at most so many new tokens, at this temperature (0 is greedy)."""
+
+    tokens: int
+    temperature: float
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class TreeShape:
+    """What is to be grown.
+
+    `branching` holds the children per node and `limits` how they are drawn, both one entry per round. `budget`: at most
+    so many new tokens in all rounds of a trajectory (see `allowance`). `early_finish`: the first round that gives an
+    answer is a trajectory's last. `first_index`: the number of the first response to the question.
+    """
+
+    branching: Sequence[int]
+    limits: Sequence[RoundLimits]
+    continuation_policy: Literal["current", "base"] = "current"
+    budget: int | None = None
+    early_finish: bool = False
+    first_index: int = 0
+
+    @property
+    def rounds(self) -> int:
+        """n, the number of rounds."""
+        return len(self.branching)
+
+    @classmethod
+    def of(cls, config: RolloutConfig, greedy: bool = False) -> TreeShape:
+        """The shape of a recipe's trees; `greedy` overrides its temperatures and top-p."""
+        first = RoundLimits(config.tokens_first, config.temperature_first, config.top_p_first)
+        later = RoundLimits(config.tokens_continue, config.temperature_continue, config.top_p_continue)
+        if greedy:
+            first, later = RoundLimits(first.tokens, 0.0), RoundLimits(later.tokens, 0.0)
+        return cls(config.branching, [first, *[later] * (config.rounds - 1)], config.continuation_policy)
+
+
+class Observer:
+    """Watches responses as they are sampled; every method may be overridden."""
+
+    async def on_round(self, number: int) -> None:
+        """Round `number` (from 1) of a trajectory is requested."""
+
+    def on_text(self, number: int) -> OnText | None:
+        """What gets the text of round `number` piece by piece, if anything does."""
+        return None
+
+    async def on_response(self, tree: Tree, node: Node, completion: Completion, last: bool) -> None:
+        """A response has ended and been read. `last`: its trajectory ends with it."""
 
 
 def grow(
@@ -41,17 +103,8 @@ def grow(
         Trees in the order of `questions`, children in path order, not yet graded.
     """
     trees = [Tree(question, step if isinstance(step, int) else 0) for question in questions]
-    continue_from(
-        trees,
-        sampler,
-        rounds,
-        config,
-        seed=seed,
-        step=step,
-        greedy=greedy,
-        on_response=on_response,
-        on_leaf=on_leaf,
-    )
+    shape, observer = TreeShape.of(config, greedy), _Callbacks(on_response, on_leaf)
+    run(Grower(sampler, rounds, shape, seed, step, observer).grow(trees))
     return trees
 
 
@@ -63,8 +116,6 @@ def continue_from(
     *,
     seed: int = 0,
     step: int | str = 0,
-    greedy: bool = False,
-    on_response: Callable[[Node], None] | None = None,
     on_leaf: Callable[[Tree, Node], None] | None = None,
 ) -> None:
     """Grow what `config.branching` asks for and the trees do not have yet, below the first-round responses they have.
@@ -72,41 +123,105 @@ def continue_from(
     A tree without any response is grown as a whole. Of a response that is there, only path, note and children matter.
     Arguments as in `grow`; the trees are changed in place.
     """
+    run(Grower(sampler, rounds, TreeShape.of(config), seed, step, _Callbacks(None, on_leaf)).grow(trees))
 
-    # Equal notes make equal prompts, and equal responses read the same: with a small model many are.
-    @functools.cache
-    def prompt(question: str, notes: tuple[str, ...]) -> list[int]:
-        return rounds.prompt(question, list(notes), config.rounds)
 
-    @functools.cache
-    def read(token_ids: tuple[int, ...], truncated: bool, final: bool) -> tuple[str, Reading]:
-        text = str(rounds.tokenizer.decode(list(token_ids), skip_special_tokens=True))
-        return text, rounds.read(text, truncated, final)
+class Grower:
+    """Grows trees of one shape. With `threaded`, prompts are built in other threads, for a loop that serves many."""
 
-    def request(tree: Tree, parent: Node | None, notes: list[str]) -> Request:
-        depth = len(notes)
+    def __init__(
+        self,
+        sampler: Sampler,
+        rounds: Rounds,
+        shape: TreeShape,
+        seed: int = 0,
+        step: int | str = 0,
+        observer: Observer | None = None,
+        threaded: bool = False,
+    ):
+        self.sampler, self.rounds, self.shape, self.seed, self.step = sampler, rounds, shape, seed, step
+        self.observer, self.threaded = observer or Observer(), threaded
+        # Equal notes make equal prompts, and equal responses read the same: with a small model many are.
+        self._prompt = functools.cache(self._build_prompt)
+        self._decode = functools.cache(self._decode_ids)
+        self._read = functools.cache(rounds.read)
+
+    async def grow(self, trees: Sequence[Tree]) -> None:
+        """Grow what the trees do not have yet; they are changed in place, children in path order.
+
+        Raises:
+            MotifError: the sampler's first error; what had been sampled stays in the trees.
+        """
+        async with together() as self._tasks:
+            for tree in trees:
+                for parent, notes in [(None, ())] if not tree.roots else _with_notes(tree.roots, ()):
+                    if len(notes) < self.shape.rounds:
+                        self._continue(tree, parent, notes, self.shape.budget)
+        for tree in trees:
+            tree.roots.sort(key=_path)
+            for node in tree.walk():
+                node.children.sort(key=_path)
+
+    def _continue(self, tree: Tree, parent: Node | None, notes: tuple[str, ...], left: int | None) -> None:
+        """Request the missing children of a node. `left`: tokens left of the budget."""
+        if self.threaded:
+            self._tasks.create_task(self._continue_later(tree, parent, notes, left))
+        elif (request := self._request(tree, parent, notes, left)).keys:
+            stream = self.sampler.sample(request, self.observer.on_text(len(notes) + 1))
+            self._tasks.create_task(self._receive(tree, parent, notes, left, stream))
+
+    async def _continue_later(self, tree: Tree, parent: Node | None, notes: tuple[str, ...], left: int | None) -> None:
+        request = await asyncio.to_thread(self._request, tree, parent, notes, left)
+        stream = self.sampler.sample(request, self.observer.on_text(len(notes) + 1))
+        await self._receive(tree, parent, notes, left, stream)
+
+    async def _receive(
+        self,
+        tree: Tree,
+        parent: Node | None,
+        notes: tuple[str, ...],
+        left: int | None,
+        stream: AsyncIterator[Completion],
+    ) -> None:
+        """Take a node's children as they end, and request theirs at once."""
+        number = len(notes) + 1
+        await self.observer.on_round(number)
+        async with aclosing(stream) as completions:  # type: ignore[type-var]  # iterators of samplers can be closed
+            async for completion in completions:
+                node = self._node(completion, final=number == self.shape.rounds)
+                (parent.children if parent else tree.roots).append(node)
+                finished = self.shape.early_finish and node.answer is not None
+                last = number == self.shape.rounds or finished
+                await self.observer.on_response(tree, node, completion, last)
+                if not last:
+                    spent = completion_tokens(completion)
+                    self._continue(tree, node, (*notes, node.note), None if left is None else left - spent)
+
+    def _request(self, tree: Tree, parent: Node | None, notes: tuple[str, ...], left: int | None) -> Request:
+        shape, depth, question = self.shape, len(notes), tree.question
+        limits = shape.limits[depth]
         path = parent.path if parent else ()
-        there = len(parent.children if parent else tree.roots)
-        paths = [(*path, index) for index in range(there, config.branching[depth])]
-        first = depth == 0
-        temperature = config.temperature_first if first else config.temperature_continue
+        first = len(parent.children if parent else tree.roots) + (shape.first_index if depth == 0 else 0)
+        end = shape.branching[depth] + (shape.first_index if depth == 0 else 0)
+        paths = [(*path, index) for index in range(first, end)]
         return Request(
-            prompt_ids=prompt(tree.question.text, tuple(notes)),
-            keys=[sampling_key(seed, step, tree.question.id, child) for child in paths],
-            max_tokens=config.tokens_first if first else config.tokens_continue,
-            temperature=0.0 if greedy else temperature,
-            top_p=1.0 if greedy else (config.top_p_first if first else config.top_p_continue),
-            policy="current" if first else config.continuation_policy,
-            tag=(tree, parent, notes, paths),
+            prompt_ids=self._prompt(question.text, notes),
+            keys=[sampling_key(self.seed, self.step, question.id, child) for child in paths],
+            max_tokens=allowance(left, [later.tokens for later in shape.limits[depth:]]),
+            temperature=limits.temperature,
+            top_p=limits.top_p,
+            policy="current" if depth == 0 else shape.continuation_policy,
+            messages=functools.partial(self.rounds.messages, question.text, list(notes), shape.rounds),
+            paths=paths,
         )
 
-    def then(completion: Completion) -> Iterable[Request]:
-        tree, parent, notes, paths = completion.request.tag
-        final = len(notes) + 1 == config.rounds
-        text, reading = read(tuple(completion.token_ids), completion.truncated, final)
-        node = Node(
-            path=paths[completion.index],
-            prompt_ids=list(completion.request.prompt_ids),
+    def _node(self, completion: Completion, final: bool) -> Node:
+        request = completion.request
+        text = self._decode(tuple(completion.token_ids)) if completion.text is None else completion.text
+        reading: Reading = self._read(text, completion.truncated, final)
+        return Node(
+            path=request.paths[completion.index],
+            prompt_ids=list(request.prompt_ids),
             token_ids=completion.token_ids,
             logprobs=completion.logprobs,
             text=text,
@@ -114,37 +229,53 @@ def continue_from(
             note=reading.note,
             answer=reading.answer,
             well_formed=reading.well_formed,
-            policy=completion.request.policy,
+            policy=request.policy,
             version=completion.version,
         )
-        (parent.children if parent else tree.roots).append(node)
-        if on_response:
-            on_response(node)
-        if not final:
-            return [request(tree, node, [*notes, node.note])]
-        if on_leaf:
-            on_leaf(tree, node)
-        return []
 
-    starts: list[Request] = []
-    for tree in trees:
-        starts += [] if tree.roots else [request(tree, None, [])]
-        inner = ((node, notes) for node, notes in _with_notes(tree.roots, []) if len(notes) < config.rounds)
-        starts += [request(tree, node, notes) for node, notes in inner]
-    sampler.run([start for start in starts if start.keys], then)
-    for tree in trees:
-        tree.roots.sort(key=_path)
-        for node in tree.walk():
-            node.children.sort(key=_path)
+    def _build_prompt(self, question: str, notes: tuple[str, ...]) -> list[int]:
+        return self.rounds.prompt(question, list(notes), self.shape.rounds)
+
+    def _decode_ids(self, token_ids: tuple[int, ...]) -> str:
+        return str(self.rounds.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
-def _with_notes(nodes: Sequence[Node], before: list[str]) -> Iterator[tuple[Node, list[str]]]:
+def allowance(left: int | None, limits: Sequence[int]) -> int:
+    """The limit of the round that comes next, when `left` tokens are left for it and the later ones.
+
+    A budget below the sum of the rounds' own limits is shared among them in proportion, at least one token each; what
+    a round leaves over goes to the later ones. So a small budget makes all rounds shorter and none fall out.
+    """
+    own, later = limits[0], len(limits) - 1
+    if left is None:
+        return own
+    return min(own, max(1, min(left * own // sum(limits), left - later)))
+
+
+def completion_tokens(completion: Completion) -> int:
+    """The length of a response in tokens, as the server counts it where there are no token ids."""
+    counted = completion.completion_tokens
+    return len(completion.token_ids) if counted is None else counted
+
+
+class _Callbacks(Observer):
+    def __init__(self, on_response: Callable[[Node], None] | None, on_leaf: Callable[[Tree, Node], None] | None):
+        self._on_response, self._on_leaf = on_response, on_leaf
+
+    async def on_response(self, tree: Tree, node: Node, completion: Completion, last: bool) -> None:
+        if self._on_response:
+            self._on_response(node)
+        if last and self._on_leaf:
+            self._on_leaf(tree, node)
+
+
+def _with_notes(nodes: Sequence[Node], before: tuple[str, ...]) -> Iterator[tuple[Node, tuple[str, ...]]]:
     """Every node with the notes of all rounds up to its own."""
     for node in nodes:
-        notes = [*before, node.note]
+        notes = (*before, node.note)
         yield node, notes
         yield from _with_notes(node.children, notes)
 
 
-def _path(node: Node) -> tuple[int, ...]:
+def _path(node: Node) -> Path:
     return node.path

@@ -10,9 +10,10 @@ a response happens to be in does not matter (up to rounding of the logits).
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,20 +23,23 @@ from torch import Tensor
 from motif.errors import NonFiniteError, RecipeError
 from motif.models.policy import Policy
 from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, common_prefix_length, forward
-from motif.sampling.base import Completion, Request, Usage
+from motif.sampling.base import Completion, Request, Usage, complete
 from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.graphs import REPEATS, Decoder, Recorder, cuda_graph
 from motif.sampling.local.packing import sampling_weights
+from motif.sampling.stepping import SteppingSampler
 
 PREFILL_TOKENS = 8192
 """Prompt tokens (with padding) in one forward pass."""
 IDLE_TOKENS = 4096
 """Tokens of prompts kept though no row needs them just now: the next notes of their questions soon will."""
+Queue = deque[tuple[Request, range]]
+"""Requests that wait, with those of their keys that are meant."""
 ROW = np.dtype([("prompt", "i8"), ("produced", "i8"), ("limit", "i8"), ("temperature", "f4"), ("top_p", "f4")])
 """What a row of the batch is: tokens of its prompt, tokens drawn so far, at most how many, and how they are drawn."""
 
 
-class LocalSampler:
+class LocalSampler(SteppingSampler):
     """Answers requests with `policy`; at most `max_rows` responses are decoded at once.
 
     Raises:
@@ -43,40 +47,55 @@ class LocalSampler:
     """
 
     def __init__(self, policy: Policy, max_rows: int = 256):
+        super().__init__()
         self.policy = policy
         self.max_rows = max_rows
         self.usage = Usage()
         self.record = None if policy.shards else self.recorder(policy.device)
-        self.publish(0)
+        self._queues: dict[str, Queue] = {"current": deque(), "base": deque()}
+        self._threads = torch.get_num_threads()
+        self.policy.unshard()
         self._check()
         self.usage = Usage()
 
-    def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
-        """Answer all requests and those that `then` returns.
+    def enqueue(self, request: Request, first: bool) -> None:
+        """Take a request in.
+
+        Children go before what waits already: trees are finished one after the other, and few are open at a time.
+        """
+        self.check_length(request)
+        queue = self._queues[request.policy]
+        for turn in self.turns(request):
+            queue.appendleft(turn) if first else queue.append(turn)
+
+    def turns(self, request: Request) -> Iterator[tuple[Request, range]]:
+        """The request as a batch can take it: more responses than rows are sampled in turns."""
+        for start in range(0, len(request.keys), self.max_rows):
+            yield request, range(start, len(request.keys))[: self.max_rows]
+
+    async def compute(self) -> None:
+        """Answer all requests.
 
         Requests for the base model wait until no request for the current policy is left, and the other way round:
-        there is one set of weights, and switching it every token would cost more than waiting. Children go before
-        what waited already: trees are finished one after the other, and few are open at a time.
+        there is one set of weights, and switching it every token would cost more than waiting.
         """
-        queues: dict[str, deque[tuple[Request, range]]] = {"current": deque(), "base": deque()}
+        if torch.get_num_threads() != self._threads:  # each thread has a number of its own
+            torch.set_num_threads(self._threads)
+        try:
+            while any(self._queues.values()):
+                for name, queue in self._queues.items():
+                    if queue:
+                        with self.open(name) as batch:
+                            await self._empty(queue, batch)
+        finally:
+            for queue in self._queues.values():
+                queue.clear()
 
-        def enqueue(more: Iterable[Request], first: bool) -> None:
-            for request in more:
-                self.check_length(request)
-                # More forks than rows are answered in turns.
-                for start in range(0, len(request.keys), self.max_rows):
-                    turn = (request, range(start, len(request.keys))[: self.max_rows])
-                    queue = queues[request.policy]
-                    queue.appendleft(turn) if first else queue.append(turn)
-
-        enqueue(requests, first=False)
-        while any(queues.values()):
-            for name, queue in queues.items():
-                if queue:
-                    with self.open(name) as batch:
-                        while queue or batch.count:
-                            for done in batch.step(queue):
-                                enqueue(then(done), first=True)
+    async def _empty(self, queue: Queue, batch: Batch) -> None:
+        while queue or batch.count:
+            for completion in batch.step(queue):
+                await self.hand_over(completion)
+            await asyncio.sleep(0)  # let an interrupt be seen
 
     @contextmanager
     def open(self, name: str = "current") -> Iterator[Batch]:
@@ -92,15 +111,11 @@ class LocalSampler:
         """How decoding steps are recorded on a device; None: they are not."""
         return cuda_graph if device.type == "cuda" else None
 
-    def publish(self, version: int) -> None:
-        """The weights are the live ones; sharded ones are brought together until the next update."""
-        self.policy.unshard()
-
-    def cancel(self) -> None:
-        """Nothing to do: it samples in the thread that trains."""
+    def sync_weights(self, version: int) -> None:
+        """Nothing to do: the weights are the policy's own."""
 
     def close(self) -> None:
-        """Nothing to do: nothing is held between runs."""
+        """Nothing to do: nothing is held between requests."""
 
     def _check(self) -> None:
         """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare to the trainer's pass."""
@@ -124,9 +139,7 @@ class LocalSampler:
         end = self.policy.end_ids[0]
         prompts = [[end] * 5, [end] * 2]  # of unequal length, so that one row is padded
         tokens = 3 if self.record is None else 4 * REPEATS  # long enough for a recording
-        done: list[Completion] = []
-        requests = [Request(prompt, [7, 8], max_tokens=tokens) for prompt in prompts]
-        self.run(requests, lambda completion: done.append(completion) or [])  # type: ignore[func-returns-value]
+        done = complete(self, [Request(prompt, [7, 8], max_tokens=tokens) for prompt in prompts])
         with torch.no_grad():
             theirs, _ = self.policy.token_logprobs(
                 [done_.request.prompt_ids for done_ in done], [done_.token_ids for done_ in done], [1.0] * len(done)
@@ -170,7 +183,7 @@ class Batch:
         self.keys = np.zeros(0, dtype=np.uint64)  # of each fork
         self.row_of = np.zeros(0, dtype=np.int64)  # of each fork
 
-    def step(self, queue: deque[tuple[Request, range]], at_once: bool = False) -> list[Completion]:
+    def step(self, queue: Queue, at_once: bool = False) -> list[Completion]:
         """Let in what waits, or draw one more token for every fork; returns the responses that ended with it.
 
         Args:
@@ -202,7 +215,7 @@ class Batch:
 
     # -- entering --------------------------------------------------------------------------------------------------
 
-    def _admit(self, queue: deque[tuple[Request, range]]) -> None:
+    def _admit(self, queue: Queue) -> None:
         """Let waiting requests in while there is room: run what is new of their prompts, draw the first tokens."""
         chosen: list[tuple[Request, range]] = []
         free = self.max_rows - len(self.forks)

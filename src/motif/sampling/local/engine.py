@@ -1,4 +1,4 @@
-"""Prompts continued with a policy while others come and go: one thread owns the model, an event loop asks.
+"""Prompts continued with a policy while others come and go: one thread owns the model, event loops ask.
 
 All that is being answered is one batch of `motif.sampling.local.batch`. A prompt that arrives joins it at the next
 token, and one whose caller is cancelled leaves it.
@@ -10,23 +10,21 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import torch
 
 from motif.errors import SamplerError
-from motif.method.rounds import Rounds
 from motif.models.policy import Policy
-from motif.sampling.answer import Ask, OnText, Said
-from motif.sampling.base import Completion, Request
-from motif.sampling.local.batch import Batch, LocalSampler
+from motif.sampling.base import Completion, OnText, Request
+from motif.sampling.local.batch import Batch, LocalSampler, Queue
 
 log = logging.getLogger(__name__)
 
 
-class Live:
-    """A speaker (see `motif.sampling.answer`) with the weights that the policy has now.
+class Engine:
+    """A sampler with the weights that the policy has now, for many callers at once.
 
     At most `max_rows` responses are decoded at once; more wait in the order in which they came. Until `close`, the
     policy must not be used otherwise.
@@ -35,8 +33,8 @@ class Live:
         RecipeError: the model cannot be sampled here.
     """
 
-    def __init__(self, policy: Policy, rounds: Rounds, max_rows: int = 256):
-        self.policy, self.rounds = policy, rounds
+    def __init__(self, policy: Policy, max_rows: int = 256):
+        self.policy = policy
         self.sampler = LocalSampler(policy, max_rows)
         self.alive = True
         self.decoding = 0
@@ -44,52 +42,51 @@ class Live:
         self._orders: list[_Line] = []  # arrivals, and those whose caller has gone
         self._changed = threading.Condition()
         self._closing = False
-        self._open: set[_Line] = set()  # in the thread's hands
+        self._open: dict[Request, _Line] = {}  # in the thread's hands
         self._threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._work, name="motif-decoding", daemon=True)
         self._thread.start()
 
-    # -- asked from the event loop ---------------------------------------------------------------------------------
+    # -- asked from event loops ------------------------------------------------------------------------------------
 
-    async def say(self, ask: Ask, on_text: OnText | None = None) -> Said:
-        """Continue the prompt of the ask's round.
+    async def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
+        """One completion per key, each as soon as it ends; `on_text` gets the text of the first key's.
 
         Raises:
-            RecipeError: it does not fit the model's context.
+            RecipeError: the prompt does not fit the model's context.
             SamplerError: decoding failed.
         """
-        # In another thread: a long prompt takes a while to tokenise, and others are being told their tokens here.
-        prompt = await asyncio.to_thread(self.rounds.prompt, ask.question, list(ask.notes), ask.rounds)
-        line = _Line(asyncio.get_running_loop(), told=on_text is not None)
-        limits = ask.limits
-        line.request = Request(prompt, [ask.key], limits.tokens, limits.temperature, limits.top_p, tag=line)
-        self.sampler.check_length(line.request)
+        self.sampler.check_length(request)
+        line = _Line(request, asyncio.get_running_loop(), streamed=on_text is not None)
         self._order(line)
-        spelling = Spelling(self.rounds.tokenizer)
+        spelling, left = Spelling(self.policy.tokenizer), len(request.keys)
         try:
-            while line.result is None:
+            while left:
                 await line.news.wait()
                 line.news.clear()
                 tokens, line.tokens = line.tokens, []
-                piece = spelling.push(tokens) if tokens and line.result is None else ""
-                if on_text and piece:
+                completions, line.completions = line.completions, []
+                if line.error:
+                    raise SamplerError(f"decoding failed: {line.error}") from line.error
+                if on_text and tokens and not completions and (piece := spelling.push(tokens)):
                     await on_text(piece)
+                for completion in completions:
+                    left -= 1
+                    if on_text and (rest := spelling.rest(completion.token_ids)):
+                        await on_text(rest)
+                    yield completion
         finally:
-            if line.result is None:
+            if left:
                 line.wanted = False
                 self._order(line)
-        if isinstance(line.result, Exception):
-            raise SamplerError(f"decoding failed: {line.result}") from line.result
-        done = line.result
-        text = str(self.rounds.tokenizer.decode(done.token_ids, skip_special_tokens=True))
-        rest = spelling.rest(text)
-        if on_text and rest:
-            await on_text(rest)
-        return Said(text, done.truncated, len(prompt), len(done.token_ids))
 
     async def ready(self) -> str | None:
         """Why no answer can be had now; None if it can."""
         return None if self.alive else "decoding has ended"
+
+    async def aclose(self) -> None:
+        """End the thread; what is under way fails."""
+        await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """End the thread; what is under way fails."""
@@ -117,7 +114,7 @@ class Live:
                     try:
                         self._drive(batch)
                     except Exception as error:  # out of memory, say: these fail, and a fresh batch begins
-                        log.exception("decoding failed; %d responses are lost", len(self._open))
+                        log.exception("decoding failed; %d requests are lost", len(self._open))
                         self._fail(error)
         except BaseException as error:
             log.exception("decoding has ended")
@@ -126,16 +123,16 @@ class Live:
         finally:
             with self._changed:
                 self.alive = False
-                self._open.update(line for line in self._orders if line.wanted)
+                self._open |= {line.request: line for line in self._orders if line.wanted}
             self._fail(SamplerError("decoding has ended"))
 
     def _drive(self, batch: Batch) -> None:
-        queue: deque[tuple[Request, range]] = deque()
+        queue: Queue = deque()
         while self._take(batch, queue):
             ended = batch.step(queue, at_once=True)
             self._tell(batch, ended)
 
-    def _take(self, batch: Batch, queue: deque[tuple[Request, range]]) -> bool:
+    def _take(self, batch: Batch, queue: Queue) -> bool:
         """Carry out orders; with nothing to do, wait for one. False: it is time to end."""
         while True:
             self.decoding = batch.count
@@ -144,66 +141,75 @@ class Live:
                     self._changed.wait()
                 orders, self._orders = self._orders, []
                 if self._closing:
-                    self._open.update(line for line in orders if line.wanted)
+                    self._open |= {line.request: line for line in orders if line.wanted}
                     return False
             for line in orders:
-                if line.wanted and line not in self._open:
-                    self._open.add(line)
-                    queue.append((line.request, range(1)))
-            self._drop({line for line in orders if not line.wanted} & self._open, batch, queue)
+                if line.wanted and line.request not in self._open:
+                    self._open[line.request] = line
+                    queue.extend(self.sampler.turns(line.request))
+            self._drop({line.request for line in orders if not line.wanted} & self._open.keys(), batch, queue)
             if queue or batch.count:
                 self.decoding = batch.count
                 return True
 
-    def _drop(self, gone: set[_Line], batch: Batch, queue: deque[tuple[Request, range]]) -> None:
+    def _drop(self, gone: set[Request], batch: Batch, queue: Queue) -> None:
         if gone:
-            self._open -= gone
-            kept = [turn for turn in queue if turn[0].tag not in gone]
+            for request in gone:
+                del self._open[request]
+            kept = [turn for turn in queue if turn[0] not in gone]
             queue.clear()
             queue.extend(kept)
-            batch.cancel(lambda request: request.tag in gone)
+            batch.cancel(lambda request: request in gone)
 
     def _tell(self, batch: Batch, ended: Sequence[Completion]) -> None:
         """Hand over what is new, to each loop at once."""
-        news: dict[asyncio.AbstractEventLoop, list[tuple[_Line, list[int], Any]]] = {}
-        for done in ended:
-            line: _Line = done.request.tag
-            self._open.discard(line)
-            news.setdefault(line.loop, []).append((line, [], done))
-        for request, _, tokens in batch.progress():
-            line = request.tag
-            if line.told and len(tokens) > line.count:
+        news: dict[asyncio.AbstractEventLoop, list[_News]] = {}
+        for completion in ended:
+            line = self._open[completion.request]
+            line.left -= 1
+            if not line.left:
+                del self._open[completion.request]
+            news.setdefault(line.loop, []).append((line, [], completion))
+        for request, index, tokens in batch.progress():
+            line = self._open[request]
+            if line.streamed and index == 0 and len(tokens) > line.count:
                 news.setdefault(line.loop, []).append((line, tokens[line.count :].tolist(), None))
                 line.count = len(tokens)
         for loop, items in news.items():
             _post(loop, items)
 
     def _fail(self, error: Exception) -> None:
-        for line in self._open:
+        for line in self._open.values():
             _post(line.loop, [(line, [], error)])
         self._open.clear()
         self.decoding = 0
 
 
 class _Line:
-    """A response under way, between the thread and its caller."""
+    """A request under way, between the thread and its caller."""
 
-    request: Request
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, told: bool):
-        self.loop, self.told = loop, told
+    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop, streamed: bool):
+        self.request, self.loop, self.streamed = request, loop, streamed
         self.news = asyncio.Event()
         self.tokens: list[int] = []  # new ones; the loop's
-        self.result: Completion | Exception | None = None  # the loop's
+        self.completions: list[Completion] = []  # new ones; the loop's
+        self.error: Exception | None = None  # the loop's
+        self.left = len(request.keys)  # responses that have not ended; the thread's
         self.count = 0  # tokens handed over; the thread's
         self.wanted = True
 
 
-def _post(loop: asyncio.AbstractEventLoop, items: list[tuple[_Line, list[int], Any]]) -> None:
+_News = tuple[_Line, list[int], Completion | Exception | None]
+
+
+def _post(loop: asyncio.AbstractEventLoop, items: list[_News]) -> None:
     def deliver() -> None:
         for line, tokens, result in items:
             line.tokens += tokens
-            line.result = result
+            if isinstance(result, Exception):
+                line.error = result
+            elif result is not None:
+                line.completions.append(result)
             line.news.set()
 
     try:
@@ -227,17 +233,18 @@ class Spelling:
     def push(self, ids: Sequence[int]) -> str:
         """The text that more tokens add."""
         self.ids += ids
-        known, whole = self._decode(self._start, self._read), self._decode(self._start, len(self.ids))
+        known, whole = self.text(self.ids[self._start : self._read]), self.text(self.ids[self._start :])
         if len(whole) <= len(known) or whole.endswith("\ufffd"):
             return ""
         self._start, self._read = self._read, len(self.ids)
         self._pieces.append(whole[len(known) :])
         return self._pieces[-1]
 
-    def rest(self, text: str) -> str:
-        """What of the whole text has not been given out."""
-        told = "".join(self._pieces)
+    def rest(self, ids: Sequence[int]) -> str:
+        """What of the text of the whole response has not been given out."""
+        text, told = self.text(ids), "".join(self._pieces)
         return text[len(told) :] if text.startswith(told) else ""
 
-    def _decode(self, start: int, end: int) -> str:
-        return str(self.tokenizer.decode(self.ids[start:end], skip_special_tokens=True))
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))

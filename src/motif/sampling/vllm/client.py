@@ -14,15 +14,12 @@ from typing import Any
 import httpx2
 
 from motif.errors import RecipeError, SamplerError
+from motif.sampling.http import CONNECT_SECONDS, describe, events, message_in, message_of, read_timeout
 
-CONNECT_SECONDS = 10.0
-"""Until a server that does not take a connection, or does not say what it serves, counts as lost."""
 LOAD_SECONDS = 120.0
-"""Until an adapter counts as not loaded."""
+"""Timeout for loading an adapter."""
 WHOLE = 2**20
 """More tokens than a response has."""
-IDLE_SECONDS = 3.0
-"""A connection is used again for so long: less than the five seconds after which the server closes it."""
 
 
 class Fault(Exception):
@@ -34,7 +31,7 @@ class NotLoaded(Fault):
 
 
 @dataclass(frozen=True)
-class Ask:
+class VllmRequest:
     """`count` siblings from one prompt; sibling i is drawn with the seed `seed + i`."""
 
     model: str
@@ -75,7 +72,7 @@ class Ask:
 
 
 @dataclass
-class Answer:
+class VllmChoice:
     """One sibling, as far as it has been told."""
 
     token_ids: list[int] = field(default_factory=list)
@@ -102,9 +99,9 @@ class Server:
             Fault: it does not answer, or not as a vLLM server would.
             RecipeError: it wants another key.
         """
-        answer = await self._call(client, "GET", "/v1/models", None, CONNECT_SECONDS)
+        response = await self._call(client, "GET", "/v1/models", None, CONNECT_SECONDS)
         try:
-            cards = answer.json()["data"]
+            cards = response.json()["data"]
             card = next(card for card in cards if not card.get("parent"))
             base, length = str(card["id"]), int(card["max_model_len"])
             loaded = {str(card["id"]) for card in cards if card.get("parent")}
@@ -122,10 +119,10 @@ class Server:
             RecipeError: it will not have it.
         """
         body = {"lora_name": name, "lora_path": path}
-        answer = await self._call(client, "POST", "/v1/load_lora_adapter", body, LOAD_SECONDS)
+        response = await self._call(client, "POST", "/v1/load_lora_adapter", body, LOAD_SECONDS)
         # What it has already is that adapter: a name is given once, see `adapters`.
-        if answer.status_code != httpx2.codes.OK and "already been loaded" not in answer.text:
-            raise RecipeError(self._why_not_loaded(answer, path))
+        if response.status_code != httpx2.codes.OK and "already been loaded" not in response.text:
+            raise RecipeError(self._why_not_loaded(response, path))
         self.loaded.add(name)
 
     async def unload(self, client: httpx2.AsyncClient, name: str) -> None:
@@ -138,8 +135,8 @@ class Server:
         await self._call(client, "POST", "/v1/unload_lora_adapter", {"lora_name": name}, CONNECT_SECONDS)
 
     async def complete(
-        self, client: httpx2.AsyncClient, ask: Ask, seconds: float
-    ) -> AsyncGenerator[tuple[int, Answer], None]:
+        self, client: httpx2.AsyncClient, call: VllmRequest, seconds: float
+    ) -> AsyncGenerator[tuple[int, VllmChoice], None]:
         """The siblings as they end: index, and what was sampled.
 
         Args:
@@ -151,85 +148,83 @@ class Server:
             RecipeError: it refuses the request as such.
             SamplerError: it answered with another model or adapter than it was asked for.
         """
-        answers = {index: Answer() for index in range(ask.count)}
-        timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS, pool=None)
+        open_choices = {index: VllmChoice() for index in range(call.count)}
+        url, timeout = self.url + "/v1/completions", read_timeout(seconds)
         try:
-            async with client.stream("POST", self.url + "/v1/completions", json=ask.body(), timeout=timeout) as answer:
-                if answer.status_code != httpx2.codes.OK:
-                    await answer.aread()
-                    self._refuse(answer)
-                async for line in answer.aiter_lines():
-                    if not line.startswith("data:") or line == "data: [DONE]":
-                        continue
-                    for index, reason in self._read(line.removeprefix("data:"), ask, answers):
-                        yield index, _checked(answers.pop(index), reason, ask)
+            async with client.stream("POST", url, json=call.body(), timeout=timeout) as response:
+                if response.status_code != httpx2.codes.OK:
+                    await response.aread()
+                    self._refuse(response)
+                async for content in events(response):
+                    for index, reason in self._read(content, call, open_choices):
+                        yield index, _checked(open_choices.pop(index), reason, call)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
-            if answers:  # else all was told, and the next request finds out
-                raise Fault(_said(error)) from error
-        if answers:
-            raise Fault(f"the answer ended with {len(answers)} of {ask.count} responses missing")
+            if open_choices:  # else all was said, and the next request finds out
+                raise Fault(describe(error)) from error
+        if open_choices:
+            raise Fault(f"the answer ended with {len(open_choices)} of {call.count} responses missing")
 
-    def _read(self, text: str, ask: Ask, answers: dict[int, Answer]) -> list[tuple[int, str]]:
-        """Take in one event; returns who ended with it and why."""
+    def _read(self, text: str, call: VllmRequest, open_choices: dict[int, VllmChoice]) -> list[tuple[int, str]]:
+        """Take in one event; returns which choices ended with it and why."""
         try:
             event = json.loads(text)
             if "error" in event:
-                raise Fault(f"failed in mid-answer: {_message(event)}")
-            model, choices, ended = event["model"], event["choices"], []
-            for choice in choices:
-                answer = answers[choice["index"]]
-                if choice.get("token_ids"):
-                    answer.token_ids += choice["token_ids"]
-                    answer.logprobs += choice["logprobs"]["token_logprobs"]
-                if choice.get("finish_reason"):
-                    ended.append((int(choice["index"]), str(choice["finish_reason"])))
+                raise Fault(f"failed in mid-answer: {message_in(event)}")
+            model, ended = event["model"], []
+            for news in event["choices"]:
+                choice = open_choices[news["index"]]
+                if news.get("token_ids"):
+                    choice.token_ids += news["token_ids"]
+                    choice.logprobs += news["logprobs"]["token_logprobs"]
+                if news.get("finish_reason"):
+                    ended.append((int(news["index"]), str(news["finish_reason"])))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Fault(f"answered what cannot be read ({type(error).__name__}): {text[:200]}") from None
-        if model != ask.model:
-            raise SamplerError(f"{self.url} answered with {model!r} where {ask.model!r} was asked for")
+        if model != call.model:
+            raise SamplerError(f"{self.url} answered with {model!r} where {call.model!r} was asked for")
         return ended
 
     async def _call(
         self, client: httpx2.AsyncClient, method: str, path: str, body: Any, seconds: float
     ) -> httpx2.Response:
         try:
-            answer = await client.request(method, self.url + path, json=body, timeout=seconds)
+            response = await client.request(method, self.url + path, json=body, timeout=seconds)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise Fault(_said(error)) from error
-        _check_key(self.url, answer)
-        if answer.status_code >= 500 or answer.status_code == httpx2.codes.TOO_MANY_REQUESTS:
-            raise Fault(f"answered {answer.status_code} to {path}: {_message_of(answer)}")
-        return answer
+            raise Fault(describe(error)) from error
+        _check_key(self.url, response)
+        if response.status_code >= 500 or response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
+            raise Fault(f"answered {response.status_code} to {path}: {message_of(response)}")
+        return response
 
-    def _refuse(self, answer: httpx2.Response) -> None:
-        _check_key(self.url, answer)
-        code, said = answer.status_code, _message_of(answer)
+    def _refuse(self, response: httpx2.Response) -> None:
+        _check_key(self.url, response)
+        code, message = response.status_code, message_of(response)
         if code == httpx2.codes.NOT_FOUND:
-            raise NotLoaded(f"does not know the adapter: {said}")
+            raise NotLoaded(f"does not know the adapter: {message}")
         if 400 <= code < 500 and code not in (httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.TOO_MANY_REQUESTS):
-            raise RecipeError(f"{self.url} refuses a request: {said}")
-        raise Fault(f"answered {code}: {said}")
+            raise RecipeError(f"{self.url} refuses a request: {message}")
+        raise Fault(f"answered {code}: {message}")
 
-    def _why_not_loaded(self, answer: httpx2.Response, path: str) -> str:
-        said = _message_of(answer)
-        if answer.status_code == httpx2.codes.NOT_FOUND and said == "Not Found":
+    def _why_not_loaded(self, response: httpx2.Response, path: str) -> str:
+        message = message_of(response)
+        if response.status_code == httpx2.codes.NOT_FOUND and message == "Not Found":
             return (
                 f"{self.url} takes no adapters at run time: start it as `motif vllm-command` says "
                 "(VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora)"
             )
         return (
-            f"{self.url} cannot load the adapter {path}: {said}. It must see that folder (sampler.adapter_dir, "
+            f"{self.url} cannot load the adapter {path}: {message}. It must see that folder (sampler.adapter_dir, "
             "sampler.copy_command) and be started as `motif vllm-command` says"
         )
 
 
-def _checked(answer: Answer, reason: str, ask: Ask) -> Answer:
-    """The answer, if it is one to what was asked.
+def _checked(choice: VllmChoice, reason: str, call: VllmRequest) -> VllmChoice:
+    """The choice, if it is one that was asked for.
 
     Raises:
         Fault: it is not.
     """
-    tokens, logprobs = answer.token_ids, answer.logprobs
+    tokens, logprobs = choice.token_ids, choice.logprobs
     if not tokens:
         raise Fault("answered without token ids: it needs vLLM 0.11 or newer")
     if len(tokens) != len(logprobs):
@@ -239,33 +234,16 @@ def _checked(answer: Answer, reason: str, ask: Ask) -> Answer:
     # Rounding can lift a certain token's probability just above 1.
     if not all(isinstance(value, int | float) and math.isfinite(value) and value < 1e-3 for value in logprobs):
         raise Fault("answered what are no log-probabilities")
-    ended = tokens[-1] in ask.end_ids
-    if any(token in ask.end_ids for token in tokens[:-1]) or len(tokens) > ask.max_tokens:
-        raise Fault(f"answered {len(tokens)} tokens that go past an end token or the limit of {ask.max_tokens}")
-    if reason not in ("stop", "length") or not (ended or len(tokens) == ask.max_tokens):
+    ended = tokens[-1] in call.end_ids
+    if any(token in call.end_ids for token in tokens[:-1]) or len(tokens) > call.max_tokens:
+        raise Fault(f"answered {len(tokens)} tokens that go past an end token or the limit of {call.max_tokens}")
+    if reason not in ("stop", "length") or not (ended or len(tokens) == call.max_tokens):
         raise Fault(f"broke off a response after {len(tokens)} tokens ({reason})")
-    return answer
+    return choice
 
 
-def _check_key(url: str, answer: httpx2.Response) -> None:
-    if answer.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+def _check_key(url: str, response: httpx2.Response) -> None:
+    if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
         raise RecipeError(
             f"{url} asks for an API key: put it into the environment variable that sampler.api_key_variable names"
         )
-
-
-def _message_of(answer: httpx2.Response) -> str:
-    try:
-        return _message(answer.json())
-    except (ValueError, AttributeError):
-        return answer.text[:200].strip()
-
-
-def _message(body: dict[str, Any]) -> str:
-    error = body.get("error", body.get("detail", body))
-    return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
-
-
-def _said(error: Exception) -> str:
-    name = type(error).__name__
-    return f"{name}: {error}" if str(error) else name

@@ -7,17 +7,16 @@ import os
 import random
 from collections.abc import Awaitable, Iterable
 
-import httpx2
-
 from motif.config import SamplerConfig
 from motif.errors import RecipeError, SamplerError
+from motif.sampling.http import make_client
 from motif.sampling.vllm.adapters import Adapter, AdapterFolder
-from motif.sampling.vllm.client import IDLE_SECONDS, Fault, Server
+from motif.sampling.vllm.client import Fault, Server
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds until a server that failed is asked again: doubled each time, up to the longest."""
 CLOSE_SECONDS = 5.0
-"""Until a server that shall unload an adapter is left alone."""
+"""Timeout for unloading an adapter, in seconds."""
 
 
 class Pool:
@@ -26,11 +25,7 @@ class Pool:
     def __init__(self, config: SamplerConfig, folder: AdapterFolder):
         self.config, self.folder = config, folder
         self.servers = [Server(url) for url in config.urls]
-        key = os.environ.get(config.api_key_variable)
-        self.client = httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            limits=httpx2.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS),
-        )
+        self.client = make_client(os.environ.get(config.api_key_variable))
         self._adapter: Adapter | None = None
         self._any_up = asyncio.Event()
         self._any_up.set()
@@ -111,7 +106,7 @@ class Pool:
         path = await self.folder.bring(adapter, server.url)
         await server.load(self.client, adapter.name, path)
 
-    async def publish(self, adapter: Adapter) -> None:
+    async def load_everywhere(self, adapter: Adapter) -> None:
         """Load an adapter everywhere and retire the one before; a server that is away gets it when it is back.
 
         Raises:
@@ -151,7 +146,7 @@ class Pool:
         return name.startswith(self.folder.prefix) and name != current
 
     async def close(self) -> None:
-        """Retire the adapter published last, and end the connections."""
+        """Retire the adapter loaded last, and end the connections."""
         for task in self._recoveries.values():  # first, so that none loads what is unloaded below
             task.cancel()
         await asyncio.gather(*self._recoveries.values(), return_exceptions=True)

@@ -4,15 +4,18 @@ Requests go to the server with the fewest responses under way. Siblings are one 
 prompt once, and each is taken from the stream as it ends: its children are sent at once. A server that fails is asked
 whether it is back at growing intervals, and gets the adapter again when it is; meanwhile the others do its work. A
 response is taken once and counted when it is taken, so a failure costs time and nothing else.
+
+Connections live in an event loop of the sampler's own, in a thread of its own, so that they stay open whichever loop
+asks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,11 +23,12 @@ from torch import Tensor
 from motif.config import Recipe
 from motif.errors import RecipeError, SamplerError
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, Usage
+from motif.sampling.base import Completion, OnText, Request, Usage, together
 from motif.sampling.vllm.adapters import Adapter, AdapterFolder
-from motif.sampling.vllm.client import Answer, Ask, Fault, NotLoaded, Server
+from motif.sampling.vllm.client import Fault, NotLoaded, Server, VllmChoice, VllmRequest
 from motif.sampling.vllm.pool import Pool, everyone
 
+T = TypeVar("T")
 SEEDS = 2**62
 """Seeds are below this: servers take signed 64-bit numbers, and a sibling's seed is the first one's plus its place."""
 SAME_MODEL = 0.3
@@ -57,30 +61,48 @@ class ServerSampler:
         self.adapter: Adapter | None = None
         self.window, self.once = window, once
         self._heated = {recipe.rollout.temperature_first, recipe.rollout.temperature_continue} != {1.0}
-        self._runner = asyncio.Runner()  # one loop for all runs, so that connections stay open
-        self._busy: asyncio.Task[None] | None = None
-        self._one_at_a_time = threading.Lock()
-        self._call(self._open)
+        self._answers: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="motif-servers", daemon=True)
+        self._thread.start()
         try:
-            self._call(self._greet)
+            self._call(self._open())
         except BaseException:
             self.close()
             raise
 
     # -- the protocol ----------------------------------------------------------------------------------------------
 
-    def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
-        """Answer all requests and those that `then` returns; `then` is called in this thread.
+    async def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
+        """One completion per key, each as soon as it ends; responses come whole, so `on_text` is not called.
 
         Raises:
             SamplerError: no server is left, or one answers with another adapter than it was asked for.
-            RecipeError: a server refuses a request.
+            RecipeError: a server refuses a request, or it does not fit the window.
         """
+        self._check_length(request)
         if self.adapter is None:
-            self.publish(0)
-        self._call(self._run, requests, then)
+            self.sync_weights(0)
+        adapter = self.adapter
+        assert adapter is not None
+        here = asyncio.get_running_loop()
+        arrivals: asyncio.Queue[Completion | BaseException] = asyncio.Queue()
 
-    def publish(self, version: int) -> None:
+        def deliver(item: Completion | BaseException) -> None:
+            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
+                here.call_soon_threadsafe(arrivals.put_nowait, item)
+
+        answering = asyncio.run_coroutine_threadsafe(self._answer(request, adapter, deliver), self._loop)
+        try:
+            for _ in request.keys:
+                item = await arrivals.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            answering.cancel()
+
+    def sync_weights(self, version: int) -> None:
         """Write the adapter once, load it on every server, and remove the one before.
 
         A server that is away gets it when it is back.
@@ -91,69 +113,71 @@ class ServerSampler:
         """
         if self.adapter is None or self.adapter.version != version:
             state = self.policy.state()  # in every process, which sharded weights need
-            self.adapter = self.once(lambda: self._published(version, state))
+            self.adapter = self.once(lambda: self._load(version, state))
 
-    def _published(self, version: int, state: dict[str, Tensor]) -> Adapter:
+    def _load(self, version: int, state: dict[str, Tensor]) -> Adapter:
         adapter = self.folder.write(self.policy, version, state)
-        self._call(self.pool.publish, adapter)
+        self._call(self.pool.load_everywhere(adapter))
         return adapter
 
-    def cancel(self) -> None:
-        """Let a `run` in another thread end with `asyncio.CancelledError`."""
-        if self._busy:
-            self._runner.get_loop().call_soon_threadsafe(self._busy.cancel)
-
     def close(self) -> None:
-        """Unload the adapter and remove it."""
-        if self._busy:  # an interrupt left it where it was
-            self._busy.cancel()
-        self._call(self.pool.close)
-        self._runner.close()
+        """Unload the adapter and remove it; requests under way fail."""
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
         self.folder.close()
 
-    # -- answering -------------------------------------------------------------------------------------------------
+    # -- answering, in the sampler's own loop ----------------------------------------------------------------------
 
-    async def _run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
-        adapter = self.adapter
-        assert adapter is not None
-        slots = asyncio.Semaphore(self.config.concurrency * len(self.pool.servers))
-        self._busy = asyncio.current_task()
+    async def _answer(
+        self, request: Request, adapter: Adapter, deliver: Callable[[Completion | BaseException], None]
+    ) -> None:
+        """Deliver every sibling, or what ended the request."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._answers.add(task)
+        try:
+            async with together() as group:
+                group.create_task(self._siblings(request, adapter, range(len(request.keys)), 0, group, deliver))
+        except asyncio.CancelledError:
+            deliver(SamplerError("the sampler has been closed"))
+            raise
+        except BaseException as error:
+            deliver(error)
+        finally:
+            self._answers.discard(task)
 
-        async def answer(request: Request, wanted: range, tries: int = 0) -> None:
-            """Get the siblings `wanted`; those still missing when a server fails are asked for again."""
-            missing = set(wanted)
-            async with slots:
-                try:
-                    await self._ask(request, wanted, adapter, lambda index, found: take(request, index, found, missing))
-                    return
-                except Fault as fault:
-                    if tries == self.config.retries:
-                        raise SamplerError(f"gave up a request after {tries + 1} tries: {fault}") from fault
-            for part in _runs_of(missing):
-                group.create_task(answer(request, part, tries + 1))
+    async def _siblings(
+        self,
+        request: Request,
+        adapter: Adapter,
+        wanted: range,
+        tries: int,
+        group: asyncio.TaskGroup,
+        deliver: Callable[[Completion], None],
+    ) -> None:
+        """Get the siblings `wanted`; those still missing when a server fails are asked for again."""
+        missing = set(wanted)
 
-        def take(request: Request, index: int, found: Answer, missing: set[int]) -> None:
+        def take(index: int, choice: VllmChoice) -> None:
             # Greedy siblings are all the same, and were asked for once.
             for place in sorted(missing) if request.temperature == 0 else [index]:
                 missing.discard(place)
-                self._count(request, place, found)
-                send(then(_completion(request, place, found, self.policy.end_ids, adapter)))
+                self._count(request, place, choice)
+                deliver(_completion(request, place, choice, self.policy.end_ids, adapter))
 
-        def send(more: Iterable[Request]) -> None:
-            for request in more:
-                self._check_length(request)
-                group.create_task(answer(request, range(len(request.keys))))
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                send(requests)
-        except BaseExceptionGroup as errors:
-            raise _first(errors) from None
-        finally:
-            self._busy = None
+        async with self._slots:
+            try:
+                return await self._ask(request, wanted, adapter, take)
+            except Fault as fault:
+                if tries == self.config.retries:
+                    raise SamplerError(f"gave up a request after {tries + 1} tries: {fault}") from fault
+        for part in _runs_of(missing):
+            group.create_task(self._siblings(request, adapter, part, tries + 1, group, deliver))
 
     async def _ask(
-        self, request: Request, wanted: range, adapter: Adapter, take: Callable[[int, Answer], None]
+        self, request: Request, wanted: range, adapter: Adapter, take: Callable[[int, VllmChoice], None]
     ) -> None:
         """Ask one server; `take` gets each response as it ends.
 
@@ -162,7 +186,7 @@ class ServerSampler:
         """
         server = await self.pool.least_loaded()
         current = request.policy == "current"
-        ask = Ask(
+        call = VllmRequest(
             model=adapter.name if current else server.base,
             prompt_ids=request.prompt_ids,
             seed=request.keys[0] % SEEDS + wanted.start,
@@ -172,16 +196,16 @@ class ServerSampler:
             top_p=request.top_p,
             end_ids=self.policy.end_ids,
         )
-        left = ask.count
+        left = call.count
         server.waiting += left
         try:
             if current:
                 await self.pool.load(server, adapter)
-            async with aclosing(server.complete(self.pool.client, ask, self.config.timeout)) as answers:
-                async for index, found in answers:
+            async with aclosing(server.complete(self.pool.client, call, self.config.timeout)) as choices:
+                async for index, choice in choices:
                     server.strikes = 0
                     server.waiting, left = server.waiting - 1, left - 1
-                    take(wanted.start + index, found)
+                    take(wanted.start + index, choice)
         except NotLoaded as fault:
             server.loaded.discard(adapter.name)  # it has been restarted; the next to come loads it again
             self.pool.lost(server, fault)
@@ -192,13 +216,13 @@ class ServerSampler:
         finally:
             server.waiting -= left
 
-    def _count(self, request: Request, place: int, found: Answer) -> None:
+    def _count(self, request: Request, place: int, choice: VllmChoice) -> None:
         """Count a response that is taken; the prompt that siblings share, with the first of them."""
         length = len(request.prompt_ids)
         self.usage.prefill_tokens += length if place == 0 else 0
         self.usage.requested_prompt_tokens += length
-        self.usage.generated_tokens += len(found.token_ids)
-        self.usage.decoded_rows += len(found.token_ids)
+        self.usage.generated_tokens += len(choice.token_ids)
+        self.usage.decoded_rows += len(choice.token_ids)
 
     def _check_length(self, request: Request) -> None:
         if len(request.prompt_ids) + request.max_tokens > self.window:
@@ -209,16 +233,25 @@ class ServerSampler:
 
     # -- opening and closing ---------------------------------------------------------------------------------------
 
-    def _call(self, function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        with self._one_at_a_time:
-
-            async def main() -> None:
-                await function(*arguments)
-
-            self._runner.run(main())
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of work in the sampler's own loop."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:  # an interrupt of this thread, say
+            future.cancel()
+            raise
 
     async def _open(self) -> None:
         self.pool = Pool(self.config, self.folder)
+        self._slots = asyncio.Semaphore(self.config.concurrency * len(self.pool.servers))
+        await self._greet()
+
+    async def _close(self) -> None:
+        for answer in self._answers:
+            answer.cancel()
+        await asyncio.gather(*self._answers, return_exceptions=True)
+        await self.pool.close()
 
     async def _greet(self) -> None:
         """Find out whether every server is there and serves the policy's model as it must."""
@@ -244,8 +277,8 @@ class ServerSampler:
         """Refuse a server whose log-probabilities are not the policy's (without its adapter)."""
         for temperature in [1.0, 2.0] if self._heated else [1.0]:
             prompt, ends = [self.policy.end_ids[0]] * 4, self.policy.end_ids
-            ask = Ask(server.base, prompt, 7, 8, 4, temperature, 1.0, ends)
-            async with aclosing(server.complete(self.pool.client, ask, self.config.timeout)) as answers:
+            call = VllmRequest(server.base, prompt, 7, 8, 4, temperature, 1.0, ends)
+            async with aclosing(server.complete(self.pool.client, call, self.config.timeout)) as answers:
                 found = [answer async for _, answer in answers]
             gap = self._gap(prompt, found, temperature)
             if temperature != 1 and self._gap(prompt, found, 1.0) < gap:
@@ -260,24 +293,24 @@ class ServerSampler:
                 )
 
     @torch.no_grad()
-    def _gap(self, prompt: Sequence[int], found: Sequence[Answer], temperature: float) -> float:
-        if any(max(answer.token_ids) >= self.policy.vocabulary for answer in found):
+    def _gap(self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float) -> float:
+        if any(max(choice.token_ids) >= self.policy.vocabulary for choice in choices):
             return float("inf")
         with self.policy.adapter_disabled():
             own, _ = self.policy.token_logprobs(
-                [prompt] * len(found), [answer.token_ids for answer in found], [temperature] * len(found)
+                [prompt] * len(choices), [choice.token_ids for choice in choices], [temperature] * len(choices)
             )
-        theirs = torch.tensor([value for answer in found for value in answer.logprobs], device=own.device)
+        theirs = torch.tensor([value for choice in choices for value in choice.logprobs], device=own.device)
         return float((own - theirs).abs().mean())
 
 
-def _completion(request: Request, place: int, found: Answer, end_ids: Sequence[int], adapter: Adapter) -> Completion:
+def _completion(request: Request, place: int, choice: VllmChoice, end_ids: Sequence[int], adapter: Adapter) -> Completion:
     return Completion(
         request=request,
         index=place,
-        token_ids=list(found.token_ids),
-        logprobs=list(found.logprobs),
-        truncated=found.token_ids[-1] not in end_ids,
+        token_ids=list(choice.token_ids),
+        logprobs=list(choice.logprobs),
+        truncated=choice.token_ids[-1] not in end_ids,
         version=adapter.version if request.policy == "current" else None,
     )
 
@@ -291,8 +324,3 @@ def _runs_of(places: Iterable[int]) -> list[range]:
         else:
             runs.append(range(place, place + 1))
     return runs
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
