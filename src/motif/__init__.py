@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from motif.report import write_report as write_report
     from motif.sampling.grow import grow as grow
     from motif.sampling.local.batch import LocalSampler as LocalSampler
-    from motif.sampling.solve import solve as solve
     from motif.session import open_session as open_session
+    from motif.session import solve as solve
     from motif.training.loop import train as train
 
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ _HOMES = {
     "open_session": "session",
     "train": "training.loop",
     "evaluate": "evaluation.evaluate",
-    "solve": "sampling.solve",
+    "solve": "session",
     "write_report": "report",
 }
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604

@@ -17,12 +17,13 @@ from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.method.rounds import Rounds
+from motif.method.tree import Node, Question
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights
 from motif.sampling.base import TrainingSampler
+from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.tasks import BadRow, Task, load, reject
-from motif.training.overlap import Ahead
 
 
 @dataclass
@@ -36,12 +37,14 @@ class Session:
     sampler: TrainingSampler
     grader: Grader
     processes: Processes = ALONE
-    ahead: Ahead | None = None  # with `sampler.overlap`
+
+    def sync_weights(self, version: int) -> None:
+        """Let the sampler take over the policy's weights as they are after `version` steps; all processes must call."""
+        self.policy.unshard()
+        self.sampler.sync_weights(version)
 
     def close(self) -> None:
         """End the grader's worker processes, and give back what the sampler holds."""
-        if self.ahead:
-            self.ahead.close()
         self.grader.close()
         self.sampler.close()
 
@@ -136,5 +139,32 @@ def open_session(
         sampler=sampler,
         grader=Grader(task.grader, recipe.data.grader_seconds, workers=2),
         processes=processes,
-        ahead=Ahead(sampler) if recipe.sampler.overlap else None,
     )
+
+
+def solve(
+    question: str,
+    session: Session,
+    *,
+    rounds: int | None = None,
+    greedy: bool = True,
+    seed: int = 0,
+    on_round: Callable[[Node, int], None] | None = None,
+) -> Node:
+    """Answer `question` in `rounds` rounds (default: the recipe's) and return the first response, with the others below
+    it; the last one's `answer` is the answer (None: the model gave none).
+
+    Args:
+        on_round: called with each round's response as soon as it ends, and the number of rounds.
+    """
+    count = rounds or session.recipe.rollout.rounds
+    shape = session.recipe.rollout.model_copy(update={"branching": [1] * count, "continuation_policy": "current"})
+
+    def on_response(node: Node) -> None:
+        if on_round:
+            on_round(node, count)
+
+    asked = Question(id=f"solve/{question}", text=question, gold="")
+    parts = (session.sampler, session.rounds, shape)
+    [tree] = grow([asked], *parts, seed=seed, step="solve", greedy=greedy, on_response=on_response)
+    return tree.roots[0]

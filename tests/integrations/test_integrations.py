@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from motif.sampling.growing import Said, grow_response, judge, refuse
 
 from motif.config import CreditConfig, ModelConfig, RolloutConfig, RoundsConfig, load_recipe
 from motif.errors import RecipeError
@@ -20,7 +21,6 @@ from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
 from motif.sampling.base import Request
 from motif.sampling.grow import grow
-from motif.sampling.growing import Said, grow_response, judge, refuse
 from motif.sampling.local.batch import LocalSampler
 
 

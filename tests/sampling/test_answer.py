@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 import torch
+from motif.sampling.solve import solve
 
 from motif.config import ModelConfig, RoundsConfig, load_recipe
 from motif.errors import SamplerError
@@ -13,7 +14,6 @@ from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.sampling.answer import Begun, Ended, Limits, Plan, Text, allowance, think
 from motif.sampling.local.engine import Live, Spelling
-from motif.sampling.solve import solve
 from motif.session import open_session
 from motif.tasks import Task
 from support.serving import Scripted, until

@@ -11,12 +11,12 @@ import subprocess
 import httpx2
 import openai
 import pytest
+from motif.sampling.solve import solve
 
 from motif.evaluation.evaluate import evaluate
 from motif.evaluation.rows import DecodingMode, EvalRow
 from motif.method.tree import Question
 from motif.sampling.local.engine import Live
-from motif.sampling.solve import solve
 from motif.serve.protocol import CompletionRequest
 from motif.session import open_session
 from motif.tasks import Task

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from motif.config import RolloutConfig
 from motif.errors import MotifError
 from motif.evaluation.target import Target
-from motif.sampling.answer import Begun, Event, Limits, Plan, Text, Thought, think
+from motif.sampling.answer import AnswerPlan, Event, RoundStarted, RoundText, Trace, answer
+from motif.sampling.grow import TreeShape
 from motif.serve.opening import LoadedModel, open_local
 from motif.text import harmless
 
@@ -30,7 +30,8 @@ class Conversation:
         about = f"model: {harmless(self.opened.about)}"
         print(about, file=sys.stderr if as_json else sys.stdout, flush=True)
         shape = target.recipe.rollout
-        self.limits = _limits(shape, rounds or shape.rounds, seed is not None)
+        chain = shape.model_copy(update={"branching": [1] * (rounds or shape.rounds)})
+        self.limits = tuple(TreeShape.of(chain, greedy=seed is None).limits)
         self.seed, self.early_finish = seed or 0, early_finish
         self.transcript = Transcript(self.opened, as_json, {"seed": seed})
 
@@ -38,7 +39,7 @@ class Conversation:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.opened.speaker.close()  # type: ignore[union-attr]  # it is the local one
+        asyncio.run(self.opened.sampler.aclose())
 
     def answer_all(self, questions: Sequence[str]) -> None:
         """Answer the given questions."""
@@ -57,8 +58,8 @@ class Conversation:
                 except MotifError as error:
                     print(f"motif: {error}", file=sys.stderr, flush=True)
 
-    def _plan(self, question: str) -> Plan:
-        return Plan(question, self.limits, seed=self.seed, early_finish=self.early_finish)
+    def _plan(self, question: str) -> AnswerPlan:
+        return AnswerPlan(question, self.limits, seed=self.seed, early_finish=self.early_finish)
 
 
 def _typed() -> Iterator[str]:
@@ -78,14 +79,6 @@ def _typed() -> Iterator[str]:
             yield text
 
 
-def _limits(shape: RolloutConfig, count: int, sample: bool) -> tuple[Limits, ...]:
-    first = Limits(shape.tokens_first, shape.temperature_first, shape.top_p_first)
-    later = Limits(shape.tokens_continue, shape.temperature_continue, shape.top_p_continue)
-    if not sample:
-        first, later = Limits(first.tokens, 0.0), Limits(later.tokens, 0.0)
-    return (first, *[later] * (count - 1))
-
-
 class Transcript:
     """Prints one answer after the other: token by token in a terminal, round by round elsewhere, or as JSON."""
 
@@ -94,21 +87,21 @@ class Transcript:
         self.live = sys.stdout.isatty()
         self._fresh = True
 
-    async def answer(self, plan: Plan) -> None:
+    async def answer(self, plan: AnswerPlan) -> None:
         """Answer one question and print it."""
         if self.as_json:
-            thought = await think(plan, self.opened.rounds, self.opened.speaker)
-            print(json.dumps(self._record(plan, thought)), flush=True)
+            trace = await answer(plan, self.opened.rounds, self.opened.sampler)
+            print(json.dumps(self._record(plan, trace)), flush=True)
             return
-        thought = await think(plan, self.opened.rounds, self.opened.speaker, self._show)
-        answer = "(none given)" if thought.answer is None else harmless(thought.answer)
-        print(f"\nanswer: {answer}", flush=True)
+        trace = await answer(plan, self.opened.rounds, self.opened.sampler, self._show)
+        given = "(none given)" if trace.answer is None else harmless(trace.answer)
+        print(f"\nanswer: {given}", flush=True)
 
     async def _show(self, event: Event) -> None:
-        if isinstance(event, Begun):
+        if isinstance(event, RoundStarted):
             print(f"\nround {event.round} of {event.of}\n  ", end="", flush=True)
             self._fresh = True
-        elif isinstance(event, Text):
+        elif isinstance(event, RoundText):
             if self.live:
                 self._write(event.text)
         else:
@@ -124,13 +117,13 @@ class Transcript:
         self._fresh = self._fresh and not text
         print(_indented(text), end="", flush=True)
 
-    def _record(self, plan: Plan, thought: Thought) -> dict[str, Any]:
+    def _record(self, plan: AnswerPlan, trace: Trace) -> dict[str, Any]:
         return {
             "question": plan.question,
-            "answer": thought.answer,
-            "content": thought.content,
-            "rounds": [{"text": ended.text, **ended.to_dict()} for ended in thought.rounds],
-            "usage": thought.usage,
+            "answer": trace.answer,
+            "content": trace.content,
+            "rounds": [{"text": ended.text, **ended.to_dict()} for ended in trace.rounds],
+            "usage": trace.usage,
             "model": self.opened.about,
             **self.facts,
         }

@@ -35,7 +35,7 @@ from motif.grading.beside import grading_beside
 from motif.method.credit import assign
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
-from motif.sampling.base import Sampler
+from motif.sampling.base import TrainingSampler
 from motif.sampling.grow import continue_from, grow
 from motif.statistics.variance import Estimate, jackknife
 from motif.tasks import Task
@@ -127,7 +127,7 @@ def probe_questions(task: Task, recipe: Recipe) -> list[Question]:
 
 def probe(
     questions: Sequence[Question],
-    sampler: Sampler,
+    sampler: TrainingSampler,
     rounds: Rounds,
     grader: Grader,
     recipe: Recipe,

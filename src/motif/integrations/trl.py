@@ -38,8 +38,9 @@ from motif.method.credit import assign
 from motif.method.tree import Node, Tree
 from motif.runs.folder import step_metrics, write_atomically
 from motif.runs.weights import save_weights
-from motif.sampling.base import Completion, Request, Sampler, Usage
+from motif.sampling.base import Completion, Request, Sampler
 from motif.sampling.grow import continue_from
+from motif.sampling.stepping import SteppingSampler
 from motif.session import Session, open_session
 
 
@@ -225,24 +226,28 @@ class Motif:
         return node.advantage if compared_here(self.recipe) else node.reward
 
 
-class _TrlSampler:
+class _TrlSampler(SteppingSampler):
     """A sampler on TRL's own generation: all requests of a round at once, so as many calls on every process."""
 
     def __init__(self, trainer: Any, session: Session):
-        self.trainer, self.ends, self.usage = trainer, set(session.policy.end_ids), Usage()
+        super().__init__()
+        self.trainer, self.ends = trainer, set(session.policy.end_ids)
+        self._round: list[Request] = []
 
-    def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
-        """Answer all requests and all that `then` returns."""
-        level = list(requests)
-        while level:
-            wanted = [(request, index) for request in level for index in range(len(request.keys))]
+    def enqueue(self, request: Request, first: bool) -> None:
+        """Take a request into the round that comes next."""
+        self._round.append(request)
+
+    async def compute(self) -> None:
+        """Generate round after round."""
+        while self._round:
+            wanted = [(request, index) for request in self._round for index in range(len(request.keys))]
             prompts = [list(request.prompt_ids) for request, _ in wanted]
             # The last argument: each prompt once, as listed.
             token_ids, logprobs = self.trainer._generate_single_turn(prompts, None, {}, 1)
-            level = []
+            self._round = []
             for (request, index), ids, values in zip(wanted, token_ids, logprobs or [[]] * len(wanted), strict=True):
-                self.usage.generated_tokens += len(ids)
-                level += then(Completion(request, index, list(ids), list(values), ids[-1] not in self.ends))
+                await self.hand_over(Completion(request, index, list(ids), list(values), ids[-1] not in self.ends))
 
 
 def _on_own_device(recipe: Recipe) -> Recipe:

@@ -31,9 +31,9 @@ from motif.config import Recipe, load_recipe
 from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.integrations import require
+from motif.integrations.branch import grow_branch, judge, refuse
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
-from motif.integrations.branch import grow_branch, judge, refuse
 from motif.sampling.base import Completion, OnText, Request, sample_each
 from motif.tasks import load
 

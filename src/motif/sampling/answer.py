@@ -1,7 +1,7 @@
 """One question answered in rounds and watched as it happens: what `motif serve` and `motif solve` have in common.
 
-An answer is a tree of one trajectory, grown by `motif.sampling.grow` on any sampler. Prompts, reading and random numbers
-are therefore those of training, so the same question, seed and limits give what `motif eval` gives.
+An answer is a tree of one trajectory, grown by `motif.sampling.grow` on any sampler. Prompts, reading and random
+numbers are therefore those of training, so the same question, seed and limits give what `motif eval` gives.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -107,7 +107,22 @@ class TrainingSampler(Sampler, Protocol):
 
 
 class ServingSampler(Sampler, Protocol):
-    """A sampler that answers whoever asks, for as long as a server runs."""
+    """A sampler that answers whoever asks, for as long as a server runs.
+
+    `window`: tokens of a prompt and its response together, where it is known. `decoding`: responses being decoded in
+    this process.
+    """
+
+    window: int | None
+    decoding: int
+
+    async def start(self) -> None:
+        """Find out whether answers can be had.
+
+        Raises:
+            SamplerError: they cannot.
+        """
+        ...
 
     async def ready(self) -> str | None:
         """Why no answer can be had now; None if it can."""
@@ -121,7 +136,7 @@ class ServingSampler(Sampler, Protocol):
 async def sample_each(
     request: Request, complete: Callable[[Request, int], Coroutine[Any, Any, Completion]]
 ) -> AsyncIterator[Completion]:
-    """Make one call per key of a request, all at once; completions as they end. One that fails takes the others along."""
+    """Make one call per key of a request, all at once; completions as they end. One that fails ends the others."""
     calls = [asyncio.ensure_future(complete(request, index)) for index in range(len(request.keys))]
     try:
         for call in asyncio.as_completed(calls):
@@ -173,14 +188,14 @@ def complete(sampler: Sampler, requests: Iterable[Request]) -> list[Completion]:
     return completions
 
 
-class together(asyncio.TaskGroup):
+@asynccontextmanager
+async def together() -> AsyncIterator[asyncio.TaskGroup]:
     """A task group that raises the first error itself, not a group of errors."""
-
-    async def __aexit__(self, *error: Any) -> bool | None:
-        try:
-            return await super().__aexit__(*error)
-        except BaseExceptionGroup as errors:
-            raise first_error(errors) from None
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        raise first_error(errors) from None
 
 
 def first_error(errors: BaseExceptionGroup[BaseException]) -> BaseException:

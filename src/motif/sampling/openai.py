@@ -60,9 +60,10 @@ class OpenAISampler:
     def __init__(self, url: str, api: Api, rounds: Rounds, model: str, key: str, extra: dict[str, Any], seconds: float):
         self.url, self.api, self.rounds, self.model, self.extra = url, api, rounds, model, extra
         self.window: int | None = None
+        self.decoding = 0
         self._client = make_client(key, read_timeout(seconds))
 
-    async def greet(self) -> None:
+    async def start(self) -> None:
         """Ask what it serves.
 
         Raises:
@@ -86,7 +87,7 @@ class OpenAISampler:
         """Why no answer can be had now; None if it can."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                await self.greet()
+                await self.start()
         except (UpstreamError, TimeoutError) as error:
             return str(error) or f"{self.url} does not answer"
         return None

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from motif.errors import MotifError
-from motif.sampling.answer import Event, Thought, think
+from motif.sampling.answer import Event, Trace, answer
 from motif.sampling.openai import UpstreamError
 from motif.serve.admission import QueueFull
 from motif.serve.middleware import AccessRecord, while_connected
@@ -33,7 +33,7 @@ class Answering(Response):
         super().__init__()
         self.service, self.job = service, job
         self.reply = Reply(kind, job, service.served)
-        self.thoughts: list[Thought] = []
+        self.traces: list[Trace] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
@@ -42,10 +42,10 @@ class Answering(Response):
         if self.job.user:
             record.details += f" user {self.job.user!a}"
         await while_connected(receive, self._answer(scope, receive, send))
-        for thought in self.thoughts:
-            self.service.metrics.answer(len(thought.rounds), thought.prompt_tokens, thought.completion_tokens)
-        prompt_tokens = sum(thought.prompt_tokens for thought in self.thoughts)
-        completion_tokens = sum(thought.completion_tokens for thought in self.thoughts)
+        for trace in self.traces:
+            self.service.metrics.answer(len(trace.rounds), trace.prompt_tokens, trace.completion_tokens)
+        prompt_tokens = sum(trace.prompt_tokens for trace in self.traces)
+        completion_tokens = sum(trace.completion_tokens for trace in self.traces)
         record.details += f" tokens {prompt_tokens}+{completion_tokens}"
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,8 +78,8 @@ class Answering(Response):
                 if self.job.stream:
                     await self._streamed(send)
                 else:
-                    self.thoughts = await self._think(None)
-                    await JSONResponse(self.reply.whole(self.thoughts))(scope, receive, send)
+                    self.traces = await self._traces(None)
+                    await JSONResponse(self.reply.whole(self.traces))(scope, receive, send)
         except QueueFull as full:
             wait = {"Retry-After": str(full.retry_after)}
             raise ApiError(429, str(full), kind="rate_limit_error", code="queue_full", headers=wait) from None
@@ -110,29 +110,29 @@ class Answering(Response):
             if chunk := self.reply.event(index, event):
                 await stream.chunk(chunk)
 
-        self.thoughts = await self._think(on_event, stream)
+        self.traces = await self._traces(on_event, stream)
         if self.job.include_usage:
-            await stream.chunk(self.reply.usage(self.thoughts))
+            await stream.chunk(self.reply.usage(self.traces))
         await stream.done()
         await send({"type": "http.response.body", "body": b""})
 
-    async def _think(
+    async def _traces(
         self, on_event: Callable[[int, Event], Awaitable[None]] | None, stream: EventStream | None = None
-    ) -> list[Thought]:
+    ) -> list[Trace]:
         """Generate all choices at once; the first that fails ends the others."""
         served = self.service.served
 
-        async def one(index: int) -> Thought:
+        async def one(index: int) -> Trace:
             async def tell(event: Event) -> None:
                 assert on_event is not None
                 await on_event(index, event)
 
             plan = self.job.plans[index]
-            thought = await think(plan, served.rounds, served.speaker, tell if on_event else None)
-            for chunk in self.reply.closing(index, thought) if stream else ():
+            trace = await answer(plan, served.rounds, served.sampler, tell if on_event else None)
+            for chunk in self.reply.closing(index, trace) if stream else ():
                 assert stream is not None
                 await stream.chunk(chunk)
-            return thought
+            return trace
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -14,8 +14,9 @@ from motif.evaluation.target import Target
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy, load_tokenizer
 from motif.runs.checkpoint import checksum, load_newest_weights
-from motif.sampling.local.engine import Live
-from motif.sampling.openai import Api, Upstream, base_url
+from motif.sampling.base import ServingSampler
+from motif.sampling.local.engine import Engine
+from motif.sampling.openai import Api, OpenAISampler, base_url
 from motif.session import window_of
 
 
@@ -32,13 +33,13 @@ class UpstreamConfig:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A speaker and its protocol.
+    """A sampler and its protocol.
 
     window: tokens of prompt and response together. about: the model, in words. fingerprint: identifies all that
     decides its answers, where that is known.
     """
 
-    speaker: Live | Upstream
+    sampler: ServingSampler
     rounds: Rounds
     window: int | None
     about: str
@@ -63,7 +64,7 @@ def open_local(what: Target, rows: int) -> LoadedModel:
             about += f", an unfinished run: its checkpoint of step {step}"
     rounds = Rounds(recipe.rounds, policy.tokenizer)
     window = window_of(recipe, policy.max_length)
-    return LoadedModel(Live(policy, rounds, rows), rounds, window, about, _fingerprint(recipe, policy))
+    return LoadedModel(Engine(policy, rows), rounds, window, about, _fingerprint(recipe, policy))
 
 
 def open_upstream(what: Target, upstream: UpstreamConfig, seconds: float) -> LoadedModel:
@@ -74,8 +75,8 @@ def open_upstream(what: Target, upstream: UpstreamConfig, seconds: float) -> Loa
     """
     rounds = Rounds(what.recipe.rounds, load_tokenizer(what.recipe.model.name))
     url = base_url(upstream.url)
-    speaker = Upstream(url, upstream.api, rounds, upstream.model, upstream.key, upstream.extra, seconds)
-    return LoadedModel(speaker, rounds, what.recipe.rollout.window or None, f"{url} ({upstream.api})")
+    sampler = OpenAISampler(url, upstream.api, rounds, upstream.model, upstream.key, upstream.extra, seconds)
+    return LoadedModel(sampler, rounds, what.recipe.rollout.window or None, f"{url} ({upstream.api})")
 
 
 def _fingerprint(recipe: Recipe, policy: Policy) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
-from motif.sampling.answer import Begun, Ended, Event, Text, Thought
+from motif.sampling.answer import Event, RoundEnded, RoundStarted, RoundText, Trace
 from motif.serve.requests import Job, ServedModel
 
 ReplyKind = Literal["chat", "text"]
@@ -26,34 +26,34 @@ class Reply:
 
     # -- whole -----------------------------------------------------------------------------------------------------
 
-    def whole(self, thoughts: Sequence[Thought]) -> dict[str, Any]:
+    def whole(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """All choices in one object."""
         return {
             **self.head,
             "object": "chat.completion" if self.kind == "chat" else "text_completion",
-            "choices": [self._choice(index, thought) for index, thought in enumerate(thoughts)],
-            "usage": usage(thoughts),
+            "choices": [self._choice(index, trace) for index, trace in enumerate(traces)],
+            "usage": usage(traces),
             "motif": {"seed": self.job.seed},
         }
 
-    def _choice(self, index: int, thought: Thought) -> dict[str, Any]:
-        content, reason = self.content(thought)
+    def _choice(self, index: int, trace: Trace) -> dict[str, Any]:
+        content, reason = self.content(trace)
         choice: dict[str, Any] = {"index": index, "finish_reason": reason, "logprobs": None}
         if self.kind == "chat":
-            reasoning = "".join(heading(ended) + ended.text + ending(ended) for ended in thought.rounds)
+            reasoning = "".join(heading(ended) + ended.text + ending(ended) for ended in trace.rounds)
             choice["message"] = {"role": "assistant", "content": content, "reasoning_content": reasoning}
         else:
             choice["text"] = content
-        rounds = [ended.to_dict() for ended in thought.rounds]
-        return choice | {"motif": {"of": thought.rounds[-1].of, "answer": thought.answer, "rounds": rounds}}
+        rounds = [ended.to_dict() for ended in trace.rounds]
+        return choice | {"motif": {"of": trace.rounds[-1].of, "answer": trace.answer, "rounds": rounds}}
 
-    def content(self, thought: Thought) -> tuple[str, str]:
+    def content(self, trace: Trace) -> tuple[str, str]:
         """The content of a choice, and its finish reason."""
-        text = (thought.answer or "") if self.job.answer_only else thought.content
+        text = (trace.answer or "") if self.job.answer_only else trace.content
         places = [place for stop in self.job.stop if (place := text.find(stop)) >= 0]
         if places:
             return text[: min(places)], "stop"
-        return text, "length" if thought.rounds[-1].truncated else "stop"
+        return text, "length" if trace.rounds[-1].truncated else "stop"
 
     # -- streamed --------------------------------------------------------------------------------------------------
 
@@ -67,24 +67,24 @@ class Reply:
     def event(self, index: int, event: Event) -> dict[str, Any] | None:
         """The chunk for an event of choice `index`; None if there is nothing to send."""
         place = {"round": event.round, "of": event.of}
-        if isinstance(event, Begun):
+        if isinstance(event, RoundStarted):
             return self._chunk(index, {"reasoning_content": heading(event)}, {"event": "round", **place})
-        if isinstance(event, Text):
+        if isinstance(event, RoundText):
             # Completions have no field for reasoning.
             piece = {"reasoning_content": event.text}
             return self._chunk(index, piece, {"event": "text", **place}) if self.kind == "chat" else None
         name = "end" if event.last else "note"
         return self._chunk(index, {"reasoning_content": ending(event)}, {"event": name, **place, **event.to_dict()})
 
-    def closing(self, index: int, thought: Thought) -> list[dict[str, Any]]:
+    def closing(self, index: int, trace: Trace) -> list[dict[str, Any]]:
         """The last chunks of choice `index`: its content and its finish reason."""
-        content, reason = self.content(thought)
-        details = {"event": "answer", "answer": thought.answer}
+        content, reason = self.content(trace)
+        details = {"event": "answer", "answer": trace.answer}
         return [self._chunk(index, {"content": content}, details), self._chunk(index, {}, None, reason)]
 
-    def usage(self, thoughts: Sequence[Thought]) -> dict[str, Any]:
+    def usage(self, traces: Sequence[Trace]) -> dict[str, Any]:
         """The chunk with the usage, which ends a stream on request."""
-        return {**self.head, "object": self._chunk_name, "choices": [], "usage": usage(thoughts)}
+        return {**self.head, "object": self._chunk_name, "choices": [], "usage": usage(traces)}
 
     @property
     def _chunk_name(self) -> str:
@@ -129,19 +129,19 @@ def _event(content: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
-def heading(event: Begun | Ended) -> str:
+def heading(event: RoundStarted | RoundEnded) -> str:
     """The text before a round in the reasoning."""
     return f"[round {event.round} of {event.of}]\n"
 
 
-def ending(ended: Ended) -> str:
+def ending(ended: RoundEnded) -> str:
     """The text after a round in the reasoning."""
     return "\n" if ended.last else f"\n[note to round {ended.round + 1}] {ended.note}\n\n"
 
 
-def usage(thoughts: Sequence[Thought]) -> dict[str, Any]:
+def usage(traces: Sequence[Trace]) -> dict[str, Any]:
     """The usage of all choices."""
-    parts = [thought.usage for thought in thoughts]
+    parts = [trace.usage for trace in traces]
     total = {name: sum(part[name] for part in parts) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
     reasoning = sum(part["completion_tokens_details"]["reasoning_tokens"] for part in parts)
     return total | {"completion_tokens_details": {"reasoning_tokens": reasoning}}

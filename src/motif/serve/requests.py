@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from motif.config import Recipe
 from motif.method.rounds import Rounds
-from motif.sampling.answer import Limits, Plan, Speaker
+from motif.sampling.answer import AnswerPlan
+from motif.sampling.base import ServingSampler
+from motif.sampling.grow import RoundLimits
 from motif.serve.admission import ServerLimits
 from motif.serve.protocol import MOST_CHOICES, ApiError, ChatMessage, ChatRequest, CompletionRequest, GenerationRequest
 
@@ -27,7 +29,7 @@ class ServedModel:
     name: str
     recipe: Recipe
     rounds: Rounds
-    speaker: Speaker
+    sampler: ServingSampler
     window: int | None
     created: int
     fingerprint: str | None = None
@@ -38,7 +40,7 @@ class ServedModel:
 class Job:
     """A checked request: a plan for each choice, and how their contents are returned."""
 
-    plans: tuple[Plan, ...]
+    plans: tuple[AnswerPlan, ...]
     seed: int
     stop: tuple[str, ...]
     answer_only: bool
@@ -104,7 +106,7 @@ def _job(
         seed = secrets.randbits(52) if request.question_id is None else served.recipe.train.seed
     early_finish = served.early_finish if request.early_finish is None else request.early_finish
     plans = tuple(
-        Plan(
+        AnswerPlan(
             question=question,
             limits=rounds,
             budget=request.budget[1],
@@ -122,7 +124,7 @@ def _job(
     return Job(plans, seed, tuple(stop), bool(request.answer_only), bool(request.stream), usage, request.user or "")
 
 
-def _check_conflicts(request: GenerationRequest, questions: Sequence[str], rounds: Sequence[Limits]) -> None:
+def _check_conflicts(request: GenerationRequest, questions: Sequence[str], rounds: Sequence[RoundLimits]) -> None:
     """Refuse parameters that conflict."""
     if request.stream_options is not None and not request.stream:
         raise _conflict("stream_options", "requires stream = true")
@@ -139,7 +141,7 @@ def _conflict(param: str, problem: str) -> ApiError:
     return ApiError(400, f"{param} {problem}", param=param, code="bad_combination")
 
 
-def _round_limits(request: GenerationRequest, served: ServedModel, limits: ServerLimits) -> tuple[Limits, ...]:
+def _round_limits(request: GenerationRequest, served: ServedModel, limits: ServerLimits) -> tuple[RoundLimits, ...]:
     trained = served.recipe.rollout
     for name in ("tokens_first", "tokens_continue"):
         tokens = getattr(request, name)
@@ -151,10 +153,10 @@ def _round_limits(request: GenerationRequest, served: ServedModel, limits: Serve
     temperature = 0.0 if temperature < GREEDY_BELOW else temperature
     top_p = 1.0 if request.top_p is None else request.top_p
     count = request.rounds or trained.rounds
-    return tuple(Limits(tokens, temperature, top_p) for tokens in [first] + [later] * (count - 1))
+    return tuple(RoundLimits(tokens, temperature, top_p) for tokens in [first] + [later] * (count - 1))
 
 
-def check_fit(plan: Plan, served: ServedModel) -> None:
+def check_fit(plan: AnswerPlan, served: ServedModel) -> None:
     """Check that the question leaves room for a response in every round, even after the longest notes.
 
     Raises:

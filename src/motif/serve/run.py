@@ -17,9 +17,8 @@ from typing import Any
 import uvicorn
 
 from motif.config import Recipe
-from motif.errors import ServiceError, UsageError
+from motif.errors import SamplerError, ServiceError, UsageError
 from motif.evaluation.target import Target
-from motif.sampling.openai import Upstream, UpstreamError
 from motif.serve.admission import ServerLimits
 from motif.serve.app import make_app
 from motif.serve.opening import LoadedModel, UpstreamConfig, open_local, open_upstream
@@ -110,24 +109,22 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
 async def _run(
     loaded: LoadedModel, recipe: Recipe, options: ServerOptions, limits: ServerLimits, listener: socket.socket
 ) -> None:
-    speaker, window = loaded.speaker, loaded.window
-    if isinstance(speaker, Upstream):
-        try:
-            await speaker.greet()
-        except UpstreamError as error:
-            raise ServiceError(f"--upstream cannot be used: {error}") from error
-        window = min(filter(None, (window, speaker.window)), default=None)
+    sampler = loaded.sampler
+    try:
+        await sampler.start()
+    except SamplerError as error:
+        raise ServiceError(f"--upstream cannot be used: {error}") from error
     served = ServedModel(
         name=options.name,
         recipe=recipe,
         rounds=loaded.rounds,
-        speaker=speaker,
-        window=window,
+        sampler=sampler,
+        window=min(filter(None, (loaded.window, sampler.window)), default=None),
         created=int(time.time()),
         fingerprint=loaded.fingerprint,
         early_finish=options.early_finish,
     )
-    service = Service(served, limits, speaker.ready)
+    service = Service(served, limits, sampler.ready)
     server = _Server(service, options, _banner(options, listener, loaded, recipe))
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
@@ -135,10 +132,7 @@ async def _run(
     try:
         await server.serve(sockets=[listener])
     finally:
-        if isinstance(speaker, Upstream):
-            await speaker.aclose()
-        else:
-            speaker.close()
+        await sampler.aclose()
     log.info("ended")
 
 

@@ -31,7 +31,7 @@ class Service:
         self.metrics.gauge(
             "responses_decoding",
             "Rows of the batch in this process.",
-            lambda: getattr(served.speaker, "decoding", 0),
+            lambda: served.sampler.decoding,
         )
 
     def stop(self) -> None:

@@ -47,7 +47,7 @@ from motif.session import Session, open_session
 from motif.statistics.variance import components
 from motif.tasks import Task
 from motif.training.batch import UpdateStats, collect
-from motif.training.overlap import Sampled
+from motif.training.overlap import Ahead, Sampled
 from motif.training.resume import here, interruptions, refuse_used_folder, restore, told
 from motif.training.update import Budget, make_optimizer, update
 
@@ -113,7 +113,7 @@ def train(
             held.callback(session.close)
             run = RunFolder(folder, processes.main)
             with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
-                return _run(session, run, interrupted, display, allow_changes)
+                return _run(session, run, interrupted, display, allow_changes, held)
 
 
 def _prepare(
@@ -129,7 +129,12 @@ def _prepare(
 
 
 def _run(
-    session: Session, run: RunFolder, interrupted: threading.Event, display: Display, allow_changes: bool
+    session: Session,
+    run: RunFolder,
+    interrupted: threading.Event,
+    display: Display,
+    allow_changes: bool,
+    held: ExitStack,
 ) -> Result:
     recipe, policy, processes = session.recipe, session.policy, session.processes
     optimizer = make_optimizer(policy.trainable(), recipe.train, processes)
@@ -137,6 +142,7 @@ def _run(
     restored = restore(session, run, optimizer, data, allow_changes, display)
     state = Progress.restore(restored.step, restored.extra) if restored else Progress()
     run.recipe(recipe)
+    ahead = held.enter_context(Ahead(session.sampler)) if recipe.sampler.overlap else None
 
     def save() -> None:
         keep = recipe.train.keep_checkpoints
@@ -151,7 +157,7 @@ def _run(
     while state.step < recipe.train.steps and not stop:
         state.step += 1
         try:
-            step(session, run, optimizer, state, display)
+            step(session, run, optimizer, state, display, ahead)
         except (SamplerError, NonFiniteError):  # before anything was trained
             state.step -= 1
             if processes.count == 1:  # the others are elsewhere, and a checkpoint needs all
@@ -175,13 +181,20 @@ def _run(
     return processes.on_main(lambda: _finish(session, run, state, data, finished, weights, display))
 
 
-def step(session: Session, run: RunFolder, optimizer: torch.optim.Optimizer, state: Progress, display: Display) -> None:
+def step(
+    session: Session,
+    run: RunFolder,
+    optimizer: torch.optim.Optimizer,
+    state: Progress,
+    display: Display,
+    ahead: Ahead | None,
+) -> None:
     """One training step: sample, grade, credit, update, record."""
-    recipe, policy, ahead, processes = session.recipe, session.policy, session.ahead, session.processes
+    recipe, policy, processes = session.recipe, session.policy, session.processes
     clock = Clock()
     early = ahead.take() if ahead else None
     sampled = early or _sample_now(session, state, clock, display)
-    session.sampler.publish(state.step - 1)
+    session.sync_weights(state.step - 1)
     clock.lap("sample")
     if ahead:
         state.weights_before, following = policy.state(), state.step + 1
@@ -237,10 +250,10 @@ def _questions(session: Session, step: int) -> list[Question]:
 def _sample_now(session: Session, state: Progress, clock: Clock, display: Display) -> Sampled:
     """The step's trees, from the weights as they are, or as they were where a run with overlap is gone on with."""
     if state.weights_before is None:
-        session.sampler.publish(state.step - 1)
+        session.sync_weights(state.step - 1)
     else:
         with session.policy.swapped_weights(state.weights_before):
-            session.sampler.publish(state.step - 2)
+            session.sync_weights(state.step - 2)
     return sample(session, _questions(session, state.step), state.step, clock, display)
 
 
@@ -369,7 +382,7 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
     questions = session.task.test[: recipe.eval.questions]
     if not questions:
         return {}
-    session.sampler.publish(step)
+    session.sync_weights(step)
     share = len(session.processes.share(questions))
     with display.evaluating(answers_in(recipe, share)) as on_answer:
         parts = (session.sampler, session.rounds, session.grader, recipe)
@@ -384,7 +397,7 @@ def _evaluate(session: Session, run: RunFolder, step: int, display: Display) -> 
 def _probe(session: Session, run: RunFolder, step: int, display: Display) -> None:
     questions = probe_questions(session.task, session.recipe)
     if questions:
-        session.sampler.publish(step)
+        session.sync_weights(step)
         parts = (session.sampler, session.rounds, session.grader, session.recipe)
         found = probe(questions, *parts, display.probing, session.processes)
         display.probed(step, found)

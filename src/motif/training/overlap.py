@@ -48,13 +48,15 @@ class Ahead:
         """What was sampled, once; None if nothing was begun.
 
         Raises:
-            SamplerError: see `Sampler.run`.
+            SamplerError: see `Sampler.sample`.
         """
         future, self._future = self._future, None
         return future.result() if future else None
 
-    def close(self) -> None:
-        """Give up what is being sampled."""
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         if self._future and not self._future.done():
-            self._sampler.cancel()
+            self._sampler.close()  # which ends the work
         self._pool.shutdown(cancel_futures=True)

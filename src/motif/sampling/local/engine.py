@@ -37,8 +37,8 @@ class Engine:
         self.policy = policy
         self.sampler = LocalSampler(policy, max_rows)
         self.alive = True
+        self.window: int | None = policy.max_length
         self.decoding = 0
-        """Responses in the batch."""
         self._orders: list[_Line] = []  # arrivals, and those whose caller has gone
         self._changed = threading.Condition()
         self._closing = False
@@ -79,6 +79,9 @@ class Engine:
             if left:
                 line.wanted = False
                 self._order(line)
+
+    async def start(self) -> None:
+        """Nothing to do: the thread runs already."""
 
     async def ready(self) -> str | None:
         """Why no answer can be had now; None if it can."""

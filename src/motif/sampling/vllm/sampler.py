@@ -121,7 +121,9 @@ class ServerSampler:
         return adapter
 
     def close(self) -> None:
-        """Unload the adapter and remove it; requests under way fail."""
+        """Unload the adapter and remove it; requests under way fail. Closing twice does no harm."""
+        if self._loop.is_closed():
+            return
         self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -304,7 +306,9 @@ class ServerSampler:
         return float((own - theirs).abs().mean())
 
 
-def _completion(request: Request, place: int, choice: VllmChoice, end_ids: Sequence[int], adapter: Adapter) -> Completion:
+def _completion(
+    request: Request, place: int, choice: VllmChoice, end_ids: Sequence[int], adapter: Adapter
+) -> Completion:
     return Completion(
         request=request,
         index=place,
