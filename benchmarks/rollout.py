@@ -44,7 +44,7 @@ from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request
+from motif.sampling.base import Request, complete
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 
@@ -266,7 +266,7 @@ def matmul_fraction(setting: Setting, repeats: int, rows: int = 32, steps: tuple
         keys = [[sampling_key(note, row) for row in range(rows // 8)] for note in range(8)]
         requests = [Request(prompt, mine, count) for prompt, mine in zip(prompts, keys, strict=True)]
         before, start = sampler.usage.decoded_rows, time.perf_counter()
-        sampler.run(requests, _nothing)
+        complete(sampler, requests)
         return time.perf_counter() - start, sampler.usage.decoded_rows - before
 
     @torch.inference_mode()
@@ -284,10 +284,6 @@ def matmul_fraction(setting: Setting, repeats: int, rows: int = 32, steps: tuple
     found = interleaved({"matmul_fraction": fraction}, repeats)["matmul_fraction"]
     policy.end_ids = ends
     return statistics.median(found)
-
-
-def _nothing(completion: Completion) -> list[Request]:
-    return []
 
 
 # -- running -----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from motif.cli.conversation import Transcript
 from motif.cli.solve import questions_from, solve
 from motif.errors import UsageError
 from motif.method.rounds import Rounds
-from motif.sampling.answer import Limits, Plan
+from motif.sampling.answer import AnswerPlan
+from motif.sampling.grow import RoundLimits
 from motif.serve.opening import LoadedModel
 from motif.text import harmless
 from support.serving import DEMO, Scripted
@@ -37,7 +38,7 @@ def test_what_commands_a_terminal_is_shown_and_not_sent():
 def test_rounds_notes_and_answer_are_shown(live, capsys):
     transcript = Transcript(LoadedModel(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), False, {})
     transcript.live = live
-    asyncio.run(transcript.answer(Plan("q", (Limits(9, 0.0),) * 2)))
+    asyncio.run(transcript.answer(AnswerPlan("q", (RoundLimits(9, 0.0),) * 2)))
     text = capsys.readouterr().out
     assert "\nround 1 of 2\n  <think>x\n  \\x1b]0;owned\\x07</think>" in text
     assert "→ note: " in text and "\nround 2 of 2\n" in text
@@ -47,7 +48,7 @@ def test_rounds_notes_and_answer_are_shown(live, capsys):
 
 def test_json_holds_everything(capsys):
     transcript = Transcript(LoadedModel(Scripted(lambda ask: NASTY), ROUNDS, None, "a script"), True, {"seed": 3})
-    asyncio.run(transcript.answer(Plan("q", (Limits(9, 0.0),) * 2)))
+    asyncio.run(transcript.answer(AnswerPlan("q", (RoundLimits(9, 0.0),) * 2)))
     line = capsys.readouterr().out
     assert line.isascii() and line.count("\n") == 1
     found = json.loads(line)

@@ -24,7 +24,7 @@ from motif.config import load_recipe
 from motif.display import Display
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request
+from motif.sampling.base import Completion, Request, complete
 from motif.sampling.vllm.client import Server
 from motif.sampling.vllm.launch import commands
 from motif.sampling.vllm.sampler import ServerSampler
@@ -172,9 +172,7 @@ def test_what_it_samples_and_says_is_the_policys(servers):
     prompt = Rounds(recipe.rounds, policy.tokenizer).prompt("What is 15 × 24?", [], 3)
 
     def answers(*requests: Request) -> list[Completion]:
-        found: list[Completion] = []
-        sampler.run(requests, lambda done: found.append(done) or [])
-        return sorted(found, key=lambda done: done.index)
+        return sorted(complete(sampler, requests), key=lambda done: done.index)
 
     def gap(found: list[Completion], temperature: float) -> float:
         with torch.no_grad():
@@ -194,7 +192,7 @@ def test_what_it_samples_and_says_is_the_policys(servers):
         for parameter in policy.trainable():
             parameter.add_(0.03 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     assert gap(before, 1.0) > 0.1
-    sampler.publish(1)
+    sampler.sync_weights(1)
     for temperature in (1.0, 0.7):
         after = answers(Request(prompt, range(100, 108), 24, temperature=temperature))
         assert gap(after, temperature) < 1e-3

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from motif.sampling.solve import solve
 
 from motif.config import load_recipe
 from motif.display import Display
@@ -27,7 +26,7 @@ from motif.export.run import ExportOptions, export
 from motif.export.source import for_others, public_name
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights, save_weights
-from motif.session import open_session
+from motif.session import open_session, solve
 from motif.tasks import Task
 from motif.training.loop import train
 

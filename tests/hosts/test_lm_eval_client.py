@@ -12,7 +12,7 @@ import pytest
 from motif.evaluation.evaluate import evaluate
 from motif.grading import Grader
 from motif.method.tree import Question
-from motif.sampling.local.engine import Live
+from motif.sampling.local.engine import Engine
 from motif.session import open_session
 from motif.tasks import Task
 from support.serving import DEMO, serving
@@ -53,7 +53,7 @@ def expected_and_url():
     grader = Grader("exact", 5.0, workers=1)
     found = evaluate(QUESTIONS, session.sampler, session.rounds, grader, recipe)
     grader.close()
-    live = Live(session.policy, session.rounds, 16)
+    live = Engine(session.policy, 16)
     with serving(live, session.rounds, window=256) as (url, service):
         yield found["rounds_3"].accuracy, url, service
     live.close()

@@ -6,20 +6,22 @@ import asyncio
 import importlib
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
-from motif.sampling.growing import Said, grow_response, judge, refuse
 
 from motif.config import CreditConfig, ModelConfig, RolloutConfig, RoundsConfig, load_recipe
 from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.integrations import SUPPORTED, HostError, require
+from motif.integrations.branch import grow_branch, judge, refuse
 from motif.method.credit import assign
 from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
-from motif.sampling.base import Request
+from motif.sampling.base import Completion, OnText, Request, sample_each
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 
@@ -53,7 +55,7 @@ def test_modules_of_hosts_that_are_not_there_say_so(host):
 
 
 def test_motif_imports_no_host():
-    code = "import sys, motif.training.loop, motif.sampling.growing\n"
+    code = "import sys, motif.training.loop, motif.integrations.branch\n"
     code += "print({'trl', 'verl', 'verifiers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -67,24 +69,32 @@ def test_a_branch_grown_response_by_response_is_the_trees(tiny_model):
     question = Question("q", "What is 3 × 4?", "12")
     [whole] = grow([question], sampler, rounds, shape, seed=5, step=7)
 
-    async def ask(path: tuple[int, ...], notes: list[str]) -> Said:
-        done = []
-        prompt = rounds.prompt(question.text, notes, shape.rounds)
-        limit, temperature = (12, 1.0) if len(path) == 1 else (9, 0.8)
-        request = Request(prompt, [sampling_key(5, 7, "q", path)], max_tokens=limit, temperature=temperature)
-        sampler.run([request], lambda completion: done.append(completion) or [])
-        text = policy.tokenizer.decode(done[0].token_ids, skip_special_tokens=True)
-        return Said(text, done[0].truncated, prompt, done[0].token_ids, done[0].logprobs)
+    class OneByOne:
+        """A host that answers one prompt at a time, with the keys of the tree's response number `index`."""
+
+        def __init__(self, index: int):
+            self.index = index
+
+        def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
+            return sample_each(request, self.answer)
+
+        async def answer(self, request: Request, index: int) -> Completion:
+            key = sampling_key(5, 7, "q", (self.index, *request.paths[index][1:]))
+            [completion] = [done async for done in sampler.sample(replace(request, keys=[key]))]
+            text = policy.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+            return replace(completion, request=request, index=index, text=text)
 
     credit = CreditConfig(train_rounds="all")
     with Grader("numeric") as grader:
         for index, root in enumerate(whole.roots):
-            mine = asyncio.run(grow_response(ask, rounds, shape, (index,)))
+            branch = asyncio.run(grow_branch(question, OneByOne(index), rounds, shape))
+            [mine] = branch.roots
             for node, other in zip(mine.walk(), root.walk(), strict=True):
-                told = ("path", "prompt_ids", "token_ids", "text", "note", "answer", "well_formed", "truncated")
+                assert node.path == (0, *other.path[1:])
+                told = ("prompt_ids", "token_ids", "text", "note", "answer", "well_formed", "truncated")
                 assert [getattr(node, name) for name in told] == [getattr(other, name) for name in told]
                 assert node.logprobs == pytest.approx(other.logprobs, abs=1e-4)
-            asyncio.run(judge(question, mine, grader, credit))
+            asyncio.run(judge(branch, grader, credit))
             for leaf in root.leaves():
                 leaf.verdict = grader.grade(question.gold, leaf.answer).verdict
             assign(Tree(question, 0, [root]), credit)
@@ -94,16 +104,21 @@ def test_a_branch_grown_response_by_response_is_the_trees(tiny_model):
 def test_one_failed_response_stops_its_branch(tiny_tokenizer):
     asked = []
 
-    async def ask(path: tuple[int, ...], notes: list[str]) -> Said:
-        asked.append(path)
-        await asyncio.sleep(0.001 * sum(path))
-        if path == (0, 0):
-            raise ConnectionError("gone")
-        return Said("<answer>x</answer>", False)
+    class Failing:
+        def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
+            return sample_each(request, self.answer)
+
+        async def answer(self, request: Request, index: int) -> Completion:
+            path = request.paths[index]
+            asked.append(path)
+            await asyncio.sleep(0.001 * sum(path))
+            if path == (0, 0):
+                raise ConnectionError("gone")
+            return Completion(request, index, [], [], False, text="<answer>x</answer>")
 
     rounds = Rounds(RoundsConfig(), tiny_tokenizer)
     with pytest.raises(ConnectionError, match="gone"):
-        asyncio.run(grow_response(ask, rounds, RolloutConfig(branching=[2, 2, 1])))
+        asyncio.run(grow_branch(Question("q", "?", ""), Failing(), rounds, RolloutConfig(branching=[2, 2, 1])))
     assert (0, 1, 0) not in asked
 
 

@@ -11,7 +11,7 @@ from motif.config import ModelConfig, Recipe
 from motif.errors import RecipeError
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights, save_weights
-from motif.sampling.base import Request
+from motif.sampling.base import Request, complete
 from motif.sampling.local.batch import LocalSampler
 from motif.training.update import update
 from support.updates import Keep, plain_gradient, sample
@@ -52,10 +52,10 @@ def test_sampler_and_trainer_agree_on(kind, tiny_model, tmp_path):
     with torch.no_grad():
         for parameter in policy.trainable():
             parameter.normal_(0, 0.1)
-    sampler, done = LocalSampler(policy, max_rows=4), []
+    sampler = LocalSampler(policy, max_rows=4)
     end = policy.tokenizer.eos_token_id
     prompts = [[end, *range(20, 20 + length)] for length in (3, 9, 14)]
-    sampler.run([Request(p, [1, 2], max_tokens=12) for p in prompts], lambda c: done.append(c) or [])
+    done = complete(sampler, [Request(p, [1, 2], max_tokens=12) for p in prompts])
     assert len(done) == 6
     for completion in done:
         logprobs, _ = policy.token_logprobs([completion.request.prompt_ids], [completion.token_ids], [1.0])
@@ -78,7 +78,7 @@ def test_shared_prompts_leave_the_gradient_of(kind, tiny_model, tmp_path):
 def test_a_sliding_window_bounds_the_context(tiny_model, tmp_path):
     policy = Policy(build("MistralConfig", KINDS["MistralConfig"], tiny_model, tmp_path))
     with pytest.raises(RecipeError, match="32"):
-        LocalSampler(policy).run([Request([5] * 30, [1], max_tokens=8)], lambda _: [])
+        complete(LocalSampler(policy), [Request([5] * 30, [1], max_tokens=8)])
 
 
 def test_a_recurrent_model_is_refused(tiny_model, tmp_path):
@@ -119,7 +119,7 @@ def llama(folder, tokenizer, **options):
 def sampled(policy) -> list:
     done: list = []
     requests = [Request(list(range(20, 20 + length)), [1, 2], max_tokens=6) for length in (3, 9)]
-    LocalSampler(policy, max_rows=4).run(requests, lambda completion: done.append(completion) or [])
+    done += complete(LocalSampler(policy, max_rows=4), requests)
     return done
 
 

@@ -1,4 +1,4 @@
-"""One question in rounds: who is told what, budgets, early finish; the local speaker while callers come and go."""
+"""One question in rounds: who is told what, budgets, early finish; the local sampler while callers come and go."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import asyncio
 
 import pytest
 import torch
-from motif.sampling.solve import solve
 
 from motif.config import ModelConfig, RoundsConfig, load_recipe
 from motif.errors import SamplerError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
-from motif.sampling.answer import Begun, Ended, Limits, Plan, Text, allowance, think
-from motif.sampling.local.engine import Live, Spelling
-from motif.session import open_session
+from motif.sampling.answer import AnswerPlan, RoundEnded, RoundStarted, RoundText, answer
+from motif.sampling.grow import RoundLimits, allowance
+from motif.sampling.local.engine import Engine, Spelling
+from motif.session import open_session, solve
 from motif.tasks import Task
 from support.serving import Scripted, until
 from support.tiny import char_tokenizer
 
 DEMO = load_recipe("demo")
 ROUNDS = Rounds(DEMO.rounds, char_tokenizer())
-SAYS = {0: "<think>a</think> <note>half</note>", 1: "<think>b</think> <note>\\boxed{7} nearly</note>"}
+SAYS = {0: "<answer>a</answer> <note>half</note>", 1: "<answer>b</answer> <note>\\boxed{7} nearly</note>"}
 
 
 def said(ask) -> str:
-    return SAYS.get(len(ask.notes), "<think>c</think> <note>it is \\boxed{8}</note>")
+    return SAYS.get(len(ask.notes), "<answer>c</answer> <note>it is \\boxed{8}</note>")
 
 
-def thought(plan: Plan, speaker: Scripted, on_event=None):
-    return asyncio.run(think(plan, ROUNDS, speaker, on_event))
+def thought(plan: AnswerPlan, sampler: Scripted, on_event=None):
+    return asyncio.run(answer(plan, ROUNDS, sampler, on_event))
 
 
-THREE = (Limits(24, 0.0), Limits(20, 0.0), Limits(20, 0.0))
+THREE = (RoundLimits(24, 0.0), RoundLimits(20, 0.0), RoundLimits(20, 0.0))
 
 
 def test_each_round_is_told_the_notes_of_those_before():
-    speaker = Scripted(said)
-    found = thought(Plan("q", THREE), speaker)
-    assert [list(ask.notes) for ask in speaker.asks] == [[], ["half"], ["half", "\\boxed{7} nearly"]]
-    assert [ask.limits.tokens for ask in speaker.asks] == [24, 20, 20]
+    sampler = Scripted(said)
+    found = thought(AnswerPlan("q", THREE), sampler)
+    assert [list(ask.notes) for ask in sampler.asks] == [[], ["half"], ["half", "\\boxed{7} nearly"]]
+    assert [ask.request.max_tokens for ask in sampler.asks] == [24, 20, 20]
     assert (found.answer, found.content, found.completion_tokens) == ("8", "it is \\boxed{8}", 9)
     assert found.usage["completion_tokens_details"] == {"reasoning_tokens": 5}
     assert found.usage["total_tokens"] == 39
@@ -51,17 +51,17 @@ def test_events_tell_the_whole_story():
     async def on_event(event):
         events.append(event)
 
-    found = thought(Plan("q", THREE), Scripted(said), on_event)
-    assert [event for event in events if isinstance(event, Ended)] == found.rounds
+    found = thought(AnswerPlan("q", THREE), Scripted(said), on_event)
+    assert [event for event in events if isinstance(event, RoundEnded)] == found.rounds
     for number in (1, 2, 3):
         mine = [event for event in events if event.round == number]
-        assert isinstance(mine[0], Begun) and isinstance(mine[-1], Ended)
-        pieces = [event.text for event in mine if isinstance(event, Text)]
+        assert isinstance(mine[0], RoundStarted) and isinstance(mine[-1], RoundEnded)
+        pieces = [event.text for event in mine if isinstance(event, RoundText)]
         assert "".join(pieces) == found.rounds[number - 1].text
 
 
 def test_early_finish_ends_with_the_first_answer():
-    found = thought(Plan("q", THREE, early_finish=True), Scripted(said))
+    found = thought(AnswerPlan("q", THREE, early_finish=True), Scripted(said))
     assert (len(found.rounds), found.answer, found.content) == (2, "7", "\\boxed{7} nearly")
     assert found.rounds[-1].last
 
@@ -103,16 +103,16 @@ def test_pieces_never_hold_half_a_character():
     spelling = Spelling(Bytes())
     ids = [*text.encode(), 256]
     pieces = [piece for index in ids if (piece := spelling.push([index]))]
-    assert "".join(pieces) + spelling.rest(text) == text
+    assert "".join(pieces) + spelling.rest(ids) == text
     assert "\ufffd" not in "".join(pieces)
     assert len(pieces) == len(text)
     cut = Spelling(Bytes())
     half = text.encode()[:8]  # ends inside a character
     told = "".join(cut.push([index]) for index in half)
-    assert told + cut.rest(half.decode("utf-8", "replace")) == half.decode("utf-8", "replace")
+    assert told + cut.rest(half) == half.decode("utf-8", "replace")
 
 
-# -- the local speaker -------------------------------------------------------------------------------------------------
+# -- the engine --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -124,28 +124,32 @@ def session():
 
 @pytest.fixture(scope="module")
 def live(session):
-    live = Live(session.policy, session.rounds, max_rows=8)
+    live = Engine(session.policy, max_rows=8)
     yield live
     live.close()
 
 
-def plan(text: str, temperature: float = 0.0, **options) -> Plan:
-    return Plan(text, (Limits(24, temperature),) * 3, **options)
+def rounds_of(live: Engine) -> Rounds:
+    return Rounds(DEMO.rounds, live.policy.tokenizer)
 
 
-async def texts(live: Live, plans: list[Plan]) -> list[list[str]]:
-    found = await asyncio.gather(*(think(plan, live.rounds, live) for plan in plans))
+def plan(text: str, temperature: float = 0.0, **options) -> AnswerPlan:
+    return AnswerPlan(text, (RoundLimits(24, temperature),) * 3, **options)
+
+
+async def texts(live: Engine, plans: list[AnswerPlan]) -> list[list[str]]:
+    found = await asyncio.gather(*(answer(plan, rounds_of(live), live) for plan in plans))
     return [[ended.text for ended in thought.rounds] for thought in found]
 
 
-def test_the_local_speaker_says_what_solve_says(session):
+def test_the_engine_answers_what_solve_answers(session):
     questions = ["What is 15 × 24?", "What is 31 × 47?", "What is 99 × 12?"]
     with_seed = [(question, greedy, seed) for question in questions for greedy, seed in ((True, 0), (False, 3))]
     expected = []
     for question, greedy, seed in with_seed:
         first = solve(question, session, greedy=greedy, seed=seed)
         expected.append([node.text for node in first.walk()])
-    live = Live(session.policy, session.rounds, max_rows=4)
+    live = Engine(session.policy, max_rows=4)
     try:
         plans = [plan(question, 0.0 if greedy else 1.0, seed=seed) for question, greedy, seed in with_seed]
         assert asyncio.run(texts(live, plans)) == expected
@@ -166,7 +170,7 @@ def test_more_questions_than_rows_are_all_answered(live):
 def test_a_cancelled_caller_frees_its_row_and_disturbs_nobody(live):
     async def main() -> None:
         expected = await texts(live, [plan("What is 15 × 24?")])
-        gone = [asyncio.create_task(think(plan(f"What is 77 × {b}?"), live.rounds, live)) for b in range(11, 40)]
+        gone = [asyncio.create_task(answer(plan(f"What is 77 × {b}?"), rounds_of(live), live)) for b in range(11, 40)]
         kept = asyncio.create_task(texts(live, [plan("What is 15 × 24?")]))
         await asyncio.sleep(0.03)
         for task in gone:
@@ -192,18 +196,18 @@ def test_a_failing_step_fails_its_callers_and_no_others(live, monkeypatch):
 
         monkeypatch.setattr(Batch, "step", fail)
         with pytest.raises(SamplerError, match="no memory left"):
-            await think(plan("What is 15 × 24?"), live.rounds, live)
-        assert (await think(plan("What is 15 × 24?"), live.rounds, live)).answer is not None
+            await answer(plan("What is 15 × 24?"), rounds_of(live), live)
+        assert (await answer(plan("What is 15 × 24?"), rounds_of(live), live)).answer is not None
 
     asyncio.run(main())
     assert live.alive
 
 
-def test_a_closed_speaker_refuses(tiny_model):
+def test_a_closed_engine_refuses(tiny_model):
     policy = Policy(ModelConfig(name=tiny_model, device="cpu"))
     rounds = Rounds(RoundsConfig(system_prompt=""), policy.tokenizer)
-    live = Live(policy, rounds, 2)
+    live = Engine(policy, 2)
     live.close()
     assert asyncio.run(live.ready()) == "decoding has ended"
     with pytest.raises(SamplerError, match="has ended"):
-        asyncio.run(think(Plan("2+2", (Limits(2, 0.0),)), rounds, live))
+        asyncio.run(answer(AnswerPlan("2+2", (RoundLimits(2, 0.0),)), rounds, live))

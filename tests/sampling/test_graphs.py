@@ -17,6 +17,7 @@ from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.graphs import cuda_graph
+from support.sampling import expand
 
 
 class Tape(TorchDispatchMode):
@@ -57,23 +58,27 @@ def policy(tiny_model):
 
 def grown(policy: Policy, record: Any, rows: int) -> dict[Any, Completion]:
     """Trees of responses of up to 75 tokens: forks part, rows end, children come, the batch is filled again."""
-    sampler, done = LocalSampler(policy, rows), {}
+    sampler, done, places = LocalSampler(policy, rows), {}, {}
     sampler.record = record
 
+    def placed(place: tuple[int, ...], request: Request) -> Request:
+        places[request] = place
+        return request
+
     def then(completion: Completion) -> list[Request]:
-        path = (*completion.request.tag, completion.index)
+        path = (*places[completion.request], completion.index)
         done[path] = completion
         if len(path) > 2:
             return []
         prompt = [*completion.request.prompt_ids[:5], *completion.token_ids[-4:], 9]
         keys = [sampling_key(path, fork) for fork in range(2)]
-        return [Request(prompt, keys, max_tokens=15 + 20 * len(path), temperature=0.7, tag=path)]
+        return [placed(path, Request(prompt, keys, max_tokens=15 + 20 * len(path), temperature=0.7))]
 
     roots = [
-        Request(list(range(10, 14 + 9 * n)), [sampling_key(n, fork) for fork in range(3)], max_tokens=20, tag=(n,))
+        placed((n,), Request(list(range(10, 14 + 9 * n)), [sampling_key(n, fork) for fork in range(3)], max_tokens=20))
         for n in range(2)
     ]
-    sampler.run(roots, then)
+    expand(sampler, roots, then)
     return done
 
 

@@ -16,8 +16,9 @@ from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request
+from motif.sampling.base import Completion, Request, complete
 from motif.sampling.grow import grow
+from support.sampling import expand
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.drawing import draw, uniforms
 from support.tiny import char_tokenizer
@@ -72,9 +73,7 @@ def ids(grown: list[Tree]) -> list[list[int]]:
 
 
 def sample(policy: Policy, requests: list[Request], rows: int = 256) -> list[Completion]:
-    done: list[Completion] = []
-    LocalSampler(policy, rows).run(requests, lambda completion: done.append(completion) or [])
-    return done
+    return complete(LocalSampler(policy, rows), requests)
 
 
 # -- the same tree whatever the batching -------------------------------------------------------------------------------
@@ -180,10 +179,10 @@ def test_base_continues_later_rounds_only(policy, grown):
 
 def test_greedy_is_the_models_own_generate(policy):
     prompts = [ROUNDS.prompt(text, [], 3) for text in ("1", "What is 15 × 24?", "x" * 90, "two\nlines", "7*8")]
-    done = sample(policy, [Request(prompt, [i], 40, temperature=0.0, tag=i) for i, prompt in enumerate(prompts)])
-    assert sorted(completion.request.tag for completion in done) == [0, 1, 2, 3, 4]
+    done = sample(policy, [Request(prompt, [i], 40, temperature=0.0) for i, prompt in enumerate(prompts)])
+    assert sorted(completion.request.keys[0] for completion in done) == [0, 1, 2, 3, 4]
     for completion in done:
-        prompt = torch.tensor([prompts[completion.request.tag]])
+        prompt = torch.tensor([completion.request.prompt_ids])
         output = policy.wrapped.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
@@ -300,8 +299,7 @@ def test_each_prompt_is_computed_once_for_its_forks(policy):
 def test_more_forks_than_rows_are_answered_in_turns(policy):
     sampler = LocalSampler(policy, max_rows=4)
     request = Request(ROUNDS.prompt("2+2", [], 3), [sampling_key(i) for i in range(10)], 6)
-    done: list[Completion] = []
-    sampler.run([request], lambda completion: done.append(completion) or [])
+    done = complete(sampler, [request])
     assert sorted(completion.index for completion in done) == list(range(10))
     assert sampler.usage.prefill_tokens == len(request.prompt_ids)  # nothing is run again for the later turns
 
@@ -317,16 +315,19 @@ def test_a_prompt_that_does_not_fit_is_refused(policy):
 @pytest.mark.parametrize("rows", [2, 3, 256])
 def test_children_do_not_wait_for_all_parents(policy, rows):
     """There is no barrier: a row that one parent frees is its child's while another parent is still being written."""
-    ended: list[str] = []
+    names: dict[Request, str] = {}
 
     def request(name: str, tokens: int) -> Request:
-        return Request(ROUNDS.prompt(name, [], 3), [sampling_key(name)], tokens, tag=name)
+        asked = Request(ROUNDS.prompt(name, [], 3), [sampling_key(name)], tokens)
+        names[asked] = name
+        return asked
 
     def then(completion: Completion) -> list[Request]:
-        ended.append(name := completion.request.tag)
+        name = names[completion.request]
         return [request(name + "'", 4)] if name[0] == "s" and len(name) < 7 else []
 
-    LocalSampler(policy, rows).run([request("long", 60), request("short", 4)], then)
+    done = expand(LocalSampler(policy, rows), [request("long", 60), request("short", 4)], then)
+    ended = [names[completion.request] for completion in done]
     assert ended == ["short", "short'", "short''", "long"]
 
 
@@ -352,9 +353,8 @@ def test_no_requests_is_no_work(policy):
 def test_forks_that_have_said_the_same_are_computed_once(policy):
     sampler = LocalSampler(policy)
     prompt = ROUNDS.prompt("2+2", [], 3)
-    done: list[Completion] = []
     requests = [Request(prompt, [1, 2, 3], 9, temperature=0.0), Request(prompt, [4], 9, temperature=0.0)]
-    sampler.run(requests, lambda completion: done.append(completion) or [])
+    done = complete(sampler, requests)
     assert len(done) == 4 and len({tuple(completion.token_ids) for completion in done}) == 1
     assert sampler.usage.generated_tokens == 4 * len(done[0].token_ids)
     assert sampler.usage.decoded_rows == len(done[0].token_ids) - 1  # the prompt's pass gives the first one
@@ -363,8 +363,7 @@ def test_forks_that_have_said_the_same_are_computed_once(policy):
 def test_forks_part_when_they_draw_differently(policy):
     prompt, keys = ROUNDS.prompt("2+2", [], 3), [sampling_key(i) for i in range(24)]
     sampler = LocalSampler(policy)
-    done: list[Completion] = []
-    sampler.run([Request(prompt, keys, 12, temperature=0.2)], lambda completion: done.append(completion) or [])
+    done = complete(sampler, [Request(prompt, keys, 12, temperature=0.2)])
     done.sort(key=lambda completion: completion.index)
     said = [completion.token_ids for completion in done]
     beginnings = {tuple(tokens[:length]) for tokens in said for length in range(1, len(tokens))}

@@ -14,7 +14,8 @@ from motif.config import load_recipe
 from motif.display import Display
 from motif.errors import RecipeError, SamplerError
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request
+from support.sampling import expand
+from motif.sampling.base import Completion, Request, complete
 from motif.sampling.vllm.sampler import ServerSampler
 from motif.training.loop import train
 from support.fake_vllm import FakeVLLM
@@ -65,9 +66,7 @@ def sampler(servers: list[FakeVLLM], *more: str) -> ServerSampler:
 
 
 def answers(sampler: ServerSampler, *requests: Request) -> list[Completion]:
-    found: list[Completion] = []
-    sampler.run(requests, lambda done: found.append(done) or [])
-    return sorted(found, key=lambda done: done.index)
+    return sorted(complete(sampler, requests), key=lambda done: done.index)
 
 
 def numbers(run: Path) -> list[dict]:
@@ -136,7 +135,7 @@ def test_a_child_is_sent_while_its_parents_sibling_is_still_being_sampled(server
         order.append((len(done.request.prompt_ids), done.index))
         return [Request([9, 9, 9], [1], 2)] if len(done.request.prompt_ids) == 2 and done.index == 0 else []
 
-    asking.run([Request([8, 8], [1, 2], 2)], then)
+    expand(asking, [Request([8, 8], [1, 2], 2)], then)
     assert sorted(order) == [(2, 0), (2, 1), (3, 0)]
     asking.close()
 
@@ -168,26 +167,26 @@ def test_an_update_is_written_once_loaded_everywhere_and_the_old_one_removed(ser
     with torch.no_grad():
         for parameter in asking.policy.trainable():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    assert answers(asking, request)[0].token_ids == before[0].token_ids  # not published yet
-    asking.publish(1)
+    assert answers(asking, request)[0].token_ids == before[0].token_ids  # the weights are not synced yet
+    asking.sync_weights(1)
     after = answers(asking, request)
     assert after[0].token_ids != before[0].token_ids
     assert (before[0].version, after[0].version) == (0, 1)
     ours, _ = asking.policy.token_logprobs([[5, 6, 7]], [after[0].token_ids], [1.0])
     assert torch.allclose(ours, torch.tensor(after[0].logprobs), atol=1e-4)
     assert [list(server.loaded) for server in servers] == [[path.name] for path in tmp_path.iterdir()] * 2
-    asking.publish(1)
+    asking.sync_weights(1)
     assert [len(server.history) for server in servers] == [2, 2]
     asking.close()
     assert not any(server.loaded for server in servers)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_several_processes_one_publishes(servers):
+def test_of_several_processes_one_loads_the_adapter(servers):
     main, other = sampler(servers), sampler(servers)
-    main.publish(3)
+    main.sync_weights(3)
     other.once = lambda work: main.adapter
-    other.publish(3)
+    other.sync_weights(3)
     assert [len(server.history) for server in servers] == [1, 1]
     request = Request([5, 6], [3], 8)
     assert answers(other, request)[0].token_ids == answers(main, request)[0].token_ids
@@ -202,16 +201,16 @@ def test_a_copy_command_brings_adapters_to_servers_that_share_no_folder(servers,
     there.mkdir()
     copying = ["sampler.copy_command=cp -r {source} {target}", "sampler.remove_command=rm -r {target}"]
     asking = sampler(servers[:1], f"sampler.adapter_dir={there}", *copying)
-    asking.publish(1)
+    asking.sync_weights(1)
     answers(asking, Request([5], [1], 2))
-    asking.publish(2)
+    asking.sync_weights(2)
     assert [path.name for path in there.iterdir()] == list(servers[0].loaded)
     asking.close()
     assert list(there.iterdir()) == []
     failing = ["sampler.copy_command=false {target}", "sampler.patience=0.5"]
     asking = sampler(servers[:1], f"sampler.adapter_dir={there}", *failing)
     with pytest.raises(SamplerError, match=r"the command false .* failed"):
-        asking.publish(1)
+        asking.sync_weights(1)
     asking.close()
 
 
@@ -311,14 +310,14 @@ def test_a_request_that_no_server_answers_ends_the_run(servers):
     asking.close()
 
 
-def test_what_then_raises_is_raised(servers):
+def test_what_the_caller_raises_is_raised(servers):
     asking = sampler(servers)
 
     def then(done: Completion) -> list[Request]:
         raise ZeroDivisionError("in the caller's code")
 
     with pytest.raises(ZeroDivisionError):
-        asking.run([Request([5], [1, 2], 2)], then)
+        expand(asking, [Request([5], [1, 2], 2)], then)
     assert len(answers(asking, Request([5], [1, 2], 2))) == 2
     asking.close()
 
@@ -402,7 +401,7 @@ def test_a_folder_that_servers_do_not_see_is_refused(servers, monkeypatch):
     asking = sampler(servers)
     monkeypatch.setattr(asking.folder, "write", lambda *arguments: _moved(type(asking.folder).write, asking))
     with pytest.raises(RecipeError, match=r"No adapter found for .*sampler.adapter_dir"):
-        asking.publish(1)
+        asking.sync_weights(1)
     asking.close()
 
 

@@ -31,8 +31,8 @@ def note(_: Any) -> str:
 
 
 def test_a_wrong_key_gets_nothing():
-    speaker = Scripted(note)
-    with serving(speaker, ROUNDS, keys=("secret", "schlüssel")) as (url, _):
+    sampler = Scripted(note)
+    with serving(sampler, ROUNDS, keys=("secret", "schlüssel")) as (url, _):
         for headers in (
             {},
             {"Authorization": "Bearer wrong"},
@@ -45,7 +45,7 @@ def test_a_wrong_key_gets_nothing():
                 assert answer.json()["error"]["code"] == "invalid_api_key"
                 assert "demo" not in answer.text
             assert post(url, ask(), headers=headers).status_code == 401
-        assert speaker.asks == []
+        assert sampler.asks == []
         assert CLIENT.get(url + "/health").json() == CLIENT.get(url + "/health/ready").json() == {"status": "ok"}
         for key in ("secret", "schlüssel"):
             headers = {"Authorization": f"Bearer {key}".encode()}
@@ -138,8 +138,8 @@ def test_those_who_are_sent_away_are_told_to_come_back_one_after_the_other(monke
 
 
 def test_more_than_the_queue_holds_get_an_honest_429():
-    speaker = Scripted(note, pause=0.05)
-    with serving(speaker, ROUNDS, concurrency=2, queue=3) as (url, service):
+    sampler = Scripted(note, pause=0.05)
+    with serving(sampler, ROUNDS, concurrency=2, queue=3) as (url, service):
         answers = together(url, [ask(f"q{i}") for i in range(12)])
         statuses = sorted(answer.status_code for answer in answers)
         assert statuses == [200] * 5 + [429] * 7
@@ -147,21 +147,21 @@ def test_more_than_the_queue_holds_get_an_honest_429():
             if answer.status_code == 429:
                 assert int(answer.headers["Retry-After"]) >= 1
                 assert answer.json()["error"]["code"] == "queue_full"
-        assert speaker.most == 2
+        assert sampler.most == 2
         assert post(url, ask()).status_code == 200  # and there is room again
         until(lambda: service.queue.taken == 0)
 
 
 def test_nobody_is_starved_and_usage_stays_right():
-    speaker = Scripted(lambda ask: f"<note>{ask.question} \\boxed{{7}}</note>", pause=0.001)
-    with serving(speaker, ROUNDS, concurrency=8, queue=100) as (url, service):
+    sampler = Scripted(lambda ask: f"<note>{ask.question} \\boxed{{7}}</note>", pause=0.001)
+    with serving(sampler, ROUNDS, concurrency=8, queue=100) as (url, service):
         answers = together(url, [ask(f"q{i}", n=1 + i % 3, temperature=1) for i in range(60)])
         assert all(answer.status_code == 200 for answer in answers)
         for i, answer in enumerate(answers):
             found = answer.json()
             assert [choice["message"]["content"] for choice in found["choices"]] == [f"q{i} \\boxed{{7}}"] * (1 + i % 3)
             assert found["usage"]["completion_tokens"] == 3 * 2 * (1 + i % 3)
-        assert speaker.most <= 8
+        assert sampler.most <= 8
         until(lambda: service.queue.taken == 0 and not service.running)
 
 
@@ -169,8 +169,8 @@ def test_nobody_is_starved_and_usage_stays_right():
 
 
 def test_a_request_that_takes_too_long_is_given_up():
-    speaker = Scripted(note, pause=5)
-    with serving(speaker, ROUNDS, timeout=0.3) as (url, service):
+    sampler = Scripted(note, pause=5)
+    with serving(sampler, ROUNDS, timeout=0.3) as (url, service):
         answer = post(url, ask())
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
         with pytest.raises(openai.APIError, match="no answer within"):  # in a stream that has begun
@@ -179,42 +179,42 @@ def test_a_request_that_takes_too_long_is_given_up():
                     model="demo", messages=ask()["messages"], stream=True
                 )
             )
-        assert speaker.cancelled == 2
+        assert sampler.cancelled == 2
         until(lambda: requests_counted(service, 504) == 2)
         until(lambda: service.queue.taken == 0)
 
 
 def test_a_client_that_stops_reading_is_given_up():
-    speaker = Scripted(lambda ask: " ".join(["x" * 20_000] * 600), pause=0)
-    with serving(speaker, ROUNDS, timeout=1.0) as (url, service):
+    sampler = Scripted(lambda ask: " ".join(["x" * 20_000] * 600), pause=0)
+    with serving(sampler, ROUNDS, timeout=1.0) as (url, service):
         with raw(url, ask(stream=True)):
             until(lambda: requests_counted(service, 504) == 1)
-            assert service.queue.taken == 0 and speaker.now == 0
+            assert service.queue.taken == 0 and sampler.now == 0
         assert CLIENT.get(url + "/health").status_code == 200
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_ends_the_work(stream):
-    speaker = Scripted(note, pause=3)
-    with serving(speaker, ROUNDS) as (url, service):
+    sampler = Scripted(note, pause=3)
+    with serving(sampler, ROUNDS) as (url, service):
         with raw(url, ask(stream=stream, n=3, temperature=1)):
-            until(lambda: speaker.now == 3)
-        until(lambda: speaker.now == 0 and service.queue.taken == 0)
-        assert speaker.cancelled == 3
+            until(lambda: sampler.now == 3)
+        until(lambda: sampler.now == 0 and service.queue.taken == 0)
+        assert sampler.cancelled == 3
         assert requests_counted(service, 499) == 1
 
 
 def test_one_that_leaves_the_queue_is_never_thought():
-    speaker = Scripted(note, pause=0.2)
-    with serving(speaker, ROUNDS, concurrency=1, queue=5) as (url, service):
+    sampler = Scripted(note, pause=0.2)
+    with serving(sampler, ROUNDS, concurrency=1, queue=5) as (url, service):
         thread = threading.Thread(target=post, args=(url, ask("first")))
         thread.start()
-        until(lambda: speaker.now == 1)
+        until(lambda: sampler.now == 1)
         with pytest.raises(httpx2.TimeoutException):
             httpx2.post(url + CHAT, json=ask("second"), timeout=0.1)
         until(lambda: not service.queue.waiting)
         thread.join()
-        assert {one.question for one in speaker.asks} == {"first"}
+        assert {one.question for one in sampler.asks} == {"first"}
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------
@@ -222,8 +222,8 @@ def test_one_that_leaves_the_queue_is_never_thought():
 
 @pytest.fixture(scope="module")
 def small():
-    speaker = Scripted(note)
-    with serving(speaker, ROUNDS, body=2000, body_seconds=0.3) as (url, _):
+    sampler = Scripted(note)
+    with serving(sampler, ROUNDS, body=2000, body_seconds=0.3) as (url, _):
         yield url
 
 
@@ -308,8 +308,8 @@ def test_an_error_of_our_own_is_a_500_without_its_insides():
 
 
 def test_when_it_ends_those_under_way_are_told():
-    speaker = Scripted(note, pause=20)
-    with serving(speaker, ROUNDS) as (url, service):
+    sampler = Scripted(note, pause=20)
+    with serving(sampler, ROUNDS) as (url, service):
         answers: list[httpx2.Response] = []
         threads = [
             threading.Thread(target=lambda stream=stream: answers.append(post(url, ask(stream=stream))))
@@ -317,7 +317,7 @@ def test_when_it_ends_those_under_way_are_told():
         ]
         for thread in threads:
             thread.start()
-        until(lambda: speaker.now == 2)
+        until(lambda: sampler.now == 2)
         begun = time.monotonic()
         service.stop()
         for thread in threads:

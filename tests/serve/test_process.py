@@ -164,9 +164,9 @@ def test_a_run_that_has_not_ended_is_served_from_its_newest_checkpoint(tmp_path)
     opened = open_local(what, 2)
     try:
         assert "checkpoint of step 7" in opened.about
-        assert checkpoint.checksum(opened.speaker.policy) == checkpoint.checksum(policy)
+        assert checkpoint.checksum(opened.sampler.policy) == checkpoint.checksum(policy)
     finally:
-        opened.speaker.close()
+        opened.sampler.close()
 
 
 def test_limits_come_from_the_recipe():

@@ -11,14 +11,13 @@ import subprocess
 import httpx2
 import openai
 import pytest
-from motif.sampling.solve import solve
 
 from motif.evaluation.evaluate import evaluate
 from motif.evaluation.rows import DecodingMode, EvalRow
 from motif.method.tree import Question
-from motif.sampling.local.engine import Live
+from motif.sampling.local.engine import Engine
 from motif.serve.protocol import CompletionRequest
-from motif.session import open_session
+from motif.session import open_session, solve
 from motif.tasks import Task
 from support.serving import CLIENT, DEMO, ask, counted, post, requests_counted, serving, until
 
@@ -59,7 +58,7 @@ def evaluated():
 @pytest.fixture(scope="module")
 def server(evaluated):
     session = evaluated[0]
-    live = Live(session.policy, session.rounds, max_rows=32)
+    live = Engine(session.policy, max_rows=32)
     with serving(live, session.rounds, window=256, concurrency=32, max_tokens=48) as (url, service):
         yield url, service, live
     live.close()

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from motif.config import ModelConfig
 from motif.errors import RecipeError
 from motif.method.rounds import Rounds
-from motif.sampling.openai import Upstream, UpstreamError, _Heard, base_url
+from motif.sampling.openai import OpenAISampler, UpstreamError, _Streamed, base_url
 from support.fake_vllm import FakeVLLM
 from support.serving import CHAT, CLIENT, DEMO, ask, post, raw, serving, until
 
@@ -34,10 +34,10 @@ def rounds(vllm):
     return Rounds(DEMO.rounds, vllm.policy.tokenizer)
 
 
-def greeted(upstream: Upstream) -> str:
+def greeted(upstream: OpenAISampler) -> str:
     async def main() -> str:
         try:
-            await upstream.greet()
+            await upstream.start()
         finally:
             await upstream.aclose()
         return upstream.model
@@ -48,8 +48,8 @@ def greeted(upstream: Upstream) -> str:
 @contextmanager
 def behind(url: str, rounds: Rounds, api: Any = "completions", **options: Any):
     model, key, extra = options.pop("model", ""), options.pop("key", ""), options.pop("extra", {})
-    model = greeted(Upstream(base_url(url), api, rounds, model, key, extra, 20.0))
-    upstream = Upstream(base_url(url), api, rounds, model, key, extra, 20.0)  # it lives in the server's loop
+    model = greeted(OpenAISampler(base_url(url), api, rounds, model, key, extra, 20.0))
+    upstream = OpenAISampler(base_url(url), api, rounds, model, key, extra, 20.0)  # it lives in the server's loop
     with serving(upstream, rounds, **options) as running:
         yield running
 
@@ -98,7 +98,7 @@ def test_an_upstream_that_is_away(vllm, rounds):
         assert CLIENT.get(url + "/health/ready").status_code == 503
         assert CLIENT.get(url + "/health").status_code == 200
     with pytest.raises(UpstreamError, match="failed"):
-        greeted(Upstream(base_url(vllm.url), "chat", rounds, "", "", {}, 5.0))
+        greeted(OpenAISampler(base_url(vllm.url), "chat", rounds, "", "", {}, 5.0))
 
 
 def test_the_upstreams_key(vllm, rounds):
@@ -180,7 +180,7 @@ def chat_only(request):
 
 def test_a_chat_upstream_gets_the_messages_of_each_round(chat_only, rounds):
     with pytest.raises(UpstreamError, match="'one', 'two': choose"):
-        greeted(Upstream(base_url(chat_only.url), "chat", rounds, "", "", {}, 5.0))
+        greeted(OpenAISampler(base_url(chat_only.url), "chat", rounds, "", "", {}, 5.0))
     with behind(chat_only.url, rounds, api="chat", model="two") as (url, _):
         found = post(url, ask("q")).json()
     messages = [rounds.messages("q", notes, 3) for notes in ([], ["\\boxed{1}"], ["\\boxed{1}", "\\boxed{2}"])]
@@ -214,7 +214,7 @@ def test_a_busy_upstream_is_a_429(chat_only, rounds):
 
 
 def test_reasoning_that_was_taken_out_is_put_back():
-    heard = _Heard(("<think>", "</think>"))
+    heard = _Streamed(("<think>", "</think>"))
     deltas = [{"reasoning": "a"}, {"reasoning": "b", "content": "c"}, {"content": "d"}, {"content": None}]
     pieces = [heard.take(json.dumps({"choices": [{"delta": delta}]})) for delta in deltas]
     assert pieces == ["<think>a", "b</think>c", "d", ""]

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from motif.config import ModelConfig
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request
+from motif.sampling.base import Completion, Request, complete
 from motif.sampling.local.batch import LocalSampler
 
 
@@ -86,7 +86,7 @@ class FakeVLLM:
             self.policy.load_state(state)
             for key in keys:  # one by one: what else is in a batch decides the last bits
                 alone = Request(request.prompt_ids, [key], request.max_tokens, request.temperature, request.top_p)
-                self.sampler.run([alone], lambda done: found.append(done) or [])
+                found += complete(self.sampler, [alone])
         return found
 
     def load(self, name: str, path: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""What the tests of the server share: a service on a free port of this machine, and a speaker that follows a script."""
+"""What the tests of the server share: a service on a free port of this machine, and a sampler that follows a script."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import uvicorn
 
 from motif.config import Recipe, load_recipe
-from motif.sampling.answer import Ask, OnText, Said
+from motif.sampling.base import Completion, OnText, Request
 from motif.serve.admission import ServerLimits
 from motif.serve.app import make_app
 from motif.serve.requests import ServedModel
@@ -25,8 +26,22 @@ DEMO = load_recipe("demo")
 CHAT = "/v1/chat/completions"
 
 
+@dataclass(frozen=True)
+class Ask:
+    """What a request of the loop that grows trees is about."""
+
+    question: str
+    notes: list[str]
+    rounds: int
+    request: Request
+
+    @classmethod
+    def of(cls, request: Request) -> Ask:
+        return cls(*request.messages.args, request)
+
+
 class Scripted:
-    """Says in each round what `script` makes of the ask, word by word, `pause` seconds before each.
+    """Answers in each round what `script` makes of the ask, word by word, `pause` seconds before each.
 
     Attributes:
         asks: all that it was asked. now, most: responses under way, and the most there were. cancelled: given up.
@@ -35,9 +50,11 @@ class Scripted:
     def __init__(self, script: Callable[[Ask], str], pause: float = 0.0):
         self.script, self.pause = script, pause
         self.asks: list[Ask] = []
-        self.now = self.most = self.cancelled = 0
+        self.now = self.most = self.cancelled = self.decoding = 0
+        self.window = None
 
-    async def say(self, ask: Ask, on_text: OnText | None = None) -> Said:
+    async def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
+        ask = Ask.of(request)
         self.asks.append(ask)
         self.now += 1
         self.most = max(self.most, self.now)
@@ -47,7 +64,8 @@ class Scripted:
                 await asyncio.sleep(self.pause)
                 if on_text:
                     await on_text(piece if text.startswith(piece) else " " + piece)
-            return Said(text, False, 10, len(text.split(" ")))
+            count = len(text.split(" "))
+            yield Completion(request, 0, [], [], False, text=text, prompt_tokens=10, completion_tokens=count)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -60,7 +78,7 @@ class Scripted:
 
 @contextmanager
 def serving(
-    speaker: Any,
+    sampler: Any,
     rounds: Any,
     recipe: Recipe = DEMO,
     keys: tuple[str, ...] = (),
@@ -68,8 +86,8 @@ def serving(
     **limits: Any,
 ) -> Iterator[tuple[str, Service]]:
     """A running service; yields its address and itself."""
-    served = ServedModel("demo", recipe, rounds, speaker, window, created=1, fingerprint="motif-test")
-    service = Service(served, ServerLimits(**limits), speaker.ready)
+    served = ServedModel("demo", recipe, rounds, sampler, window, created=1, fingerprint="motif-test")
+    service = Service(served, ServerLimits(**limits), sampler.ready)
     config = uvicorn.Config(make_app(service, keys), port=0, lifespan="off", http="h11", ws="none", log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -14,7 +14,7 @@ from motif.errors import RecipeError, RunFolderError
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights, save_weights
-from motif.sampling.base import Completion, Request
+from motif.sampling.base import Completion, Request, complete
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.packing import sampling_weights
 from motif.training.batch import collect
@@ -327,10 +327,8 @@ def test_merged_weights_come_back_after_an_error(policy):
 def test_the_adapter_changes_what_is_sampled(policy):
     texts = {}
     for weights in ("current", "base"):
-        done = []
         request = Request([3, 20, 21, 4], [11, 12], 20, policy=weights)
-        LocalSampler(policy).run([request], lambda completion, done=done: done.append(completion.token_ids) or [])
-        texts[weights] = sorted(done)
+        texts[weights] = sorted(completion.token_ids for completion in complete(LocalSampler(policy), [request]))
     assert texts["current"] != texts["base"]
 
 
@@ -388,10 +386,10 @@ def test_missing_weights_and_models_are_named(tiny_model, tmp_path):
 
 def test_weights_laid_out_for_few_rows_sample_the_same(policy, monkeypatch):
     def sampled() -> list[Completion]:
-        done: list[Completion] = []
         requests = [Request([3, 20, 21, 4, *range(10, 10 + i)], [i, i + 50], 12) for i in range(20)]
-        LocalSampler(policy).run(requests, lambda completion: done.append(completion) or [])
-        return sorted(done, key=lambda one: (len(one.request.prompt_ids), one.index))
+        return sorted(
+            complete(LocalSampler(policy), requests), key=lambda one: (len(one.request.prompt_ids), one.index)
+        )
 
     monkeypatch.setattr(motif.sampling.local.packing, "LARGE", 1)
     packed = sampled()

@@ -15,7 +15,7 @@ from motif.display import Display
 from motif.errors import RecipeError
 from motif.models.policy import Policy
 from motif.runs import checkpoint
-from motif.sampling.base import Request
+from motif.sampling.base import Request, complete
 from motif.sampling.local.batch import LocalSampler
 from motif.training.batch import Sample
 from motif.training.loop import PATIENCE, train
@@ -116,7 +116,7 @@ def test_broken_weights_are_no_model(tiny_model, monkeypatch):
     for temperature, top_p in ((0.0, 1.0), (1.0, 1.0), (0.7, 0.9)):
         request = Request([5, 6, 7], [1, 2, 3], max_tokens=4, temperature=temperature, top_p=top_p)
         with pytest.raises(FloatingPointError, match="after a prompt of 3 tokens"):
-            sampler.run([request], lambda _: [])
+            complete(sampler, [request])
 
 
 # -- whole runs --------------------------------------------------------------------------------------------------------

@@ -93,14 +93,17 @@ class ServerSampler:
                 here.call_soon_threadsafe(arrivals.put_nowait, item)
 
         answering = asyncio.run_coroutine_threadsafe(self._answer(request, adapter, deliver), self._loop)
+        left = len(request.keys)
         try:
-            for _ in request.keys:
+            while left:
                 item = await arrivals.get()
                 if isinstance(item, BaseException):
                     raise item
+                left -= 1
                 yield item
         finally:
-            answering.cancel()
+            if left:  # else the connection comes to its own end, and can be used again
+                answering.cancel()
 
     def sync_weights(self, version: int) -> None:
         """Write the adapter once, load it on every server, and remove the one before.
