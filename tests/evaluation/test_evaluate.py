@@ -77,14 +77,11 @@ class Scripted:
         self.token = token
         self.limits: list[int] = []
 
-    def run(self, requests, then):
-        waiting = list(requests)
-        while waiting:
-            request = waiting.pop()
-            for index in range(len(request.keys)):
-                self.limits.append(request.max_tokens)
-                tokens = [self.token] * request.max_tokens
-                waiting += then(Completion(request, index, tokens, [0.0] * len(tokens), truncated=True))
+    async def sample(self, request, on_text=None):
+        for index in range(len(request.keys)):
+            self.limits.append(request.max_tokens)
+            tokens = [self.token] * request.max_tokens
+            yield Completion(request, index, tokens, [0.0] * len(tokens), truncated=True)
 
 
 def test_the_matched_row_gets_the_tokens_of_all_rounds_in_one(tiny_tokenizer):

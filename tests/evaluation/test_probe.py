@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from motif.method.credit import assign
 from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
-from motif.sampling.base import Completion, Request, Usage
+from motif.sampling.base import Completion, OnText, Request, Usage
 from motif.sampling.grow import continue_from, grow
 from motif.statistics.variance import Components, components
 from motif.tasks import Task
@@ -60,17 +61,17 @@ class KnownSampler:
         self.usage = Usage()
         self.writes, self.base = writes, base  # base: how often the base model is right, whatever the note
         self.runs: list[int] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
 
-    def run(self, requests: Iterable[Request], then: Callable[[Completion], Iterable[Request]]) -> None:
-        waiting = list(requests)
-        self.runs.append(0)
-        while waiting:
-            request = waiting.pop()
-            for index, key in enumerate(request.keys):
-                ids = encoded(self.answer(request, key))
-                self.usage.generated_tokens += len(ids)
-                self.runs[-1] += 1
-                waiting += then(Completion(request, index, ids, [0.0] * len(ids), False))
+    async def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
+        if self.loop is not (loop := asyncio.get_running_loop()):  # each growing of trees has a loop of its own
+            self.loop = loop
+            self.runs.append(0)
+        for index, key in enumerate(request.keys):
+            ids = encoded(self.answer(request, key))
+            self.usage.generated_tokens += len(ids)
+            self.runs[-1] += 1
+            yield Completion(request, index, ids, [0.0] * len(ids), False)
 
     def answer(self, request: Request, key: int) -> str:
         prompt = decoded(tuple(request.prompt_ids))

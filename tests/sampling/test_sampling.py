@@ -18,9 +18,9 @@ from motif.method.tree import Node, Question, Tree
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request, complete
 from motif.sampling.grow import grow
-from support.sampling import expand
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.drawing import draw, uniforms
+from support.sampling import expand
 from support.tiny import char_tokenizer
 
 QUESTIONS = [

@@ -14,11 +14,11 @@ from motif.config import load_recipe
 from motif.display import Display
 from motif.errors import RecipeError, SamplerError
 from motif.models.policy import Policy
-from support.sampling import expand
 from motif.sampling.base import Completion, Request, complete
 from motif.sampling.vllm.sampler import ServerSampler
 from motif.training.loop import train
 from support.fake_vllm import FakeVLLM
+from support.sampling import expand
 
 SMALL = [
     "model.adapter=lora",
