@@ -13,6 +13,7 @@ from dataclasses import replace
 from motif.config import CreditConfig, Recipe, RolloutConfig
 from motif.errors import RecipeError
 from motif.grading import Grader
+from motif.grading.beside import grade_leaf
 from motif.method.credit import assign
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
@@ -30,11 +31,7 @@ async def grow_branch(question: Question, sampler: Sampler, rounds: Rounds, conf
 
 async def judge(tree: Tree, grader: Grader, credit: CreditConfig) -> None:
     """Grade the leaves of a tree and give every node its value and its reward."""
-    leaves = list(tree.leaves())
-    loop = asyncio.get_running_loop()
-    grades = [loop.run_in_executor(None, grader.grade, tree.question.gold, leaf.answer) for leaf in leaves]
-    for leaf, grade in zip(leaves, await asyncio.gather(*grades), strict=True):
-        leaf.verdict, leaf.reason = grade.verdict, grade.reason
+    await asyncio.gather(*(asyncio.to_thread(grade_leaf, grader, tree, leaf) for leaf in tree.leaves()))
     assign(tree, credit)
 
 
