@@ -142,14 +142,14 @@ def test_an_adapter_that_is_published_while_a_server_comes_back_is_there_when_it
 
     async def test(pool: Pool) -> None:
         away, other = pool.servers
-        await pool.publish(OLD)
+        await pool.load_everywhere(OLD)
 
         def publish(call: str, name: str) -> Awaitable[None] | None:
             if call == "greet":
                 return None
             if (call == moment or not other.up) and not published and not away.up:
                 published.append(call)
-                return pool.publish(NEW)
+                return pool.load_everywhere(NEW)
             return None
 
         greet = away.greet
@@ -171,7 +171,7 @@ def test_an_adapter_that_is_published_while_a_server_comes_back_is_there_when_it
 def test_closing_leaves_nothing_loaded_by_a_recovery(run, calls):
     async def test(pool: Pool) -> None:
         away, _ = pool.servers
-        await pool.publish(NEW)
+        await pool.load_everywhere(NEW)
 
         async def until_the_recovery_ended() -> None:
             while not (away.up or recovery.done()):
