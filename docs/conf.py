@@ -1,13 +1,12 @@
 """The site: `make docs` turns this folder, the studies and the change log into build/docs.
 
-The source folder is the repository, so that links between pages are the same there and here. Links to other files
-(code, results) become copies of them. Warnings, such as a link to a heading that is not there, are errors.
+The source folder is the repository, so that links between pages are the same in both. A link to another file (code,
+results) becomes a copy of it. A warning, such as a link to a heading that does not exist, is an error.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 from sphinx.ext.napoleon import Config, GoogleDocstring
@@ -19,20 +18,20 @@ project = "motif"
 version = release = __version__
 copyright = "the authors of motif; Apache-2.0"
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", "studies/**.md", "tests/cases/README.md", "CHANGELOG.md"]
+include_patterns = ["docs/*.md", "studies/**.md", "tests/cases/README.md", "CHANGELOG.md", "SECURITY.md"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3  # GitHub's anchors, so that a link works there and here
 suppress_warnings = [
-    "toc.not_included",  # tables of studies are reached from their reports; of pages the tests ask it
+    "toc.not_included",  # reports link to the tables of studies; a test checks that all other pages are included
 ]
 
-html_theme = "furo"  # it loads nothing from elsewhere
+html_theme = "furo"  # loads nothing from other hosts
 html_title = "motif"
 html_static_path = ["_static"]
 html_css_files = ["motif.css"]
-html_additional_pages = {"index": "first.html"}  # where one looks first: leads to docs/index.html
+html_additional_pages = {"index": "first.html"}  # the page that a browser opens first leads to docs/index.html
 templates_path = ["_templates"]
 html_copy_source = html_show_sourcelink = html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
@@ -44,30 +43,35 @@ autodoc_typehints_format = "short"
 
 
 def google_style(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Arguments and errors as lists. Not for settings: napoleon takes what stands before a colon there for a type."""
+    """Turn arguments and errors into lists; not for settings, where napoleon takes a text before a colon for a type."""
     if what not in ("attribute", "property"):
         style = Config(napoleon_use_param=True, napoleon_use_rtype=False)
         lines[:] = GoogleDocstring(lines, style, app, what, name, obj, options).lines()
 
 
 def settings() -> str:
-    """Every setting of a recipe as Markdown, from the recipe's own schema."""
+    """Return every setting of a recipe as Markdown, from the recipe's own schema."""
     schema = Recipe.model_json_schema()
-    lines = []
-    for section, entry in schema["properties"].items():
-        if "$ref" not in entry:
-            continue  # name and about
-        model = schema["$defs"][entry["$ref"].rpartition("/")[2]]
-        lines += [f"## {section}", "", model["description"], ""]
-        for key, field in model["properties"].items():
-            default = f"`` {json.dumps(field['default'], ensure_ascii=False)} ``"
-            about = " ".join(field.get("description", "").split())
-            lines += [f"`{section}.{key}` = {default}", f": {about} *{kind(field)}.*".replace(":  ", ": "), ""]
-    return "\n".join(lines)
+    entries = {name: entry for name, entry in schema["properties"].items() if "$ref" in entry}  # not name and about
+    return "\n".join(line for name, entry in entries.items() for line in section(name, entry, schema["$defs"]))
+
+
+def section(name: str, entry: dict[str, Any], models: dict[str, Any]) -> list[str]:
+    """The lines of one section, and after them those of its sub-sections."""
+    model = models[entry["$ref"].rpartition("/")[2]]
+    lines, below = [f"## {name}", "", model["description"], ""], []
+    for key, field in model["properties"].items():
+        if "$ref" in field:
+            below += section(f"{name}.{key}", field, models)
+            continue
+        default = f"`` {json.dumps(field['default'], ensure_ascii=False)} ``"
+        about = " ".join(field.get("description", "").split())
+        lines += [f"`{name}.{key}` = {default}", f": {about} *{kind(field)}.*".replace(":  ", ": "), ""]
+    return lines + below
 
 
 def kind(field: dict[str, Any]) -> str:
-    """What values a setting takes, in words."""
+    """Describe the values that a setting takes."""
     if "anyOf" in field:
         return " or ".join(kind(each) for each in field["anyOf"])
     if "enum" in field:
@@ -84,13 +88,11 @@ def kind(field: dict[str, Any]) -> str:
 
 
 def fill_in(app: Any, page: str, text: list[str]) -> None:
-    """Put the settings where their page has the remark for them."""
+    """Replace the remark on the page of settings by the settings."""
     text[0] = text[0].replace("<!-- settings -->", settings()) if page == "docs/settings" else text[0]
 
 
 def setup(app: Any) -> None:
-    """Called by Sphinx."""
+    """Connect the functions above to Sphinx, which calls this."""
     app.connect("source-read", fill_in)
     app.connect("autodoc-process-docstring", google_style)
-    # Sphinx gives the warning no type to suppress it by; a page that is not there yet is no error.
-    logging.getLogger("sphinx.sphinx.directives.other").addFilter(lambda record: "glob pattern" not in str(record.msg))
