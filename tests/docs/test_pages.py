@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -58,6 +59,15 @@ def test_every_interval_quoted_is_a_result(name):
             known |= {tuple(f"{one:.{digits}f}" for one in numbers) for digits in (1, 2)}
     assert quoted(ROOT / name)
     assert not quoted(ROOT / name) - known
+
+
+def test_files_named_in_docstrings_exist():
+    files = {file.name for file in (ROOT / "src").rglob("*") if file.is_file()} | {"motif.py"}  # the authors' script
+    for file in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                for named in re.findall(r"(?<![\w/.:-])(\w+\.(?:py|js|css))\b", ast.get_docstring(node) or ""):
+                    assert named in files, f"{file.relative_to(ROOT)} names {named}"
 
 
 def test_counting_rooms(tmp_path):
