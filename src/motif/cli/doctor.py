@@ -1,4 +1,4 @@
-"""What works on this machine, found out by trying it."""
+"""The options of `motif doctor`, and its checks: what works on this machine is found by trying it."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def doctor() -> None:
 
 
 def examine(console: Console | None = None) -> bool:
-    """Print what is here and what is missing; True if the demo can run."""
+    """Print what works and what is missing; return whether the demo can run."""
     console = console or Console(highlight=False)
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     good = True
 
     def row(ok: bool | None, what: str, detail: str) -> None:
-        mark = {True: "[green]ok[/green]", False: "[red]missing[/red]", None: "[yellow]not here[/yellow]"}[ok]
+        mark = {True: "[green]ok[/green]", False: "[red]missing[/red]", None: "[yellow]unavailable[/yellow]"}[ok]
         table.add_row(mark, what, detail)
 
     python_fits = sys.version_info >= (3, 11)
@@ -49,12 +49,12 @@ def examine(console: Console | None = None) -> bool:
             good = False
             row(False, name, f"pip install {name}")
     if good:
-        for ok, what, detail in _tried():
+        for ok, what, detail in _checks():
             good &= ok is not False
             row(ok, what, detail)
     for module, (what, how) in OPTIONAL.items():
-        found = importlib.util.find_spec(module) is not None
-        row(True if found else None, what, "" if found else how)
+        installed = importlib.util.find_spec(module) is not None
+        row(installed or None, what, "" if installed else how)
     free = shutil.disk_usage(".").free / 2**30
     row(free > 1, "disk", f"{free:.0f} GiB free here")
     console.print(table)
@@ -62,8 +62,8 @@ def examine(console: Console | None = None) -> bool:
     return good
 
 
-def _tried() -> list[tuple[bool | None, str, str]]:
-    """Device, memory, the embedded model and the grader's worker, each by using it."""
+def _checks() -> list[tuple[bool | None, str, str]]:
+    """The device, memory, the embedded model, the maths grader's worker and the sandbox, each tried out."""
     import psutil
     import torch
 
@@ -74,29 +74,29 @@ def _tried() -> list[tuple[bool | None, str, str]]:
 
     device = pick_device("auto")
     memory = psutil.virtual_memory()
-    found: list[tuple[bool | None, str, str]] = [
+    checks: list[tuple[bool | None, str, str]] = [
         (True, "device", f"{device}; {os.cpu_count()} CPU cores, torch uses {torch.get_num_threads()} threads"),
         (True, "memory", f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}"),
     ]
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info()
         name = torch.cuda.get_device_name()
-        found.append((True, "GPU", f"{name}, {free / 2**30:.1f} GiB free of {total / 2**30:.1f}"))
+        checks.append((True, "GPU", f"{name}, {free / 2**30:.1f} GiB free of {total / 2**30:.1f}"))
     try:
         policy = Policy(ModelConfig(name="embedded", adapter="full", device="cpu"))
-        found.append((True, "embedded model", f"{policy.parameter_count:,} parameters"))
+        checks.append((True, "embedded model", f"{policy.parameter_count:,} parameters"))
     except Exception as error:  # whatever is wrong is what the user came to learn
-        found.append((False, "embedded model", f"{type(error).__name__}: {error}"))
+        checks.append((False, "embedded model", f"{type(error).__name__}: {error}"))
     with Grader("math") as grader:
         verdict = grader.grade("(x+1)^2", "x^2+2x+1")  # beyond the fast path, so the worker must start
-    found.append(
+    checks.append(
         (verdict.verdict == "right", "maths grader", verdict.reason or f"{verdict.seconds:.1f} s for its first verdict")
     )
     from motif.grading.code import sandbox
 
     try:
         sandbox.prepare()
-        found.append((True, "sandbox for programs", "holds"))
+        checks.append((True, "sandbox for programs", "holds"))
     except DataError as error:
-        found.append((None, "sandbox for programs", str(error)))
-    return found
+        checks.append((None, "sandbox for programs", str(error)))
+    return checks

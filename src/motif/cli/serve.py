@@ -13,15 +13,25 @@ import typer
 from motif.cli.options import Changes
 from motif.errors import UsageError
 from motif.evaluation.target import Target, find_target
+from motif.serve import require_extra
 
 KEYS = "MOTIF_API_KEY"
 
 
 class UpstreamApi(StrEnum):
-    """Which of an upstream server's APIs continues prompts."""
+    """The API of an upstream server that continues prompts."""
 
     completions = "completions"
     chat = "chat"
+
+
+UpstreamUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="An OpenAI-compatible server that runs the model, e.g. http://vllm:8000/v1."),
+]
+UpstreamBody = Annotated[
+    str, typer.Option(metavar="JSON", help="Fields added to upstream requests, e.g. '{\"top_k\": -1}'.")
+]
 
 
 def serve(
@@ -55,10 +65,7 @@ def serve(
         int | None, typer.Option(min=1, help="New tokens a request may ask for in a round. Default: as trained.")
     ] = None,
     max_body: Annotated[int | None, typer.Option(min=1, help="Bytes of a request. Default: 1048576.")] = None,
-    upstream: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="An OpenAI-compatible server that runs the model, e.g. http://vllm:8000/v1."),
-    ] = None,
+    upstream: UpstreamUrl = None,
     upstream_api: Annotated[
         UpstreamApi, typer.Option(help="completions gets token ids, exactly as in training; chat gets messages.")
     ] = UpstreamApi.completions,
@@ -66,17 +73,13 @@ def serve(
     upstream_key_variable: Annotated[
         str, typer.Option(help="The environment variable with the upstream's API key.")
     ] = "UPSTREAM_API_KEY",
-    upstream_body: Annotated[
-        str, typer.Option(metavar="JSON", help="Fields added to upstream requests, e.g. '{\"top_k\": -1}'.")
-    ] = "{}",
+    upstream_body: UpstreamBody = "{}",
     settings: Changes = None,
 ) -> None:
     """Serve a trained run, or any model, with OpenAI's API, thinking in rounds (docs/serving.md).
 
     Ctrl-C or SIGTERM: takes nothing new and finishes what is under way; once more: ends at once.
     """
-    from motif.serve import require_extra
-
     require_extra()
     target = _target(model, recipe, base, best, settings or [])
     keys, extra = keys_of(api_key or []), _object(upstream_body)

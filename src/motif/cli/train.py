@@ -8,8 +8,17 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import Settings
-from motif.config import load_recipe, shipped_recipes
+from motif.config import Recipe, load_recipe, shipped_recipes
 from motif.errors import UsageError
+
+Devices = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEVICES",
+        help="With --dry-run: plan for these devices instead of this machine, "
+        "e.g. 8xH100, or '4x memory=24 tflops=71 bandwidth=0.94' (docs/scaling.md).",
+    ),
+]
 
 
 def train(
@@ -29,14 +38,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, check data and memory, train nothing.")
     ] = False,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DEVICES",
-            help="With --dry-run: plan for these devices instead of this machine, "
-            "e.g. 8xH100, or '4x memory=24 tflops=71 bandwidth=0.94' (docs/scaling.md).",
-        ),
-    ] = None,
+    on: Devices = None,
     lengths: Annotated[
         Path | None, typer.Option(metavar="RUN", help="With --on: response lengths as measured in this run folder.")
     ] = None,
@@ -51,29 +53,31 @@ def train(
     if allow_changes and not resume:
         raise UsageError("--allow-changes goes with --resume")
     if lengths is not None and on is None:
-        raise UsageError("--lengths goes with --on: on this machine the display goes by measured steps")
+        raise UsageError("--lengths goes with --on: on this machine, the time left is estimated from measured steps")
     resolved = load_recipe(recipe, settings or [])
-    if on is not None:
-        from motif.display import Display
-        from motif.planning.plan import make_device_plan
-
-        Display().plan(make_device_plan(resolved, on, lengths).rows())
-        return
     if dry_run:
-        from motif.display import Display
-        from motif.distributed import as_launched, launched_process
-        from motif.planning.plan import make_plan
-
-        resolved = as_launched(resolved)
-        if launched_process().main:
-            plan, _ = make_plan(resolved, launched_process())
-            Display().plan(plan.rows())
-            plan.refuse_if_too_big()
+        show_plan(resolved, on, lengths)
         return
     from motif.training.loop import train as run_training
 
     if not run_training(resolved, out, resume=resume, allow_changes=allow_changes).finished:
         raise typer.Exit(130)
+
+
+def show_plan(recipe: Recipe, devices: str | None, lengths: Path | None) -> None:
+    """Print the plan of a recipe for other devices, or for this machine, whose memory it must fit."""
+    from motif.display import Display
+    from motif.distributed import as_launched, launched_process
+    from motif.planning.plan import make_device_plan, make_plan
+
+    if devices is not None:
+        Display().plan(make_device_plan(recipe, devices, lengths).rows())
+        return
+    recipe = as_launched(recipe)
+    if launched_process().main:
+        plan, _ = make_plan(recipe, launched_process())
+        Display().plan(plan.rows())
+        plan.refuse_if_too_big()
 
 
 train.__doc__ = f"{train.__doc__}\n\n    Shipped recipes: {', '.join(shipped_recipes())}"

@@ -16,7 +16,7 @@ from motif.evaluation.target import Target
 from motif.session import Session, open_session
 
 
-class Display(AbstractContextManager[Any], Protocol):
+class EvalDisplay(AbstractContextManager[Any], Protocol):
     """Where an evaluation reports (see `motif.display.Display`)."""
 
     def message(self, text: str) -> None:
@@ -29,7 +29,7 @@ class Display(AbstractContextManager[Any], Protocol):
         """Print the results."""
 
 
-def evaluate_model(target: Target, display: Display, out: Path | None = None) -> dict[str, Accuracy]:
+def evaluate_model(target: Target, display: EvalDisplay, out: Path | None = None) -> dict[str, Accuracy]:
     """Test a model, and keep every answer in `out` (default: a folder of its own for each fingerprint).
 
     Started again with the same settings, it resumes where it stopped, and ends with the same numbers.
@@ -64,7 +64,7 @@ def _open(target: Target) -> Session:
         raise
 
 
-def _evaluate(session: Session, folder: EvalFolder, display: Display) -> dict[str, Accuracy]:
+def _evaluate(session: Session, folder: EvalFolder, display: EvalDisplay) -> dict[str, Accuracy]:
     recipe = session.recipe
     questions = session.task.test[: recipe.eval.questions]
     if folder.answers:
