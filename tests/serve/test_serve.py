@@ -19,6 +19,7 @@ from motif.sampling.local.engine import Engine
 from motif.serve.protocol import CompletionRequest
 from motif.session import open_session, solve
 from motif.tasks import Task
+from support import ROOT
 from support.serving import CLIENT, DEMO, ask, counted, post, requests_counted, serving, until
 
 SMALL = DEMO.model_copy(
@@ -381,6 +382,13 @@ def test_curl(url):
     assert lines[-1] == "data: [DONE]"
     assert all(json.loads(line.removeprefix("data: "))["object"] == "chat.completion.chunk" for line in lines[:-1])
     assert "Content-Type: application/json" in curl(f"{url}/v1/chat/completions", "-d", "{}")
+
+
+def test_the_page_names_every_metric(server):
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    families = re.findall(r"^# TYPE (motif_\w+) \w+$", CLIENT.get(server[0] + "/metrics").text, re.MULTILINE)
+    assert len(families) == 9
+    assert set(re.findall(r"`(motif_[a-z_]+)`", page)) == set(families)
 
 
 def test_metrics_count(server):
