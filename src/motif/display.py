@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from motif.evaluation.probe import ProbeResult
     from motif.evaluation.rows import EvalRow
     from motif.runs.folder import Ledger
-    from motif.statistics.estimators import Estimate
+    from motif.statistics.estimators import Proportion
 
 PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
@@ -243,7 +243,7 @@ def _shares(ledger: Ledger) -> str:
 def _lines(accuracies: Sequence[Accuracy]) -> Iterator[list[str]]:
     """A heading and a cell per row of an evaluation, line by line; all rows have the same numbers."""
 
-    def interval(value: Estimate | None) -> str:
+    def interval(value: Proportion | None) -> str:
         return "-" if value is None or value.n == 0 else str(value)
 
     first = accuracies[0]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from motif.statistics.estimators import (
-    Estimate,
     Outcome,
+    Proportion,
     estimate,
     majority,
     mean_outcome,
@@ -76,9 +76,9 @@ class Accuracy:
     truncated: float
     well_formed: float
     mean_tokens: float
-    pass_at: dict[int, Estimate] = field(default_factory=dict)
-    majority: Estimate | None = None
-    greedy: Estimate | None = None
+    pass_at: dict[int, Proportion] = field(default_factory=dict)
+    majority: Proportion | None = None
+    greedy: Proportion | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Accuracy:
         return {"row": row, "questions": list(self.outcomes), "outcomes": list(self.outcomes.values())}
 
     def __str__(self) -> str:
-        return f"{Estimate(self.accuracy, self.low, self.high, self.n)}, n = {self.n}"
+        return f"{Proportion(self.accuracy, self.low, self.high, self.n)}, n = {self.n}"
 
 
 def answers_of(tree: dict[str, Any]) -> tuple[str, list[Answer]]:
@@ -168,7 +168,7 @@ def _outcomes(answers: Sequence[Answer]) -> list[Outcome]:
     return [OUTCOMES.get(answer.verdict) for answer in answers]
 
 
-def _estimate_dict(value: Estimate) -> dict[str, float | int | None]:
+def _estimate_dict(value: Proportion) -> dict[str, float | int | None]:
     return {"value": _finite(value.value), "low": value.low, "high": value.high, "n": value.n}
 
 

@@ -10,14 +10,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from motif.text import percent_interval
+
 Z95 = 1.959963984540054
 
 Outcome = float | None
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean over `n` questions with its 95 % interval; the mean of none is NaN, somewhere in [0, 1]."""
+class Proportion:
+    """The mean of values in [0, 1] over `n` questions with its 95 % interval; the mean of none is NaN in [0, 1]."""
 
     value: float
     low: float
@@ -25,10 +27,10 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}–{100 * self.high:.1f}]"
+        return percent_interval(self.value, self.low, self.high)
 
 
-def estimate(values: Sequence[Outcome], answers: int | None = None) -> Estimate:
+def estimate(values: Sequence[Outcome], answers: int | None = None) -> Proportion:
     """The mean of one value in [0, 1] per question (None: left out), with an interval that is one over questions.
 
     Answers to one question are not independent, so `answers` of them are worth fewer: as many as independent answers
@@ -41,10 +43,10 @@ def estimate(values: Sequence[Outcome], answers: int | None = None) -> Estimate:
     known = [value for value in values if value is not None]
     n = len(known)
     if n == 0:
-        return Estimate(math.nan, 0.0, 1.0, 0)
+        return Proportion(math.nan, 0.0, 1.0, 0)
     mean = math.fsum(known) / n
     low, high = wilson(mean, _effective(known, mean, max(n, answers or n)))
-    return Estimate(mean, low, high, n)
+    return Proportion(mean, low, high, n)
 
 
 def wilson(mean: float, n: float, z: float = Z95) -> tuple[float, float]:
