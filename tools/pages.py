@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from house import ROOT, layer_table, tree
+from motif.config import load_recipe
 
 DOCS = ROOT / "docs"
 RECIPES = ROOT / "src" / "motif" / "recipes"
@@ -210,6 +211,17 @@ def branching(recipe: dict[str, Any]) -> str:
     return str(recipe["rollout"]["branching"])
 
 
+def presets() -> str:
+    """What the recipes for one model and one data set differ in."""
+    rows = []
+    for name in ("vanilla-grpo", "paper", "multi-round-grpo", "recommended"):
+        recipe = load_recipe(name)
+        trained = "round 1" if recipe.credit.train_rounds == "first" else "all rounds"
+        compared = {"siblings": "siblings", "round": "the round, one shared reward"}[recipe.credit.group]
+        rows.append([f"`{recipe.rollout.branching}`", trained, compared, f"`{name}`: {recipe.about}"])
+    return markdown(["branching", "trained", "compared with", "recipe"], rows)
+
+
 GSM8K = {"train": [None] * 7473, "test": [None] * 1319, "skipped": [], "name": "gsm8k", "grader": "numeric"}
 PROMPT, SEAM = 250, 30
 """Tokens of a typical first prompt, and what the scaffold adds in later rounds: assumed, and of little weight."""
@@ -217,7 +229,6 @@ PROMPT, SEAM = 250, 30
 
 def device_plan(recipe: str, devices: str, *settings: str) -> Any:
     """What `motif train RECIPE --dry-run --on DEVICES` computes, for Qwen2.5-3B on GSM8K, without downloads."""
-    from motif.config import load_recipe
     from motif.planning.devices import parse_devices
     from motif.planning.lengths import Lengths
     from motif.planning.memory import Shape
@@ -260,7 +271,7 @@ def gpu_hours(plan: Any) -> str:
 
 MAKERS = (
     machines, rollout, limits, step, scaling, speed, agreement, view,
-    demo, study, recipes, forecast, costs, tree, layer_table,
+    demo, study, recipes, presets, forecast, costs, tree, layer_table,
 )  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)
 
