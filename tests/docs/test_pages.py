@@ -15,6 +15,7 @@ import pytest
 
 import house
 from support import ROOT
+from support.markdown import LINKED
 
 INTERVAL = re.compile(r"(-?\d+(?:\.\d+)?)(?: %)?(?:\*\*)? \[(-?\d+(?:\.\d+)?)(?:, |–)(-?\d+(?:\.\d+)?)\]")
 
@@ -59,6 +60,16 @@ def test_every_interval_quoted_is_a_result(name):
             known |= {tuple(f"{one:.{digits}f}" for one in numbers) for digits in (1, 2)}
     assert quoted(ROOT / name)
     assert not quoted(ROOT / name) - known
+
+
+PATHS = re.compile(r"(?<![\w/.-])(?:(?:src/)?motif|tests|studies|benchmarks|tools|examples)/[\w./-]+\.\w+\b")
+
+
+def test_paths_named_on_pages_and_in_sources_exist():
+    files = [ROOT / "Makefile", *LINKED, *(ROOT / "src").rglob("*.py"), *(ROOT / "examples").rglob("*.*")]
+    named = {(file.name, path) for file in files for path in PATHS.findall(file.read_text(encoding="utf-8"))}
+    assert len(named) > 50
+    assert not {one for one in named if not (ROOT / one[1]).exists() and not (ROOT / "src" / one[1]).exists()}
 
 
 def test_files_named_in_docstrings_exist():
