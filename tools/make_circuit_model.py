@@ -39,9 +39,10 @@ from make_demo_model import (
     save,
     train,
 )
+from motif.config import CircuitConfig
 from motif.grading.circuit import truth_table
 from motif.method.answers import boxed
-from motif.tasks.circuit import NAMES, TEMPLATES, questions, split_of
+from motif.tasks.circuit import NAMES, TEMPLATES, questions, side_of
 
 WINDOW = 40  # response tokens per round, <end> included: round 2's longest response has 39
 NOTE_TOKENS = 24
@@ -154,7 +155,7 @@ def random_bits(rng: random.Random) -> str:
     """A table of the train side."""
     while True:
         bits = f"{rng.getrandbits(ROWS):0{ROWS}b}"
-        if split_of(bits) == "train" and len(set(bits)) == 2:
+        if side_of(bits) == "train" and len(set(bits)) == 2:
             return bits
 
 
@@ -192,7 +193,7 @@ class CircuitCorpus:
 
 def question_text(bits: str) -> str:
     """The question as it is asked."""
-    return TEMPLATES["table"].replace("{names}", NAMES).replace("{bits}", bits)
+    return TEMPLATES["table"].format(names=NAMES, bits=bits)
 
 
 # --- measurement -------------------------------------------------------------------------------------------------
@@ -259,7 +260,7 @@ def warm_start_report(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, limit: int, repeats: int
 ) -> dict[str, object]:
     """The measured behaviour of the model on held-out truth tables."""
-    tables = [question.text[-ROWS:] for question in questions(4, "test")[:limit]]
+    tables = [question.text[-ROWS:] for question in questions(CircuitConfig(), "test")[:limit]]
     sampled = measure(model, tokenizer, tables * repeats, 3, sampled=True)
     greedy = measure(model, tokenizer, tables, 3, sampled=False)
     formed = [good for trajectory in sampled for good in trajectory.well_formed]

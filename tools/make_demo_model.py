@@ -24,6 +24,7 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from motif.config import ArithmeticConfig
 from motif.tasks.arithmetic import questions
 
 WINDOW = 24  # response tokens per round, <end> included: the longest step, 8910+891=9801 boxed, just fits
@@ -144,7 +145,9 @@ class Problem:
 
 def problems(operation: str, split: str) -> list[Problem]:
     """Return the two-digit questions of one split as problems."""
-    numbers = (re.findall(r"\d+", question.text) for question in questions(operation, 2, split))
+    numbers = (
+        re.findall(r"\d+", question.text) for question in questions(ArithmeticConfig(operation=operation), split)
+    )
     return [Problem(operation, int(first), int(second)) for first, second in numbers]
 
 

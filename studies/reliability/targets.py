@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.config import DataConfig, RoundsConfig, load_recipe
-from motif.errors import RecipeError, RunFolderError
+from motif.errors import DataError, RecipeError, RunFolderError
 from motif.grading import Grader
 from motif.grading.circuit import gate, truth_table
 from motif.grading.circuit.rule import Circuit
@@ -30,7 +30,7 @@ from motif.grading.jsonl import grade_lines
 from motif.grading.math.rule import Math
 from motif.grading.numeric import LONGEST, Numeric, number
 from motif.method import answers
-from motif.tasks import BadRows, load
+from motif.tasks import load
 from motif.tasks.rows import read
 from motif.text import harmless
 
@@ -118,7 +118,7 @@ def rows(given: dict[str, str]) -> str:
     grader = given.get("grader", "exact")
     try:
         task = load(DataConfig(train=str(path), grader=grader, skip_bad=given.get("skip", "") == "yes"))
-    except (RecipeError, BadRows) as error:
+    except (DataError, RecipeError) as error:
         return f"{given['suffix']} {named(error)}"
     holds(bool(task.train), "a loaded task has questions")
     holds(len({question.id for question in task.train}) == len(task.train), "ids differ")
@@ -134,7 +134,7 @@ def table(given: dict[str, str]) -> str:
     path = written("table" + given["suffix"], given["content"])
     try:
         found = read(str(path))
-    except RecipeError as error:
+    except DataError as error:
         return f"{given['suffix']} {named(error)}"
     return (
         f"{given['suffix']} {min(3, len(found.rows))} rows, {[named(ValueError(bad.problem)) for bad in found.bad[:2]]}"

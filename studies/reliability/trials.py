@@ -42,8 +42,8 @@ TINY = [
     "eval.every=2",
     "loss.importance_cap=2.0",
     "train.microbatch_tokens=512",
-    "data.smallest=10",
-    "data.largest=16",
+    "data.arithmetic.smallest=10",
+    "data.arithmetic.largest=16",
 ]
 LORA = ["model.adapter=lora", "model.lora_rank=2"]
 PHASES = (

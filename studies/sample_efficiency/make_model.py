@@ -25,7 +25,8 @@ from pathlib import Path
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from motif.tasks.chain import FACTORS, LABELS, MODULUS, Chain, apply, chains, draw, split_of
+from motif.config import ChainConfig
+from motif.tasks.chain import FACTORS, LABELS, MODULUS, Chain, apply, chains, draw, side_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from make_demo_model import (
@@ -132,7 +133,7 @@ class ChainCorpus:
     def _chain(self, longest: int) -> Chain:
         while True:
             chain = draw(self.rng, SHORTEST, longest)
-            if split_of(chain) == "train":
+            if side_of(chain) == "train":
                 return chain
 
     def _example_row(self) -> Row:
@@ -211,7 +212,7 @@ def share(right: list[bool]) -> float:
 
 def warm_start_report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, limit: int) -> dict[str, object]:
     """The measured behaviour of the model on held-out chains."""
-    asked = chains(SHORTEST, LONGEST, "test")[:limit]
+    asked = chains(ChainConfig(shortest=SHORTEST, longest=LONGEST), "test")[:limit]
     sampled = measure(model, tokenizer, asked, 3, sampled=True)
     counts = Counter(style for style, _ in sampled)
     numbers, kinds = range(MODULUS), [f"{kind}{d}" for kind in "+-" for d in range(1, 10)] + [f"*{d}" for d in FACTORS]

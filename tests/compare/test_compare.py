@@ -109,7 +109,10 @@ def test_settings_go_from_recipe_to_study_to_arm_to_seed(tmp_path):
             "arm 'single' has no evaluation row 'rounds_3', only rounds_1: set eval.rounds",
         ),
         (SMALL.replace("[1, 3]", '[1, 3], "eval.questions" = 10'), "tested on different questions (20 and 10)"),
-        (SMALL.replace("[1, 3]", '[1, 3], "data.operation" = "add"'), "tested on different questions (20 and 20)"),
+        (
+            SMALL.replace("[1, 3]", '[1, 3], "data.arithmetic.operation" = "add"'),
+            "tested on different questions (20 and 20)",
+        ),
         (SMALL.replace("= 20", "= 0"), "arm 'paper' is tested on nothing"),
         (SMALL.replace("= 20", '= 20, "model.name" = "/nowhere"'), "arm 'paper': model '/nowhere'"),
         ("seeds = [", "not valid TOML"),

@@ -96,20 +96,27 @@ def test_options_and_settings_exist(page):
         assert option in known | {"--help"}, f"motif {command} has no option {option}"
     for block in (block for block in BLOCKS if block.page == page and block.status):
         text = text.replace(block.text, "")  # a refusal that is shown
-    for section, key in re.findall(r"--set '?([a-z_]+)\.([a-z_]+)=", text):
-        if section != "section":
-            fields = Recipe.model_fields[section].annotation.model_fields
-            assert key in fields, f"--set {section}.{key}: no such setting"
+    settings = {*settings_of(Recipe)}
+    for setting in re.findall(r"--set '?([a-z_]+(?:\.[a-z_]+)+)=", text):
+        assert setting in settings | {"section.key"}, f"--set {setting}: no such setting"
+
+
+def settings_of(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings and sections."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from settings_of(field.annotation, f"{prefix}{name}.")
 
 
 def test_settings_named_in_the_text_exist():
     """`train.steps` and the like, in running text."""
-    sections = {key: field.annotation for key, field in Recipe.model_fields.items()}
-    sections = {key: kind for key, kind in sections.items() if isinstance(kind, type) and issubclass(kind, Section)}
+    settings = {*settings_of(Recipe)}
+    sections = {setting.partition(".")[0] for setting in settings if "." in setting}
     for page in PAGES:
-        for section, key in re.findall(r"`([a-z]+)\.([a-z_]+)(?: ?= ?[^`]*)?`", page.read_text()):
-            if section in sections and f"{key}" not in ("py", "toml"):
-                assert key in sections[section].model_fields, f"{page.name}: {section}.{key} is no setting"
+        for setting in re.findall(r"`([a-z]+(?:\.[a-z_]+)+)(?: ?= ?[^`]*)?`", page.read_text()):
+            if setting.partition(".")[0] in sections and not setting.endswith((".py", ".toml")):
+                assert setting in settings, f"{page.name}: {setting} is no setting"
 
 
 def test_every_page_is_in_the_table_of_contents():

@@ -17,12 +17,12 @@ import torch
 from motif.config import DataConfig, ModelConfig, Recipe, RoundsConfig, load_recipe
 from motif.config.load import LARGEST
 from motif.display import Display, PlainConsole
-from motif.errors import ModelError, RecipeError, RunFolderError
+from motif.errors import DataError, ModelError, RecipeError, RunFolderError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy, load_tokenizer, locate
 from motif.runs.checkpoint import load_latest
 from motif.runs.weights import load_weights, read_tensors, save_weights
-from motif.tasks import BadRows, load
+from motif.tasks import load
 from motif.text import harmless
 from motif.training.loop import default_folder
 from motif.training.update import make_optimizer
@@ -173,7 +173,7 @@ def test_a_package_is_a_name(name):
 def problems(tmp_path: Path, content: str | bytes, suffix: str = ".jsonl") -> str:
     file = tmp_path / f"rows{suffix}"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises((RecipeError, BadRows)) as caught:
+    with pytest.raises(DataError) as caught:
         load(DataConfig(train=str(file), grader="exact"))
     assert len(str(caught.value)) < 10_000
     return str(caught.value)
@@ -263,7 +263,7 @@ def test_code_beside_a_model_or_data_set_is_never_run(tmp_path, tiny_model):
     data = tmp_path / "data"
     data.mkdir()
     (data / "data.py").write_text(f"open({str(ran)!r}, 'w')\n")
-    with pytest.raises(RecipeError):
+    with pytest.raises(DataError):
         load(DataConfig(train=str(data)))
     assert not ran.exists()
     assert "trust" not in " ".join(f"{section}.{name}" for section, value in Recipe() for name in dir(value)).lower()

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from motif.config import load_recipe
+from motif.config import ArithmeticConfig, load_recipe
 from motif.grading import Grader
 from motif.grading.beside import grading_beside
 from motif.method.credit import assign
@@ -36,7 +36,7 @@ def grown():
     policy = Policy(recipe.model)
     rounds = Rounds(recipe.rounds, policy.tokenizer)
     with Grader("numeric") as grader, grading_beside(grader) as on_leaf:
-        four, sampler = questions("multiply", 2, "train")[:4], LocalSampler(policy)
+        four, sampler = questions(ArithmeticConfig(), "train")[:4], LocalSampler(policy)
         trees = grow(four, sampler, rounds, recipe.rollout, seed=5, on_leaf=on_leaf)
     for tree in trees:
         assign(tree, recipe.credit)

@@ -115,7 +115,7 @@ def test_what_is_drawn():
 
 
 def test_a_matched_budget_that_does_not_fit_is_refused_before_anything_is_spent():
-    digit, tokenizer = "data.digits=1", load_tokenizer("embedded")
+    digit, tokenizer = "data.arithmetic.digits=1", load_tokenizer("embedded")
     task = open_task(load_recipe("demo", [digit]), tokenizer, 100)
     assert task.test
     for window, refused in ((100, True), (112, False)):
@@ -356,7 +356,7 @@ def run_folder(tmp_path):
         (["embedded"], "--task NAME, or --recipe"),
         (["embedded", "--recipe", "demo", "--best"], "--base and --best do not apply"),
         (["embedded", "--recipe", "demoo"], "Did you mean 'demo'?"),
-        (["embedded", "--recipe", "demo", "--task", "gsm9k"], "no task 'gsm9k'"),
+        (["embedded", "--recipe", "demo", "--task", "gsm9k"], "got 'gsm9k'"),
         (["embedded", "--recipe", "demo", "--task", "file"], "needs data.train"),
         (["embedded", "--recipe", "demo", "--rounds", "1,x"], "--rounds takes whole numbers"),
         (["embedded", "--recipe", "demo", "--rounds", "0"], "eval.rounds"),
@@ -399,11 +399,12 @@ def test_a_bare_model_on_files_of_ones_own(tmp_path, monkeypatch, tiny_model):
 
 
 def test_another_task_takes_none_of_the_recipes_data():
-    found = find_target("embedded", recipe="circuit", task="arithmetic", settings=["data.operation=add"]).recipe
-    assert (found.data.task, found.data.operation, found.data.inputs) == ("arithmetic", "add", 4)
+    changes = ["data.arithmetic.operation=add"]
+    found = find_target("embedded", recipe="circuit", task="arithmetic", settings=changes).recipe
+    assert (found.data.task, found.data.arithmetic.operation, found.data.circuit.inputs) == ("arithmetic", "add", 4)
     assert found.rollout.tokens_first == 40  # limits and scaffold are the recipe's
     same = find_target("embedded", recipe="sums-smollm2", task="arithmetic").recipe
-    assert same.data.largest == 20  # its own task, as it is there
+    assert same.data.arithmetic.largest == 20  # its own task, as it is there
 
 
 def test_options_and_what_they_stand_for():

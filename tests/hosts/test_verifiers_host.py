@@ -29,6 +29,7 @@ RECIPE = """
 model = "embedded"
 [data]
 task = "arithmetic"
+[data.arithmetic]
 operation = "multiply"
 smallest = 11
 largest = 13

@@ -59,7 +59,12 @@ def recipe(tmp_path):
 
     def write(*settings: str) -> str:
         path = tmp_path / f"recipe-{len(list(tmp_path.iterdir()))}.toml"
-        small = ["rollout.branching=[8,2,1]", "data.smallest=11", "data.largest=13", "rollout.tokens_first=64"]
+        small = [
+            "rollout.branching=[8,2,1]",
+            "data.arithmetic.smallest=11",
+            "data.arithmetic.largest=13",
+            "rollout.tokens_first=64",
+        ]
         path.write_text(load_recipe("demo", [*small, "rollout.temperature_continue=0.7", *settings]).to_toml())
         return str(path)
 

@@ -33,7 +33,7 @@ ALL = ["credit.train_rounds=all", "credit.divide_by_std=false", "credit.baseline
 
 def recipe(*settings: str) -> Any:
     small = ["rollout.branching=[4,2,1]", "rollout.questions_per_step=2", "data.limit=24", "train.steps=1"]
-    small += ["data.smallest=10", "data.largest=30"]
+    small += ["data.arithmetic.smallest=10", "data.arithmetic.largest=30"]
     return load_recipe("demo", [*small, "train.max_grad_norm=1000000000", "train.save_every=1", *settings])
 
 
@@ -244,7 +244,13 @@ def test_trls_own_generation_grows_the_same_kind_of_tree(trainer_of, settings):
 
 
 def test_two_processes_train_what_one_does(tmp_path):
-    settings = ["data.limit=24", "data.smallest=10", "data.largest=30", "train.steps=2", "rollout.questions_per_step=4"]
+    settings = [
+        "data.limit=24",
+        "data.arithmetic.smallest=10",
+        "data.arithmetic.largest=30",
+        "train.steps=2",
+        "rollout.questions_per_step=4",
+    ]
     train("demo", tmp_path / "one", settings=settings)
     example = ROOT / "examples" / "trl_motif.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(example)]

@@ -93,7 +93,7 @@ def _run(rng: random.Random, arm: str, seed: int, luck: float, text: str) -> dic
     return {
         "arm": arm,
         "seed": seed,
-        "settings": {"rollout.branching": [8, 4, 1], "data.template": text or "x"},
+        "settings": {"rollout.branching": [8, 4, 1], "data.arithmetic.template": text or "x"},
         "curve": curve,
         "outcomes": outcomes,
         "dead_groups": 0.2 if trained else None,

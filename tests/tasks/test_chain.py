@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 
-import pytest
-
-from motif.config import DataConfig
-from motif.errors import RecipeError
+from motif.config import ChainConfig, DataConfig
 from motif.tasks import chain, load
+from motif.tasks.splits import SPLITS
 
 
 def test_a_chain_by_hand():
@@ -18,7 +16,7 @@ def test_a_chain_by_hand():
 
 
 def test_the_two_sides_share_no_chain_and_each_is_shuffled():
-    train, test = chain.questions(2, 9, "train"), chain.questions(2, 9, "test")
+    train, test = (chain.questions(ChainConfig(), side) for side in SPLITS)
     assert not {q.text for q in train} & {q.text for q in test}
     assert 0.1 < len(test) / len(train + test) < 0.15
     assert len({q.id for q in train}) == len(train)
@@ -38,12 +36,12 @@ def test_one_wrong_step_always_shows_in_the_answer():
 
 
 def test_load_makes_gradable_questions_of_the_wanted_lengths():
-    task = load(DataConfig(task="chain", shortest=3, longest=4))
+    task = load(DataConfig(task="chain", chain=ChainConfig(shortest=3, longest=4)))
     assert task.grader == "numeric" and not task.skipped
     assert {q.text.count(" ") for q in task.train + task.test} == {3, 4}
 
 
-@pytest.mark.parametrize("lengths", [{"shortest": 5, "longest": 4}, {"longest": 99}])
-def test_impossible_lengths_are_refused(lengths):
-    with pytest.raises(RecipeError, match="chains have 1 to 16 steps"):
-        load(DataConfig(task="chain", **lengths))
+def test_the_longest_chain_has_a_label_for_each_step():
+    longest = ChainConfig(shortest=16, longest=16)
+    assert len(chain.LABELS) == longest.longest
+    assert {q.text.count(" ") for q in chain.questions(longest, "test")} == {16}

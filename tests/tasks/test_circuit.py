@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 
 import make_circuit_model as maker
+from motif.config import CircuitConfig
 from motif.grading.circuit import truth_table
 from motif.grading.circuit.rule import Circuit
-from motif.tasks.circuit import gold_from_bits, gold_from_row, questions, split_of
+from motif.tasks.circuit import gold_from_bits, gold_from_row, questions, side_of
+from motif.tasks.splits import SPLITS
 
 CIRCUIT = Circuit()
+
+
+def sample(inputs):
+    return [question for split in SPLITS for question in questions(CircuitConfig(inputs=inputs), split)[:10]]
 
 
 def bits_of(question):
@@ -20,7 +26,7 @@ def bits_of(question):
 
 @pytest.mark.parametrize("inputs, total", [(2, 14), (3, 254), (4, 8000)])
 def test_train_and_test_share_no_function(inputs, total):
-    train, test = ([bits_of(q) for q in questions(inputs, split)] for split in ("train", "test"))
+    train, test = ([bits_of(q) for q in questions(CircuitConfig(inputs=inputs), split)] for split in ("train", "test"))
     assert not set(train) & set(test)
     assert len(set(train)) + len(set(test)) == len(train) + len(test) == total
     assert len(test) > 0
@@ -28,7 +34,7 @@ def test_train_and_test_share_no_function(inputs, total):
 
 
 def test_forms_and_splits_agree():
-    table, minterms = (questions(3, "train", form) for form in ("table", "minterms"))
+    table, minterms = (questions(CircuitConfig(inputs=3, form=form), "train") for form in ("table", "minterms"))
     assert [q.gold for q in table] == [q.gold for q in minterms]
     assert not {q.id for q in table} & {q.id for q in minterms}
     question = next(q for q in table if bits_of(q) == "01101000")
@@ -36,21 +42,12 @@ def test_forms_and_splits_agree():
     assert next(q for q in minterms if bits_of(q) == "01101000").text == "y(abc) = 1 at 1,2,4"
 
 
-def test_settings():
-    assert all(bits_of(q).count("1") == 3 for q in questions(4, "test", minterms=3))
-    assert questions(4, "train", template="{names}: {bits} ({minterms})")[0].text.count("(") == 1
-    assert len(questions(4, "train", count=100)) + len(questions(4, "test", count=100)) == 100
-    assert questions(4, "train") == questions(4, "train")
-    for wrong in (
-        {"inputs": 1}, {"inputs": 5}, {"inputs": True}, {"split": "dev"}, {"form": "prose"}, {"minterms": 16},
-        {"minterms": -1}, {"template": "what is y?"},
-    ):  # fmt: skip
-        with pytest.raises(ValueError, match=r"must be|needs"):
-            questions(**{"inputs": 4, "split": "train"} | wrong)
+def test_only_functions_with_so_many_ones():
+    assert all(bits_of(q).count("1") == 3 for q in questions(CircuitConfig(minterms=3), "test"))
 
 
 def test_every_gold_passes_itself_and_no_constant():
-    for question in [*questions(2, "train"), *questions(3, "test")[:10], *questions(4, "test")[:10]]:
+    for question in [*sample(2), *sample(3), *sample(4)]:
         assert CIRCUIT.check_gold(question.gold).verdict == "right"
         for wrong in ("", "0", "1", "1'b0", "1'b1"):
             assert CIRCUIT.quick(question.gold, wrong).verdict == "wrong"
@@ -91,7 +88,7 @@ def test_the_careful_way_is_right_for_every_table():
         assert maker.unfold(symbols) == bits
         assert CIRCUIT.quick(gold_from_bits(bits), answer).verdict == "right"
         assert maker.is_right(bits, f"\\boxed{{{answer}}}")
-        assert split_of(bits) == "train"
+        assert side_of(bits) == "train"
 
 
 def test_notes_that_lose_something_seldom_lead_to_a_right_answer():
@@ -114,7 +111,7 @@ def test_no_window_is_too_small_for_a_careful_response():
 
 
 def test_the_model_is_asked_as_the_task_asks():
-    question = questions(4, "test")[0]
+    question = questions(CircuitConfig(), "test")[0]
     assert maker.question_text(bits_of(question)) == question.text
     assert truth_table.expression("a?b?1:0:0", "abcd") == int(f"{'0' * 12}1111"[::-1], 2)
 

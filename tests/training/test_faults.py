@@ -35,8 +35,8 @@ SMALL = [
     "rounds.note_tokens=12",
     "eval.questions=0",
     "train.microbatch_tokens=512",
-    "data.smallest=10",
-    "data.largest=16",
+    "data.arithmetic.smallest=10",
+    "data.arithmetic.largest=16",
 ]
 
 

@@ -4,7 +4,7 @@ A recipe is a TOML file with the sections below. `load_recipe` reads a shipped n
 and refuses unknown keys with the nearest match. Lengths are in tokens, memory in GiB.
 """
 
-from motif.config.data import DataConfig
+from motif.config.data import TASKS, ArithmeticConfig, ChainConfig, CircuitConfig, DataConfig, TaskName
 from motif.config.load import RECIPES, flat, load_recipe, nearest, read_toml, recipe_of, shipped_recipes
 from motif.config.recipe import Recipe
 from motif.config.sections import (
@@ -21,7 +21,28 @@ from motif.config.sections import (
 )
 
 __all__ = [
-    "RECIPES", "CreditConfig", "DataConfig", "EvalConfig", "LossConfig", "ModelConfig", "ProbeConfig", "Recipe",
-    "RolloutConfig", "RoundsConfig", "SamplerConfig", "Section", "TrainConfig", "flat", "load_recipe", "nearest",
-    "read_toml", "recipe_of", "shipped_recipes",
-]  # fmt: skip
+    "RECIPES",
+    "TASKS",
+    "ArithmeticConfig",
+    "ChainConfig",
+    "CircuitConfig",
+    "CreditConfig",
+    "DataConfig",
+    "EvalConfig",
+    "LossConfig",
+    "ModelConfig",
+    "ProbeConfig",
+    "Recipe",
+    "RolloutConfig",
+    "RoundsConfig",
+    "SamplerConfig",
+    "Section",
+    "TaskName",
+    "TrainConfig",
+    "flat",
+    "load_recipe",
+    "nearest",
+    "read_toml",
+    "recipe_of",
+    "shipped_recipes",
+]

@@ -6,16 +6,27 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from motif.config.data import TASK_SECTIONS, DataConfig
 from motif.config.recipe import Recipe
+from motif.config.sections import Section
 from motif.errors import RecipeError
 
 RECIPES = Path(__file__).parent.parent / "recipes"
+FLAT = {
+    "arithmetic": ("operation", "digits", "smallest", "largest", "template"),
+    "chain": ("shortest", "longest"),
+    "circuit": ("inputs", "form", "minterms"),
+}
+"""Settings of tasks that earlier versions kept in `[data]` itself. They are still read from there; new ones are not."""
+SWITCHES = [["data", "task"], ["data", "train"], ["data", "test"]]
+"""Settings that decide where the questions come from."""
+TASK_OF = {key: task for task, keys in FLAT.items() for key in keys}
 
 LARGEST = 1 << 20
 """Bytes of a recipe file."""
@@ -57,8 +68,8 @@ def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] 
         data = read_toml(path)
         data.setdefault("name", path.stem)
         folder = path.parent
-    for setting in settings:
-        _apply(data, setting)
+    _into_sections(data)
+    _apply(data, [_parse(setting) for setting in settings])
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -128,7 +139,27 @@ def _find(source: str) -> Path:
     raise RecipeError(f"no recipe {_brief(repr(source))}: neither a file nor one of {known}.{hint}")
 
 
-def _apply(data: dict[str, Any], setting: str) -> None:
+def _into_sections(data: dict[str, Any]) -> None:
+    """Move tasks' settings from `[data]` itself, where earlier versions kept them, into the sections of their tasks.
+
+    Resolved recipes of those versions hold such settings for every task. A default is therefore left out: it changes
+    nothing for the chosen task, and nobody chose it for another.
+    """
+    source = data.get("data")
+    if not isinstance(source, dict):
+        return
+    given = {key: source.pop(key) for key in TASK_OF if key in source}
+    for key, value in given.items():
+        task = TASK_OF[key]
+        if value != DataConfig.model_fields[task].default.model_dump(mode="json")[key]:
+            section = source.setdefault(task, {})
+            if not isinstance(section, dict) or key in section:
+                raise RecipeError(f"data.{key} and data.{task} both give {task!r} its {key}: leave the first out")
+            section[key] = value
+
+
+def _parse(setting: str) -> tuple[list[str], Any]:
+    """The place and the value of a `section.key=value` setting."""
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
         raise RecipeError(f"--set takes section.key=value, got {_brief(repr(setting))}")
@@ -138,35 +169,83 @@ def _apply(data: dict[str, Any], setting: str) -> None:
         value = text.strip()  # a bare word is a string
     except (RecursionError, ValueError):
         raise RecipeError(f"--set {_brief(setting)}: nested too deeply, or a number of thousands of digits") from None
-    *sections, last = key.strip().split(".")
-    if not sections and last == "model":
-        sections, last = ["model"], "name"
+    match key.strip().split("."):
+        case ["model"]:
+            return ["model", "name"], value
+        case ["data", last] if last in TASK_OF:
+            return ["data", TASK_OF[last], last], value
+        case place:
+            return place, value
+
+
+def _apply(data: dict[str, Any], settings: Sequence[tuple[list[str], Any]]) -> None:
+    """Set values at their places, first those that decide where the questions come from.
+
+    A task's section goes with its task: where these settings put another task or a source of rows in its place, the
+    recipe's section is left out.
+    """
+    active = _active_section(data)
+    switches = [setting for setting in settings if setting[0] in SWITCHES]
+    for place, value in switches:
+        _set(data, place, value)
+    if active is not None and _active_section(data) != active:
+        data["data"].pop(active, None)
+    for place, value in settings:
+        if place not in SWITCHES:
+            _set(data, place, value)
+
+
+def _active_section(data: Mapping[str, Any]) -> str | None:
+    """The task whose section makes the questions, as far as can be told before anything is checked."""
+    source = data.get("data")
+    if not isinstance(source, dict) or source.get("train") or source.get("test"):
+        return None
+    task = source.get("task")
+    return task if task in TASK_SECTIONS else None
+
+
+def _set(data: dict[str, Any], place: list[str], value: Any) -> None:
+    *sections, last = place
     for section in sections:
         below = data.setdefault(section, {})
         if not isinstance(below, dict):
             if section != "model":
-                raise RecipeError(f"{_brief(key.strip())}: {section} is a value, not a section")
+                raise RecipeError(f"{_brief('.'.join(place))}: {section} is a value, not a section")
             below = data[section] = {"name": below}
         data = below
     data[last] = value
 
 
 def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+    *place, last = problem["loc"] or [""]
+    where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        section: Any = Recipe
-        for part in problem["loc"][:-1]:
-            field = section.model_fields.get(part)
-            section = field.annotation if field else Recipe
-        return f"unknown key {_brief(where)}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
+        return f"unknown key {_brief(where)}: {nearest(str(last), _keys_below(place))}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{_brief(where)}: {message} (got {_brief(repr(problem['input']))})" if where else message
+    if not where or message.startswith(f"{where}."):
+        return message
+    shown = "" if isinstance(problem["input"], Mapping) else f" (got {_brief(repr(problem['input']))})"
+    return f"{_brief(where)}: {message}{shown}"
+
+
+def _keys_below(place: Iterable[str | int]) -> list[str]:
+    """The keys of a section, then those of the sections in it, as `section.key`; of the recipe, its sections only."""
+    section: Any = Recipe
+    for part in place:
+        field = section.model_fields.get(part)
+        section = field.annotation if field else Recipe
+    keys = list(section.model_fields)
+    for name in keys if section is not Recipe else ():
+        if isinstance(default := section.model_fields[name].default, Section):
+            keys = keys + [f"{name}.{key}" for key in type(default).model_fields]
+    return keys
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """What to say of a name that is not among `names`: the nearest of them, or all."""
+    """What to say of a name that is not among `names`: the nearest of them, whatever is before its last dot, or all."""
+    names = {known.rpartition(".")[2]: known for known in names}
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"
+    return f"did you mean {names[close[0]]!r}?" if close else f"known are {', '.join(names.values())}"
 
 
 def _anchor_paths(recipe: Recipe, folder: Path) -> Recipe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -109,12 +110,17 @@ class Recipe(Section):
 
     def to_toml(self) -> str:
         """The resolved recipe as TOML that `load_recipe` reads back to an equal recipe."""
-        data = self.model_dump(mode="json")
-        lines = [f"{key} = {_toml(value)}" for key, value in data.items() if not isinstance(value, dict)]
-        for section, values in data.items():
-            if isinstance(values, dict):
-                lines += ["", f"[{section}]"] + [f"{key} = {_toml(value)}" for key, value in values.items()]
-        return "\n".join(lines) + "\n"
+        return "\n".join(_tables(self.model_dump(mode="json"))) + "\n"
+
+
+def _tables(settings: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """Lines of TOML: a table's own values first, then the tables in it."""
+    if name:
+        yield from ("", f"[{name}]")
+    yield from (f"{key} = {_toml(value)}" for key, value in settings.items() if not isinstance(value, Mapping))
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _tables(value, f"{name}.{key}" if name else key)
 
 
 def _toml(value: Any) -> str:

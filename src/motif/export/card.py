@@ -171,8 +171,8 @@ def _run(recipe: Recipe, form: str, base: BaseModelInfo, file: str) -> str:
 
 def _example(recipe: Recipe) -> str:
     if recipe.data.task == "arithmetic":
-        op, (a, b) = ("×", (15, 24)) if recipe.data.operation == "multiply" else ("+", (7, 12))
-        return recipe.data.template.format(a=a, b=b, op=op)
+        op, (a, b) = ("×", (15, 24)) if recipe.data.arithmetic.operation == "multiply" else ("+", (7, 12))
+        return recipe.data.arithmetic.template.format(a=a, b=b, op=op)
     return "your question"
 
 

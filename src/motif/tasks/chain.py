@@ -4,19 +4,22 @@ A question gives a starting number and labelled steps, all modulo 100: `47 a*3 b
 undone, so every slip shows in the answer, and a guess is right once in a hundred.
 """
 
-import hashlib
+from __future__ import annotations
+
 import random
 from dataclasses import dataclass
 
+from motif.config import ChainConfig
 from motif.method.tree import Question
+from motif.tasks.procedural import ProceduralTask
+from motif.tasks.splits import Split, split_of
 
 MODULUS = 100
 LABELS = "abcdefghijklmnop"
 FACTORS = (3, 7, 9)  # no common divisor with 100, so that multiplying loses nothing
-SPLITS = ("train", "test")
 TEST_ONE_IN = 8
 DRAWN = 16_000
-"""Chains drawn by hash, both sides together."""
+"""Chains drawn, both sides and repeats together."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,10 @@ class Chain:
 
     def states(self) -> list[int]:
         """The number before the first step and after each."""
-        found = [self.start]
+        numbers = [self.start]
         for step in self.steps:
-            found.append(apply(step, found[-1]))
-        return found
+            numbers.append(apply(step, numbers[-1]))
+        return numbers
 
 
 def apply(step: str, number: int) -> int:
@@ -54,34 +57,24 @@ def draw(rng: random.Random, shortest: int, longest: int) -> Chain:
     return Chain(rng.randrange(MODULUS), tuple(steps))
 
 
-def chains(shortest: int, longest: int, split: str, count: int = DRAWN) -> list[Chain]:
-    """One side of `count` drawn chains without repeats; which side a chain is on depends on the chain alone.
-
-    Raises:
-        ValueError: a length or a split that is not allowed.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-    if not 1 <= shortest <= longest <= len(LABELS):
-        raise ValueError(f"chains have 1 to {len(LABELS)} steps, shortest first; got {shortest} to {longest}")
-    rng = random.Random(f"chain {shortest} {longest}")
-    drawn = dict.fromkeys(draw(rng, shortest, longest) for _ in range(count))
-    return [chain for chain in drawn if split_of(chain) == split]
+def chains(settings: ChainConfig, split: Split) -> list[Chain]:
+    """One side of the drawn chains, without repeats; which side a chain is on depends on the chain alone."""
+    rng = random.Random(f"chain {settings.shortest} {settings.longest}")
+    drawn = dict.fromkeys(draw(rng, settings.shortest, settings.longest) for _ in range(DRAWN))
+    return [chain for chain in drawn if side_of(chain) == split]
 
 
-def split_of(chain: Chain) -> str:
+def side_of(chain: Chain) -> Split:
     """The side that a chain is on."""
-    digest = hashlib.blake2b(f"split {chain.text}".encode(), digest_size=16).digest()
-    return "test" if int.from_bytes(digest, "big") % TEST_ONE_IN == 0 else "train"
+    return split_of(chain.text, TEST_ONE_IN)
 
 
-def questions(shortest: int, longest: int, split: str) -> list[Question]:
-    """One side of the questions, in a fixed random order, so that a prefix is a random sample.
-
-    Raises:
-        ValueError: see `chains`.
-    """
+def questions(settings: ChainConfig, split: Split) -> list[Question]:
+    """One side of the questions, in a fixed random order, so that a prefix is a random sample."""
     return [
         Question(id=f"chain {chain.text}", text=chain.text, gold=f"{chain.states()[-1]:02d}")
-        for chain in chains(shortest, longest, split)
+        for chain in chains(settings, split)
     ]
+
+
+TASK = ProceduralTask("numeric", lambda data, split: questions(data.chain, split))

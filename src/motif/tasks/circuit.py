@@ -6,62 +6,37 @@ is right. Train and test never share a truth table.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from motif.config import CircuitConfig
 from motif.method.tree import Question
+from motif.tasks.procedural import ProceduralTask
+from motif.tasks.splits import Split, hashed, split_of
 from motif.tasks.table import TableTask
 
-FORMS = ("table", "minterms")
 TEMPLATES = {"table": "y({names}) = {bits}", "minterms": "y({names}) = 1 at {minterms}"}
-SPLITS = ("train", "test")
 TEST_ONE_IN = 8
 DRAWN = 8_000
 """Functions kept, drawn by hash, where there are more: all of two or three inputs, an eighth of those of four."""
-LARGEST_INPUTS = 4
 NAMES = "abcd"
 OUTPUT = "y"
-GOLD_COLUMNS = ("truth_table", "verilog", "reset")
 
 
-def questions(
-    inputs: int, split: str, form: str = "table", minterms: int = 0, template: str = "", count: int = DRAWN
-) -> list[Question]:
-    """Return one side of the questions "which circuit has this truth table?", the constants left out.
+def questions(settings: CircuitConfig, split: Split) -> list[Question]:
+    """One side of the questions "which circuit has this truth table?", in a fixed random order; no constants.
 
-    Args:
-        inputs: 2 to 4, named a (the most significant) to d.
-        split: `train` or `test`; which side a function is on depends on its truth table alone.
-        form: `table` gives the output bits from inputs 0…0 to 1…1, `minterms` the rows in which the output is 1.
-        minterms: only functions with this many ones (0: any), which makes questions easier or harder.
-        template: the wording; `{names}`, `{bits}` and `{minterms}` in it are replaced. Empty: the form's own.
-        count: at most this many functions, both sides together, drawn by hash.
-
-    The order is a fixed shuffle, so a prefix is a random sample.
-
-    Raises:
-        ValueError: a value that is not allowed, or a template that does not say what the function is.
+    Which side a function is on depends on its truth table alone. Inputs are named a (the most significant) to d, and a
+    table lists the output from inputs 0…0 to 1…1.
     """
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {', '.join(FORMS)}, not {form!r}")
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-    if isinstance(inputs, bool) or inputs not in range(2, LARGEST_INPUTS + 1):
-        raise ValueError(f"inputs must be 2 to {LARGEST_INPUTS}, not {inputs!r}")
-    if not 0 <= minterms < 2**inputs:
-        raise ValueError(f"minterms must be 0 (any) to {2**inputs - 1}, not {minterms!r}")
-    template = template or TEMPLATES[form]
-    if "{bits}" not in template and "{minterms}" not in template:
-        raise ValueError("the template needs {bits} or {minterms}: it must say what the function is")
-    wanted = [bits for bits in _drawn(inputs, minterms, count) if split_of(bits) == split]
-    return [_question(bits, form, template) for bits in wanted]
+    functions = _drawn(settings.inputs, settings.minterms)
+    return [_question(bits, settings.form) for bits in functions if side_of(bits) == split]
 
 
-def split_of(bits: str) -> str:
+def side_of(bits: str) -> Split:
     """The side of the function with these output bits."""
-    return "test" if _hash(f"split {bits}") % TEST_ONE_IN == 0 else "train"
+    return split_of(bits, TEST_ONE_IN)
 
 
 def gold_from_bits(bits: str) -> str:
@@ -105,23 +80,20 @@ def gold_from_row(row: Mapping[str, Any]) -> str:
     return json.dumps({"verilog": value, "reset": reset})
 
 
-def _drawn(inputs: int, minterms: int, count: int) -> list[str]:
+def _drawn(inputs: int, minterms: int) -> list[str]:
     rows = 2**inputs
     functions = [f"{number:0{rows}b}" for number in range(1, 2**rows - 1)]
     if minterms:
         functions = [bits for bits in functions if bits.count("1") == minterms]
-    return sorted(functions, key=lambda bits: _hash(f"order {bits}"))[:count]
+    return sorted(functions, key=lambda bits: hashed(f"order {bits}"))[:DRAWN]
 
 
-def _question(bits: str, form: str, template: str) -> Question:
+def _question(bits: str, form: str) -> Question:
     inputs = len(bits).bit_length() - 1
     ones = ",".join(str(row) for row, bit in enumerate(bits) if bit == "1")
-    text = template.replace("{names}", NAMES[:inputs]).replace("{bits}", bits).replace("{minterms}", ones)
+    text = TEMPLATES[form].format(names=NAMES[:inputs], bits=bits, minterms=ones)
     return Question(id=f"circuit-{form}-{bits}", text=text, gold=gold_from_bits(bits))
 
 
-def _hash(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=16).digest(), "big")
-
-
-TASK = TableTask(grader="circuit", questions=("specification", "question"), answers=(), gold=gold_from_row)
+ROWS = TableTask(grader="circuit", questions=("specification", "question"), answers=(), gold=gold_from_row)
+TASK = ProceduralTask("circuit", lambda data, split: questions(data.circuit, split), ROWS)

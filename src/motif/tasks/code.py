@@ -21,20 +21,15 @@ from typing import Any
 
 from motif.grading.code.unit_tests import GoldError, read_gold
 from motif.method.tree import Question
+from motif.tasks.procedural import ProceduralTask
+from motif.tasks.splits import Split
 from motif.tasks.table import TableTask
-
-SPLITS = ("train", "test")
 
 _COLUMNS = {"tests": ("tests", "test_list"), "entry_point": ("entry_point",), "solution": ("solution", "code")}
 
 
-def questions(split: str) -> list[Question]:
-    """The shipped questions of one side, in a fixed order; the gold answer is the code grader's.
-
-    Raises ValueError if `split` is neither `train` nor `test`.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+def questions(split: Split) -> list[Question]:
+    """The shipped questions of one side, in a fixed order; the gold answer is the code grader's."""
     text = resources.files("motif.tasks").joinpath(f"code_{split}.jsonl").read_text(encoding="utf-8")
     rows = enumerate(map(json.loads, text.splitlines()), start=1)
     return [Question(row["id"], row["question"], gold_from_row(row), line) for line, row in rows]
@@ -65,4 +60,5 @@ def gold_from_row(row: Mapping[str, Any]) -> str:
     return text
 
 
-TASK = TableTask(grader="code", questions=("question", "prompt", "text"), answers=(), gold=gold_from_row)
+ROWS = TableTask(grader="code", questions=("question", "prompt", "text"), answers=(), gold=gold_from_row)
+TASK = ProceduralTask("code", lambda data, split: questions(split), ROWS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from motif.errors import DataError, RecipeError
+from motif.errors import DataError
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 SHOWN = 10
@@ -72,20 +72,20 @@ def read(source: str, subset: str = "", split: str = "train") -> Table:
     """Read a file, or else a Hugging Face data set (an id or a folder) with its configuration and split.
 
     Raises:
-        RecipeError: neither can be read; the message says why and what to do.
+        DataError: neither can be read; the message says why and what to do.
     """
     path = Path(source)
     if path.is_file():
         return _read_file(path, source)
     if not path.is_dir() and (path.suffix.lower() in SUFFIXES or source.startswith(("/", ".", "~"))):
-        raise RecipeError(f"{source}: no such file (looked in {Path.cwd()})")
+        raise DataError(f"{source}: no such file (looked in {Path.cwd()})")
     return _read_dataset(source, subset, split)
 
 
 def _read_file(path: Path, source: str) -> Table:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise RecipeError(f"{source}: cannot read a {suffix or 'nameless'} file: known are {', '.join(SUFFIXES)}")
+        raise DataError(f"{source}: cannot read a {suffix or 'nameless'} file: known are {', '.join(SUFFIXES)}")
     if suffix == ".parquet":
         found: Iterable[Row | BadRow] = _parquet(path, source)
     else:
@@ -103,7 +103,7 @@ def _table(source: str, found: Iterable[Row | BadRow]) -> Table:
         else:
             rows.append(item)
     if not rows and not bad:
-        raise RecipeError(f"{source}: has no rows")
+        raise DataError(f"{source}: has no rows")
     return Table(source, rows, bad)
 
 
@@ -113,14 +113,14 @@ def _text(path: Path, source: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise RecipeError(
+        raise DataError(
             f"{source}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}): save the file as UTF-8"
         ) from None
 
 
 def _jsonl(text: str, source: str) -> Iterator[Row | BadRow]:
     if text.lstrip().startswith("["):
-        raise RecipeError(f"{source}: starts a JSON array: write one JSON object on each line instead")
+        raise DataError(f"{source}: starts a JSON array: write one JSON object on each line instead")
     # Not splitlines, which also splits at characters that may stand in a JSON string (U+2028).
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
@@ -187,7 +187,7 @@ def _csv(text: str, source: str) -> Iterator[Row | BadRow]:
 def _header(fields: list[str], source: str) -> list[str]:
     names = [name.strip() for name in fields]
     if len(set(names)) < len(names):
-        raise RecipeError(f"{source}:1: a column name occurs twice: {brief(', '.join(names))}")
+        raise DataError(f"{source}:1: a column name occurs twice: {brief(', '.join(names))}")
     return names
 
 
@@ -198,7 +198,7 @@ def _parquet(path: Path, source: str) -> Iterator[Row]:
     try:
         records = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise RecipeError(f"{source}: cannot be read as Parquet: {brief(str(error))}") from None
+        raise DataError(f"{source}: cannot be read as Parquet: {brief(str(error))}") from None
     return (Row(number, record) for number, record in enumerate(records, start=1))
 
 
@@ -208,7 +208,7 @@ def _read_dataset(source: str, subset: str, split: str) -> Table:
         records = _dataset(source, subset, split)
     except Exception as error:  # whatever the hub, the network or a loader raises
         reason = str(error).strip().split("\n")[0][:300]
-        raise RecipeError(
+        raise DataError(
             f"{name}: neither a file nor a data set that can be loaded ({type(error).__name__}: {reason}). "
             f"Give a {', '.join(SUFFIXES)} file or a data set id such as openai/gsm8k; without network, download the "
             "file first"

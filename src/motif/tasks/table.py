@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Callable, Mapping
@@ -10,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from motif.config import DataConfig
-from motif.errors import RecipeError
-from motif.grading import Grader
+from motif.errors import DataError, RecipeError
 from motif.method.answers import boxed
 from motif.method.tree import Question
 from motif.tasks.rows import BadRow, Row, Table, brief, read
+from motif.tasks.sides import Side
+from motif.tasks.splits import Split
 
 SEARCHED = 20_000  # characters of an answer column that data.answer_pattern is tried on
 ID_COLUMNS = ("id", "unique_id", "ID")
@@ -29,6 +29,17 @@ class Hub:
     split: str = "train"
     rows: int = 0
     """How many it is known to have; another number means another data set."""
+
+    def read(self) -> Table:
+        """Its rows.
+
+        Raises:
+            DataError: it cannot be read, or its number of rows has changed.
+        """
+        table = read(self.id, self.subset, self.split)
+        if self.rows and len(table.rows) != self.rows:
+            raise DataError(f"{self.id} has {len(table.rows)} rows, not {self.rows}: it has changed at its source")
+        return table
 
 
 @dataclass(frozen=True)
@@ -50,42 +61,38 @@ class TableTask:
     joined: bool = False
     """The question is all of its columns, one after the other, not the first that is there."""
 
+    def sides(self, data: DataConfig) -> tuple[Side, Side]:
+        """Read both sides from the recipe's sources or else the task's own; one that has no source is empty.
 
-@dataclass(frozen=True)
-class Side:
-    """The questions of a train or test set, with their source's name, and the rows that gave none."""
+        Raises:
+            RecipeError: no source is given and the task has none, or `data.held_out` has nothing to be split off.
+            DataError: a source that cannot be read, or that is not what it was.
+        """
+        own_test = None if data.held_out else self.test
+        if not (data.train or data.test or self.train or own_test):
+            raise RecipeError(f"task {data.task!r} needs data.train: a file or a data set id")
+        if data.held_out and not (data.train or self.train):
+            raise RecipeError(f"data.held_out = {data.held_out} is split off data.train, which is empty")
+        return (
+            self._side(data, "train", data.train, data.train_split, self.train),
+            self._side(data, "test", data.test, data.test_split, own_test),
+        )
 
-    source: str
-    questions: list[Question]
-    bad: list[BadRow]
-
-
-def read_side(task: TableTask, data: DataConfig, split: str) -> Side | None:
-    """Read the `train` or `test` set of a task; None if there is no source for it."""
-    given, own = (data.train, task.train) if split == "train" else (data.test, task.test)
-    if not given and not own:
-        return None
-    try:
-        if given:
-            table = read(given, data.subset, data.train_split if split == "train" else data.test_split)
-        elif own:
-            table = read(own.id, own.subset, own.split)
-            if own.rows and len(table.rows) != own.rows:
-                raise ValueError(f"{own.id} has {len(table.rows)} rows, not {own.rows}: it has changed at its source")
-    except ValueError as error:
-        raise RecipeError(f"data.{split}: {error}") from error
-    return _side(table, task, data, split)
-
-
-def _side(table: Table, task: TableTask, data: DataConfig, split: str) -> Side:
-    questions: list[Question] = []
-    bad = list(table.bad)
-    for row in table.rows:
+    def _side(self, data: DataConfig, side: Split, given: str, split: str, own: Hub | None) -> Side:
+        if not given and own is None:
+            return Side()
         try:
-            questions.append(_question(row, task, data, split))
-        except _Unusable as problem:
-            bad.append(BadRow(table.source, row.line, str(problem)))
-    return Side(table.source, _unique_ids(questions, split), bad)
+            table = read(given, data.subset, split) if given or own is None else own.read()
+        except DataError as error:
+            raise DataError(f"data.{side}: {error}") from error
+        questions: list[Question] = []
+        bad = list(table.bad)
+        for row in table.rows:
+            try:
+                questions.append(_question(row, self, data, side))
+            except _Unusable as problem:
+                bad.append(BadRow(table.source, row.line, str(problem)))
+        return Side(table.source, _unique_ids(questions, side), bad)
 
 
 class _Unusable(Exception):
@@ -167,76 +174,3 @@ def _unique_ids(questions: list[Question], split: str) -> list[Question]:
         unique.append(replace(question, id=f"{split}-{question.line}") if repeated else question)
         seen.add(question.id)
     return unique
-
-
-def without_repeats(side: Side) -> Side:
-    """Keep the first of questions with the same text."""
-    first: dict[str, int | None] = {}
-    kept: list[Question] = []
-    bad = list(side.bad)
-    for question in side.questions:
-        text = _same(question.text)
-        if text in first:
-            bad.append(BadRow(side.source, question.line or 0, f"duplicate of line {first[text]}"))
-        else:
-            first[text] = question.line
-            kept.append(question)
-    return Side(side.source, kept, bad)
-
-
-def without_leaks(train: Side, test: Side) -> Side:
-    """Drop train questions that are asked in the test set, too."""
-    tested = {_same(question.text): question.line for question in test.questions}
-    kept = [question for question in train.questions if _same(question.text) not in tested]
-    leaked = [question for question in train.questions if _same(question.text) in tested]
-    problem = "also a test question ({} line {})"
-    bad = [
-        BadRow(train.source, question.line or 0, problem.format(test.source, tested[_same(question.text)]))
-        for question in leaked
-    ]
-    return Side(train.source, kept, train.bad + bad)
-
-
-def gradable(side: Side, grader: Grader) -> Side:
-    """Drop questions whose gold answer the grader does not find right against itself."""
-    grades = grader.check([question.gold for question in side.questions])
-    kept: list[Question] = []
-    bad = list(side.bad)
-    for question, grade in zip(side.questions, grades, strict=True):
-        if grade.verdict == "right":
-            kept.append(question)
-        else:
-            reason = grade.reason or "its own grader calls it wrong"
-            problem = f"gold answer {question.gold[:60]!r} fails the {grader.name} grader: {reason}"
-            bad.append(BadRow(side.source, question.line or 0, problem))
-    return Side(side.source, kept, bad)
-
-
-def split_off(side: Side, count: int) -> tuple[Side, Side]:
-    """Part into (train, held out) by a hash of the question: whatever the order of the rows, the same are held out.
-
-    Raises:
-        RecipeError: nothing would be left to train on.
-    """
-    if count >= len(side.questions):
-        raise RecipeError(f"data.held_out = {count} leaves nothing of the {len(side.questions)} rows of {side.source}")
-    held = {id(question) for question in sorted(side.questions, key=lambda q: _rank("held out", q))[:count]}
-    train = [question for question in side.questions if id(question) not in held]
-    test = [question for question in side.questions if id(question) in held]
-    return Side(side.source, train, side.bad), Side(side.source, test, [])
-
-
-def draw(questions: list[Question], count: int, seed: int) -> list[Question]:
-    """Choose `count` questions at random by the seed, in their order; all if `count` is 0."""
-    if not 0 < count < len(questions):
-        return questions
-    chosen = {id(question) for question in sorted(questions, key=lambda q: _rank(f"limit {seed}", q))[:count]}
-    return [question for question in questions if id(question) in chosen]
-
-
-def _same(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _rank(purpose: str, question: Question) -> bytes:
-    return hashlib.blake2b(f"{purpose}\n{_same(question.text)}".encode(), digest_size=16).digest()

@@ -1,0 +1,93 @@
+"""The two sides of a task, what may stand in them, and which of their questions are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from motif.errors import RecipeError
+from motif.grading import Grader
+from motif.method.tree import Question
+from motif.tasks.rows import BadRow
+from motif.tasks.splits import hashed
+
+
+@dataclass(frozen=True)
+class Side:
+    """The questions of a train or test set, with their source's name, and the rows that gave none."""
+
+    source: str = ""
+    questions: list[Question] = field(default_factory=list)
+    bad: list[BadRow] = field(default_factory=list)
+
+
+def without_repeats(side: Side) -> Side:
+    """Keep the first of questions with the same text."""
+    first: dict[str, int | None] = {}
+    kept: list[Question] = []
+    bad = list(side.bad)
+    for question in side.questions:
+        text = _same(question.text)
+        if text in first:
+            bad.append(BadRow(side.source, question.line or 0, f"duplicate of line {first[text]}"))
+        else:
+            first[text] = question.line
+            kept.append(question)
+    return Side(side.source, kept, bad)
+
+
+def without_leaks(train: Side, test: Side) -> Side:
+    """Drop train questions that are asked in the test set, too."""
+    tested = {_same(question.text): question.line for question in test.questions}
+    kept = [question for question in train.questions if _same(question.text) not in tested]
+    leaked = [question for question in train.questions if _same(question.text) in tested]
+    problem = "also a test question ({} line {})"
+    bad = [
+        BadRow(train.source, question.line or 0, problem.format(test.source, tested[_same(question.text)]))
+        for question in leaked
+    ]
+    return Side(train.source, kept, train.bad + bad)
+
+
+def gradable(side: Side, grader: Grader) -> Side:
+    """Drop questions whose gold answer the grader does not find right against itself."""
+    grades = grader.check([question.gold for question in side.questions])
+    kept: list[Question] = []
+    bad = list(side.bad)
+    for question, grade in zip(side.questions, grades, strict=True):
+        if grade.verdict == "right":
+            kept.append(question)
+        else:
+            reason = grade.reason or "its own grader calls it wrong"
+            problem = f"gold answer {question.gold[:60]!r} fails the {grader.name} grader: {reason}"
+            bad.append(BadRow(side.source, question.line or 0, problem))
+    return Side(side.source, kept, bad)
+
+
+def split_off(side: Side, count: int) -> tuple[Side, Side]:
+    """Part into (train, held out) by a hash of the question: whatever the order of the rows, the same are held out.
+
+    Raises:
+        RecipeError: nothing would be left to train on.
+    """
+    if count >= len(side.questions):
+        raise RecipeError(f"data.held_out = {count} leaves nothing of the {len(side.questions)} rows of {side.source}")
+    held = {id(question) for question in sorted(side.questions, key=lambda q: _rank("held out", q))[:count]}
+    train = [question for question in side.questions if id(question) not in held]
+    test = [question for question in side.questions if id(question) in held]
+    return Side(side.source, train, side.bad), Side(side.source, test, [])
+
+
+def draw(questions: list[Question], count: int, seed: int) -> list[Question]:
+    """Choose `count` questions at random by the seed, in their order; all if `count` is 0."""
+    if not 0 < count < len(questions):
+        return questions
+    chosen = {id(question) for question in sorted(questions, key=lambda q: _rank(f"limit {seed}", q))[:count]}
+    return [question for question in questions if id(question) in chosen]
+
+
+def _same(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _rank(purpose: str, question: Question) -> int:
+    return hashed(f"{purpose}\n{_same(question.text)}")
