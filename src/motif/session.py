@@ -5,6 +5,7 @@ Everything is checked before anything is spent on it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +13,21 @@ from typing import Any
 
 import torch
 
+from motif import __version__
 from motif.config import Recipe
 from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
+from motif.evaluation.target import Target
 from motif.grading import Grader
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question
 from motif.models.policy import Policy
+from motif.runs.checkpoint import checksum, load_newest_weights
 from motif.runs.weights import load_weights
-from motif.sampling.base import TrainingSampler
+from motif.sampling.base import ServingSampler, TrainingSampler
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
+from motif.sampling.local.engine import Engine
 from motif.tasks import BadRow, Task, load, reject
 
 
@@ -112,6 +117,49 @@ def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -
         return processes.on_main(work)
 
     return ServerSampler(policy, recipe, window_of(recipe, policy.max_length), once)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that answers questions: its sampler and its prompts.
+
+    window: tokens of a prompt and its response together; None if unknown. about: the model, in words. fingerprint:
+    identifies all that decides its answers, where that is known.
+    """
+
+    sampler: ServingSampler
+    rounds: Rounds
+    window: int | None
+    about: str
+    fingerprint: str | None = None
+
+
+def open_model(target: Target, rows: int) -> LoadedModel:
+    """Load the model of a target to answer questions; at most `rows` responses are decoded at once.
+
+    Raises:
+        ModelError: the model cannot be loaded or sampled here.
+        RunFolderError: the run holds no weights, or they are damaged.
+    """
+    recipe = target.recipe
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    policy = Policy(recipe.model, recipe.train.seed)
+    about = f"{recipe.model.name}, untrained"
+    if target.weights is not None:
+        step = load_newest_weights(target.weights, policy)
+        about = f"weights of {target.weights}"
+        if step is not None:
+            about += f", an unfinished run: its checkpoint of step {step}"
+    rounds = Rounds(recipe.rounds, policy.tokenizer)
+    window = window_of(recipe, policy.max_length)
+    return LoadedModel(Engine(policy, rows), rounds, window, about, _fingerprint(recipe, policy))
+
+
+def _fingerprint(recipe: Recipe, policy: Policy) -> str:
+    parts = (__version__, torch.__version__, recipe.model.name, str(policy.device), policy.autocast, checksum(policy))
+    scaffold = recipe.rounds.model_dump_json()
+    return "motif-" + hashlib.sha256(repr((*parts, scaffold)).encode()).hexdigest()[:12]
 
 
 def open_session(

@@ -19,7 +19,7 @@ from motif.errors import UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.answer import AnswerPlan
 from motif.sampling.grow import RoundLimits
-from motif.serve.opening import LoadedModel
+from motif.session import LoadedModel
 from motif.text import harmless
 from support.serving import DEMO, Scripted
 from support.tiny import char_tokenizer

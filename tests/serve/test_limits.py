@@ -169,8 +169,8 @@ def test_nobody_is_starved_and_usage_stays_right():
 
 
 def test_a_request_that_takes_too_long_is_given_up():
-    sampler = Scripted(note, pause=5)
-    with serving(sampler, ROUNDS, timeout=0.3) as (url, service):
+    sampler = Scripted(note, pause=20)
+    with serving(sampler, ROUNDS, timeout=1.0) as (url, service):
         answer = post(url, ask())
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
         with pytest.raises(openai.APIError, match="no answer within"):  # in a stream that has begun
@@ -179,7 +179,7 @@ def test_a_request_that_takes_too_long_is_given_up():
                     model="demo", messages=ask()["messages"], stream=True
                 )
             )
-        assert sampler.cancelled == 2
+        assert sampler.now == 0 and sampler.cancelled == len(sampler.asks)  # one may wait that long for a busy machine
         until(lambda: requests_counted(service, 504) == 2)
         until(lambda: service.queue.taken == 0)
 

@@ -24,8 +24,8 @@ from motif.errors import RunFolderError, ServiceError, UsageError
 from motif.evaluation.target import find_target
 from motif.models.policy import Policy
 from motif.runs import checkpoint
-from motif.serve.opening import open_local
 from motif.serve.run import bound, limits_of
+from motif.session import open_model
 from support.serving import CLIENT, ask, post, until
 
 
@@ -153,7 +153,7 @@ def test_a_run_that_has_not_ended_is_served_from_its_newest_checkpoint(tmp_path)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     what = find_target(str(tmp_path))
     with pytest.raises(RunFolderError, match="holds no trained model"):
-        open_local(what, 2)
+        open_model(what, 2)
     policy = Policy(recipe.model)
     with torch.no_grad():
         for parameter in policy.trainable():
@@ -161,7 +161,7 @@ def test_a_run_that_has_not_ended_is_served_from_its_newest_checkpoint(tmp_path)
     optimizer = torch.optim.SGD(policy.trainable(), 0.1)
     for step in (3, 7):
         checkpoint.save(tmp_path, step, policy, optimizer, recipe, {}, keep=2)
-    opened = open_local(what, 2)
+    opened = open_model(what, 2)
     try:
         assert "checkpoint of step 7" in opened.about
         assert checkpoint.checksum(opened.sampler.policy) == checkpoint.checksum(policy)

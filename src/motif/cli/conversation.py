@@ -13,7 +13,7 @@ from motif.errors import MotifError
 from motif.evaluation.target import Target
 from motif.sampling.answer import AnswerPlan, Event, RoundStarted, RoundText, Trace, answer
 from motif.sampling.grow import TreeShape
-from motif.serve.opening import LoadedModel, open_local
+from motif.session import LoadedModel, open_model
 from motif.text import harmless
 
 
@@ -26,7 +26,7 @@ class Conversation:
     """
 
     def __init__(self, target: Target, rounds: int | None, seed: int | None, early_finish: bool, as_json: bool):
-        self.opened = open_local(target, rows=1)
+        self.opened = open_model(target, rows=1)
         about = f"model: {harmless(self.opened.about)}"
         print(about, file=sys.stderr if as_json else sys.stdout, flush=True)
         shape = target.recipe.rollout

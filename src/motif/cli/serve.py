@@ -85,8 +85,7 @@ def serve(
     keys, extra = keys_of(api_key or []), _object(upstream_body)
     # The imports take seconds: wrong names are refused before them.
     from motif.sampling.openai import base_url
-    from motif.serve.opening import UpstreamConfig
-    from motif.serve.run import ServerOptions, limits_of
+    from motif.serve.run import ServerOptions, UpstreamConfig, limits_of
     from motif.serve.run import serve as run
 
     limits = {"concurrency": concurrency, "queue": queue, "timeout": timeout}

@@ -8,8 +8,7 @@
     app.py         routes and errors; middleware.py surrounds them with keys, bodies and the log
     admission.py   limits, and the queue of requests that wait
     metrics.py     counts, tokens and times for Prometheus
-    opening.py     loads a model, or connects to an upstream server that continues prompts instead
-    run.py         binds an address, runs the server, and shuts it down
+    run.py         binds an address, opens the model here or on another server, and runs the server
 
 `app.py`, `middleware.py`, `metrics.py`, what imports them, and `run.py` need the extra `serve`.
 """

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
@@ -19,11 +19,14 @@ import uvicorn
 from motif.config import Recipe
 from motif.errors import SamplerError, ServiceError, UsageError
 from motif.evaluation.target import Target
+from motif.method.rounds import Rounds
+from motif.models.policy import load_tokenizer
+from motif.sampling.openai import Api, OpenAISampler, base_url
 from motif.serve.admission import ServerLimits
 from motif.serve.app import make_app
-from motif.serve.opening import LoadedModel, UpstreamConfig, open_local, open_upstream
 from motif.serve.requests import ServedModel
 from motif.serve.service import Service
+from motif.session import LoadedModel, open_model
 
 DEAD_PEER_SECONDS = 120
 """Timeout after which the kernel drops a connection whose client acknowledges nothing."""
@@ -31,6 +34,17 @@ SPARE_CONNECTIONS = 512
 """Connections beyond those of requests that run or wait: health checks, idle clients."""
 
 log = logging.getLogger("motif.serve")
+
+
+@dataclass(frozen=True)
+class UpstreamConfig:
+    """The server that continues prompts in place of the local model (see `motif.sampling.openai`)."""
+
+    url: str
+    api: Api = "completions"
+    model: str = ""
+    key: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,22 +79,30 @@ def limits_of(recipe: Recipe, given: dict[str, Any]) -> ServerLimits:
     return limits
 
 
-def serve(what: Target, options: ServerOptions, limits: ServerLimits, upstream: UpstreamConfig | None = None) -> None:
+def serve(target: Target, options: ServerOptions, limits: ServerLimits, upstream: UpstreamConfig | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C; then accept nothing new, and finish requests in progress within the grace period.
 
     Raises:
         ServiceError: the address cannot be bound, or the upstream server does not answer.
-        RecipeError: the model cannot be used.
+        ModelError, RunFolderError: the model cannot be loaded.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     log.setLevel(logging.INFO)
     # The address is bound before the model is loaded, so that a taken one is reported at once.
     with bound(options.host, options.port) as listener:
         if upstream:
-            loaded = open_upstream(what, upstream, limits.timeout)
+            loaded = _open_upstream(target, upstream, limits.timeout)
         else:
-            loaded = open_local(what, limits.concurrency)
-        asyncio.run(_run(loaded, what.recipe, options, limits, listener))
+            loaded = open_model(target, limits.concurrency)
+        asyncio.run(_run(loaded, target.recipe, options, limits, listener))
+
+
+def _open_upstream(target: Target, upstream: UpstreamConfig, seconds: float) -> LoadedModel:
+    """Prepare sampling on a server elsewhere; of the model only the tokenizer is loaded, which cuts the notes."""
+    rounds = Rounds(target.recipe.rounds, load_tokenizer(target.recipe.model.name))
+    url = base_url(upstream.url)
+    sampler = OpenAISampler(url, upstream.api, rounds, upstream.model, upstream.key, upstream.extra, seconds)
+    return LoadedModel(sampler, rounds, target.recipe.rollout.window or None, f"{url} ({upstream.api})")
 
 
 @contextmanager
