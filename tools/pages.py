@@ -158,6 +158,57 @@ def view() -> str:
     return text + "\n\n" + markdown(["milliseconds to", "live", "saved"], rows)
 
 
+CAMPAIGNS = ROOT / "studies" / "reliability" / "results"
+TARGETS = {
+    "recipe": "recipe files",
+    "setting": "`--set`",
+    "study": "study files",
+    "rows": "rows as a task",
+    "table": "rows as a table",
+    "answer_file": "files of `motif grade`",
+    "response": "responses and notes",
+    "question": "questions",
+    "simple": "`exact`, `numeric`, extraction",
+    "mathematics": "`math` with its worker",
+    "program_tests": "unit tests as gold answers",
+    "reported": "values that programs report",
+    "sandboxed": "programs in the sandbox",
+    "circuits": "circuits (the parsers; not Yosys)",
+    "terminal": "terminal",
+    "weights": "safetensors",
+}
+"""What the fuzzing campaign calls its targets, in words."""
+
+
+def campaign(name: str) -> Any:
+    """The result of one campaign."""
+    return json.loads((CAMPAIGNS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def fuzzing() -> str:
+    """Tries and failures of each target of the fuzzing campaign."""
+    targets = campaign("fuzz_60min")["targets"]
+    rows = [[TARGETS[name], result["tries"], result["failures"]] for name, result in targets.items()]
+    total = [sum(result[key] for result in targets.values()) for key in ("tries", "failures")]
+    return markdown(["target", "tries", "failures"], [*rows, ["all", *total]])
+
+
+def waiting() -> str:
+    """Waiting times of clients in the load campaign."""
+    numbers = campaign("load_200_clients_600s")
+    names = {
+        "seconds_to_first_text": "first text of an admitted request",
+        "longest_pause_in_a_stream": "longest pause in a stream",
+        "seconds_to_answer": "whole answer (one to 32 rounds)",
+        "seconds_until_let_in": "until a client that was sent away is admitted (it comes back when told to)",
+    }
+    rows = [
+        [what, *(f"{numbers[key][one]:.3g} s" for one in ("median", "percentile_99", "most"))]
+        for key, what in names.items()
+    ]
+    return markdown(["what", "median", "99 of 100", "most"], rows)
+
+
 def demo() -> str:
     """What `make demo` shows: accuracy before and after, from the summary.json of its run."""
     summary = load("demo")
@@ -271,7 +322,7 @@ def gpu_hours(plan: Any) -> str:
 
 MAKERS = (
     machines, rollout, limits, step, scaling, speed, agreement, view,
-    demo, study, recipes, presets, forecast, costs, tree, layer_table,
+    fuzzing, waiting, demo, study, recipes, presets, forecast, costs, tree, layer_table,
 )  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)
 
