@@ -42,7 +42,7 @@ from motif.config import Recipe, load_recipe
 from motif.display import Display
 from motif.grading import Grade
 from motif.method.tree import Question
-from motif.models.policy import load_model, locate
+from motif.models.hub import load_model, locate
 from motif.runs.folder import RunFolder
 from motif.session import Session, open_session
 from motif.tasks import Task

@@ -280,9 +280,9 @@ PROMPT, SEAM = 250, 30
 
 def device_plan(recipe: str, devices: str, *settings: str) -> Any:
     """What `motif train RECIPE --dry-run --on DEVICES` computes, for Qwen2.5-3B on GSM8K, without downloads."""
+    from motif.models.shape import Shape
     from motif.planning.devices import parse_devices
     from motif.planning.lengths import Lengths
-    from motif.planning.memory import Shape
     from motif.planning.plan import DevicePlan, Work
 
     shape = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)

@@ -22,6 +22,7 @@ from motif.grading import Grader
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question
 from motif.models.policy import Policy
+from motif.models.shape import window_of
 from motif.runs.checkpoint import checksum, load_newest_weights
 from motif.runs.weights import load_weights
 from motif.sampling.base import ServingSampler, TrainingSampler
@@ -94,11 +95,6 @@ def _check_matched(recipe: Recipe, rounds: Rounds, questions: list[Any], window:
             f"eval.matched: one round of {recipe.matched_tokens} new tokens after a prompt of up to {longest} does not "
             f"fit the window of {window}: lower rollout.tokens_first or rollout.tokens_continue, or set it false"
         )
-
-
-def window_of(recipe: Recipe, model_limit: int) -> int:
-    """The context in tokens: the recipe's, or else the model's own limit."""
-    return min(recipe.rollout.window or model_limit, model_limit)
 
 
 def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -> TrainingSampler:

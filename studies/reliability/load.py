@@ -33,7 +33,7 @@ from wire import CHAT, Pace, fields, get, request, send
 
 from motif.config import load_recipe
 from motif.method.rounds import Rounds
-from motif.models.policy import load_tokenizer
+from motif.models.hub import load_tokenizer
 
 TIMEOUT = 120.0
 """Seconds that the server gives a request."""

@@ -183,7 +183,7 @@ SAID = {
 def protocol(wording: str) -> Any:
     """The rounds of one wording, over the embedded model's tokenizer."""
     from motif.method.rounds import Rounds
-    from motif.models.policy import load_tokenizer
+    from motif.models.hub import load_tokenizer
 
     return Rounds(RoundsConfig(**{"note_tokens": 40} | WORDINGS[wording]), load_tokenizer("embedded"))
 

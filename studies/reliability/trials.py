@@ -254,14 +254,14 @@ def _child(work: Callable[[], Any], folder: Path, fault: Fault, trace: Trace, lo
     os.dup2(output, 2)
     code = 3
     try:
-        from motif.errors import OutOfResources, RecipeError, ran_out
+        from motif.errors import MotifError, ran_out
 
         follow(trace)
         arm(fault, folder, trace)
         try:
             work()
             code = 0
-        except (RecipeError, OutOfResources) as error:
+        except MotifError as error:
             lift_limits()
             print(f"motif: {error}", flush=True)
             code = 1

@@ -28,10 +28,10 @@ from figure import draw
 from simulate import GROWTHS, Costs, Growth, Node, cycle, sample
 
 from motif.config import load_recipe
+from motif.models.shape import Shape
 from motif.planning.devices import TABLE
 from motif.planning.forecast import Forecast, Unit
 from motif.planning.lengths import Lengths
-from motif.planning.memory import Shape
 
 HERE = Path(__file__).parent
 ROWS, MIN_STEPS = 30_000, 6

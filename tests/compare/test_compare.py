@@ -21,7 +21,7 @@ from motif.compare.run import compare
 from motif.compare.runner import Runner, differences, is_finished
 from motif.compare.study import Run, Study, load_study, plan_runs, resolve
 from motif.config import load_recipe
-from motif.errors import RecipeError
+from motif.errors import ModelError, RecipeError
 from motif.method.tree import Question
 from motif.runs.disk import claim
 from motif.training.loop import draw_questions
@@ -46,7 +46,7 @@ def study_file(folder: Path, text: str = SMALL) -> Path:
 
 
 def refused(folder: Path, text: str) -> str:
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises((RecipeError, ModelError)) as caught:
         prepare(load_study(study_file(folder, text)), folder)
     return str(caught.value)
 

@@ -27,7 +27,7 @@ from motif.evaluation.store import EvalFolder, fingerprint, settings_of, weights
 from motif.evaluation.target import find_target
 from motif.grading import Grader
 from motif.method.rounds import Rounds
-from motif.models.policy import load_tokenizer
+from motif.models.hub import load_tokenizer
 from motif.planning.plan import make_plan
 from motif.runs.folder import RunFolder
 from motif.sampling.base import Completion, Usage

@@ -20,7 +20,7 @@ from verl.workers.rollout.replica import TokenOutput
 from motif.config import load_recipe
 from motif.errors import RecipeError
 from motif.integrations.verl import MotifAgentLoop, write_data
-from motif.models.policy import load_tokenizer
+from motif.models.hub import load_tokenizer
 
 EXAMPLE = ROOT / "examples" / "verl_motif.yaml"
 QUESTION = "What is 12 × 13?"

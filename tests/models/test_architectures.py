@@ -8,7 +8,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from motif.config import ModelConfig, Recipe
-from motif.errors import RecipeError
+from motif.errors import ModelError, RecipeError
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights, save_weights
 from motif.sampling.base import Request, complete
@@ -137,7 +137,7 @@ def test_a_tokenizer_without_an_end_token_is_refused_unless_the_model_names_one(
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     end = tokenizer.eos_token_id
     tokenizer.eos_token = None
-    with pytest.raises(RecipeError, match="no end-of-sequence token"):
+    with pytest.raises(ModelError, match="no end-of-sequence token"):
         Policy(llama(tmp_path / "neither", tokenizer, eos_token_id=None))
     policy = Policy(llama(tmp_path / "model", tokenizer, eos_token_id=end))
     assert policy.end_ids == [end] and len(sampled(policy)) == 4

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from motif.config import load_recipe
 from motif.errors import RecipeError
+from motif.models.shape import Shape
 from motif.planning.devices import TABLE, parse_devices
 from motif.planning.forecast import Forecast, Unit
 from motif.planning.lengths import Lengths, measured
-from motif.planning.memory import Shape
 from motif.planning.plan import make_device_plan
 
 QWEN_3B = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
@@ -320,8 +320,8 @@ On a quiet machine it says 0.4 to 0.5 of the sampling and 1.8 to 2.9 of the upda
 
 @pytest.mark.slow
 def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
-    from motif.models.policy import pick_device
-    from motif.planning.memory import model_shape
+    from motif.models.device import pick_device
+    from motif.models.shape import model_shape
     from motif.planning.plan import _matmul_rate
     from motif.training.loop import train
 

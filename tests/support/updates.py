@@ -9,8 +9,8 @@ import torch
 
 from motif.config import ModelConfig, Recipe
 from motif.models.policy import Policy
+from motif.training.batch import Sample
 from motif.training.loss import LossInputs, policy_loss, token_weights
-from motif.training.update import Sample
 
 
 def lora(folder: str, seed: int = 1) -> Policy:

@@ -10,7 +10,7 @@ import torch
 import motif.models.policy
 import motif.sampling.local.packing
 from motif.config import LossConfig, ModelConfig, Recipe
-from motif.errors import RecipeError, RunFolderError
+from motif.errors import ModelError, RunFolderError
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights, save_weights
@@ -372,7 +372,7 @@ def test_state_goes_back_and_forth(tiny_model):
     one, other = lora(tiny_model, 1), lora(tiny_model, 2)
     other.load_state(one.state())
     assert all(torch.equal(a, b) for a, b in zip(one.trainable(), other.trainable(), strict=True))
-    with pytest.raises(RecipeError, match="another model"):
+    with pytest.raises(ModelError, match="another model"):
         other.load_state(full(tiny_model).state())
 
 
@@ -380,7 +380,7 @@ def test_missing_weights_and_models_are_named(tiny_model, tmp_path):
     for make in (lora, full):
         with pytest.raises(RunFolderError, match="holds no trained"):
             load_weights(tmp_path, make(tiny_model))
-    with pytest.raises(RecipeError, match=r"no config\.json"):
+    with pytest.raises(ModelError, match=r"no config\.json"):
         Policy(ModelConfig(name=str(tmp_path), device="cpu"))
 
 

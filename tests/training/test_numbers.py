@@ -12,7 +12,7 @@ import torch
 
 from motif.config import Recipe, load_recipe
 from motif.display import Display
-from motif.errors import RecipeError
+from motif.errors import ModelError, RecipeError
 from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.sampling.base import Request, complete
@@ -107,7 +107,7 @@ def test_broken_weights_are_no_model(tiny_model, monkeypatch):
     policy = lora(tiny_model)
     with torch.no_grad():
         policy.trainable()[-1].fill_(NAN)  # of the last layer: CPU attention swallows NaN queries
-    with pytest.raises(RecipeError, match="logits that are not finite"):
+    with pytest.raises(ModelError, match="logits that are not finite"):
         policy._check()
     sampler = LocalSampler.__new__(LocalSampler)
     with monkeypatch.context() as patch:

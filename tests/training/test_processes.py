@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from motif.config import load_recipe
 from motif.display import Display
 from motif.distributed import ALONE, Processes, as_launched, process_group
-from motif.errors import RecipeError
+from motif.errors import RecipeError, UsageError
+from motif.models.device import pick_device
 from motif.planning.plan import make_plan
 from motif.training.batch import Sample, split_by_work
 from motif.training.loop import train
@@ -346,7 +347,8 @@ def test_what_processes_cannot_do_is_refused(monkeypatch, environment, device, s
     for name, value in ({"WORLD_SIZE": "2", "RANK": "0"} | environment).items():
         monkeypatch.setenv(name, value)
     recipe = load_recipe("demo", [f"model.device={device}"])
-    with pytest.raises(RecipeError, match=said), process_group(as_launched(recipe)):
+    refused = pytest.raises(UsageError if environment else RecipeError, match=said)
+    with refused, process_group(pick_device(as_launched(recipe).model.device)):
         pass
 
 

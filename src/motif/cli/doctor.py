@@ -70,7 +70,8 @@ def _checks() -> list[tuple[bool | None, str, str]]:
     from motif.config import ModelConfig
     from motif.errors import DataError
     from motif.grading import Grader
-    from motif.models.policy import Policy, pick_device
+    from motif.models.device import pick_device
+    from motif.models.policy import Policy
 
     device = pick_device("auto")
     memory = psutil.virtual_memory()

@@ -10,7 +10,7 @@ from typing import Any
 from motif.compare.results import Record, collect, write_results
 from motif.compare.runner import Runner, Tally, refuse_other_run
 from motif.compare.study import Run, Study, check_rows, main_row, plan_runs, resolve
-from motif.errors import RecipeError
+from motif.errors import ModelError, RecipeError
 from motif.planning.plan import Plan, make_plan
 
 
@@ -65,8 +65,8 @@ def prepare(study: Study, folder: Path, out: Path | None = None) -> Prepared:
     for arm, recipe in recipes.items():
         try:
             plans[arm], task = make_plan(recipe)
-        except RecipeError as error:
-            raise RecipeError(f"arm {arm!r}: {error}") from None
+        except (RecipeError, ModelError) as error:
+            raise type(error)(f"arm {arm!r}: {error}") from None
         tests[arm] = [(q.id, q.text, q.gold) for q in task.test[: recipe.eval.questions]]
     refuse_other_questions(tests)
     return Prepared(study, folder, out, runs, plans)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from motif.errors import RecipeError
+from motif.errors import ModelError, RecipeError
 from motif.evaluation.accuracy import Accuracy
 from motif.evaluation.evaluate import evaluate
 from motif.evaluation.rows import EvalRow, answers_in, eval_rows
@@ -57,11 +57,10 @@ def evaluate_model(target: Target, display: EvalDisplay, out: Path | None = None
 def _open(target: Target) -> Session:
     try:
         return open_session(target.recipe, run=target.weights)
-    except RecipeError as error:
-        is_run = (Path(target.name) / "recipe.toml").is_file()
-        if not is_run and str(error).startswith("model "):
-            raise RecipeError(f"{target.name} is not a run folder (it holds no recipe.toml), and {error}") from error
-        raise
+    except ModelError as error:
+        if (Path(target.name) / "recipe.toml").is_file():
+            raise
+        raise ModelError(f"{target.name} is not a run folder (it holds no recipe.toml), and {error}") from error
 
 
 def _evaluate(session: Session, folder: EvalFolder, display: EvalDisplay) -> dict[str, Accuracy]:

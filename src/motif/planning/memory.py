@@ -1,15 +1,9 @@
-"""How large a model is, and what memory a run of it needs: from its configuration alone, without loading weights."""
+"""Memory that a run needs: an estimate from the recipe and the sizes of its model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-
 from motif.config import Recipe
-from motif.errors import RecipeError
-from motif.models.policy import context_limit, locate
+from motif.models.shape import Shape
 
 GIB = 2**30
 LIBRARIES = 0.5 * GIB
@@ -22,50 +16,6 @@ ADVICE = {
     "optimiser": "a smaller model.lora_rank, or model.adapter = 'lora'",
 }
 """What makes each part of `memory` smaller."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the estimates need to know of a model."""
-
-    parameters: int
-    layers: int
-    hidden: int
-    intermediate: int
-    vocabulary: int
-    cache_per_token: int  # numbers (not bytes) of keys and values
-    max_length: int
-
-
-def model_shape(name: str) -> Shape:
-    """A model's sizes from its configuration alone.
-
-    Raises:
-        RecipeError: the model cannot be found.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    try:
-        config: Any = AutoConfig.from_pretrained(locate(name), trust_remote_code=False)
-    except RecipeError:
-        raise
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise RecipeError(f"model {name!r} could not be found: {first}") from error
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    heads = config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    key_heads = getattr(config, "num_key_value_heads", None) or heads
-    return Shape(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
-        vocabulary=config.vocab_size,
-        cache_per_token=2 * config.num_hidden_layers * key_heads * head_size,
-        max_length=context_limit(config),
-    )
 
 
 def is_half(recipe: Recipe, kind: str) -> bool:

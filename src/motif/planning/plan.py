@@ -18,13 +18,15 @@ from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
 from motif.evaluation.probe import probe_questions
 from motif.method.rounds import NOTE_SEAM, Rounds
-from motif.models.policy import load_tokenizer, pick_device
+from motif.models.device import pick_device
+from motif.models.hub import load_tokenizer
+from motif.models.shape import Shape, model_shape, window_of
 from motif.planning.devices import Device, parse_devices
 from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
-from motif.planning.memory import ADVICE, GIB, Shape, is_half, memory, model_shape
+from motif.planning.memory import ADVICE, GIB, is_half, memory
 from motif.runs.trackers import check
-from motif.session import open_task, window_of
+from motif.session import open_task
 from motif.tasks import Task
 
 CPU_LAYER = 0.1

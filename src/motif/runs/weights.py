@@ -12,7 +12,8 @@ from torch import Tensor
 
 from motif.config import ModelConfig
 from motif.errors import RunFolderError
-from motif.models.policy import Policy, is_own_base
+from motif.models.hub import is_own_base
+from motif.models.policy import Policy
 from motif.runs.disk import check_sum, sync, sync_all, write_sums
 
 ADAPTER = "adapter"

@@ -20,7 +20,7 @@ from motif.config import Recipe
 from motif.errors import SamplerError, ServiceError, UsageError
 from motif.evaluation.target import Target
 from motif.method.rounds import Rounds
-from motif.models.policy import load_tokenizer
+from motif.models.hub import load_tokenizer
 from motif.sampling.openai import Api, OpenAISampler, base_url
 from motif.serve.admission import ServerLimits
 from motif.serve.app import make_app

@@ -33,6 +33,7 @@ from motif.grading.beside import grading_beside
 from motif.method.credit import assign
 from motif.method.keys import sampling_key
 from motif.method.tree import Question
+from motif.models.device import pick_device
 from motif.planning.plan import make_plan
 from motif.report import write_report
 from motif.runs import checkpoint
@@ -105,7 +106,7 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(out) if out else default_folder(recipe.name)
     recipe = as_launched(recipe)
-    with process_group(recipe) as processes:
+    with process_group(pick_device(recipe.model.device)) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
         with ExitStack() as held, told(folder):
             task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import shlex
 from urllib.parse import urlsplit
 
-import torch
-
 from motif.config import Recipe
 from motif.errors import RecipeError
-from motif.models.policy import locate, pick_device
-from motif.planning.memory import model_shape
-from motif.session import window_of
+from motif.models.device import pick_device, weight_dtype
+from motif.models.hub import locate
+from motif.models.shape import model_shape, window_of
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that `--max-lora-rank` takes."""
@@ -21,7 +19,8 @@ def commands(recipe: Recipe) -> list[str]:
     """One shell command per server of the recipe (on port 8000, if it names none).
 
     Raises:
-        RecipeError: the model cannot be found, or no server can have its adapter.
+        RecipeError: no server can have its adapter.
+        ModelError: the model cannot be found.
     """
     if recipe.model.adapter == "full":
         raise RecipeError("servers need model.adapter = 'lora' (see docs/scaling.md for training all weights)")
@@ -38,23 +37,17 @@ def commands(recipe: Recipe) -> list[str]:
 
 def _words(recipe: Recipe) -> list[str]:
     rank = next(rank for rank in RANKS if rank >= recipe.model.lora_rank)
+    dtype = str(weight_dtype(recipe.model, pick_device(recipe.model.device))).removeprefix("torch.")
     four_bit = ["--quantization", "bitsandbytes"] if recipe.model.four_bit else []
     return [
         locate(recipe.model.name),
-        *("--dtype", _dtype(recipe), *four_bit),
+        *("--dtype", dtype, *four_bit),
         *("--max-model-len", str(window_of(recipe, model_shape(recipe.model.name).max_length))),
         # Two: with overlap, the adapter before the last is still in use when the last one comes.
         *("--enable-lora", "--max-loras", "2", "--max-lora-rank", str(rank)),
         *("--logprobs-mode", "processed_logprobs"),  # at the sampling temperature, as the trainer has them
         *("--generation-config", "vllm"),  # no top-k or penalties from the model's own settings
     ]
-
-
-def _dtype(recipe: Recipe) -> str:
-    if recipe.model.dtype != "auto":
-        return recipe.model.dtype
-    device = pick_device(recipe.model.device)
-    return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
 def _port(url: str) -> int:

@@ -1,0 +1,193 @@
+"""Models by name: where their files are, and loading configuration, tokenizer and weights."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from motif.config import ModelConfig
+from motif.demo import MODELS
+from motif.errors import ModelError, MotifError, RecipeError
+from motif.models.device import weight_dtype
+
+
+def locate(name: str) -> str:
+    """The folder or hub id behind a model name: `embedded`, `embedded-circuit`, `pypi:PACKAGE`, a folder, a .gguf file,
+    or a hub id.
+
+    A GGUF file is converted once, to a folder under ~/.cache/motif, because unpacking it takes half a minute.
+
+    Raises:
+        ModelError: the package is not installed or holds no GGUF file, or a GGUF file cannot be read here.
+    """
+    if name in MODELS:
+        return str(MODELS[name])
+    if file := gguf_file(name):
+        return str(_convert(file))
+    path = Path(name)
+    if path.exists() and not (path / "config.json").is_file():
+        raise ModelError(f"model {name!r}: the folder has no config.json, so it is not a Hugging Face model")
+    return name
+
+
+def gguf_file(name: str) -> Path | None:
+    """The GGUF file that a model name stands for; None if it stands for something else.
+
+    Raises:
+        ModelError: there is no such file, or the package is not installed or holds none.
+    """
+    if name.startswith("pypi:"):
+        return _gguf_of_package(name, name.removeprefix("pypi:"))
+    path = Path(name)
+    if path.suffix != ".gguf":
+        return None
+    if not path.is_file():
+        raise ModelError(f"model {name!r}: no such file")
+    return path
+
+
+def _gguf_of_package(name: str, package: str) -> Path:
+    if not re.fullmatch(r"[A-Za-z_][\w-]*", package):  # looking up a.b would run a
+        raise ModelError(f"model {name!r}: {package!r} is not the name of a package")
+    # find_spec does not run the package, whose own requirements may be missing.
+    spec = importlib.util.find_spec(package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"model {name!r}: install it first: pip install --no-deps {package}")
+    files = [file for folder in spec.submodule_search_locations for file in sorted(Path(folder).rglob("*.gguf"))]
+    if not files:
+        raise ModelError(f"model {name!r}: the package {package} holds no .gguf file")
+    return files[0]
+
+
+def _convert(file: Path) -> Path:
+    """The Hugging Face folder made from a GGUF file, with its weights dequantised to float32."""
+    if importlib.util.find_spec("gguf") is None:
+        raise ModelError("GGUF models need the extra 'gguf': pip install 'motif-rl[gguf]'")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    status = file.stat()
+    digest = hashlib.sha256(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motif"
+    target = cache / f"{file.stem}-{digest}"
+    if target.is_dir():
+        return target
+    print(f"unpacking {file.name} to {target} (once; about half a minute)", file=sys.stderr, flush=True)
+    partial = cache / f".{target.name}.{os.getpid()}.partial"
+    with readable_errors(file.name):
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
+        )
+    # The weights are dequantised already; with these marks save_pretrained would refuse them.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    with contextlib.suppress(OSError):  # another process was first
+        partial.rename(target)
+    return target
+
+
+def is_own_base(name: str, folder: Path) -> bool:
+    """Whether `folder` itself is the model `name` (or holds its GGUF file): an export of the whole model, which needs
+    no weights added."""
+    path = Path(name)
+    return path.exists() and (path.parent if path.suffix == ".gguf" else path).resolve() == folder.resolve()
+
+
+def load_config(name: str) -> Any:
+    """The configuration of a model (see `locate` for names).
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    from transformers import AutoConfig
+
+    with readable_errors(name):
+        return AutoConfig.from_pretrained(locate(name), trust_remote_code=False)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model (see `locate` for names).
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    from transformers import AutoTokenizer
+
+    with readable_errors(name):
+        return AutoTokenizer.from_pretrained(locate(name), trust_remote_code=False)
+
+
+def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> nn.Module:
+    """The bare model in the dtype of the recipe, on the device, without dropout and without adapter.
+
+    `move = False` leaves it on the CPU.
+
+    Raises:
+        ModelError: it cannot be found or read, or does not fit in memory.
+        RecipeError: it cannot be quantised here.
+    """
+    from transformers import AutoModelForCausalLM
+
+    options: dict[str, Any] = {"quantization_config": _four_bit(device)} if config.four_bit else {}
+    with readable_errors(config.name):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            locate(config.name), dtype=weight_dtype(config, device), trust_remote_code=False, **options
+        )
+        model.config.use_cache = False
+        if move and not config.four_bit:
+            model.to(device)
+    return model.eval()  # no dropout in either pass: the ratio of two passes must be 1 where nothing was updated
+
+
+def _four_bit(device: torch.device) -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None or device.type != "cuda":
+        raise RecipeError(
+            "model.four_bit needs CUDA and the extra 'four-bit': pip install 'motif-rl[four-bit]', or set it false"
+        )
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_use_double_quant=True,
+    )
+
+
+@contextlib.contextmanager
+def readable_errors(name: str) -> Iterator[None]:
+    """Turn whatever the libraries raise while they load a model into one line that names it.
+
+    Raises:
+        ModelError: the model cannot be loaded, or does not fit in memory.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        yield
+    except MotifError:
+        raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelError(f"model {name!r} does not fit in memory: {_first_line(error)}") from error
+    except Exception as error:  # readers of a dozen formats raise anything over a malformed file
+        raise ModelError(f"model {name!r} could not be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of an error's message, with the error's kind where that says more."""
+    line = str(error).strip().split("\n")[0][:500]
+    return line if isinstance(error, OSError | ValueError) and line else f"{type(error).__name__} {line}".strip()
