@@ -1,6 +1,6 @@
-"""The study: arms, seeds, and the questions asked of them, checked before anything is spent.
+"""The study file: arms, seeds, and the questions asked of them, checked before anything is spent.
 
-A study is a TOML file. Every arm is a recipe with settings of its own; every seed of every arm is one run.
+A study is a TOML file. Each arm is a recipe with settings of its own, and each seed of each arm is one run.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Arm(Section):
 
     about: str = ""
     recipe: str = ""
-    """A shipped name or a file relative to the study; empty: the study's."""
+    """A shipped name, or a file relative to the study; empty: the study's recipe."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Settings on top of the recipe's and the study's, as `"section.key" = value`."""
+    """Settings that override the recipe's and the study's, as `"section.key" = value`."""
 
 
 class Point(Section):
-    """An accuracy of an arm: at the end of its runs, or when they had spent an amount of one currency."""
+    """An accuracy of an arm: at the end of its runs, or once they have spent an amount of a currency."""
 
     arm: str
     at: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
@@ -61,17 +61,17 @@ class Contrast(Section):
     a: Point
     b: Point
     margin: Annotated[float, Field(le=0)] | None = None
-    """How much lower a may be and still count as not inferior, e.g. -0.01 for one point; None: not asked."""
+    """How much lower a may be and still count as not inferior, e.g. -0.01 for one point; None: not tested."""
 
 
 class ArmTarget(Section):
-    """The mean accuracy of an arm at the end of its runs, as a threshold for others."""
+    """The mean accuracy of an arm at the end of its runs, as a threshold for other arms."""
 
     arm: str
 
 
 class Threshold(Section):
-    """How much of a currency each arm needs to reach an accuracy; the first arm is what the others are divided by."""
+    """How much of a currency each arm needs to reach an accuracy; ratios are to the first arm."""
 
     name: str
     arms: Annotated[list[str], Field(min_length=1)]
@@ -95,18 +95,18 @@ class Study(Section):
     name: str
     about: str = ""
     recipe: str = ""
-    """What arms start from: a shipped name or a file relative to the study."""
+    """The recipe of all arms: a shipped name, or a file relative to the study."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(default_factory=lambda: [0])
-    """Values of `train.seed`. Runs of the same seed draw the same questions in the same order."""
+    """Values of `train.seed`. Runs with the same seed draw the same questions in the same order."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings for all arms."""
     row: str = ""
-    """The evaluation row that contrasts and thresholds use unless they say otherwise; empty: the recipe's own number
-    of rounds."""
+    """The evaluation row of contrasts and thresholds that name none; empty: that of the most rounds that an arm
+    trains."""
     reference: str = ""
-    """The arm that the table compares the others with; empty: none."""
+    """The arm with which the table compares the others; empty: none."""
     keep_trees: bool = True
-    """Off: once a run has finished, its trees and checkpoints are deleted; weights, metrics and report stay."""
+    """False: when a run has finished, its trees and checkpoints are deleted; weights, metrics and report stay."""
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     contrasts: list[Contrast] = Field(default_factory=list)
     thresholds: list[Threshold] = Field(default_factory=list)
@@ -115,26 +115,26 @@ class Study(Section):
     @classmethod
     def _folder_name(cls, name: str) -> str:
         if not re.fullmatch(r"\w[\w.-]*", name):
-            raise ValueError("names a folder: use letters, digits, _ . and - only")
+            raise ValueError("names a folder: use only letters, digits, _ . and -")
         return name
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
         for name, arm in self.arms.items():
             if not re.fullmatch(r"\w[\w.-]*", name):
-                raise ValueError(f"arm {name!r} names a folder: use letters, digits, _ . and - only")
+                raise ValueError(f"arm {name!r} names a folder: use only letters, digits, _ . and -")
             if not (arm.recipe or self.recipe):
                 raise ValueError(f"arm {name!r} has no recipe: give the study or the arm one")
-        if len(set_of := {*self.seeds}) != len(self.seeds):
-            raise ValueError(f"seeds: {len(self.seeds) - len(set_of)} given twice")
+        if repeated := len(self.seeds) - len({*self.seeds}):
+            raise ValueError(f"seeds: {repeated} given twice")
         for settings in (self.set, *(arm.set for arm in self.arms.values())):
             if "train.seed" in dict(flat(settings)):
                 raise ValueError("train.seed is set by `seeds`, so that arms are paired")
         for arm_name in self._arms_named():
             _known("arm", arm_name, self.arms)
-        asked = [contrast.name for contrast in self.contrasts] + [threshold.name for threshold in self.thresholds]
-        if repeated := {name for name in asked if asked.count(name) > 1}:
-            raise ValueError(f"two contrasts or thresholds are called {repeated.pop()!r}")
+        names = [contrast.name for contrast in self.contrasts] + [threshold.name for threshold in self.thresholds]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two contrasts or thresholds are called {twice.pop()!r}")
         return self
 
     def _arms_named(self) -> Iterator[str]:
@@ -165,7 +165,7 @@ def load_study(path: str | Path) -> Study:
     """Read a study file; its recipes are not looked at yet.
 
     Raises:
-        RecipeError: no such file, malformed TOML, unknown keys (with the nearest match), or values that do not fit.
+        RecipeError: no such file, malformed TOML, unknown keys (with the nearest match), or values out of range.
     """
     data = read_toml(Path(path))
     data.setdefault("name", Path(path).stem)
@@ -192,11 +192,11 @@ def seeds_from(text: str) -> list[int]:
 
 
 def plan_runs(study: Study, folder: Path, out: Path) -> list[Run]:
-    """All runs of a study, seed by seed, so that a study cut short still compares all arms.
+    """All runs of a study, seed by seed, so that a study that is cut short still compares all arms.
 
     Args:
-        folder: what relative recipes are relative to, the study file's folder.
-        out: where the run folders go, as `out/ARM/seed-S`.
+        folder: of the study file; relative recipes are relative to it.
+        out: the run folders are `out/ARM/seed-S`.
 
     Raises:
         RecipeError: an arm's recipe cannot be read, or a setting in it is unknown or out of range.
@@ -214,14 +214,14 @@ def plan_runs(study: Study, folder: Path, out: Path) -> list[Run]:
 def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
     """The recipe of an arm: its recipe file, then the study's settings, then its own. None: what all arms share.
 
-    Runs that take turns on the same cores should not each want all of them, so `train.threads` is 1 unless set.
+    Runs share the cores of the machine, so `train.threads` is 1 unless it is set.
     """
     chosen = study.arms[arm] if arm is not None else Arm()
     source = chosen.recipe or study.recipe
-    beside = folder / source
+    file = folder / source
     settings = [f"{key}={json.dumps(value)}" for part in (study.set, chosen.set) for key, value in flat(part)]
     try:
-        recipe = load_recipe(beside if beside.is_file() else source, settings)
+        recipe = load_recipe(file if file.is_file() else source, settings)
     except RecipeError as error:
         raise RecipeError(f"arm {arm!r}: {error}" if arm is not None else str(error)) from None
     about = chosen.about or recipe.about
@@ -231,7 +231,7 @@ def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
 
 
 def rows_of(recipe: Recipe) -> list[str]:
-    """Names of the evaluation rows that a recipe's runs report."""
+    """The names of the evaluation rows that a recipe's runs report."""
     return [row.name for row in eval_rows(recipe)]
 
 
@@ -242,20 +242,20 @@ def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:
         RecipeError: names the row, the arm and what it reports.
     """
     row = main_row(study, recipes)
-    asked = [(point.arm, point.row or row) for contrast in study.contrasts for point in (contrast.a, contrast.b)]
-    asked += [(arm, threshold.row or row) for threshold in study.thresholds for arm in threshold.arms]
+    needed = [(point.arm, point.row or row) for contrast in study.contrasts for point in (contrast.a, contrast.b)]
+    needed += [(arm, threshold.row or row) for threshold in study.thresholds for arm in threshold.arms]
     if study.row:
-        asked += [(arm, study.row) for arm in study.arms]
-    for arm, name in asked:
-        known = rows_of(recipes[arm])
-        if name not in known:
+        needed += [(arm, study.row) for arm in study.arms]
+    for arm, name in needed:
+        rows = rows_of(recipes[arm])
+        if name not in rows:
             raise RecipeError(
-                f"arm {arm!r} has no evaluation row {name!r}, only {', '.join(known) or 'none'}: set eval.rounds"
+                f"arm {arm!r} has no evaluation row {name!r}, only {', '.join(rows) or 'none'}: set eval.rounds"
             )
 
 
 def main_row(study: Study, recipes: Mapping[str, Recipe]) -> str:
-    """The row that is meant where none is named: the study's, else that of the most rounds any arm trains."""
+    """The default row: the study's, else that of the most rounds that an arm trains."""
     return study.row or f"rounds_{max(recipe.rollout.rounds for recipe in recipes.values())}"
 
 
@@ -265,26 +265,26 @@ def _known(what: str, name: str, names: Iterable[str]) -> None:
 
 
 def _explain(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"] if part not in ("a number", "an arm"))
+    key = ".".join(str(part) for part in problem["loc"] if part not in ("a number", "an arm"))
     if problem["type"] == "extra_forbidden":
         section = _section_at(problem["loc"][:-1])
-        return f"unknown key {where}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
+        return f"unknown key {key}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    return f"{key}: {message}" if key else message
 
 
 def _section_at(place: Iterable[str | int]) -> type[BaseModel]:
-    """The model that a place in the file is about."""
-    found: Any = Study
+    """The section that a place in the file belongs to."""
+    kind: Any = Study
     for part in place:
-        if typing.get_origin(found) in (dict, list):
-            found = typing.get_args(found)[-1]
-        elif _is_section(found) and part in found.model_fields:
-            found = found.model_fields[str(part)].annotation
-        if typing.get_origin(found) in (typing.Union, types.UnionType):
-            kinds = [getattr(kind, "__origin__", kind) for kind in typing.get_args(found)]  # without Annotated
-            found = next((kind for kind in kinds if _is_section(kind)), found)
-    return found if _is_section(found) else Study
+        if typing.get_origin(kind) in (dict, list):
+            kind = typing.get_args(kind)[-1]
+        elif _is_section(kind) and part in kind.model_fields:
+            kind = kind.model_fields[str(part)].annotation
+        if typing.get_origin(kind) in (typing.Union, types.UnionType):
+            members = [getattr(member, "__origin__", member) for member in typing.get_args(kind)]  # without Annotated
+            kind = next((member for member in members if _is_section(member)), kind)
+    return kind if _is_section(kind) else Study
 
 
 def _is_section(kind: Any) -> bool:
