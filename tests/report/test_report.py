@@ -23,7 +23,7 @@ from motif.report.page import to_json
 from motif.report.trees import Forest, choose
 from motif.runs.folder import RunFolder
 from motif.runs.read import Tail
-from motif.statistics.variance import Components, of_question
+from motif.statistics.variance import Components, question_components
 from support.runs import HOSTILE, fake_run, made_up_probe, marks_at, outcomes_of
 
 MakeRun = Callable[..., Path]
@@ -386,7 +386,7 @@ def test_diagnostics_say_what_the_trees_hold(make_run: MakeRun) -> None:
     run = make_run(steps=40)
     section = report_data(run)["sections"][-2]
     trees = [json.loads(line) for line in (run / "trees.jsonl").read_text().splitlines()]
-    whole = sum((of_question(outcomes_of(tree)) for tree in trees), Components())
+    whole = sum((question_components(outcomes_of(tree)) for tree in trees), Components())
     assert f"explains {100 * whole.icc:.1f} % [" in section["text"][0]
     [chart] = section["charts"]
     points = chart["series"][0]["points"]

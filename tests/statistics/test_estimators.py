@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motif.evaluation.accuracy import Answer, summarise
+from motif.evaluation.accuracy import GradedAnswer, summarise
 from motif.statistics.estimators import (
     Z95,
-    estimate,
     majority,
     mean_outcome,
     pass_at_k,
     powers_of_two,
+    proportion,
     question_pass_at_k,
     wilson,
 )
@@ -104,17 +104,17 @@ def test_what_the_grader_calls_equal_votes_together():
 
 def test_of_one_answer_a_question_it_is_wilsons_interval():
     for right, n in ((0, 10), (3, 10), (10, 10), (1, 200), (1, 1)):
-        found = estimate([1.0] * right + [0.0] * (n - right))
+        found = proportion([1.0] * right + [0.0] * (n - right))
         assert (found.low, found.high) == pytest.approx(wilson(right / n, n))
-    found = estimate([None, None])
+    found = proportion([None, None])
     assert math.isnan(found.value)
     assert (found.low, found.high, found.n) == (0.0, 1.0, 0)
 
 
 def test_alike_answers_to_a_question_are_worth_one_and_independent_ones_all():
-    alike = estimate([1.0] * 30 + [0.0] * 30, answers=60 * 8)
+    alike = proportion([1.0] * 30 + [0.0] * 30, answers=60 * 8)
     assert (alike.low, alike.high) == pytest.approx(wilson(0.5, 60))
-    independent = estimate([0.5] * 59 + [0.625], answers=60 * 8)
+    independent = proportion([0.5] * 59 + [0.625], answers=60 * 8)
     assert (independent.low, independent.high) == pytest.approx(wilson(independent.value, 60 * 8))
 
 
@@ -129,7 +129,7 @@ def test_intervals_cover_the_truth_near_0_and_1_too(questions, correlation):
         spread = 1 / correlation - 1
         chances = rng.beta(truth * spread, (1 - truth) * spread, size=(trials, questions))
         means = rng.binomial(samples, chances) / samples
-        found = [estimate(row, answers=questions * samples) for row in means.tolist()]
+        found = [proportion(row, answers=questions * samples) for row in means.tolist()]
         covered[truth] = np.mean([one.low <= truth <= one.high for one in found])
     assert min(covered.values()) >= 0.86, covered
     assert np.mean(list(covered.values())) >= 0.92, covered
@@ -147,7 +147,7 @@ def test_the_normal_interval_would_not():
 
 
 def answer(verdict: str, text: str | None = "1", truncated: bool = False, well_formed: bool = True, tokens: int = 10):
-    return Answer(verdict, text, truncated, well_formed, tokens)
+    return GradedAnswer(verdict, text, truncated, well_formed, tokens)
 
 
 def test_ungraded_answers_are_in_neither_numerator_nor_denominator():

@@ -11,7 +11,7 @@ from motif.config import CreditConfig
 from motif.method.credit import assign
 from motif.method.tree import Tree
 from motif.statistics.paired import t_quantile
-from motif.statistics.variance import Components, components, jackknife, of_question, pooled_icc
+from motif.statistics.variance import Components, components, jackknife, pooled_icc, question_components
 from support.trees import make_tree
 
 OUTCOMES = st.lists(st.lists(st.sampled_from([0.0, 1.0]), max_size=5), min_size=1, max_size=6)
@@ -26,7 +26,7 @@ def graded(outcomes: list) -> Tree:
 def simulated(rng: np.random.Generator, questions: int, m: int, k: int, a: float, b: float) -> list[Components]:
     """Questions whose notes have Beta(a, b) distributed values: the true ICC is 1 / (a + b + 1)."""
     values = rng.beta(a, b, size=(questions, m, 1))
-    return [of_question(outcomes) for outcomes in (rng.random((questions, m, k)) < values).tolist()]
+    return [question_components(outcomes) for outcomes in (rng.random((questions, m, k)) < values).tolist()]
 
 
 # -- one question ------------------------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def test_a_table_worked_out_by_hand():
 def test_shrout_and_fleiss_1979():
     """Their table 2 (six targets, four judges): ICC(1,1) = 0.17, ICC(1,4) = 0.44."""
     ratings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
-    found = of_question(ratings)
+    found = question_components(ratings)
     assert round(found.icc, 2) == 0.17
     assert round(found.reliability(4), 2) == round(found.reliability(), 2) == 0.44
 
@@ -55,12 +55,12 @@ def test_ungraded_leaves_and_groups_of_unequal_size():
     found = components([graded([[1, 1, None, 0], [0, None, None, None], [None, None, None, None], [1, 0, 0, 0]])])
     assert (found.df_between, found.df_within) == (2, 5)
     assert found.n0 == pytest.approx((8 - (9 + 1 + 16) / 8) / 2)
-    assert found == of_question([[1, 1, 0], [0], [1, 0, 0, 0]])
+    assert found == question_components([[1, 1, 0], [0], [1, 0, 0, 0]])
 
 
 def test_later_branches_are_no_independent_trajectories():
     found = components([graded([[[1, 1], [0, 0]], [[1, 0], [0, 0]]])])
-    assert found == of_question([[1.0, 0.0], [0.5, 0.0]])
+    assert found == question_components([[1.0, 0.0], [0.5, 0.0]])
 
 
 @pytest.mark.parametrize("outcomes", [[1, 0, 1], [[1], [0], [1]], [[1, 0, 1]]], ids=["one round", "k = 1", "m = 1"])
@@ -79,7 +79,7 @@ def test_no_variance_at_all_is_undefined_but_no_luck_at_all_is_one():
 
 @given(st.lists(OUTCOMES, max_size=4))
 def test_pooling_is_adding_and_survives_the_metrics(questions):
-    parts = [of_question(outcomes) for outcomes in questions]
+    parts = [question_components(outcomes) for outcomes in questions]
     whole = sum(parts, Components())
     again = sum((Components.from_metrics(part.metrics()) for part in parts), Components())
     for key in ("ss_between", "df_between", "ss_within", "df_within", "weight"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.runs.folder import FILES
-from motif.statistics.variance import Components, of_question
+from motif.statistics.variance import Components, question_components
 
 HOSTILE = (
     "</script><img src=x onerror=\"document.documentElement.dataset.error='ran'\"><!-- <script>alert(1)</script> "
@@ -205,7 +205,7 @@ def _training_line(
         line[f"truncated/round_{count}"] = max(0, 0.12 - 0.1 * skill - 0.01 * count + rng.gauss(0, 0.01))
     parts = Components()
     if k > 1:
-        parts = sum((of_question(outcomes_of(tree)) for tree in trees), parts)
+        parts = sum((question_components(outcomes_of(tree)) for tree in trees), parts)
     return line | parts.metrics() | {f"ledger/{key}": value for key, value in ledger.items()}
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from motif.statistics.estimators import (
     Outcome,
     Proportion,
-    estimate,
     majority,
     mean_outcome,
     powers_of_two,
+    proportion,
     question_pass_at_k,
 )
 
@@ -30,7 +30,7 @@ NUMBERS = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class GradedAnswer:
     """One answer, all its rounds together: what the numbers are made of."""
 
     verdict: str | None
@@ -40,7 +40,7 @@ class Answer:
     tokens: int
 
 
-Answers = dict[str, list[Answer]]
+Answers = dict[str, list[GradedAnswer]]
 """The answers to each question, by its id."""
 
 
@@ -85,10 +85,10 @@ class Accuracy:
         """Its numbers, for JSON; the mean of no question is None. The outcomes are not in it (see `outcomes_dict`)."""
         found: dict[str, Any] = {name: _finite(getattr(self, name)) for name in NUMBERS}
         if self.pass_at:
-            found["pass_at"] = {str(k): _estimate_dict(value) for k, value in self.pass_at.items()}
+            found["pass_at"] = {str(k): _proportion_dict(value) for k, value in self.pass_at.items()}
         for name, value in (("majority", self.majority), ("greedy", self.greedy)):
             if value is not None:
-                found[name] = _estimate_dict(value)
+                found[name] = _proportion_dict(value)
         return found
 
     def outcomes_dict(self, row: str) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Accuracy:
         return f"{Proportion(self.accuracy, self.low, self.high, self.n)}, n = {self.n}"
 
 
-def answers_of(tree: dict[str, Any]) -> tuple[str, list[Answer]]:
+def answers_of(tree: dict[str, Any]) -> tuple[str, list[GradedAnswer]]:
     """A question's id and its answers, from the record of its tree (`Tree.to_dict`).
 
     Raises:
@@ -108,12 +108,12 @@ def answers_of(tree: dict[str, Any]) -> tuple[str, list[Answer]]:
     return tree["question"]["id"], [_answer_of(response) for response in tree["responses"]]
 
 
-def _answer_of(response: dict[str, Any]) -> Answer:
+def _answer_of(response: dict[str, Any]) -> GradedAnswer:
     chain = [response]
     while chain[-1].get("children"):
         [child] = chain[-1]["children"]
         chain.append(child)
-    return Answer(
+    return GradedAnswer(
         verdict=chain[-1].get("verdict"),
         text=chain[-1]["answer"],
         truncated=any(node["truncated"] for node in chain),
@@ -141,7 +141,7 @@ def summarise(
     graded = sum(value is not None for values in outcomes.values() for value in values)
     samples = max((len(given) for given in answers.values()), default=0)
     several = samples > 1
-    accuracy = estimate(list(means.values()), graded)
+    accuracy = proportion(list(means.values()), graded)
     votes = [majority([a.text for a in answers[name]], values, equal) for name, values in outcomes.items() if several]
     return Accuracy(
         accuracy=accuracy.value,
@@ -155,20 +155,20 @@ def summarise(
         well_formed=_mean([answer.well_formed for answer in everything]),
         mean_tokens=_mean([answer.tokens for answer in everything]),
         pass_at={
-            k: estimate([question_pass_at_k(values, k) for values in outcomes.values()], graded)
+            k: proportion([question_pass_at_k(values, k) for values in outcomes.values()], graded)
             for k in powers_of_two(samples)[1:]
         },
-        majority=estimate(votes) if several else None,
-        greedy=estimate([mean_outcome(_outcomes(given)) for given in greedy.values()]) if greedy else None,
+        majority=proportion(votes) if several else None,
+        greedy=proportion([mean_outcome(_outcomes(given)) for given in greedy.values()]) if greedy else None,
         outcomes=means,
     )
 
 
-def _outcomes(answers: Sequence[Answer]) -> list[Outcome]:
+def _outcomes(answers: Sequence[GradedAnswer]) -> list[Outcome]:
     return [OUTCOMES.get(answer.verdict) for answer in answers]
 
 
-def _estimate_dict(value: Proportion) -> dict[str, float | int | None]:
+def _proportion_dict(value: Proportion) -> dict[str, float | int | None]:
     return {"value": _finite(value.value), "low": value.low, "high": value.high, "n": value.n}
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.errors import RecipeError
-from motif.evaluation.accuracy import Accuracy, Answer, Answers, answers_of
+from motif.evaluation.accuracy import Accuracy, Answers, GradedAnswer, answers_of
 from motif.evaluation.rows import DecodingMode, EvalRow
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
@@ -187,7 +187,7 @@ class EvalFolder:
                 yield from file
 
 
-def _parse(line: bytes) -> tuple[Key, str, list[Answer]]:
+def _parse(line: bytes) -> tuple[Key, str, list[GradedAnswer]]:
     if not line.endswith(b"\n"):
         raise ValueError("half a line")
     record = json.loads(line)

@@ -1,7 +1,7 @@
-"""What several answers to the same questions say about a model: pass@k, majority vote, and their intervals.
+"""Accuracy from several answers to each question: pass@k, the majority vote, and their intervals.
 
-Pure functions of numbers and strings. An *outcome* is 1.0 (right), 0.0 (wrong) or None (ungraded); an ungraded answer
-is in no numerator and no denominator.
+These are pure functions of numbers and strings. An *outcome* is 1.0 (right), 0.0 (wrong) or None (ungraded). An
+ungraded answer counts in no numerator and in no denominator.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ Outcome = float | None
 
 @dataclass(frozen=True)
 class Proportion:
-    """The mean of values in [0, 1] over `n` questions with its 95 % interval; the mean of none is NaN in [0, 1]."""
+    """A mean in [0, 1] over `n` questions with its 95 % interval. The mean of no question is NaN, and its interval is
+    all of [0, 1]."""
 
     value: float
     low: float
@@ -30,22 +31,24 @@ class Proportion:
         return percent_interval(self.value, self.low, self.high)
 
 
-def estimate(values: Sequence[Outcome], answers: int | None = None) -> Proportion:
-    """The mean of one value in [0, 1] per question (None: left out), with an interval that is one over questions.
+def proportion(values: Sequence[Outcome], answers: int | None = None) -> Proportion:
+    """The mean of one value in [0, 1] per question (None: left out), with an interval over questions.
 
-    Answers to one question are not independent, so `answers` of them are worth fewer: as many as independent answers
-    would need to have the variance that is seen between questions. Wilson's interval is taken for that number, which
-    is not believed to be below the number of questions or above `answers` (default: one per question, which gives
-    Wilson's interval itself). Unlike the normal interval and the bootstrap, this one does not shrink to a point where
-    all questions come out alike. Effective sample size: Korn & Graubard 1998 (Survey Methodology 24:193); with
-    Wilson's interval and how well it covers: Franco et al. 2019 (J. Survey Statistics and Methodology 7:334).
+    Answers to one question are not independent, so `answers` of them count as fewer. The effective number is that of
+    independent answers with the same variance between questions. It is bounded by the number of questions from below
+    and by `answers` from above (default: one per question, which gives Wilson's interval itself). The interval is
+    Wilson's for that number. Unlike the normal interval and the bootstrap, it does not shrink to a point where all
+    questions come out alike.
+
+    The effective sample size is that of Korn & Graubard 1998 (Survey Methodology 24:193). Franco et al. 2019 (J. Survey
+    Statistics and Methodology 7:334) combine it with Wilson's interval and study its coverage.
     """
-    known = [value for value in values if value is not None]
-    n = len(known)
+    graded = [value for value in values if value is not None]
+    n = len(graded)
     if n == 0:
         return Proportion(math.nan, 0.0, 1.0, 0)
-    mean = math.fsum(known) / n
-    low, high = wilson(mean, _effective(known, mean, max(n, answers or n)))
+    mean = math.fsum(graded) / n
+    low, high = wilson(mean, _effective_size(graded, mean, max(n, answers or n)))
     return Proportion(mean, low, high, n)
 
 
@@ -58,8 +61,8 @@ def wilson(mean: float, n: float, z: float = Z95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _effective(values: Sequence[float], mean: float, answers: int) -> float:
-    """How many independent answers would give a mean as uncertain as this one."""
+def _effective_size(values: Sequence[float], mean: float, answers: int) -> float:
+    """The number of independent answers that would give a mean as uncertain as this one."""
     n = len(values)
     if n < 2:
         return n
@@ -68,10 +71,10 @@ def _effective(values: Sequence[float], mean: float, answers: int) -> float:
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:
-    """The chance that at least one of k answers, drawn without replacement from n of which `right` are right, is right.
+    """The probability that k of n answers, drawn without replacement, contain at least one of the `right` right ones.
 
-    1 - C(n - right, k) / C(n, k), which is unbiased for the chance with k fresh answers (Chen et al. 2021,
-    arXiv 2107.03374, equation 1).
+    This is 1 - C(n - right, k) / C(n, k), an unbiased estimate of the probability with k fresh answers (Chen et al.
+    2021, arXiv 2107.03374, equation 1).
 
     Raises:
         ValueError: not 1 <= k <= n and 0 <= right <= n.
@@ -87,13 +90,13 @@ def powers_of_two(n: int) -> list[int]:
 
 
 def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
-    """The mean over one question's graded answers; None without any. Its mean over questions is pass@1 (avg@n)."""
+    """The mean over the graded answers to one question; None without any. Its mean over questions is pass@1 (avg@n)."""
     graded = [outcome for outcome in outcomes if outcome is not None]
     return math.fsum(graded) / len(graded) if graded else None
 
 
 def question_pass_at_k(outcomes: Sequence[Outcome], k: int) -> Outcome:
-    """pass@k of one question from its graded answers; None if fewer than k are graded."""
+    """pass@k of one question from its graded answers; None where fewer than k are graded."""
     graded = [outcome for outcome in outcomes if outcome is not None]
     return pass_at_k(len(graded), graded.count(1.0), k) if len(graded) >= k else None
 
@@ -101,12 +104,12 @@ def question_pass_at_k(outcomes: Sequence[Outcome], k: int) -> Outcome:
 def majority(
     answers: Sequence[str | None], outcomes: Sequence[Outcome], equal: Callable[[str, str], bool] | None = None
 ) -> Outcome:
-    """Is the commonest answer to one question right? None if none of the answers is graded.
+    """Whether the most frequent answer to one question is right; None where none of the answers is graded.
 
-    Answers vote together if their texts are equal without the white space around them, or if `equal(first, other)`
-    says so of the first answer of a group and another one. No answer is no vote; without a vote the question is wrong.
-    Of tied groups each is chosen with the same chance, and the value is the expectation: no order is preferred, and
-    nothing is drawn.
+    Answers vote together if their texts are equal without the white space around them, or if `equal(first, other)` is
+    true of the first answer of a group and another one. A missing answer does not vote; without a vote the question is
+    wrong. Tied groups are equally likely to win, and the value is the expectation over them. So the order of the
+    answers does not matter, and nothing is drawn at random.
     """
     groups: list[tuple[str, list[float]]] = []
     for answer, outcome in zip(answers, outcomes, strict=True):

@@ -1,6 +1,6 @@
-"""Statistics of paired experiments over a few seeds: intervals, exact tests, and reading values off curves. Numpy only.
+"""Statistics of paired experiments over a few seeds: intervals, exact tests, and values read off curves.
 
-Seeds are the unit of replication: an interval "over seeds" says what another draw of seeds would give on the same test
+Seeds are the unit of replication: an interval "over seeds" describes what other seeds would give on the same test
 questions. `crossed_interval` lets the questions vary too.
 """
 
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 RESAMPLES = 10_000
 FEWEST_FOR_BOOTSTRAP = 8
-"""Below so few values the studentised bootstrap is erratic (coverage 0.80 with three), and Student's t is used."""
+"""With fewer values the studentised bootstrap is erratic (coverage 0.80 with three), so Student's t is used."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean of `n` values (or a ratio of two means) with its 95 % interval; no interval from a single value."""
+    """A mean of `n` values, or a ratio of two means, with its 95 % interval; a single value has no interval."""
 
     mean: float
     low: float | None
@@ -38,11 +38,12 @@ class Interval:
 def mean_interval(values: Sequence[float] | Array, seed: int = 0) -> Interval:
     """The mean of independent values (accuracies or paired differences, one per seed) with its 95 % interval.
 
-    From eight values on this is the studentised bootstrap (bootstrap-t; Efron & Tibshirani 1993, chapter 12), below
-    that Student's t interval. Chosen by simulated coverage with ten values, for normal values, exponential values, and
-    differences of 500-question accuracies: bootstrap-t 0.94, 0.95, 0.95; Student's t 0.95, 0.90, 0.95; percentile
-    bootstrap 0.90, 0.87, 0.90 and bias-corrected (BCa) 0.90, 0.87, 0.90, which are too short for so few seeds. None of
-    them sees what did not happen: a collapse in one of ten runs is missing from a third of all sets of ten.
+    With eight or more values the interval is the studentised bootstrap (bootstrap-t; Efron & Tibshirani 1993,
+    chapter 12), with fewer it is Student's t. The choice rests on simulated coverage with ten values, for normal
+    values, exponential values, and differences of 500-question accuracies: bootstrap-t 0.94, 0.95, 0.95; Student's t
+    0.95, 0.90, 0.95; percentile bootstrap 0.90, 0.87, 0.90; bias-corrected (BCa) 0.90, 0.87, 0.90. The last two are too
+    short for so few seeds. None of them accounts for what did not happen: a collapse in one of ten runs is missing from
+    a third of all sets of ten.
 
     Raises:
         ValueError: no values.
@@ -69,7 +70,7 @@ def ratio_interval(numerator: Sequence[float], denominator: Sequence[float], see
     linearised terms a_i / mean(a) - b_i / mean(b).
 
     Raises:
-        ValueError: not as many of one as of the other.
+        ValueError: the amounts differ in number.
     """
     a, b = (np.asarray(values, dtype=float) for values in (numerator, denominator))
     if len(a) != len(b):
@@ -87,36 +88,38 @@ def ratio_interval(numerator: Sequence[float], denominator: Sequence[float], see
     if len(a) >= FEWEST_FOR_BOOTSTRAP and error:
         places = _resamples(len(a), seed)
         means, errors = log_ratio(a[places], b[places])
-    found = _studentised(float(center), float(error), len(a), means, errors)
-    low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
-    return Interval(math.exp(found.mean), low, high, found.n, found.method)
+    log = _studentised(float(center), float(error), len(a), means, errors)
+    low, high = (None if end is None else math.exp(end) for end in (log.low, log.high))
+    return Interval(math.exp(log.mean), low, high, log.n, log.method)
 
 
 def crossed_interval(differences_S_Q: Sequence[Sequence[float | None]], seed: int = 0) -> Interval:
     """The mean difference of outcomes with a 95 % interval over seeds *and* questions, for a benchmark pair.
 
     Args:
-        differences_S_Q: outcome of a minus outcome of b, a row per seed and a column per question, the same questions
-            in every row; None where either has no grade.
+        differences_S_Q: outcome of a minus outcome of b, a row per seed and a column per question, with the same
+            questions in every row; None where either is ungraded.
 
-    The distances to the ends of two intervals are added in squares: that of `mean_interval` over the seeds' means, and
-    the paired bootstrap over questions of the mean over seeds. Noise of single answers is in both, so this errs on the
-    long side: in simulations with ten seeds and 100 to 500 questions it covers 0.95 to 1.00, where resampling seeds and
-    questions at once (Owen 2007) covers as little as 0.91. With one seed it is the paired bootstrap over questions.
+    Two intervals are combined, and the distances to their ends are added in squares: `mean_interval` over the seeds'
+    means, and the paired bootstrap over questions of the mean over seeds. The noise of single answers is in both, so
+    the result is rather too long: in simulations with ten seeds and 100 to 500 questions it covers 0.95 to 1.00, where
+    resampling seeds and questions at once (Owen 2007) covers as little as 0.91. With one seed it is the paired
+    bootstrap over questions.
 
     Raises:
-        ValueError: nothing graded.
+        ValueError: nothing is graded.
     """
     table = np.array([[math.nan if d is None else d for d in row] for row in differences_S_Q], dtype=float)
-    there = np.isfinite(table)
-    if not there.any():
+    graded = np.isfinite(table)
+    if not graded.any():
         raise ValueError("a mean of no graded outcomes")
-    table, there = table[there.any(axis=1)][:, there.any(axis=0)], there[there.any(axis=1)][:, there.any(axis=0)]
-    values = np.where(there, table, 0.0)
+    kept = np.ix_(graded.any(axis=1), graded.any(axis=0))
+    table, graded = table[kept], graded[kept]
+    values = np.where(graded, table, 0.0)
     seeds, questions = table.shape
-    over_seeds = mean_interval(values.sum(axis=1) / there.sum(axis=1), seed)
-    over_questions = _bootstrap_of_ratio(values.sum(axis=0), there.sum(axis=0), seed)
-    mean = float(values.sum() / there.sum())
+    over_seeds = mean_interval(values.sum(axis=1) / graded.sum(axis=1), seed)
+    over_questions = _bootstrap_of_ratio(values.sum(axis=0), graded.sum(axis=0), seed)
+    mean = float(values.sum() / graded.sum())
     down = math.hypot(mean - over_questions[0], over_seeds.mean - _or(over_seeds.low, over_seeds.mean))
     up = math.hypot(over_questions[1] - mean, _or(over_seeds.high, over_seeds.mean) - over_seeds.mean)
     return Interval(mean, mean - down, mean + up, seeds, f"over seeds and {questions} questions")
@@ -125,20 +128,20 @@ def crossed_interval(differences_S_Q: Sequence[Sequence[float | None]], seed: in
 def _bootstrap_of_ratio(totals_Q: Array, counts_Q: Array, seed: int) -> tuple[float, float]:
     """Percentile interval of sum(totals) / sum(counts) over resampled questions."""
     rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(0, RESAMPLES, 1000):  # in parts, for memory
+    ratios = []
+    for _ in range(0, RESAMPLES, 1000):  # in parts, to save memory
         drawn = rng.multinomial(len(totals_Q), np.full(len(totals_Q), 1 / len(totals_Q)), size=1000)
         count = drawn @ counts_Q
-        found.append((drawn @ totals_Q)[count > 0] / count[count > 0])
-    low, high = np.quantile(np.concatenate(found), (0.025, 0.975))
+        ratios.append((drawn @ totals_Q)[count > 0] / count[count > 0])
+    low, high = np.quantile(np.concatenate(ratios), (0.025, 0.975))
     return float(low), float(high)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p value that a and b are right equally often, from the questions that only one got right.
+    """The exact two-sided p value of "a and b are right equally often", from the questions that only one got right.
 
-    Under the hypothesis each of the discordant questions is a fair coin (McNemar 1947): twice the smaller tail of the
-    binomial distribution, at most 1.
+    Under this hypothesis each discordant question is a fair coin (McNemar 1947). The p value is twice the smaller tail
+    of the binomial distribution, at most 1.
     """
     total = only_a + only_b
     tail = sum(math.comb(total, count) for count in range(min(only_a, only_b) + 1))
@@ -146,19 +149,19 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def discordant(a: Sequence[float | None], b: Sequence[float | None]) -> tuple[int, int]:
-    """How many questions only a and only b got right, of those that both have a grade for.
+    """How many questions only a and only b got right, of those that are graded for both.
 
-    Outcomes that are means over several answers count as right above one half.
+    An outcome that is a mean over several answers counts as right above one half.
     """
     pairs = [(x > 0.5, y > 0.5) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
     return sum(x and not y for x, y in pairs), sum(y and not x for x, y in pairs)
 
 
 def value_at(amounts: Sequence[float], values: Sequence[float], amount: float) -> float | None:
-    """A curve's value at an amount, linear between its points; None outside of them, never extrapolated.
+    """The value of a curve at an amount, linear between its points; None outside of them, never extrapolated.
 
-    `amounts` must not fall. Of several points at one amount the last counts: nothing was spent in between, or nothing
-    that this currency counts.
+    `amounts` must not fall. Of several points at one amount the last one counts: nothing was spent between them, or
+    nothing that this currency counts.
     """
     if not amounts or not amounts[0] <= amount <= amounts[-1]:
         return None
@@ -170,11 +173,11 @@ def value_at(amounts: Sequence[float], values: Sequence[float], amount: float) -
 
 
 def amount_to_reach(amounts: Sequence[float], values: Sequence[float], target: float) -> float | None:
-    """The smallest amount at which the curve, made monotone, has reached `target`; None if it never does.
+    """The smallest amount at which the curve, made monotone, reaches `target`; None if it never does.
 
-    The curve is replaced by the non-decreasing one nearest to it in squares (isotonic regression) and read linearly
-    between its points. The first crossing of the raw curve, or of its running maximum, would be early by luck, the more
-    so the noisier the evaluations and the more of them there are.
+    Isotonic regression replaces the curve by the non-decreasing one with the least squared distance, which is read
+    linearly between its points. The first crossing of the raw curve, or of its running maximum, would come too early by
+    luck; the error grows with the noise of the evaluations and with their number.
     """
     fitted = isotonic(values)
     reached = next((place for place, value in enumerate(fitted) if value >= target - 1e-12), None)
@@ -187,7 +190,7 @@ def amount_to_reach(amounts: Sequence[float], values: Sequence[float], target: f
 
 
 def isotonic(values: Sequence[float]) -> list[float]:
-    """The non-decreasing sequence nearest in squares, by pooling adjacent violators (Ayer et al. 1955)."""
+    """The non-decreasing sequence with the least squared distance, by pooling adjacent violators (Ayer et al. 1955)."""
     blocks: list[tuple[float, int]] = []  # mean and length
     for value in values:
         mean, length = float(value), 1
@@ -227,7 +230,7 @@ def _or(value: float | None, other: float) -> float:
 
 
 def _standard_error(values: Array) -> Any:
-    """Of the mean along the last axis; 0 for single values."""
+    """The standard error of the mean along the last axis; 0 for single values."""
     n = values.shape[-1]
     return values.std(axis=-1, ddof=1) / math.sqrt(n) if n > 1 else np.zeros(values.shape[:-1])
 
@@ -237,12 +240,12 @@ def _resamples(n: int, seed: int) -> NDArray[np.int64]:
 
 
 def _studentised(mean: float, error: float, n: int, means: Array | None, errors: Array | None) -> Interval:
-    """Bootstrap-t from the resamples' means and standard errors where there are any, else Student's t."""
+    """Bootstrap-t from the means and standard errors of the resamples where there are any, else Student's t."""
     if n < 2:
         return Interval(mean, None, None, n, "none")
     if means is not None and errors is not None:
-        # A resample of equal values has no standard error. Where that happens often, values repeat, and the
-        # distribution of what is left would be a selection.
+        # A resample of equal values has no standard error. If that happens often, values repeat, and what is left
+        # would be a biased selection.
         usable = np.isfinite(means) & (errors > 1e-9 * error)
         if usable.mean() > 0.99:
             t = (means[usable] - mean) / errors[usable]
