@@ -1,20 +1,21 @@
 """From graded leaves to advantages: rewards and baselines on a tree, one small function per rule.
 
-Notation of arXiv 2507.02851: a node's *value* is the mean outcome of the leaves below it (for a first-round response
-with k trajectories, r^a of the paper), its *reward* adds the format reward r^f, its *advantage* compares it to others.
+The notation is that of arXiv 2507.02851. A node's *value* is the mean outcome of the leaves below it (r^a of the paper,
+for a first-round response with k trajectories). Its *reward* adds the format reward r^f. Its *advantage* compares it
+with a group of other nodes.
 
-Which others, and why that is fair:
+The two kinds of group, and why the comparison is fair:
 
-* `siblings`: all children of one parent answered the same prompt, so the difference of their values is due to what
-  they wrote (and to the luck of their continuations). In round 1 the siblings are the question's m responses, and this
-  is the paper's group. An only child has no siblings; it is compared with the responses of its round below its nearest
-  ancestor that has others, itself left out. They did not see the same note, but they did share everything up to that
-  ancestor, and leaving itself out keeps the baseline independent of the response.
-* `round`: all nodes of one round under a question. Every round of a trajectory is paid with the trajectory's outcome
-  and compared with the other trajectories of the question. The prompts differ, so part of the comparison is the luck of
+* `siblings`: all children of one parent answered the same prompt. So their values differ by what they wrote, and by the
+  luck of their continuations. In round 1 the siblings are the m responses to the question, which is the group of the
+  paper. An only child is compared with the responses of its round below its nearest ancestor that has others there,
+  itself left out. These did not see the same note, but they share everything up to that ancestor, and leaving the
+  response itself out keeps the baseline independent of it.
+* `round`: all nodes of one round under a question. Every round of a trajectory earns the outcome of the trajectory and
+  is compared with the other trajectories of the question. The prompts differ, so part of the comparison is the luck of
   the earlier rounds. This is multi-round GRPO with one shared reward (InftyThink+, arXiv 2602.06960).
 
-A group whose rewards are all equal is *dead*: it has no gradient, is counted and skipped.
+A group whose rewards are all equal is *dead*: it has no gradient, so it is counted and skipped.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from motif.config import CreditConfig
 from motif.method.tree import Node, Tree
 
 TOLERANCE = 1e-9
-"""Rewards closer than this are equal: averages of the same outcomes may differ in the last bit."""
+"""Rewards that differ by less are equal: averages of the same outcomes may differ in the last bit."""
 STD_FLOOR = 1e-4
 """Added to a group's standard deviation before dividing by it, as in TRL."""
 
 
 @dataclass
 class CreditCounts:
-    """What credit assignment saw: compared groups, dead ones among them, and leaves without a verdict."""
+    """Counts of compared groups, of dead ones among them, and of leaves without a verdict."""
 
     groups: int = 0
     dead_groups: int = 0
@@ -45,12 +46,13 @@ class CreditCounts:
 def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
     """Write value, reward and advantage on the nodes of a graded tree.
 
-    An ungraded leaf has no outcome: it counts in no mean, and a node without any graded leaf below it has no value, is
-    compared with nobody and is not trained. Nodes of untrained rounds get a value and a reward, but no advantage.
+    An ungraded leaf has no outcome and counts in no mean. A node without a graded leaf below it has no value, is not
+    compared and is not trained. Nodes of untrained rounds get a value and a reward, but no advantage.
     """
     counts = CreditCounts()
     for root in tree.roots:
-        counts.ungraded += _value(root)
+        _fill_values(root)
+    counts.ungraded = sum(leaf.verdict not in ("right", "wrong") for leaf in tree.leaves())
     for node in tree.walk():
         if node.value is not None:
             node.reward = node.value + config.format_weight * node.well_formed
@@ -70,7 +72,7 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
 
 
 def _advantages(group: list[Node], tree: Tree, config: CreditConfig) -> list[float]:
-    """What each node of a group gets; empty where there is nothing to compare it with."""
+    """The advantage of each node of a group; empty where there is nothing to compare with."""
     if len(group) > 1:
         return group_advantages([_reward(node) for node in group], config)
     if group and config.group == "siblings" and group[0].round > 1:
@@ -80,11 +82,11 @@ def _advantages(group: list[Node], tree: Tree, config: CreditConfig) -> list[flo
 
 
 def group_advantages(rewards_M: Sequence[float], config: CreditConfig) -> list[float]:
-    """Advantages of one group of at least two comparable rewards; all zero if the group is dead.
+    """The advantages of one group of at least two comparable rewards; all zero if the group is dead.
 
     GRPO (arXiv 2402.03300) subtracts the mean and divides by the standard deviation (Bessel-corrected, plus 1e-4, as
-    TRL computes it). `leave_one_out` subtracts the mean of the *others*, which makes the baseline independent of the
-    response (RLOO); it equals m / (m - 1) times the mean-centred advantage.
+    in TRL). `leave_one_out` subtracts the mean of the *others*, so that the baseline is independent of the response
+    (RLOO). That equals m / (m - 1) times the mean-centred advantage.
     """
     mean = statistics.fmean(rewards_M)
     if max(rewards_M) - min(rewards_M) <= TOLERANCE:
@@ -97,16 +99,14 @@ def group_advantages(rewards_M: Sequence[float], config: CreditConfig) -> list[f
     return [(reward - mean) * scale for reward in rewards_M]
 
 
-def _value(node: Node) -> int:
-    """Fill in values bottom-up; returns the number of ungraded leaves.
+def _fill_values(root: Node) -> None:
+    """Write the value of a node and of all below it.
 
-    A value is the mean over leaves, not over children: with an ungraded leaf below one child they differ, and every
-    trajectory should count the same.
+    A value is the mean over leaves, not over children. The two differ where a leaf below one child is ungraded, and
+    every trajectory should count the same.
     """
-    for child in node.children:
-        _value(child)
-    node.value = node.mean_outcome()
-    return sum(leaf.verdict not in ("right", "wrong") for leaf in node.leaves())
+    for node in root.walk():
+        node.value = node.mean_outcome()
 
 
 def _reward(node: Node) -> float:
@@ -126,10 +126,10 @@ def _groups(tree: Tree, config: CreditConfig) -> list[list[Node]]:
 
 
 def _cousins(tree: Tree, node: Node) -> list[Node]:
-    """Graded nodes of the same round below the nearest ancestor that has more than this one."""
-    level = [other for other in tree.rounds()[node.round - 1] if other.reward is not None]
+    """The graded nodes of the same round below the nearest ancestor that has others than this one."""
+    same_round = [other for other in tree.rounds()[node.round - 1] if other.reward is not None]
     for depth in range(node.round - 1, -1, -1):
-        others = [other for other in level if other.path[:depth] == node.path[:depth] and other is not node]
+        others = [other for other in same_round if other.path[:depth] == node.path[:depth] and other is not node]
         if others:
             return others
     return []
@@ -148,12 +148,15 @@ def _only_child_advantage(node: Node, cousins: list[Node], config: CreditConfig)
 
 
 def original_code_reward(root: Node, gold: str) -> float:
-    r"""What https://github.com/purbeshmitra/MOTIF (motif.py, July 2025) pays a first-round response. For ablation only.
+    r"""The reward of a first-round response in https://github.com/purbeshmitra/MOTIF (motif.py, July 2025).
 
-    The sum of: the mean over trajectories of 2 if the string \boxed{gold} occurs in the final answer block, else 1 if
-    it occurs anywhere in the final response, else 0; two format terms of 0.5 whose patterns never match a response of
-    several lines (no DOTALL); and a tag count whose last two terms take 0.001 off for every character after the
-    closing tag, counting the whole response where the closing tag is not followed by a newline.
+    It is here for ablation only, and it is the sum of
+
+    * the mean over trajectories of 2 if the string \boxed{gold} occurs in the final answer block, else 1 if it occurs
+      anywhere in the final response, else 0;
+    * two format terms of 0.5, whose patterns never match a response of several lines (no DOTALL);
+    * a tag count, whose last two terms lose 0.001 for every character after the closing tag, or for the whole response
+      where the closing tag is not followed by a newline.
     """
     box = f"\\boxed{{{gold}}}"
     trajectories = [leaf.text for leaf in root.leaves()]

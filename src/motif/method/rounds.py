@@ -1,28 +1,31 @@
-r"""What the model is told in round t, and how its response is read.
+r"""The prompt of round t, and how its response is read.
 
-The layout (arXiv 2507.02851, figure of the authors' repository), with q the question and n the number of rounds:
+The layout of the prompts, with q the question and n the number of rounds (arXiv 2507.02851, figure of the authors'
+repository):
 
     round 1      system prompt; q
     round t      system prompt; q, the note of round t-1 (or all notes so far), the round counter
     round n      the same, and the announcement that this round is the final one
 
-Only the note survives a round. Reading a response follows these rules, each of which has a test:
+Only the note survives a round. A response is read by these rules, each of which has a test:
 
-1. *Well formed* means: one think block, then one note block, each tag exactly once, nothing but white space around
-   them, a non-empty note, and not cut off by the token limit.
-2. The note is what stands between the last opening note tag that is closed afterwards and its closing tag. So the last
-   of repeated blocks counts, and of nested blocks the innermost of the last.
-3. If no note block is closed (the response was cut off, say), the note is what follows the last opening note tag.
-4. Without any opening note tag the note is the tail of the response, or empty (`rounds.untagged`).
-5. The note is cut to `note_tokens` tokens (its beginning is kept; of a tail, its end) and cleaned: tags, special
-   tokens, what marks turns in the chat template and the scaffold's own announcements are removed until none is left,
-   and the characters that quote it in the prompt are replaced. A note can therefore say nothing in the scaffold's
-   voice. From a question special tokens and marks of turns are removed, too.
-6. The answer is the last complete \boxed{...} of the *final part*: the note block (rules 2 and 3), or where there is no
-   note tag what follows the reasoning, or the whole response if no reasoning was closed. So a box inside closed
-   reasoning, or beside a note block, does not count.
-7. An early answer (boxed before the final round) ends nothing: it is part of the note like any other text, and only
-   the final round is graded. It is counted, because a model that only copies early answers makes no use of rounds.
+1. A response is *well formed* if it has one think block and then one note block, each tag exactly once, nothing but
+   white space around them and a non-empty note, and if the token limit did not cut it off.
+2. The note stands between the last opening note tag that is closed afterwards and its closing tag. So the last of
+   repeated blocks counts, and of nested blocks the innermost of the last.
+3. If no note block is closed (because the response was cut off, say), the note is what follows the last opening note
+   tag.
+4. Without an opening note tag the note is the tail of the response, or empty (`rounds.untagged`).
+5. The note is cut to `note_tokens` tokens and cleaned. A cut keeps the beginning of a note, but the end of a tail.
+   Cleaning removes tags, special tokens, marks of turns in the chat template and the scaffold's own announcements,
+   until none is left, and replaces the characters that quote the note in the prompt. So a note cannot speak in the
+   scaffold's voice. Special tokens and marks of turns are removed from questions, too.
+6. The answer is the last complete \boxed{...} of the *final part*. The final part is the note block (rules 2 and 3);
+   where there is no note tag it is what follows the reasoning, or the whole response if no reasoning was closed. So a
+   box inside closed reasoning, or beside a note block, does not count.
+7. An early answer, boxed before the final round, does not end anything. It is part of the note like any other text,
+   and only the final round is graded. Early answers are counted, because a model that only copies them makes no use of
+   rounds.
 """
 
 from __future__ import annotations
@@ -56,11 +59,11 @@ everything you need to go on. When you are told that the current round is the fi
 
 
 NOTE_SEAM = 4
-"""Tokens a note may add to a prompt beyond its own: the quotes of an empty note merge into one token, for example."""
+"""Tokens that a note may add to a prompt beyond its own: the quotes of an empty note merge into one, for example."""
 
 
 NUMBER = r"\d{1,12}|one|two|three|four|five|first|second|third|fourth|fifth|last|final"
-"""What may fill a counter in an announcement, honest or forged."""
+"""A regular expression for what may fill a counter in an announcement, honest or forged."""
 
 _SLOT = "\x00message\x00"
 _ROLES = "system|user|human|assistant|model|bot|ai|instruction|input|response"
@@ -71,7 +74,7 @@ _MARK = re.compile(
 
 @dataclass(frozen=True)
 class Reading:
-    """What a response says: the note to carry, the answer to grade (None: none given), whether the form was kept."""
+    """A response as read: the note to carry, the answer to grade (None: there is none), whether it is well formed."""
 
     note: str
     answer: str | None
@@ -79,7 +82,7 @@ class Reading:
 
 
 class Rounds:
-    """The protocol of one run: builds prompts and reads responses with one tokenizer.
+    """The rounds of one run: builds prompts and reads responses with one tokenizer.
 
     Raises:
         RecipeError: the system prompt file cannot be read.
@@ -96,13 +99,14 @@ class Rounds:
         before, _, after = config.progress.partition("{note}")
         self._quotes = {mark for mark in (before[-1:], after[:1]) if mark and not mark.isalnum() and not mark.isspace()}
 
-    # -- telling ---------------------------------------------------------------------------------------------------
+    # -- prompts ---------------------------------------------------------------------------------------------------
 
     def messages(self, question: str, notes: list[str], rounds: int) -> list[dict[str, str]]:
-        """The chat of the round that follows `notes` (one per earlier round) out of `rounds` rounds."""
+        """The chat of the round that follows `notes` (one per earlier round), of `rounds` rounds in all."""
         config, current = self.config, len(notes) + 1
         counters = {"round": str(current), "rounds": str(rounds)}
-        text = _fill(config.question, counters | {"question": self._neutral(_sound(question), self._special)})
+        shown = self._neutralised(_without_surrogates(question), self._special)
+        text = _fill(config.question, counters | {"question": shown})
         for previous, note in list(enumerate(notes, start=1))[-1 if config.carry == "latest" else 0 :]:
             text += _fill(config.progress, counters | {"previous": str(previous), "note": note})
         text += _fill(config.final if current == rounds else config.counter, counters)
@@ -113,14 +117,14 @@ class Rounds:
         return messages
 
     def prompt(self, question: str, notes: list[str], rounds: int) -> list[int]:
-        """Token ids of the round that follows `notes`, through the chat template where the tokenizer has one."""
+        """The token ids of the same, through the chat template where the tokenizer has one."""
         messages = self.messages(question, notes, rounds)
         if not self.tokenizer.chat_template:
             text = "\n\n".join(message["content"] for message in messages) + "\n\n"
             return self._encode(text, add_special_tokens=True)
         try:
             text = self._render(messages)
-        except Exception:  # templates raise errors of their own making where they know no system role
+        except Exception:  # templates without a system role raise errors of their own
             if len(messages) == 1:
                 raise
             joined = "\n\n".join(message["content"] for message in messages)
@@ -128,7 +132,7 @@ class Rounds:
         return self._encode(text, add_special_tokens=False)
 
     def longest_prompt(self, question: str, rounds: int) -> int:
-        """An upper bound, in tokens, on every prompt of this question: the longest round's, with its notes full."""
+        """An upper bound in tokens on every prompt of this question: the longest round with full notes."""
         longest = 0
         for earlier in range(rounds):
             carried = earlier if self.config.carry == "all" else min(earlier, 1)
@@ -136,8 +140,8 @@ class Rounds:
             longest = max(longest, bare + carried * (self.config.note_tokens + NOTE_SEAM))
         return longest
 
-    def _neutral(self, text: str, forbidden: re.Pattern[str]) -> str:
-        """The text without what is forbidden, also as the tokenizer reads it: it may see `<end>` in `＜ｅｎｄ＞`."""
+    def _neutralised(self, text: str, forbidden: re.Pattern[str]) -> str:
+        """The text without what is forbidden, also as the tokenizer reads it, which may see `<end>` in `＜ｅｎｄ＞`."""
         text = _remove(forbidden, text)
         if text.isascii():
             return text
@@ -148,15 +152,15 @@ class Rounds:
         return text
 
     def _turn_marks(self) -> list[str]:
-        """What a chat template writes around messages to mark whose turn it is, as far as it looks like a mark.
+        """The marks that a chat template writes around messages to show whose turn it is.
 
-        Many templates mark turns by plain text (`[INST]`, `<|user|>`, `### Response:`), which is no special token.
+        Many templates mark turns by plain text (`[INST]`, `<|user|>`, `### Response:`), which is not a special token.
         """
         if not self.tokenizer.chat_template:
             return []
         chat = [{"role": role, "content": _SLOT} for role in ("system", "user", "assistant", "user")]
         for messages in (chat, chat[1:]):
-            with contextlib.suppress(Exception):  # a template that knows no system role
+            with contextlib.suppress(Exception):  # a template without a system role
                 return _MARK.findall(self._render(messages).replace(_SLOT, "\n"))
         return []
 
@@ -170,8 +174,8 @@ class Rounds:
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def read(self, text: str, truncated: bool, final: bool) -> Reading:
-        """Read one response by the rules above. `final`: it belongs to the last round, where fall-backs apply."""
-        text = _sound(text)
+        """Read one response by the rules above. `final` says that it is of the last round, where fallbacks apply."""
+        text = _without_surrogates(text)
         opened, part, from_end = self._final_part(text)
         answer = boxed(part, *self.config.answer_marks)
         if answer is None and final and self.config.fallback == "last_number":
@@ -185,18 +189,18 @@ class Rounds:
         return Reading(note, answer, not truncated and bool(note) and self._well_formed(text))
 
     def final_part(self, text: str) -> str:
-        """The part of a response that speaks to the reader (rules 2 to 4), as it was written."""
+        """The part of a response that addresses the reader (rules 2 to 4), as it was written."""
         return self._final_part(text)[1].strip()
 
     def clean(self, note: str) -> str:
-        """Rule 5: the note without anything that could speak in the scaffold's voice."""
-        note = self._neutral(note, self._forbidden)
+        """The note without anything that could speak in the scaffold's voice (rule 5)."""
+        note = self._neutralised(note, self._forbidden)
         for mark in self._quotes:
             note = note.replace(mark, "'" if mark != "'" else "`")
         return note.strip()
 
     def _final_part(self, text: str) -> tuple[bool, str, bool]:
-        """Was a note tag opened; the part that speaks (rules 2 to 4); whether a cut should keep its end."""
+        """Whether a note tag was opened, the final part (rules 2 to 4), and whether a cut should keep the end of it."""
         opening, closing = self.config.note_tags
         end = text.rfind(closing)
         start = text.rfind(opening, 0, end) if end >= 0 else -1
@@ -217,14 +221,14 @@ class Rounds:
         return think_open < think_close < note_open < note_close and not around.strip()
 
     def _cut(self, note: str, from_end: bool) -> str:
-        # A token never stands for less than nothing, so a text of this few bytes needs no tokenizer to know it fits.
+        # A token stands for at least one byte, so a text of so few bytes fits.
         if len(note.encode()) <= self.config.note_tokens:
             return note
         ids = self._encode(note, add_special_tokens=False)
         limit = self.config.note_tokens
         if len(ids) <= limit:
             return note
-        for count in range(limit, 0, -1):  # fewer, where the shorter text falls into more tokens than it was cut to
+        for count in range(limit, 0, -1):  # fewer, where the cut text falls into more tokens than were kept
             kept = ids[-count:] if from_end else ids[:count]
             text = str(self.tokenizer.decode(kept, skip_special_tokens=True))
             note = self.clean(text.strip("\ufffd"))  # half a character at the edge
@@ -245,14 +249,14 @@ def _system_prompt(config: RoundsConfig) -> str:
     return _fill(template, dict(zip(names, (*config.think_tags, *config.note_tags, *config.answer_marks), strict=True)))
 
 
-def _sound(text: str) -> str:
-    """The text with halves of surrogate pairs, which no tokenizer takes, as question marks."""
+def _without_surrogates(text: str) -> str:
+    """The text with question marks for halves of surrogate pairs, which tokenizers refuse."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _fill(template: str, values: dict[str, str]) -> str:
-    # One pass, so that a value (a note, a question) that contains a placeholder is not filled in turn; and not
-    # str.format, because prompts are full of braces.
+    # One pass, so that a placeholder inside a value (a note, a question) is not filled in turn. Not str.format, because
+    # prompts are full of braces.
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
 
 
@@ -264,10 +268,10 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 def _forbidden_in_notes(config: RoundsConfig, special: list[str]) -> re.Pattern[str]:
     phrases = [config.progress.partition("{note}")[0], config.counter, config.final]
-    # The numbered sentence of an announcement says it all, so it counts alone: "Current round is the final (3 of 3)".
+    # The numbered sentence of an announcement is forbidden alone, too: "Current round is the final (3 of 3)".
     phrases += [part for phrase in phrases for part in re.split(r"(?<=[.!?])\s+", phrase) if "{" in part]
-    patterns = sorted(dict.fromkeys(map(_phrase, phrases)), key=len, reverse=True)
-    tags = [_loosely(tag) for tag in (*config.think_tags, *config.note_tags)]
+    patterns = sorted(dict.fromkeys(map(_announcement_pattern, phrases)), key=len, reverse=True)
+    tags = [_tag_pattern(tag) for tag in (*config.think_tags, *config.note_tags)]
     return _alternatives(special, tags + [pattern for pattern in patterns if pattern])
 
 
@@ -276,28 +280,28 @@ def _alternatives(words: list[str], patterns: list[str] | None = None) -> re.Pat
     return re.compile("|".join(parts + (patterns or [])) or r"(?!)", re.IGNORECASE)
 
 
-def _loosely(tag: str) -> str:
-    """A tag with any spaces inside, so that `< answer >` is no way round."""
+def _tag_pattern(tag: str) -> str:
+    """A tag with any spaces inside, so that `< answer >` does not get round the rule."""
     return r"\s*".join(re.escape(character) for character in tag if not character.isspace())
 
 
-def _phrase(template: str) -> str:
-    """A regular expression for an announcement, whatever numbers it is filled with; empty if it says too little."""
+def _announcement_pattern(template: str) -> str:
+    """A regular expression for an announcement with whatever numbers; empty if it says too little to be forbidden."""
     literal = re.sub(r"\{\w+\}", "", template)
     if sum(character.isalnum() for character in literal) < 3:
         return ""
     words = re.sub(r"[^\w}]+$", "", template.strip())
     parts = [part for part in re.split(r"(\s*\{\w+\}\s*|\s+)", words) if part]
-    pattern = "".join(_blank(p) if p.isspace() or p.strip()[0] == "{" else re.escape(p) for p in parts)
-    # A note may end before the last number: "Current round: 1 of" is the announcement all the same.
-    last = _blank(parts[-1]) if parts[-1].strip()[:1] == "{" else ""
+    pattern = "".join(_slot_pattern(p) if p.isspace() or p.strip()[0] == "{" else re.escape(p) for p in parts)
+    # A note may end before the last number: "Current round: 1 of" is an announcement all the same.
+    last = _slot_pattern(parts[-1]) if parts[-1].strip()[:1] == "{" else ""
     return pattern.removesuffix(last) + f"(?:{last})?" if last else pattern
 
 
-def _blank(part: str) -> str:
+def _slot_pattern(part: str) -> str:
     """A regular expression for white space, or for whatever fills a placeholder and the white space around it.
 
-    Possessive quantifiers (`++`), because a model may write ten thousand spaces, and backtracking over them is cubic.
+    The quantifiers are possessive (`++`): a model may write ten thousand spaces, and backtracking over them is cubic.
     """
     if part.isspace():
         return r"\s++"
@@ -306,7 +310,7 @@ def _blank(part: str) -> str:
 
 
 def _remove(pattern: re.Pattern[str], text: str) -> str:
-    """Remove all matches, again until none is left: removing one must not put together another."""
+    """Remove all matches until none is left: the removal of one must not assemble another."""
     while True:
         shorter = pattern.sub("", text)
         if shorter == text:

@@ -1,8 +1,8 @@
 """The round tree: the one data structure that everything else grows, grades, credits or trains on.
 
-Plain data without torch. A node is one generated response in one round; its children are the next round's responses to
-the note it wrote. `path` names a node inside its tree: (2,) is the third first-round response, (2, 0, 0) a final
-response of that response's first trajectory.
+It is plain data without torch. A node is one generated response in one round; its children are the responses of the
+next round to its note. `path` names a node inside its tree: (2,) is the third first-round response, (2, 0, 0) a final
+response of the first trajectory of that response.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Verdict = Literal["right", "wrong", "ungraded"]
 
 @dataclass(frozen=True)
 class Question:
-    """One row of a task: what is asked, and the answer it is graded against.
+    """One row of a task: a question, and the gold answer that responses are graded against.
 
-    `line` is the 1-based line of the source file, where there is one, so that a bad row can be found.
+    `line` is the 1-based line in the source file, where there is one, so that a bad row can be found.
     """
 
     id: str
@@ -29,23 +29,23 @@ class Question:
 
 @dataclass
 class Node:
-    """One response: what the model saw, what it wrote, how it was read, and what became of it."""
+    """One response: its prompt, what the model wrote, how that was read, and what became of it."""
 
     path: tuple[int, ...]
     prompt_ids: list[int] = field(repr=False)
-    token_ids: list[int] = field(repr=False)  # as sampled, with the end token if one was sampled; never re-tokenised
+    token_ids: list[int] = field(repr=False)  # as sampled, never re-tokenised; the end token is in if one was sampled
     logprobs: list[float] = field(repr=False)  # one per token, at the sampling temperature
     text: str
     truncated: bool
-    note: str = ""  # what the next round will be shown
-    answer: str | None = None  # what a grader would be shown
+    note: str = ""  # shown to the next round
+    answer: str | None = None  # shown to a grader
     well_formed: bool = False
     policy: Literal["current", "base"] = "current"
-    version: int | None = None  # steps that the weights had been trained for, where the sampler has a copy of them
+    version: int | None = None  # steps that the weights were trained for, if the sampler has a copy
     verdict: Verdict | None = None  # leaves only
     reason: str = ""
     children: list[Node] = field(default_factory=list, repr=False)
-    value: float | None = None  # mean outcome of the leaves below; None while no leaf below is graded
+    value: float | None = None  # mean outcome of the graded leaves below; None if there are none
     reward: float | None = None
     advantage: float | None = None  # None: not trained
 
@@ -55,24 +55,24 @@ class Node:
         return len(self.path)
 
     def walk(self) -> Iterator[Node]:
-        """This node and all below it, parents before children."""
+        """This node and all nodes below it, parents before children."""
         yield self
         for child in self.children:
             yield from child.walk()
 
     def leaves(self) -> Iterator[Node]:
-        """The final responses below this node (itself, if it has no children)."""
+        """The final responses below this node, or the node itself if it has no children."""
         return (node for node in self.walk() if not node.children)
 
     def mean_outcome(self) -> float | None:
-        """The fraction right of the leaves below that have a grade; None if none has."""
+        """The fraction right among the graded leaves below; None if no leaf is graded."""
         outcomes = [leaf.verdict == "right" for leaf in self.leaves() if leaf.verdict in ("right", "wrong")]
         return sum(outcomes) / len(outcomes) if outcomes else None
 
 
 @dataclass
 class Tree:
-    """A question and the responses grown from it (the roots are the first-round responses)."""
+    """A question and the responses grown from it; the roots are the first-round responses."""
 
     question: Question
     step: int
@@ -98,7 +98,7 @@ class Tree:
         return levels
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready copy with the texts and numbers, without token ids (they are in the checkpoint's business)."""
+        """A JSON-ready copy with texts and numbers, but without token ids and log-probabilities."""
         return {
             "step": self.step,
             "question": {"id": self.question.id, "text": self.question.text, "gold": self.question.gold},

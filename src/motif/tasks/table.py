@@ -155,7 +155,7 @@ def _picked(answer: str, pattern: str, boxes: bool) -> str:
         return match[1] or ""
     if not boxes:
         return answer
-    content = boxed(answer, beside=False)
+    content = boxed(answer, join=False)
     if content is None:
         raise _Unusable("the solution has no \\boxed{...} answer")
     return content
