@@ -18,27 +18,32 @@ from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
 LONGEST = 200  # characters
-LARGEST_EXPONENT = 300
+LARGEST_EXPONENT = 300  # of ten: Fraction writes out every digit of the power
+
+DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+"""A pattern for digits, with or without thousands commas."""
+DECIMAL = rf"(?P<decimal>{DIGITS}(?:\.\d*)?|\.\d+)"
+"""A pattern for a number without a sign."""
+VALUE_WORDS = (
+    r"and|or|to|plus|minus|over|mod|base|not|pi|sqrt|squared|cubed|factorial|mn|bn|dozens?|hundred|thousand|million|"
+    r"billion|trillion|hal(?:f|ves)|(?:third|quarter|fourth|fifth|tenth|hundredth|thousandth)s?"
+)
+"""A pattern for words after a number that change its value, so they are not units."""
 
 _LATEX_SPACE = re.compile(r"\\[,!;: ]|~")
 _CURRENCY = r"(?:\\?\$|[£€¥])"
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _VALUE = re.compile(
-    rf"(?P<outer>[-+]?)\s*{_CURRENCY}*\s*(?P<inner>[-+]?)\s*"
+    rf"(?P<sign>[-+]?)\s*{_CURRENCY}*\s*(?P<inner>[-+]?)\s*"
     rf"(?:\\[dt]?frac\{{(?P<over>\d+)\}}\{{(?P<under>\d+)\}}"
-    rf"|(?P<whole>{_DIGITS})\s*/\s*(?P<part>{_DIGITS})"
-    rf"|(?P<decimal>(?:{_DIGITS}(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{{1,4}})?))"
+    rf"|(?P<top>{DIGITS})\s*/\s*(?P<bottom>{DIGITS})"
+    rf"|{DECIMAL}(?:[eE](?P<exponent>[-+]?\d{{1,4}}))?)"
     rf"(?P<rest>.*)",
     re.DOTALL,
 )
 _SUFFIX = re.compile(rf"\s*(?:\\?%|\^\{{?\\circ\}}?|\\degree|°|{_CURRENCY})?\s*\.?\s*")
 _TEXT_COMMAND = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s*\{\s*([^{}]*?)\s*\}")
 _UNIT_WORD = re.compile(r"(?:[^\W\d_]{2,20}|[mgshlLCFNJW])(?:\^?(?:[23]|\{[23]\}))?")
-_VALUE_WORDS = re.compile(
-    r"and|or|to|plus|minus|over|mod|base|not|pi|sqrt|squared|cubed|factorial|mn|bn|dozens?|hundred|thousand|million|"
-    r"billion|trillion|hal(?:f|ves)|(?:third|quarter|fourth|fifth|tenth|hundredth|thousandth)s?",
-    re.IGNORECASE,
-)
+_VALUE_WORD = re.compile(VALUE_WORDS, re.IGNORECASE)
 
 
 class Numeric(Rule):
@@ -54,10 +59,10 @@ class Numeric(Rule):
             return Grade("ungraded", f"the gold answer is not a number: {gold[:60]!r}")
         if len(prediction) > LONGEST:
             return Grade("wrong", f"too long for a number: {len(prediction)} characters")
-        value = number(prediction)
-        if value is None:
+        given = number(prediction)
+        if given is None:
             return Grade("wrong", "not a number")
-        return Grade("right" if value == wanted else "wrong")
+        return Grade("right" if given == wanted else "wrong")
 
 
 def number(text: str, units: bool = True) -> Fraction | None:
@@ -68,13 +73,9 @@ def number(text: str, units: bool = True) -> Fraction | None:
     if len(text) > LONGEST:
         return None
     match = _VALUE.fullmatch(_cleaned(text))
-    if match is None or (match["outer"] and match["inner"]):
+    if match is None or not (_SUFFIX.fullmatch(match["rest"]) or (units and _is_unit(match["rest"]))):
         return None
-    rest = match["rest"]
-    if not _SUFFIX.fullmatch(rest) and not (units and _is_unit(rest)):
-        return None
-    value = _value(match)
-    return -value if value is not None and "-" in (match["outer"], match["inner"]) else value
+    return value(match)
 
 
 def _cleaned(text: str) -> str:
@@ -89,16 +90,28 @@ def _cleaned(text: str) -> str:
 
 def _is_unit(rest: str) -> bool:
     words = re.split(r"[\s/.\-]+", _TEXT_COMMAND.sub(r" \1", rest).strip(" ."))
-    return all(_UNIT_WORD.fullmatch(word) and not _VALUE_WORDS.fullmatch(word) for word in words)
+    return all(_UNIT_WORD.fullmatch(word) and not _VALUE_WORD.fullmatch(word) for word in words)
 
 
-def _value(match: re.Match[str]) -> Fraction | None:
-    if match["decimal"]:
-        digits = match["decimal"].replace(",", "")
-        exponent = re.search(r"[eE]([-+]?\d+)$", digits)
-        if exponent and abs(int(exponent[1])) > LARGEST_EXPONENT:
-            return None  # Fraction would write out every digit of the power of ten
-        return Fraction(digits)
-    above = int((match["over"] or match["whole"]).replace(",", ""))
-    below = int((match["under"] or match["part"]).replace(",", ""))
-    return Fraction(above, below) if below else None
+def value(match: re.Match[str]) -> Fraction | None:
+    """The number that a pattern of this module or of `motif.grading.math.quantity` has matched.
+
+    Of its groups, `decimal`, `over` or `top` is the number, `under` or `bottom` its denominator, `units` or `mixed` the
+    whole part of a mixed number, `exponent` the power of ten, and `sign` or `inner` the sign.
+
+    Returns:
+        None where there are two signs, for a division by zero, and for an exponent beyond 300.
+    """
+    part = {name: (text or "").replace(",", "") for name, text in match.groupdict().items()}
+    under, whole = part["under"] or part["bottom"], part.get("units") or part.get("mixed")
+    power = int(part["exponent"] or 0)
+    if (part["sign"] and part["inner"]) or abs(power) > LARGEST_EXPONENT or (under and not int(under)):
+        return None
+    result = Fraction(part["decimal"] or part["over"] or part["top"])
+    if under:
+        result /= int(under)
+    if whole:
+        result += int(whole)
+    if power:
+        result *= Fraction(10) ** power
+    return -result if "-" in (part["sign"], part["inner"]) else result

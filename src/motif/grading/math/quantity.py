@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from motif.grading.math.latex import without_text
+from motif.grading.numeric import DECIMAL, DIGITS, VALUE_WORDS, value
 
 LONGEST = 120  # characters
-LARGEST_EXPONENT = 300
 
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _FRACTION = r"\\frac\{\s*(?P<over>\d{1,60})\s*\}\{\s*(?P<under>\d{1,60})\s*\}"
 _VALUE = re.compile(
     r"(?P<sign>[-+]?)\s*(?P<currency>(?:\\?\$|[£€¥]|USD|EUR|GBP)?)\s*(?P<inner>[-+]?)\s*"
-    rf"(?:(?:(?P<units>{_DIGITS})\s*)?{_FRACTION}"
-    rf"|(?:(?P<mixed>{_DIGITS})\s+)?(?P<top>{_DIGITS})\s*/\s*(?P<bottom>{_DIGITS})"
-    rf"|(?P<decimal>{_DIGITS}(?:\.\d*)?|\.\d+))"
+    rf"(?:(?:(?P<units>{DIGITS})\s*)?{_FRACTION}"
+    rf"|(?:(?P<mixed>{DIGITS})\s+)?(?P<top>{DIGITS})\s*/\s*(?P<bottom>{DIGITS})"
+    rf"|{DECIMAL})"
     r"(?:(?:\s*(?:\\times|\\cdot|x)\s*10\s*\^\s*\{?\s*|[eE])(?P<exponent>[-+]?\d{1,4})\}?)?"
     r"(?P<rest>.*)",
     re.DOTALL,
@@ -41,11 +40,7 @@ _SYNONYMS = {
     "kilogram": "kg", "liter": "l", "litre": "l", "rad": "radian", "cent": "¢", "people": "person", "mph": "mile/h",
 }  # fmt: skip
 _UNIT = re.compile(r"(?:[A-Za-z]{1,20}|[$€£¢%°'])(?:\^?(?:\d|\{-?\d\}))?")
-_NOT_UNITS = re.compile(
-    r"and|or|to|plus|minus|over|mod|base|not|pi|sqrt|squared|cubed|factorial|mn|bn|dozens?|hundred|thousand|million|"
-    r"billion|trillion|hal(?:f|ves)|(?:third|quarter|fourth|fifth|tenth|hundredth|thousandth)s?|[a-z]",
-    re.IGNORECASE,
-)
+_NOT_UNITS = re.compile(rf"{VALUE_WORDS}|[a-z]", re.IGNORECASE)
 _LETTER_UNITS = frozenset("mgshlLCFNJWKV")
 
 
@@ -74,16 +69,10 @@ class Quantity:
 def quantity(text: str) -> Quantity | None:
     """The quantity that a cleaned text is, or None."""
     match = _VALUE.fullmatch(text) if len(text) <= LONGEST else None
-    if match is None or (match["sign"] and match["inner"]):
-        return None
-    value = _value(match)
-    rest = match["rest"]
-    if re.match(r"[A-Za-z](?![A-Za-z])", rest):
+    if match is None or re.match(r"[A-Za-z](?![A-Za-z])", match["rest"]):
         return None  # 3m is three times m; 3 m are metres
-    unit = _unit(f"{match['currency']} {rest}")
-    if value is None or unit is None:
-        return None
-    return Quantity(-value if "-" in (match["sign"], match["inner"]) else value, unit)
+    number, unit = value(match), _unit(f"{match['currency']} {match['rest']}")
+    return None if number is None or unit is None else Quantity(number, unit)
 
 
 def numeral(text: str) -> tuple[str, int] | None:
@@ -94,27 +83,6 @@ def numeral(text: str) -> tuple[str, int] | None:
     base = int(match[2]) if match[2].isdecimal() else _BASES.get(match[2].lower(), -1)
     known = 2 <= base <= 36 or (base >= 0 and match[1].isdecimal())  # x_1 is a variable, 40_1 a slip
     return (match[1].upper().lstrip("0") or "0", base) if known else None
-
-
-def _value(match: re.Match[str]) -> Fraction | None:
-    exponent = int(match["exponent"] or 0)
-    if abs(exponent) > LARGEST_EXPONENT:
-        return None
-    if match["decimal"]:
-        value = Fraction(match["decimal"].replace(",", ""))
-    else:
-        over, under, whole = (
-            int((part or "0").replace(",", ""))
-            for part in (
-                match["over"] or match["top"],
-                match["under"] or match["bottom"],
-                match["units"] or match["mixed"],
-            )
-        )
-        if not under:
-            return None
-        value = whole + Fraction(over, under)
-    return value * Fraction(10) ** exponent
 
 
 def _unit(text: str) -> str | None:
