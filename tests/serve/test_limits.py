@@ -348,11 +348,11 @@ def test_the_description_is_what_the_server_does(small):
 
 
 def test_a_server_that_begins_to_shut_down_while_its_upstream_is_asked_is_not_ready():
-    speaker = Scripted(note)
-    with serving(speaker, ROUNDS) as (url, service):
+    sampler = Scripted(note)
+    with serving(sampler, ROUNDS) as (url, service):
 
         async def ready() -> None:
             service.draining = True
 
-        service.ready = ready
+        sampler.ready = ready
         assert CLIENT.get(url + "/health/ready").status_code == 503

@@ -87,7 +87,7 @@ def serving(
 ) -> Iterator[tuple[str, Service]]:
     """A running service; yields its address and itself."""
     served = ServedModel("demo", recipe, rounds, sampler, window, created=1, fingerprint="motif-test")
-    service = Service(served, ServerLimits(**limits), sampler.ready)
+    service = Service(served, ServerLimits(**limits))
     config = uvicorn.Config(make_app(service, keys), port=0, lifespan="off", http="h11", ws="none", log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from motif.errors import MotifError
 from motif.sampling.answer import Event, Trace, answer
+from motif.sampling.base import together
 from motif.sampling.openai import UpstreamError
 from motif.serve.admission import QueueFull
 from motif.serve.middleware import AccessRecord, while_connected
@@ -78,7 +79,7 @@ class Answering(Response):
                 if self.job.stream:
                     await self._streamed(send)
                 else:
-                    self.traces = await self._traces(None)
+                    await self._generate()
                     await JSONResponse(self.reply.whole(self.traces))(scope, receive, send)
         except QueueFull as full:
             wait = {"Retry-After": str(full.retry_after)}
@@ -105,41 +106,31 @@ class Answering(Response):
         stream = EventStream(_body(send))
         for chunk in self.reply.opening():
             await stream.chunk(chunk)
-
-        async def on_event(index: int, event: Event) -> None:
-            if chunk := self.reply.event(index, event):
-                await stream.chunk(chunk)
-
-        self.traces = await self._traces(on_event, stream)
+        await self._generate(stream)
         if self.job.include_usage:
             await stream.chunk(self.reply.usage(self.traces))
         await stream.done()
         await send({"type": "http.response.body", "body": b""})
 
-    async def _traces(
-        self, on_event: Callable[[int, Event], Awaitable[None]] | None, stream: EventStream | None = None
-    ) -> list[Trace]:
-        """Generate all choices at once; the first that fails ends the others."""
-        served = self.service.served
+    async def _generate(self, stream: EventStream | None = None) -> None:
+        """Generate all choices at once, and stream them if there is a stream; the first failure ends the others."""
+        async with together() as group:
+            tasks = [group.create_task(self._trace(index, stream)) for index in range(len(self.job.plans))]
+        self.traces = [task.result() for task in tasks]
 
-        async def one(index: int) -> Trace:
-            async def tell(event: Event) -> None:
-                assert on_event is not None
-                await on_event(index, event)
+    async def _trace(self, index: int, stream: EventStream | None) -> Trace:
+        plan, served = self.job.plans[index], self.service.served
+        if stream is None:
+            return await answer(plan, served.rounds, served.sampler)
 
-            plan = self.job.plans[index]
-            trace = await answer(plan, served.rounds, served.sampler, tell if on_event else None)
-            for chunk in self.reply.closing(index, trace) if stream else ():
-                assert stream is not None
+        async def on_event(event: Event) -> None:
+            if chunk := self.reply.event(index, event):
                 await stream.chunk(chunk)
-            return trace
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(index)) for index in range(len(self.job.plans))]
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-        return [task.result() for task in tasks]
+        trace = await answer(plan, served.rounds, served.sampler, on_event)
+        for chunk in self.reply.closing(index, trace):
+            await stream.chunk(chunk)
+        return trace
 
 
 class _Started:

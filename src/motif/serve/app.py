@@ -62,7 +62,7 @@ class _Endpoints:
 
     async def health_ready(self, request: Request) -> Response:
         """Report whether the server accepts requests."""
-        reason = None if self.service.draining else await self.service.ready()
+        reason = None if self.service.draining else await self.service.served.sampler.ready()
         if self.service.draining:  # perhaps only since the upstream was asked
             reason = "shutting down"
         if reason:

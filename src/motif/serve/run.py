@@ -146,7 +146,7 @@ async def _run(
         fingerprint=loaded.fingerprint,
         early_finish=options.early_finish,
     )
-    service = Service(served, limits, sampler.ready)
+    service = Service(served, limits)
     server = _Server(service, options, _banner(options, listener, loaded, recipe))
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
