@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from motif.runs.folder import versions
+from motif.runs.provenance import versions
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 

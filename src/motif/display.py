@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from motif.evaluation.accuracy import Accuracy
     from motif.evaluation.probe import ProbeResult
     from motif.evaluation.rows import EvalRow
-    from motif.runs.folder import Ledger
+    from motif.runs.ledger import Ledger
     from motif.statistics.estimators import Proportion
 
 PLAIN_EVERY = 10.0

@@ -87,7 +87,7 @@ def ran_out(error: BaseException | None) -> str | None:
             return str(error)
         if out_of_memory(error):
             return (
-                "out of memory: lower rollout.max_rows (sampling) or train.microbatch_tokens (update), and say "
+                "out of memory: lower rollout.max_rows (sampling) or train.microbatch_tokens (update), and add "
                 "--allow-changes"
             )
         found = SPOKEN.search(str(error))

@@ -111,18 +111,17 @@ def warm_up() -> None:
     from motif.config import load_recipe
     from motif.session import open_session
 
-    for name in ("train", "report", "eval_model", "compare.command", "compare.prepare"):
+    for name in ("training.loop", "report", "evaluation.any_model", "compare.run", "compare.prepare"):
         importlib.import_module(f"motif.{name}")
     open_session(load_recipe("demo", [*TINY, *LORA])).close()
 
 
 def follow(trace: Trace) -> None:
     """Have the phases of a run in this process noted."""
-    # Not by `import motif.training.loop`: that name in the package is a function.
-    names = ("train", "checkpoint", "record", "policy", "evaluate", "eval_store", "compare.runner")
-    train, checkpoint, record, policy, evaluate, store, runner = (
-        importlib.import_module(f"motif.{name}") for name in names
-    )
+    from motif.compare import runner
+    from motif.evaluation import evaluate, store
+    from motif.runs import checkpoint, folder
+    from motif.training import loop
 
     def note(owner: Any, name: str, phase: str) -> None:
         inner = getattr(owner, name)
@@ -138,15 +137,15 @@ def follow(trace: Trace) -> None:
     note(store.EvalFolder, "put", "record")
     note(store.EvalFolder, "finish", "summary")
     note(runner.Runner, "work", "compare")
-    note(train, "grow", "sample")
-    note(train, "update", "update")
-    note(train, "_evaluate", "evaluate")
-    note(train, "_probe", "probe")
-    note(train, "assign", "grade")
+    note(loop, "grow", "sample")
+    note(loop, "update", "update")
+    note(loop, "_evaluate", "evaluate")
+    note(loop, "_probe", "probe")
+    note(loop, "assign", "grade")
     note(checkpoint, "save", "checkpoint")
-    note(record.RunFolder, "_append", "record")
-    note(record.RunFolder, "summary", "summary")
-    note(policy.Policy, "save", "weights")
+    note(folder.RunFolder, "_append", "record")
+    note(folder.RunFolder, "write_summary", "summary")
+    note(loop, "save_weights", "weights")
 
 
 def arm(fault: Fault, folder: Path, trace: Trace) -> None:

@@ -16,14 +16,16 @@ import pytest
 
 from motif.compare.analysis import summarise
 from motif.compare.prepare import prepare, run_study
-from motif.compare.results import collect, curve, final_outcomes, read_results, read_run, spelled_out, write_results
+from motif.compare.results import collect, curve, read_results, read_run, spelled_out, write_results
 from motif.compare.run import compare
-from motif.compare.runner import Runner, differences, is_finished
+from motif.compare.runner import Runner
 from motif.compare.study import Run, Study, load_study, plan_runs, resolve
 from motif.config import load_recipe
-from motif.errors import ModelError, RecipeError
+from motif.errors import ModelError, RecipeError, RunFolderError
 from motif.method.tree import Question
-from motif.runs.disk import claim
+from motif.runs.disk import try_lock
+from motif.runs.provenance import changed, settings
+from motif.runs.read import Metrics, read_outcomes
 from motif.training.loop import draw_questions
 from support import ROOT
 from support.studies import ARMS, STUDY, made_up
@@ -148,10 +150,11 @@ def test_arms_draw_the_same_questions_in_the_same_order(tmp_path):
     assert by_seed[0][0] != by_seed[1][0]
 
 
-def test_differences_name_the_settings_that_matter():
+def test_changes_name_the_settings_that_matter():
     one = load_recipe("demo")
     two = load_recipe("demo", ["train.steps=7", "train.save_every=1", "rollout.branching=[8]"])
-    assert differences(one, two) == {"rollout.branching": ([8, 4, 1], [8]), "train.steps": (40, 7)}
+    changes = changed(settings(one), settings(two))
+    assert changes == {"rollout.branching": ([8, 4, 1], [8]), "train.steps": (40, 7)}
 
 
 # -- working through runs ----------------------------------------------------------------------------------------------
@@ -241,7 +244,7 @@ def test_a_folder_with_another_recipe_is_refused_before_anything_runs(fake):
     last.folder.mkdir(parents=True)
     (last.folder / "recipe.toml").write_text(last.recipe.to_toml().replace("steps = 4", "steps = 5"))
     (last.folder / "metrics.jsonl").write_text('{"step": 1}\n')
-    with pytest.raises(RecipeError, match=r"train.steps is 5 there, 4 in the study"):
+    with pytest.raises(RunFolderError, match=r"train\.steps: 5 → 4"):
         runner(good(runs)).work()
     assert not (out / "began.txt").exists()
 
@@ -285,17 +288,17 @@ def test_a_lock_dies_with_its_holder(tmp_path):
     code = f"""
     import time
     from pathlib import Path
-    from motif.runs.disk import claim
-    assert claim(Path({str(tmp_path / "lock")!r})) is not None
+    from motif.runs.disk import try_lock
+    assert try_lock(Path({str(tmp_path / "lock")!r})) is not None
     print("claimed", flush=True)
     time.sleep(60)
     """
     holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "claimed\n"
-    assert claim(tmp_path / "lock") is None
+    assert try_lock(tmp_path / "lock") is None
     holder.kill()
     holder.wait()
-    lock = claim(tmp_path / "lock")
+    lock = try_lock(tmp_path / "lock")
     assert lock is not None
     os.close(lock)
 
@@ -360,7 +363,7 @@ def finished_run(folder: Path, arm: str = "paper", seed: int = 0) -> Run:
 
 def test_a_run_becomes_one_line(tmp_path):
     run = finished_run(tmp_path, "single")
-    assert is_finished(run)
+    assert run.is_finished
     ids: dict[str, list[str]] = {}
     base = resolve(load_study(tmp_path / "small.toml"), None, tmp_path)
     line = read_run(run, base, ids)
@@ -376,7 +379,7 @@ def test_a_run_becomes_one_line(tmp_path):
     assert line["probes"] == [{"step": 0, "probe": {"value": 1}}]
     assert line["dead_groups"] == pytest.approx(0.375)
     ids["rounds_1"] = ["a", "b"]
-    with pytest.raises(RecipeError, match="other questions"):
+    with pytest.raises(RunFolderError, match="other questions"):
         read_run(run, base, ids)
 
 
@@ -392,14 +395,16 @@ def test_results_name_files_as_the_study_does(tmp_path):
 
 
 def test_currencies_are_those_of_the_evaluated_step():
-    metrics = [
+    metrics = Metrics()
+    for line in (
         {"step": 0, "eval": {}},
         {"step": 1, "ledger/questions": 8},
         {"step": 1, "eval": {}},
         {"step": 2, "ledger/questions": 16},
-    ]
+    ):
+        metrics.add(line)
     assert [point["spent"]["questions"] for point in curve(metrics, {"questions": 16})] == [0, 8]
-    assert final_outcomes(Path("/nowhere"), 1) == {}
+    assert read_outcomes(Path("/nowhere"), 1) == {}
 
 
 def test_results_are_read_back_and_others_refused(tmp_path):

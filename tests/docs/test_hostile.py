@@ -233,7 +233,7 @@ def test_pickles_are_never_run(tmp_path, tiny_model):
     folder.mkdir(parents=True)
     for content in ({"extra": Bomb(ran)}, Bomb(ran)):
         torch.save(content, folder / "state.pt")
-        with pytest.raises(RecipeError, match=r"damaged|cannot be read|no checkpoint"):
+        with pytest.raises(RunFolderError, match="damaged"):
             load_latest(tmp_path / "run", policy, make_optimizer(policy.trainable(), Recipe().train), Recipe())
     adapter = tmp_path / "run" / "adapter"
     adapter.mkdir()

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from motif.cli.app import app
 from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import RecipeError
+from motif.errors import RecipeError, RunFolderError
 from motif.evaluation.any_model import evaluate_model
 from motif.evaluation.evaluate import evaluate
 from motif.evaluation.rows import DecodingMode, EvalOverrides, EvalRow, answers_in, decoding_modes, eval_rows
@@ -34,7 +34,7 @@ from motif.sampling.base import Completion, Usage
 from motif.session import open_session, open_task
 from motif.training.loop import train
 from support import ROOT
-from support.runs import marks_at
+from support.runs import offsets_at
 from support.trees import make_tree
 
 QUIET = Display(quiet=True)
@@ -320,19 +320,19 @@ def test_one_changed_weight_is_another_model(demo):
 
 
 def test_a_folder_is_one_evaluations_and_one_processs_at_a_time(tmp_path):
-    settings, busy = {"seed": 1, "samples": 2}, pytest.raises(RecipeError, match="another evaluation is writing")
+    settings, busy = {"seed": 1, "samples": 2}, pytest.raises(RunFolderError, match="another evaluation is writing")
     with EvalFolder(tmp_path / "a", settings, "m"), busy:
         EvalFolder(tmp_path / "a", settings, "m")
-    with pytest.raises(RecipeError, match="other seed: choose another --out"):
+    with pytest.raises(RunFolderError, match="other seed: choose another --out"):
         EvalFolder(tmp_path / "a", {"seed": 2, "samples": 2}, "m")
     (tmp_path / "a" / "settings.json").write_text("[]")
-    with pytest.raises(RecipeError, match="not of an evaluation"):
+    with pytest.raises(RunFolderError, match="does not belong to an evaluation"):
         EvalFolder(tmp_path / "a", {"seed": 1}, "m")
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecipeError, match="cannot be kept"):
+    with pytest.raises(RunFolderError, match="cannot write the answers"):
         EvalFolder(tmp_path / "file", {}, "m")
     (tmp_path / "recipe.toml").write_text("")
-    with pytest.raises(RecipeError, match="is a run folder"):
+    with pytest.raises(RunFolderError, match="is a run folder"):
         EvalFolder(tmp_path, {}, "m")
 
 
@@ -444,13 +444,13 @@ def test_the_example_of_the_documentation_is_what_its_command_prints(tmp_path, m
 # -- during training ---------------------------------------------------------------------------------------------------
 
 
-def test_outcomes_are_cut_back_with_the_other_files(tmp_path):
+def test_outcomes_are_truncated_with_the_other_files(tmp_path):
     run = RunFolder(tmp_path)
     for step in (0, 2, 4):
-        run.outcomes([{"step": step, "row": "rounds_3", "questions": ["a", "b"], "outcomes": [1.0, None]}])
-    file, marks = tmp_path / "outcomes.jsonl", marks_at(tmp_path, 2)
+        run.append_outcomes([{"step": step, "row": "rounds_3", "questions": ["a", "b"], "outcomes": [1.0, None]}])
+    file, offsets = tmp_path / "outcomes.jsonl", offsets_at(tmp_path, 2)
     file.write_text(file.read_text() + '{"step": 2, "row')
-    run.cut_back(marks)
+    run.truncate_to(offsets)
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [0, 2]
 
 

@@ -17,7 +17,7 @@ import torch
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import ModelError, RecipeError, RunFolderError, ServiceError, UsageError
+from motif.errors import ModelError, RunFolderError, ServiceError, UsageError
 from motif.evaluation.target import find_target
 from motif.export import run as command
 from motif.export.base_model import describe
@@ -234,7 +234,7 @@ def test_what_differs_is_not_put_in_place_or_pushed(lora_run, tmp_path, monkeypa
 def test_an_unfinished_run_and_a_used_folder_are_refused(lora_run, exported, tmp_path):
     with pytest.raises(UsageError, match="merged is not empty"):
         export(lora_run, ExportOptions(["merged"]))
-    with pytest.raises(RecipeError, match="no run folder"):
+    with pytest.raises(RunFolderError, match="not a run folder"):
         export(tmp_path, ExportOptions())
     with pytest.raises(UsageError, match="adapter, merged, gguf; got 'onnx'"):
         export(lora_run, ExportOptions(["onnx"]))

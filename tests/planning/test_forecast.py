@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motif.config import load_recipe
-from motif.errors import RecipeError
+from motif.errors import RecipeError, RunFolderError
 from motif.models.shape import Shape
 from motif.planning.devices import TABLE, parse_devices
 from motif.planning.forecast import Forecast, Unit
@@ -102,7 +102,7 @@ def test_measured_lengths_give_the_expected_tokens(tmp_path):
 
 
 def test_lengths_need_a_run_with_trees(tmp_path):
-    with pytest.raises(RecipeError, match="no run folder with grown trees"):
+    with pytest.raises(RunFolderError, match="holds no trees"):
         measured(tmp_path)
     (tmp_path / "trees.jsonl").write_text("")
     with pytest.raises(RecipeError, match="no trees yet"):
@@ -305,7 +305,7 @@ def test_options_that_say_nothing_are_refused(arguments, words, tmp_path):
 
 @pytest.mark.parametrize(
     ("on", "lengths", "words"),
-    [("8xH1000", None, "did you mean 'H100'"), ("H100", "nowhere", "no run folder with grown trees")],
+    [("8xH1000", None, "did you mean 'H100'"), ("H100", "nowhere", "holds no trees")],
 )
 def test_devices_and_lengths_are_looked_at_first(on, lengths, words):
     missing = load_recipe("demo", ["model.name=/nowhere"])  # would be refused next

@@ -24,7 +24,7 @@ from motif.report.trees import Forest, choose
 from motif.runs.folder import RunFolder
 from motif.runs.read import Tail
 from motif.statistics.variance import Components, question_components
-from support.runs import HOSTILE, fake_run, made_up_probe, marks_at, outcomes_of
+from support.runs import HOSTILE, fake_run, made_up_probe, offsets_at, outcomes_of
 
 MakeRun = Callable[..., Path]
 
@@ -476,7 +476,7 @@ def test_a_view_keeps_up_with_a_run(make_run: MakeRun) -> None:
     view.refresh()
     assert view.data("run") == report_data(run) | {"name": "run", "trees": {"epoch": epoch, "count": 24}}
     assert view.forest.epoch == epoch and view.forest.tree(8) == forest_of(run).tree(8)
-    RunFolder(run).cut_back(marks_at(run, 4))
+    RunFolder(run).truncate_to(offsets_at(run, 4))
     view.refresh()
     assert view.data("run")["axes"]["step"] == [1, 2, 3, 4] and len(view.forest.heads) == 16
     assert view.forest.epoch != epoch

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from motif.display import Display
-from motif.errors import RecipeError
+from motif.errors import RunFolderError
 from motif.runs import checkpoint
-from motif.runs.folder import Ledger, ledger_dict, ledger_from
+from motif.runs.ledger import Ledger
 from motif.training.loop import Progress, train
 
 SMALL = [
@@ -100,14 +100,14 @@ def test_a_checkpoint_of_an_older_version_is_refused_with_a_reason(tmp_path):
     for name in ("distinct_questions", "prefill_saved", "sampling_seconds", "grading_seconds", "training_seconds"):
         del state["extra"]["ledger"][name]
     torch.save(state, file)
-    with pytest.raises(RecipeError, match="older version, which did not count distinct_questions, prefill_saved"):
+    with pytest.raises(RunFolderError, match="older version, which did not count distinct_questions, prefill_saved"):
         run(folder, 2, resume=True)
 
 
 def test_progress_survives_a_checkpoint():
     state = Progress(3, Ledger(questions=7, flops=1.5), drawn={1, 2**64 - 1})
     assert Progress.restore(3, state.extra()) == state
-    assert ledger_from(ledger_dict(state.ledger)) == state.ledger
+    assert Ledger.from_dict(state.ledger.to_dict()) == state.ledger
 
 
 def test_the_end_of_a_run_says_where_its_time_went(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Trackers get what metrics.jsonl gets: once, under the same names, and without ever stopping a run."""
+"""Trackers get every line of the metrics at least once, under the same names, and never stop a run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import RecipeError
+from motif.errors import RecipeError, ServiceError
 from motif.runs import trackers as track
 from motif.runs.folder import RunFolder
 from motif.runs.provenance import settings
 from motif.runs.trackers import Sink, Trackers, numbers, tracking
 from motif.training.loop import train
-from support.runs import marks_at
+from support.runs import offsets_at
 
 SMALL = [
     "model.adapter=lora",
@@ -35,7 +35,7 @@ Rows = list[tuple[int, dict[str, float]]]
 
 def lines_of(run: Path) -> Rows:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], numbers(line)) for line in lines]
+    return [(line["step"], dict(numbers(line))) for line in lines]
 
 
 def from_trackio(run: Path) -> tuple[Rows, dict]:
@@ -147,39 +147,42 @@ def test_a_failing_tracker_is_told_of_once_and_caught_up_on(recorded, tmp_path):
     said: list[str] = []
     run, recipe = RunFolder(tmp_path), load_recipe("demo", ['track=["wandb"]'])
     with tracking(recipe, run, said.append):
-        run.metrics({"step": 1, "reward": 1.0})
+        run.append_metrics({"step": 1, "reward": 1.0})
         broken.append(OSError("disk full"))
-        run.metrics({"step": 2, "reward": 2.0})
-        run.metrics({"step": 3, "reward": 3.0})
-        assert said == ["tracker wandb failed (OSError: disk full); training goes on"]
+        run.append_metrics({"step": 2, "reward": 2.0})
+        run.append_metrics({"step": 3, "reward": 3.0})
+        assert said == ["warning: tracker wandb failed (OSError: disk full); training continues"]
         broken.clear()
-        run.metrics({"step": 4, "reward": 4.0})
+        run.append_metrics({"step": 4, "reward": 4.0})
         assert got == [(step, {"reward": float(step)}) for step in (1, 2, 3, 4)]
         broken.append(OSError("disk full"))
-        run.metrics({"step": 5, "reward": 5.0})
-    assert said[1:] == ["tracker wandb has not taken 1 lines of metrics.jsonl; --resume sends them again"]
+        run.append_metrics({"step": 5, "reward": 5.0})
+    assert said[1:] == ["warning: tracker wandb has not taken 1 lines of metrics; --resume sends them again"]
     broken.clear()
     with tracking(recipe, RunFolder(tmp_path), said.append):
         assert [step for step, _ in got] == [1, 2, 3, 4, 5]
 
 
-def test_lines_that_are_done_again_are_not_sent_again(recorded, tmp_path):
+def test_a_resumed_run_sends_again_only_what_it_computes_again(recorded, tmp_path):
     got, _ = recorded
     run, recipe = RunFolder(tmp_path), load_recipe("demo", ['track=["wandb"]'])
     with tracking(recipe, run, print):
         for step in (1, 2, 3):
-            run.metrics({"step": step, "reward": 0.0})
-        run.metrics({"step": 3, "eval": {"rounds_1": {"accuracy": 0.5}}})
+            run.append_metrics({"step": step, "reward": 0.0})
+        run.append_metrics({"step": 3, "eval": {"rounds_1": {"accuracy": 0.5}}})
     run = RunFolder(tmp_path)
     with tracking(recipe, run, print):
-        run.cut_back(marks_at(tmp_path, 1))  # the checkpoint was of step 1
+        run.truncate_to(offsets_at(tmp_path, 1))  # the checkpoint was of step 1
         for step in (2, 3):
-            run.metrics({"step": step, "reward": 0.0})
-        run.metrics({"step": 3, "eval": {"rounds_1": {"accuracy": 0.5}}})
-        run.metrics({"step": 3, "probe": {"icc": 0.5}})
-        run.metrics({"step": 4, "reward": 0.0})
+            run.append_metrics({"step": step, "reward": 0.0})
+        run.append_metrics({"step": 3, "eval": {"rounds_1": {"accuracy": 0.5}}})
+        run.append_metrics({"step": 3, "probe": {"icc": 0.5}})
+        run.append_metrics({"step": 4, "reward": 0.0})
     assert [(step, *values) for step, values in got] == [
         (1, "reward"),
+        (2, "reward"),
+        (3, "reward"),
+        (3, "eval/rounds_1/accuracy"),
         (2, "reward"),
         (3, "reward"),
         (3, "eval/rounds_1/accuracy"),
@@ -188,9 +191,20 @@ def test_lines_that_are_done_again_are_not_sent_again(recorded, tmp_path):
     ]
 
 
+def test_a_tracker_that_is_added_later_gets_all_lines(recorded, tmp_path):
+    got, _ = recorded
+    run = RunFolder(tmp_path)
+    for step in (1, 2):
+        run.append_metrics({"step": step, "reward": 0.0})
+    with tracking(load_recipe("demo", ['track=["wandb"]']), run, print):
+        assert [step for step, _ in got] == [1, 2]
+        run.append_metrics({"step": 3, "reward": 0.0})
+    assert [step for step, _ in got] == [1, 2, 3]
+
+
 def test_what_is_not_a_number_is_left_out():
     line = {"step": 3, "loss": None, "outcome/rate_counts": [4, 0, 2], "outcome/ungraded_reason": "timeout", "kl": 0.0}
-    assert numbers(line) == {
+    assert dict(numbers(line)) == {
         "outcome/rate_counts/0": 4,
         "outcome/rate_counts/1": 0,
         "outcome/rate_counts/2": 2,
@@ -202,7 +216,7 @@ def test_only_the_process_that_writes_tracks(recorded, tmp_path):
     got, _ = recorded
     run = RunFolder(tmp_path / "run", writes=False)
     with tracking(load_recipe("demo", ['track=["wandb"]']), run, print):
-        run.metrics({"step": 1, "reward": 1.0})
+        run.append_metrics({"step": 1, "reward": 1.0})
     assert got == []
     assert not list((tmp_path / "run").glob("*.jsonl"))
 
@@ -218,7 +232,7 @@ def test_a_tracker_that_cannot_be_opened_is_refused_and_the_others_are_closed(re
     closed = []
     monkeypatch.setitem(track.OPEN, "wandb", lambda *_: Sink(lambda values, step: None, closed.append))
     monkeypatch.setitem(track.OPEN, "trackio", lambda *_: 1 / 0)
-    with pytest.raises(RecipeError, match="trackio could not be opened"):
+    with pytest.raises(ServiceError, match="trackio could not be opened"):
         Trackers(load_recipe("demo", ['track=["wandb", "trackio"]']), tmp_path, print)
     assert closed == [True]
 

@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from motif.runs.folder import FILES
+from motif.runs.folder import RECORD
 from motif.statistics.variance import Components, question_components
 
 HOSTILE = (
@@ -231,11 +231,11 @@ def made_up_probe(own: float) -> dict[str, Any]:
     }
 
 
-def marks_at(folder: Path, step: int) -> dict[str, tuple[int, int]]:
-    """Where the files of a run ended after a step, as a checkpoint of that step remembers it."""
-    marks = {}
-    for name in FILES:
+def offsets_at(folder: Path, step: int) -> dict[str, tuple[int, int]]:
+    """Where the record of a run ended after a step, as a checkpoint of that step keeps it."""
+    offsets = {}
+    for name in RECORD:
         lines = (folder / name).read_bytes().splitlines(keepends=True) if (folder / name).is_file() else []
         kept = b"".join(itertools.takewhile(lambda line: json.loads(line)["step"] <= step, lines))
-        marks[name] = len(kept), zlib.crc32(kept)
-    return marks
+        offsets[name] = len(kept), zlib.crc32(kept)
+    return offsets

@@ -15,10 +15,11 @@ import torch
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import OutOfResources, RecipeError, RunFolderError, ran_out
+from motif.errors import OutOfResources, RunFolderError, ran_out
 from motif.models.policy import Policy
 from motif.runs import checkpoint
-from motif.runs.disk import check_sum, claim, only_writer, write_sums
+from motif.runs.disk import check_sum, try_lock, write_sums
+from motif.runs.folder import only_writer
 from motif.runs.weights import load_weights
 from motif.training import batch
 from motif.training.loop import train
@@ -96,7 +97,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(copy, settings, 
     damage(copy / "checkpoints/step-000003/state.pt", share, zeros)
     told = run(copy, settings, resume=True)
     assert any("step-000003 is damaged" in line for line in told.said)
-    assert "going on after step 2" in told.said
+    assert "resuming after step 2" in told.said
     assert_same(whole, copy)
     assert [folder.name for folder in checkpoint.all_checkpoints(copy)] == ["step-000002", "step-000003"]
 
@@ -120,11 +121,11 @@ def test_where_the_record_has_lost_lines_an_earlier_checkpoint_is_taken(copy, se
 def test_a_record_damaged_before_all_checkpoints_is_refused_and_gone_on_with_if_told_to(copy, settings):
     damage(copy / "trees.jsonl", 0.1, zeros=False)
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-    with pytest.raises(RecipeError, match=r"step-000002 .* trees.jsonl lost lines.*--allow-changes"):
+    with pytest.raises(RunFolderError, match=r"step-000002 .* trees.jsonl lost lines.*--allow-changes"):
         run(copy, settings, resume=True)
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
     told = run(copy, settings, resume=True, allow_changes=True, steps=4)
-    assert "going on after step 3" in told.said
+    assert "resuming after step 3" in told.said
     steps = [json.loads(line)["step"] for line in (copy / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4]
 
@@ -132,7 +133,7 @@ def test_a_record_damaged_before_all_checkpoints_is_refused_and_gone_on_with_if_
 def test_without_any_good_checkpoint_nothing_is_touched(copy, settings):
     for folder in checkpoint.all_checkpoints(copy):
         damage(folder / "state.pt", 0.5, zeros=False)
-    with pytest.raises(RecipeError, match=r"step-000003 is damaged .*step-000002 is damaged .*Start afresh"):
+    with pytest.raises(RunFolderError, match=r"step-000003 is damaged .*step-000002 is damaged .*Start afresh"):
         run(copy, settings, resume=True)
     assert len((copy / "metrics.jsonl").read_text().splitlines()) == 3
 
@@ -189,12 +190,12 @@ def test_sums_are_those_of_sha256sum(tmp_path):
 
 def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(tmp_path, settings):
     code = (
-        f"import time; from motif.runs.disk import only_writer; from pathlib import Path\n"
+        f"import time; from motif.runs.folder import only_writer; from pathlib import Path\n"
         f"with only_writer(Path({str(tmp_path / 'run')!r})): print('there', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "there\n"
-    with pytest.raises(RecipeError, match="another process is writing"):
+    with pytest.raises(RunFolderError, match="another process is writing"):
         run(tmp_path / "run", settings, resume=True)
     holder.kill()
     holder.wait()
@@ -205,12 +206,12 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_loaded
     (tmp_path / "file").touch()
     loop = sys.modules["motif.training.loop"]
     monkeypatch.setattr(loop, "open_session", lambda *_, **__: pytest.fail("something was loaded"))
-    with pytest.raises(RecipeError, match=r"nothing can be written to .*choose another --out"):
+    with pytest.raises(RunFolderError, match=r"cannot write to .*choose another --out"):
         run(tmp_path / "file" / "run", settings)
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "metrics.jsonl")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").touch()
-    with pytest.raises(RecipeError, match=r"metrics.jsonl cannot be written to"):
+    with pytest.raises(RunFolderError, match=r"cannot write to .*metrics.jsonl"):
         run(tmp_path / "run", settings, resume=True)
 
 
@@ -221,7 +222,7 @@ def test_a_file_system_without_locks_is_used_without(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     for _ in range(2):
         with only_writer(tmp_path):
-            os.close(claim(tmp_path / "other"))
+            os.close(try_lock(tmp_path / "other"))
 
 
 # -- what runs out -----------------------------------------------------------------------------------------------------
@@ -240,7 +241,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_resume_ends_as_if_nothing_
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutOfResources, match=r"the disk is full.* The last checkpoint in .* go on with --resume"):
+    with pytest.raises(OutOfResources, match=r"the disk is full.* The last checkpoint in .* continue with --resume"):
         run(tmp_path / "run", settings)
     run(tmp_path / "run", settings, resume=True)
     assert_same(whole, tmp_path / "run")
@@ -343,12 +344,12 @@ def test_a_clock_that_goes_backwards_changes_nothing(tmp_path, settings, whole, 
 def test_a_changed_recipe_is_refused_by_name_and_leaves_the_folder_alone(copy, settings):
     before = (copy / "recipe.toml").read_bytes()
     changes = ("train.seed=3", "rollout.branching=[3,1,1]")
-    with pytest.raises(RecipeError, match=r"rollout.branching: \[4, 1, 1\] → \[3, 1, 1\]; train.seed: 0 → 3"):
+    with pytest.raises(RunFolderError, match=r"rollout.branching: \[4, 1, 1\] → \[3, 1, 1\]; train.seed: 0 → 3"):
         run(copy, settings, *changes, resume=True)
     assert (copy / "recipe.toml").read_bytes() == before
     told = run(copy, settings, *changes, resume=True, allow_changes=True, steps=4)
     assert "changed: train.seed: 0 → 3" in told.said
-    assert "going on after step 3" in told.said
+    assert "resuming after step 3" in told.said
     assert "seed = 3" in (copy / "recipe.toml").read_text()
     run(copy, settings, *changes, resume=True, steps=5)  # the change is part of the run now
 
@@ -366,7 +367,7 @@ def test_changed_data_is_refused_and_told(tmp_path, settings):
     train(load_recipe(recipe), tmp_path / "run", display=Told())
     write([*rows[:4], {"question": "What is 4 + 5?", "answer": "9"}, *rows[5:], rows[0] | {"question": "What is 0?"}])
     with pytest.raises(
-        RecipeError, match=r"10 train questions → 11; \d+ of 10 train questions differ, the first is now"
+        RunFolderError, match=r"10 train questions → 11; \d+ of 10 train questions differ, the first is now"
     ):
         train(load_recipe(recipe), tmp_path / "run", resume=True, display=Told())
     told = Told()

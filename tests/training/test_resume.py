@@ -16,7 +16,7 @@ import torch
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import RecipeError
+from motif.errors import RunFolderError
 from motif.method.tree import Question
 from motif.runs import checkpoint
 from motif.training.loop import Progress, draw_questions, learning_rate, train
@@ -123,14 +123,14 @@ def test_a_half_written_checkpoint_is_never_picked_up(tmp_path):
 
 def test_an_earlier_run_is_never_written_over(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("{}\n")
-    with pytest.raises(RecipeError, match="--resume"):
+    with pytest.raises(RunFolderError, match="--resume"):
         train("demo", tmp_path, display=Display(quiet=True))
 
 
 def test_another_recipe_is_refused_on_resume(tmp_path, tiny_model):
     settings = [*SMALL, f"model.name={tiny_model}", "train.steps=1", "eval.questions=0"]
     train("demo", tmp_path / "run", settings=settings, display=Display(quiet=True))
-    with pytest.raises(RecipeError, match="another recipe"):
+    with pytest.raises(RunFolderError, match="another recipe"):
         train("demo", tmp_path / "run", settings=[*settings, "train.seed=3"], resume=True, display=Display(quiet=True))
 
 
@@ -149,16 +149,16 @@ def test_what_was_written_after_the_checkpoint_is_cut(tmp_path):
 
     run = RunFolder(tmp_path)
     for step in (1, 2):
-        run.metrics({"step": step, "reward": float("nan")})
-    marks = run.marks()
+        run.append_metrics({"step": step, "reward": float("nan")})
+    offsets = run.offsets()
     for step in (3, 4):
-        run.metrics({"step": step, "reward": 1.0})
+        run.append_metrics({"step": step, "reward": 1.0})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "half')
     again = RunFolder(tmp_path)
-    assert again.damaged(marks) == []
-    again.cut_back(marks)
-    assert again.marks() == marks
+    assert again.damaged(offsets) == []
+    again.truncate_to(offsets)
+    assert again.offsets() == offsets
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [
         {"step": 1, "reward": None},
         {"step": 2, "reward": None},

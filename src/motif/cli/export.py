@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import RunArgument
-from motif.config import recipe_of
 from motif.errors import UsageError
+from motif.runs.read import recipe_of
 
 
 class MergedDtype(StrEnum):

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import RunArgument, Settings
-from motif.config import recipe_of
 from motif.errors import UsageError
+from motif.runs.files import PROBE
+from motif.runs.read import recipe_of, steps_of
 
 QUESTIONS = 20
 """How many held-out questions are probed where neither the options nor the recipe say."""
@@ -32,8 +33,6 @@ def probe(
     recipe = recipe_of(run, changes)
     if not questions:
         raise UsageError("a probe needs at least 2 questions")
-    from motif.runs.result import steps_of
-
     step = steps_of(run)
     # The imports take seconds: a wrong folder is refused before them.
     from motif.display import Display
@@ -47,4 +46,4 @@ def probe(
     display.probed(step, result)
     for reading in readings(result.to_dict()):
         display.message(f"- {reading}")
-    display.message(f"written: {run / 'probe.json'}, {write_report(run)}")
+    display.message(f"written: {run / PROBE}, {write_report(run)}")

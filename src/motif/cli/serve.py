@@ -13,6 +13,7 @@ import typer
 from motif.cli.options import Changes
 from motif.errors import UsageError
 from motif.evaluation.target import Target, find_target
+from motif.runs.read import is_run, not_a_run
 from motif.serve import require_extra
 
 KEYS = "MOTIF_API_KEY"
@@ -99,10 +100,10 @@ def serve(
 
 
 def _target(model: str, recipe: str | None, base: bool, best: bool, settings: list[str]) -> Target:
-    if recipe is None and not (Path(model) / "recipe.toml").is_file():
+    if recipe is None and not is_run(Path(model)):
         raise UsageError(
-            f"{model} is not a run folder (it holds no recipe.toml). To serve it as a model, name the recipe that says "
-            "how it thinks: --recipe NAME_OR_FILE"
+            f"{not_a_run(model)}. To serve it as a model, name the recipe that says how it thinks: "
+            "--recipe NAME_OR_FILE"
         )
     return find_target(model, recipe=recipe, base=base, best=best, settings=settings)
 

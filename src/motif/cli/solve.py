@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import Changes
-from motif.config import load_recipe, recipe_of
+from motif.config import load_recipe
 from motif.errors import UsageError
+from motif.runs.read import has_weights, recipe_of
 
 DEMO = Path("runs/demo")
 
@@ -44,7 +45,7 @@ def solve(
     questions = questions_from(question, file, lines)
     if run is not None and recipe is not None:
         raise UsageError("a run has its own recipe: give --run or --recipe, and --set to change a setting")
-    if run is None and recipe is None and any((DEMO / part).exists() for part in ("adapter", "model")):
+    if run is None and recipe is None and has_weights(DEMO):
         run = DEMO
     source = recipe or "demo"
     resolved = load_recipe(source, settings or []) if run is None else recipe_of(run, settings or [])

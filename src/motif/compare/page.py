@@ -11,6 +11,7 @@ from motif.compare.results import Record
 from motif.compare.words import COSTS, cost_columns, currency_words, method
 from motif.evaluation.accuracy import row_words
 from motif.report.page import assemble, asset
+from motif.runs.disk import write_atomically
 
 HERE = Path(__file__).parent / "assets"
 SHARED = ("dom.js", "numbers.js", "tip.js")  # of the run's page
@@ -23,9 +24,7 @@ def write_page(path: Path, summary: Record, lines: Sequence[Record]) -> None:
     reading = " ".join(one["sentence"] for one in summary["contrasts"] + summary["thresholds"]) or method(summary)
     title = f"{summary['study']} – motif study"
     page = assemble(title, reading, page_data(summary, lines), scripts, [_own("page.css")], skip_to="curves").text
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(page.encode("utf-8", errors="replace"))
-    partial.replace(path)
+    write_atomically(path, page.encode("utf-8", errors="replace"))
 
 
 def page_data(summary: Record, lines: Sequence[Record]) -> Record:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
 from rich.status import Status
 
-from motif.compare.runner import Runner, is_finished
+from motif.compare.runner import Runner
 from motif.compare.study import Run
-from motif.compare.worker import wall_seconds
 from motif.display import PlainConsole
-from motif.runs.read import parse
+from motif.runs.read import last_step, wall_seconds
 from motif.text import duration
 
 
@@ -96,21 +94,9 @@ class StudyProgress:
 
 def progress(run: Run) -> str:
     """The last step in a run's metrics, of how many."""
-    return f"{last_step(run.folder / 'metrics.jsonl')}/{run.recipe.train.steps}"
-
-
-def last_step(path: Path, tail: int = 65536) -> int:
-    """The step of the last complete line of a metrics file, read from its end; 0 if there is none."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - tail))
-            lines = file.read().splitlines()
-    except OSError:
-        return 0
-    found = next((record for line in reversed(lines) if (record := parse(line))), None)
-    return int(found.get("step") or 0) if found else 0
+    return f"{last_step(run.folder)}/{run.recipe.train.steps}"
 
 
 def count_finished(runs: Sequence[Run]) -> int:
     """How many runs are complete."""
-    return sum(is_finished(run) for run in runs)
+    return sum(run.is_finished for run in runs)

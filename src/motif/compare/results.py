@@ -11,13 +11,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from motif.compare.runner import differences, is_finished
 from motif.compare.study import Run, Study
-from motif.compare.worker import wall_seconds
 from motif.config import Recipe, flat
-from motif.errors import RecipeError
-from motif.runs.folder import write_atomically
-from motif.runs.read import records
+from motif.errors import RecipeError, RunFolderError
+from motif.runs.disk import write_atomically
+from motif.runs.provenance import changed, settings
+from motif.runs.read import Metrics, read_metrics, read_outcomes, read_summary, wall_seconds
 
 Record = dict[str, Any]
 LETTERS = {1.0: "1", 0.0: "0", None: "-"}
@@ -30,7 +29,7 @@ def collect(study: Study, base: Recipe, row: str, runs: Sequence[Run], folder: P
     Paths below the study's `folder` are written as the study names them, so that results mean the same elsewhere.
     """
     ids: dict[str, list[str]] = {}
-    lines = [read_run(run, base, ids) for run in runs if is_finished(run)]
+    lines = [read_run(run, base, ids) for run in runs if run.is_finished]
     for line in lines:
         line["settings"] = _relative(line["settings"], folder)
     settings = _relative(dict(flat(base.model_dump(mode="json"))), folder)
@@ -46,41 +45,37 @@ def read_run(run: Run, base: Recipe, ids: dict[str, list[str]]) -> Record:
     """One run as one record; question ids go into `ids`, by row, and are checked against those of other runs.
 
     Raises:
-        RecipeError: the run was evaluated on other questions than the runs before it.
+        RunFolderError: the run was evaluated on other questions than the runs before it.
     """
-    metrics = [record for _, record in records(run.folder / "metrics.jsonl") if record]
-    summary = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
-    steps = [record for record in metrics if "eval" not in record and "probe" not in record]
-    last = max(run.recipe.train.steps, 0)
-    outcomes = final_outcomes(run.folder / "outcomes.jsonl", last)
-    for row, found in outcomes.items():
-        if ids.setdefault(row, found["questions"]) != found["questions"]:
-            raise RecipeError(f"{run.folder}: {row} was evaluated on other questions than in the runs before it")
+    metrics, summary = read_metrics(run.folder), read_summary(run.folder)
+    outcomes = read_outcomes(run.folder, run.recipe.train.steps)
+    for row, line in outcomes.items():
+        if ids.setdefault(row, line["questions"]) != line["questions"]:
+            raise RunFolderError(f"{run.folder}: {row} was evaluated on other questions than in the runs before it")
+    changes = changed(settings(base), settings(run.recipe))
     return {
         "arm": run.arm,
         "seed": run.seed,
-        "settings": {key: new for key, (_, new) in differences(base, run.recipe).items() if key != "train.seed"},
+        "settings": {key: new for key, (_, new) in changes.items() if key != "train.seed"},
         "curve": curve(metrics, summary.get("ledger", {})),
-        "outcomes": {row: found["outcomes"] for row, found in outcomes.items()},
-        "dead_groups": mean(record.get("frac_reward_zero_std") for record in steps),
-        "truncated": mean(record.get("completions/clipped_ratio") for record in steps),
-        "diagnostics": diagnostics(steps),
-        "probes": [record for record in metrics if "probe" in record],
+        "outcomes": {row: shorthand(line["outcomes"]) for row, line in outcomes.items()},
+        "dead_groups": mean(record.get("frac_reward_zero_std") for record in metrics.steps),
+        "truncated": mean(record.get("completions/clipped_ratio") for record in metrics.steps),
+        "diagnostics": diagnostics(metrics.steps),
+        "probes": [{"step": step, "probe": probe} for step, probe in sorted(metrics.probes.items())],
         "ledger": summary.get("ledger", {}),
         "wall_seconds": wall_seconds(run.folder),
         "versions": summary.get("versions", {}),
     }
 
 
-def curve(metrics: Iterable[Record], ledger: Record) -> list[Record]:
+def curve(metrics: Metrics, ledger: Record) -> list[Record]:
     """An entry per evaluation: step, what was spent by then, and every row's accuracy. `ledger` is the run's last."""
-    spent: Record = dict.fromkeys(ledger, 0)
     points = []
-    for record in metrics:
-        now = {key.removeprefix("ledger/"): value for key, value in record.items() if key.startswith("ledger/")}
-        spent = now or spent
-        if "eval" in record:
-            points.append({"step": record["step"], "spent": spent, "rows": record["eval"]})
+    for step, rows in sorted(metrics.evals.items()):
+        last = next((record for record in reversed(metrics.steps) if record["step"] <= step), {})
+        spent = {key.removeprefix("ledger/"): value for key, value in last.items() if key.startswith("ledger/")}
+        points.append({"step": step, "spent": spent or dict.fromkeys(ledger, 0), "rows": rows})
     return points
 
 
@@ -92,20 +87,15 @@ def diagnostics(steps: Sequence[Record]) -> Record:
     return {"step": [record["step"] for record in there]} | columns if there else {}
 
 
-def final_outcomes(path: Path, step: int) -> dict[str, Record]:
-    """Per row, question ids and outcomes of the evaluation after `step`; a string of letters where that says it all."""
-    found = {}
-    for _, record in records(path):
-        if record and record.get("step") == step:
-            outcomes = record["outcomes"]
-            if all(outcome in LETTERS for outcome in outcomes):
-                outcomes = "".join(LETTERS[outcome] for outcome in outcomes)
-            found[str(record["row"])] = {"questions": record["questions"], "outcomes": outcomes}
-    return found
+def shorthand(outcomes: list[float | None]) -> str | list[float | None]:
+    """Outcomes as a string of letters, where each is right, wrong or ungraded."""
+    if all(outcome in LETTERS for outcome in outcomes):
+        return "".join(LETTERS[outcome] for outcome in outcomes)
+    return outcomes
 
 
 def spelled_out(outcomes: str | list[float | None]) -> list[float | None]:
-    """The inverse of the shorthand: a number or None per question."""
+    """The inverse of `shorthand`: a number or None per question."""
     values = {letter: value for value, letter in LETTERS.items()}
     return [values[letter] for letter in outcomes] if isinstance(outcomes, str) else outcomes
 

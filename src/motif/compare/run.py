@@ -19,7 +19,7 @@ from motif.compare.study import Run, Study, load_study
 from motif.compare.words import markdown, print_summary
 from motif.display import PlainConsole
 from motif.errors import RecipeError
-from motif.runs.folder import write_atomically
+from motif.runs.disk import write_atomically
 from motif.text import duration
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def compare(
     for name, why in tally.failed.items():
         console.print(f"failed: {name}: {why}", soft_wrap=True, markup=False)
     if tally.stopped:
-        console.print("stopped; the same command goes on", markup=False)
+        console.print("stopped; the same command resumes it", markup=False)
     return 130 if tally.stopped else 1 if tally.failed else 0
 
 

@@ -1,4 +1,4 @@
-"""Runs of a study, several at a time, each in its own process, so that a study can be stopped, spread and gone on with.
+"""Runs of a study, several at a time, each in its own process, so that a study can be stopped, spread and resumed.
 
 A run is claimed by an exclusive lock on `FOLDER/.lock`, which its process inherits: it is held exactly as long as the
 process lives, and any number of invocations on machines that share the disk can work on one study. What has finished is
@@ -7,9 +7,7 @@ not run again; what was begun is resumed.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,18 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
 
 from motif.compare.study import Run
-from motif.config import Recipe, flat, load_recipe
-from motif.errors import RecipeError
-from motif.runs.disk import claim
-from motif.runs.folder import write_atomically
+from motif.errors import MotifError, RunFolderError
+from motif.runs.disk import try_lock
+from motif.runs.files import LOG, STUDY_LOCK
+from motif.runs.folder import drop_details, write_recipe
+from motif.runs.provenance import changed, described, settings
+from motif.runs.read import has_begun, recipe_of
 
 POLL = 0.2
 """Seconds between two looks at the processes."""
-FREE = {"about", "name", "track", "track_project", "train.save_every", "train.keep_checkpoints", "train.threads"}
-"""Settings that do not change what a run computes (threads: but for the last bits)."""
 
 
 @dataclass
@@ -85,11 +82,11 @@ class Runner:
         """Until every run has finished, here or elsewhere, or has failed, or the user stops it.
 
         Raises:
-            RecipeError: a folder holds a run with other settings; nothing has been started then.
+            RunFolderError: a folder holds a run with other settings; nothing has been started then.
         """
         for run in self.waiting:
             refuse_other_run(run)
-        for run in [run for run in self.waiting if is_finished(run)]:
+        for run in [run for run in self.waiting if run.is_finished]:
             self.waiting.remove(run)
             self._ended(run)
         told = 0.0
@@ -112,27 +109,27 @@ class Runner:
             if len(self.active) >= self.workers or self.tally.stopped:
                 return
             run.folder.mkdir(parents=True, exist_ok=True)
-            lock = claim(run.folder / ".lock")
+            lock = try_lock(run.folder / STUDY_LOCK)
             if lock is None:
                 self.elsewhere += 1
                 continue
             try:
                 self.waiting.remove(run)
                 refuse_other_run(run)
-                if is_finished(run):
+                if run.is_finished:
                     self._ended(run)
                     self.on_change(self, run)
                 else:
                     self._start(run, lock)
-            except RecipeError as error:  # made by someone else since we looked
+            except RunFolderError as error:  # made by someone else since we looked
                 self.tally.failed[str(run)] = str(error)
             finally:
                 os.close(lock)  # the process has its own
 
     def _start(self, run: Run, lock: int) -> None:
-        write_atomically(run.folder / "recipe.toml", run.recipe.to_toml())
+        write_recipe(run.folder, run.recipe)
         environment = os.environ | {"OMP_NUM_THREADS": str(run.recipe.train.threads), "TOKENIZERS_PARALLELISM": "false"}
-        with (run.folder / "log.txt").open("ab") as log:
+        with (run.folder / LOG).open("ab") as log:
             process = subprocess.Popen(
                 self.command(run),
                 stdin=subprocess.PIPE,
@@ -152,7 +149,7 @@ class Runner:
             self.active.remove(active)
             if active.process.stdin:
                 active.process.stdin.close()
-            if is_finished(active.run):
+            if active.run.is_finished:
                 self._ended(active.run)
             elif self.tally.stopped:
                 continue
@@ -163,8 +160,7 @@ class Runner:
 
     def _ended(self, run: Run) -> None:
         if not self.keep_trees:
-            (run.folder / "trees.jsonl").unlink(missing_ok=True)
-            shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+            drop_details(run.folder)
         self.tally.finished.append(run)
 
     @contextmanager
@@ -189,45 +185,31 @@ class Runner:
                     active.process.stdin.close()
 
 
-def is_finished(run: Run) -> bool:
-    """Whether the folder holds this run, to its end."""
-    try:
-        summary = json.loads((run.folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(summary.get("status") == "finished" and summary.get("steps") == run.recipe.train.steps)
-
-
 def refuse_other_run(run: Run) -> None:
     """Never mix runs with different settings.
 
     Raises:
-        RecipeError: the folder holds a run with other settings; says which.
+        RunFolderError: the folder holds a run with other settings; says which.
     """
-    begun = any((run.folder / name).exists() for name in ("metrics.jsonl", "checkpoints", "summary.json"))
-    if not begun:
+    if not has_begun(run.folder):
         return
     try:
-        there = load_recipe(run.folder / "recipe.toml")
-    except RecipeError as error:
-        raise RecipeError(f"{run.folder} holds a run whose recipe cannot be read: {error}") from None
-    if different := differences(there, run.recipe):
-        told = "; ".join(f"{key} is {old!r} there, {new!r} in the study" for key, (old, new) in different.items())
-        raise RecipeError(f"{run.folder} holds a run with other settings ({told}): remove it, or choose another --out")
-
-
-def differences(one: Recipe, two: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Settings in which two recipes differ, as dotted keys, without those that change no result."""
-    a, b = (dict(flat(recipe.model_dump(mode="json"))) for recipe in (one, two))
-    return {key: (a.get(key), b.get(key)) for key in b if key not in FREE and a.get(key) != b.get(key)}
+        begun = recipe_of(run.folder)
+    except MotifError as error:
+        raise RunFolderError(f"{run.folder} holds a run whose recipe cannot be read: {error}") from None
+    if changes := changed(settings(begun), settings(run.recipe)):
+        raise RunFolderError(
+            f"{run.folder} holds a run with other settings than the study's ({'; '.join(described(changes))}): "
+            "remove it, or choose another --out"
+        )
 
 
 def last_words(run: Run, status: int) -> str:
     """Why a run failed, as far as its log tells."""
     try:
-        lines = (run.folder / "log.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (run.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
     said = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
     ended = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-    return f"{said} ({ended}; {run.folder / 'log.txt'})"
+    return f"{said} ({ended}; {run.folder / LOG})"

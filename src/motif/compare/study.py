@@ -19,7 +19,8 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, fiel
 from motif.config import Recipe, Section, flat, load_recipe, nearest, read_toml
 from motif.errors import RecipeError, UsageError
 from motif.evaluation.rows import eval_rows
-from motif.runs.folder import Ledger
+from motif.runs.ledger import Ledger
+from motif.runs.read import is_finished
 
 CURRENCIES = tuple(field.name for field in fields(Ledger))
 """What curves can be drawn against: the quantities of a run's ledger."""
@@ -159,6 +160,11 @@ class Run:
 
     def __str__(self) -> str:
         return f"{self.arm} seed {self.seed}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folder holds this run, to its end."""
+        return is_finished(self.folder, self.recipe.train.steps)
 
 
 def load_study(path: str | Path) -> Study:

@@ -6,7 +6,6 @@ however it went, the run ends its step, saves, and stops.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -14,36 +13,27 @@ import threading
 import time
 from pathlib import Path
 
-WALL = "wall.json"
-"""In a run folder: seconds of wall clock from start to end, evaluations included, over all its resumptions."""
-
 
 def main(folder: Path) -> int:
     """Train to the end, or until interrupted (130). A bad recipe is one sentence and 2."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     from motif.errors import MotifError
-    from motif.runs.folder import write_atomically
+    from motif.runs.files import RECIPE
+    from motif.runs.folder import write_wall_seconds
+    from motif.runs.read import wall_seconds
     from motif.training.loop import train
 
     start, before = time.monotonic(), wall_seconds(folder) or 0.0
     try:
-        result = train(folder / "recipe.toml", folder, resume=True)
+        result = train(folder / RECIPE, folder, resume=True)
     except MotifError as error:
         print(f"motif: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     finally:
-        write_atomically(folder / WALL, json.dumps({"seconds": before + time.monotonic() - start}) + "\n")
+        write_wall_seconds(folder, before + time.monotonic() - start)
     return 0 if result.finished else 130
-
-
-def wall_seconds(folder: Path) -> float | None:
-    """What `main` wrote down, if it did."""
-    try:
-        return float(json.loads((folder / WALL).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _follow_parent() -> None:

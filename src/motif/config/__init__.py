@@ -5,7 +5,7 @@ and refuses unknown keys with the nearest match. Lengths are in tokens, memory i
 """
 
 from motif.config.data import TASKS, ArithmeticConfig, ChainConfig, CircuitConfig, DataConfig, TaskName
-from motif.config.load import RECIPES, flat, load_recipe, nearest, read_toml, recipe_of, shipped_recipes
+from motif.config.load import RECIPES, flat, load_recipe, nearest, read_toml, shipped_recipes
 from motif.config.recipe import Recipe
 from motif.config.sections import (
     CreditConfig,
@@ -43,6 +43,5 @@ __all__ = [
     "load_recipe",
     "nearest",
     "read_toml",
-    "recipe_of",
     "shipped_recipes",
 ]

@@ -77,18 +77,6 @@ def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] 
     return recipe if folder is None else _anchor_paths(recipe, folder)
 
 
-def recipe_of(run: Path, settings: Iterable[str] = ()) -> Recipe:
-    """The resolved recipe in a run folder, with changes.
-
-    Raises:
-        RecipeError: the folder holds no recipe.
-    """
-    file = run / "recipe.toml"
-    if not file.is_file():
-        raise RecipeError(f"{run} is no run folder (it holds no recipe.toml)")
-    return load_recipe(file, settings)
-
-
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file of at most a mebibyte.
 

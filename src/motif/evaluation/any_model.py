@@ -13,6 +13,7 @@ from motif.evaluation.evaluate import evaluate
 from motif.evaluation.rows import EvalRow, answers_in, eval_rows
 from motif.evaluation.store import EvalFolder, fingerprint, settings_of
 from motif.evaluation.target import Target
+from motif.runs.read import is_run, not_a_run
 from motif.session import Session, open_session
 
 
@@ -58,9 +59,9 @@ def _open(target: Target) -> Session:
     try:
         return open_session(target.recipe, run=target.weights)
     except ModelError as error:
-        if (Path(target.name) / "recipe.toml").is_file():
+        if is_run(Path(target.name)):
             raise
-        raise ModelError(f"{target.name} is not a run folder (it holds no recipe.toml), and {error}") from error
+        raise ModelError(f"{not_a_run(target.name)}, and {error}") from error
 
 
 def _evaluate(session: Session, folder: EvalFolder, display: EvalDisplay) -> dict[str, Accuracy]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from motif.config import Recipe
 from motif.evaluation.probe import ProbeResult, Progress, probe, probe_questions
-from motif.runs.result import write_probe
+from motif.runs.folder import write_probe
 from motif.session import open_session
 
 

@@ -1,4 +1,4 @@
-"""The answers of an evaluation on disk, so that it can be stopped at any time and goes on where it stood.
+"""The answers of an evaluation on disk, so that it can be stopped at any time and resumed.
 
 settings.json   what decides the answers; its hash is the evaluation's fingerprint
 answers.jsonl   a line per question and row: every response, its notes, its verdict
@@ -6,7 +6,7 @@ results.json    the numbers, and
 outcomes.jsonl  the mean outcome of each question, a line per row: written at the end
 
 Chunks of questions are appended as they are done. A chunk of which a line is missing or cannot be read is dropped and
-answered again as a whole, so every chunk is decoded in the same company whatever happened before.
+answered again as a whole, so every chunk is decoded with the same rows in its batch whatever happened before.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from motif.errors import RecipeError
+from motif.errors import RunFolderError
 from motif.evaluation.accuracy import Accuracy, Answers, GradedAnswer, answers_of
 from motif.evaluation.rows import DecodingMode, EvalRow
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
-from motif.runs.disk import claim, sync
-from motif.runs.folder import versions, write_atomically
-from motif.runs.provenance import digest, grader_digest
+from motif.runs.disk import replacing, try_lock, write_atomically, write_json
+from motif.runs.provenance import changed, digest, grader_digest, versions
+from motif.runs.read import is_run
 from motif.session import Session
 
 Key = tuple[str, str, str]
@@ -85,21 +85,23 @@ class EvalFolder:
     """A folder with the answers of one evaluation. Use it as a context manager: it is one process's at a time.
 
     Raises:
-        RecipeError: the folder holds an evaluation with other settings, or another process is writing to it.
+        RunFolderError: the folder holds an evaluation with other settings, or another process is writing to it.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], model: str):
         self.path, self.file = path, path / "answers.jsonl"
         self._found: dict[Key, Answers] = {}
-        if (path / "recipe.toml").exists():
-            raise RecipeError(f"{path} is a run folder: choose another --out")
+        if is_run(path):
+            raise RunFolderError(f"{path} is a run folder: choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = claim(path / ".lock")
+            lock = try_lock(path / ".lock")
         except OSError as error:
-            raise RecipeError(f"the answers cannot be kept in {path}: {error}") from None
+            raise RunFolderError(f"cannot write the answers to {path}: {error}") from None
         if lock is None:
-            raise RecipeError(f"another evaluation is writing to {path}: wait, or choose another --out")
+            raise RunFolderError(
+                f"another evaluation is writing to {path}: wait until it ends, or choose another --out"
+            )
         self._lock = lock
         try:
             self._claim(settings, model)
@@ -137,24 +139,22 @@ class EvalFolder:
     def finish(self, results: dict[str, Accuracy]) -> None:
         """Write the numbers."""
         numbers = {name: accuracy.to_dict() for name, accuracy in results.items()}
-        write_atomically(self.path / "results.json", json.dumps(numbers, indent=2) + "\n")
+        write_json(self.path / "results.json", numbers)
         lines = [json.dumps(accuracy.outcomes_dict(name)) + "\n" for name, accuracy in results.items()]
         write_atomically(self.path / "outcomes.jsonl", "".join(lines))
 
     def _claim(self, settings: dict[str, Any], model: str) -> None:
-        file, wanted = self.path / "settings.json", fingerprint(settings)
+        file = self.path / "settings.json"
         if not file.is_file():
-            content = {"fingerprint": wanted, "model": model, "settings": settings}
-            write_atomically(file, json.dumps(content, indent=2) + "\n")
+            write_json(file, {"fingerprint": fingerprint(settings), "model": model, "settings": settings})
             return
         try:
-            there = dict(json.loads(file.read_text(encoding="utf-8"))["settings"])
+            before = dict(json.loads(file.read_text(encoding="utf-8"))["settings"])
         except (ValueError, KeyError, TypeError):
-            raise RecipeError(f"{file} is not of an evaluation: choose another --out") from None
-        if fingerprint(there) != wanted:
-            other = [key for key in settings if settings[key] != there.get(key)]
-            raise RecipeError(
-                f"{self.path} holds an evaluation with other {', '.join(other) or 'settings'}: choose another --out"
+            raise RunFolderError(f"{file} does not belong to an evaluation: choose another --out") from None
+        if changes := changed(before, settings):
+            raise RunFolderError(
+                f"{self.path} holds an evaluation with other {', '.join(changes)}: choose another --out"
             )
 
     def _restore(self) -> None:
@@ -170,16 +170,11 @@ class EvalFolder:
             self._rewrite()
 
     def _rewrite(self) -> None:
-        partial = self.file.with_suffix(".partial")
-        with partial.open("wb") as file:
+        with replacing(self.file) as file:
             for line in self._lines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     if _parse(line)[0] in self._found:
                         file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.file)
-        sync(self.path)
 
     def _lines(self) -> Iterator[bytes]:
         if self.file.is_file():

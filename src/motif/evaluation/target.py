@@ -11,6 +11,8 @@ from typing import Any
 from motif.config import Recipe, load_recipe
 from motif.errors import UsageError
 from motif.evaluation.rows import EvalOverrides
+from motif.runs.files import BEST, EVALUATIONS
+from motif.runs.read import is_run, not_a_run, recipe_of
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,15 @@ def find_target(
     folder = Path(model)
     changes = list(settings)
     overrides = overrides or EvalOverrides()
-    if (folder / "recipe.toml").is_file():
+    if is_run(folder):
         source = _recipe_of_run(model, recipe, base, best)
         changed = load_recipe(_on_task(source, task), overrides.settings(source, changes))
-        return Target(model, changed, _weights(folder, base, best), folder / "eval")
+        return Target(model, changed, _weights(folder, base, best), folder / EVALUATIONS)
     if base or best:
-        raise UsageError(f"{model} is not a run folder (it holds no recipe.toml), so --base and --best do not apply")
+        raise UsageError(f"{not_a_run(model)}, so --base and --best do not apply")
     if not (recipe or task):
         raise UsageError(
-            f"{model} is not a run folder (it holds no recipe.toml). To test it as a model, say on what: "
-            "--task NAME, or --recipe NAME_OR_FILE"
+            f"{not_a_run(model)}. To test it as a model, say on what: --task NAME, or --recipe NAME_OR_FILE"
         )
     source = load_recipe(recipe) if recipe else Recipe()
     data = _on_task(source, task)
@@ -73,7 +74,7 @@ def _recipe_of_run(model: str, recipe: str | None, base: bool, best: bool) -> Re
         raise UsageError(f"{model} is a run folder and brings its own recipe: leave out --recipe, or use --set")
     if base and best:
         raise UsageError("--base and --best are two models: choose one")
-    source = load_recipe(Path(model) / "recipe.toml")
+    source = recipe_of(Path(model))
     if base or best:
         from motif.models.hub import is_own_base
 
@@ -90,11 +91,7 @@ def _on_task(recipe: Recipe, task: str | None) -> dict[str, Any]:
 
 
 def _weights(run: Path, base: bool, best: bool) -> Path | None:
-    if not best:
-        return None if base else run
-    from motif.runs.weights import BEST
-
-    return run / BEST
+    return None if base else run / BEST if best else run
 
 
 def _file_name(model: str) -> str:

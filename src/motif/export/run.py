@@ -25,7 +25,9 @@ from motif.export.source import Source, for_others, open_source, parity_prompts
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.models.shape import window_of
-from motif.runs.read import records, section
+from motif.runs.files import EXPORTS
+from motif.runs.folder import write_recipe
+from motif.runs.read import read_trees, section
 from motif.session import open_task
 
 FORMS = ("adapter", "merged", "gguf")
@@ -83,7 +85,7 @@ def export(run: Path, options: ExportOptions, say: Callable[[str], Any] = print)
         ServiceError: the hub does not accept the upload. Whatever can be checked before any work is done, is.
     """
     source = open_source(run, options.best, options.unfinished)
-    forms, out = _forms(source.recipe, options), options.out or run / "export"
+    forms, out = _forms(source.recipe, options), options.out or run / EXPORTS
     converter = find_converter(options.llama_cpp) if "gguf" in forms else None
     if converter:
         require_gguf()
@@ -185,7 +187,7 @@ class _Writer:
         trained = for_others(self.source.recipe, base.hub or base.name)
         name = {"adapter": trained.model.name, "merged": ".", "gguf": self.gguf_name}[form]
         recipe = trained.model_copy(update={"model": trained.model.model_copy(update={"name": name})})
-        (folder / "recipe.toml").write_text(recipe.to_toml(), encoding="utf-8")
+        write_recipe(folder, recipe)
         text = card(self.source, trained, reference.rounds, form, base, parity, reference.data, self.gguf_name)
         (folder / "README.md").write_text(text, encoding="utf-8")
         text = script(trained, reference.rounds, form, base, reference.end_ids, self.gguf_name)
@@ -216,7 +218,7 @@ def _questions(recipe: Recipe, policy: Policy, rounds: Rounds, run: Path) -> tup
     try:
         task = open_task(recipe, policy.tokenizer, window_of(recipe, policy.max_length))
     except (RecipeError, DataError):
-        texts = {str(section(tree or {}, "question").get("text", "")): None for _, tree in records(run / "trees.jsonl")}
+        texts = {str(section(tree, "question").get("text", "")): None for tree in read_trees(run)}
         questions = [text for text in texts if text][:QUESTIONS]
         if not questions:
             raise

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from motif.config import Recipe, SamplerConfig, recipe_of
+from motif.config import Recipe, SamplerConfig
 from motif.errors import RunFolderError, UsageError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
-from motif.runs.checkpoint import all_checkpoints
-from motif.runs.read import read_metrics, read_summary, section
-from motif.runs.weights import BEST, load_weights
+from motif.runs.checkpoint import newest_weights
+from motif.runs.files import BEST
+from motif.runs.read import is_finished, read_metrics, read_summary, recipe_of, section
+from motif.runs.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -46,19 +45,16 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False) -> Sour
     recipe = recipe_of(run)
     if best and unfinished:
         raise UsageError("--best and --unfinished are two sets of weights: choose one")
-    summary, evals = read_summary(run / "summary.json"), read_metrics(run / "metrics.jsonl").evals
+    summary, evals = read_summary(run), read_metrics(run).evals
 
     def source(step: int, chosen: str, load: Callable[[Policy], None]) -> Source:
         return Source(run, recipe, step, chosen, summary, evals.get(0, {}), evals.get(step, {}) if step else {}, load)
 
     if unfinished:
-        checkpoints = all_checkpoints(run)
-        if not checkpoints:
-            raise RunFolderError(f"{run} holds no checkpoint")
-        state = torch.load(checkpoints[-1] / "state.pt", map_location="cpu", weights_only=True)
+        newest, weights = newest_weights(run)
         chosen = f"the newest checkpoint of a run that has not finished its {recipe.train.steps} steps"
-        return source(int(state["step"]), chosen, lambda policy: policy.load_state(state["weights"]))
-    if summary.get("status") != "finished":
+        return source(newest, chosen, lambda policy: policy.load_state(weights))
+    if not is_finished(run):
         raise RunFolderError(
             f"{run} has not finished: resume it with motif train --resume, or export its newest checkpoint with "
             "--unfinished"

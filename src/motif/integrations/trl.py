@@ -36,7 +36,8 @@ from motif.integrations import require
 from motif.integrations.trl_arguments import arguments_of, compared_here, rows_per_question, whole_tree
 from motif.method.credit import assign
 from motif.method.tree import Node, Tree
-from motif.runs.folder import step_metrics, write_atomically
+from motif.runs.folder import write_recipe
+from motif.runs.metrics import step_metrics
 from motif.runs.weights import save_weights
 from motif.sampling.base import Completion, Request, Sampler
 from motif.sampling.grow import continue_from
@@ -57,7 +58,7 @@ def train(
 
     Args:
         recipe, settings: as for `motif.train`; `[eval]` and `[probe]` are for `motif eval` and `motif probe` later.
-        resume: go on from the newest checkpoint in `out`.
+        resume: resume from the newest checkpoint in `out`.
         arguments: for `GRPOConfig`, over those that the recipe comes to (see `arguments_of`).
 
     Returns:
@@ -76,7 +77,7 @@ def train(
         trainer.train(resume_from_checkpoint=resume)
         if trainer.accelerator.is_main_process:
             save_weights(Path(out), session.policy)
-            write_atomically(Path(out) / "recipe.toml", recipe.to_toml())
+            write_recipe(Path(out), recipe)
         return trainer
     finally:
         session.close()

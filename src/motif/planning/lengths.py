@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from motif.errors import RecipeError
+from motif.errors import RunFolderError
+from motif.runs.files import TREES
+from motif.runs.read import read_trees
 
 
 @dataclass(frozen=True)
@@ -44,26 +45,22 @@ class Lengths:
 
 
 def measured(run: str | Path) -> Lengths:
-    """The lengths of all responses in a run folder's trees.jsonl.
+    """The lengths of all responses in the trees of a run.
 
     Raises:
-        RecipeError: there is none, or it holds no trees.
+        RunFolderError: it holds no trees.
     """
-    file = Path(run) / "trees.jsonl"
-    if not file.is_file():
-        raise RecipeError(f"--lengths: {run} is no run folder with grown trees (it holds no trees.jsonl)")
     responses: list[list[int]] = []
     prompts: list[list[int]] = []
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            for depth, node in _nodes(json.loads(line)["responses"]):
-                if depth == len(responses):
-                    responses.append([])
-                    prompts.append([])
-                responses[depth].append(node["tokens"])
-                prompts[depth].append(node["prompt_tokens"])
+    for tree in read_trees(Path(run)):
+        for depth, node in _nodes(tree["responses"]):
+            if depth == len(responses):
+                responses.append([])
+                prompts.append([])
+            responses[depth].append(node["tokens"])
+            prompts[depth].append(node["prompt_tokens"])
     if not responses:
-        raise RecipeError(f"--lengths: {file} holds no trees yet")
+        raise RunFolderError(f"--lengths: {run} holds no trees: give a run folder with {TREES}")
     base = float(np.mean(prompts[0]))
     return Lengths(
         source=str(run),

@@ -15,6 +15,8 @@ from pathlib import Path
 from motif.errors import RunFolderError
 from motif.report.data import RunView, page_data
 from motif.report.page import render
+from motif.runs.disk import write_atomically
+from motif.runs.files import REPORT
 
 __all__ = ["save_page", "saved_page", "write_report"]
 
@@ -30,7 +32,7 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     if not run.is_dir():
         raise RunFolderError(f"{run} is not a run folder: give the folder that `motif train` wrote")
-    return save_page([run], run / "report.html")
+    return save_page([run], run / REPORT)
 
 
 def save_page(runs: Sequence[Path], target: Path) -> Path:
@@ -38,10 +40,7 @@ def save_page(runs: Sequence[Path], target: Path) -> Path:
     views = [RunView(run) for run in runs]
     for view in views:
         view.refresh()
-    partial = target.with_name(f".{target.name}.partial")
-    # Written whole or not at all, so a reader never sees half.
-    partial.write_bytes(saved_page(views))
-    partial.replace(target)
+    write_atomically(target, saved_page(views))  # so a reader never sees half
     return target
 
 

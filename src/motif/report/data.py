@@ -6,11 +6,25 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
+from motif.config import flat
 from motif.report import charts, result
 from motif.report.diagnostics import diagnostics
 from motif.report.sections import sections, spending
 from motif.report.trees import Forest
-from motif.runs.read import Metrics, Record, Tail, number, read_probes, read_recipe, read_summary, section, whole
+from motif.runs.files import METRICS, RECIPE, SUMMARY, TREES
+from motif.runs.provenance import changed
+from motif.runs.read import (
+    Metrics,
+    Record,
+    Tail,
+    is_run,
+    number,
+    read_probes,
+    read_recipe,
+    read_summary,
+    section,
+    whole,
+)
 
 RECIPE_LIMIT = 40_000  # characters of recipe.toml shown
 
@@ -20,8 +34,8 @@ class RunView:
 
     def __init__(self, path: Path):
         self.path = path
-        self.forest = Forest(path / "trees.jsonl")
-        self._tail = Tail(path / "metrics.jsonl")
+        self.forest = Forest(path / TREES)
+        self._tail = Tail(path / METRICS)
         self._metrics, self._of = Metrics(), 0
 
     def refresh(self, trees: bool = True) -> None:
@@ -42,9 +56,9 @@ class RunView:
 
     def data(self, name: str) -> Record:
         """All but the trees, as plain JSON values; whatever is missing in the folder is named in `notices`."""
-        recipe, recipe_text = read_recipe(self.path / "recipe.toml")
+        recipe, recipe_text = read_recipe(self.path)
         metrics = self._metrics
-        summary = read_summary(self.path / "summary.json")
+        summary = read_summary(self.path)
         before, after, by_step = result.evaluations(metrics, summary)
         steps = charts.with_dead_share(metrics.steps)
         shape = _shape(recipe)
@@ -77,7 +91,7 @@ class RunView:
 def page_data(runs: Sequence[RunView]) -> Record:
     """What the page shows of one or several runs, but for their trees."""
     names = run_names([run.path for run in runs])
-    recipes = [read_recipe(run.path / "recipe.toml")[0] for run in runs]
+    recipes = [read_recipe(run.path)[0] for run in runs]
     return {
         "runs": [run.data(name) for run, name in zip(runs, names, strict=True)],
         "differences": differences(recipes),
@@ -96,23 +110,15 @@ def run_names(paths: Sequence[Path]) -> list[str]:
 
 def differences(recipes: Sequence[Record]) -> list[Record]:
     """The settings in which the recipes of several runs are not the same, each with every run's value."""
-    flat = [_flat(recipe) for recipe in recipes]
-    keys = list(dict.fromkeys(key for recipe in flat for key in recipe))
-    rows = [{"key": key, "values": [recipe.get(key, "–") for recipe in flat]} for key in keys]
-    return [row for row in rows if len(set(row["values"])) > 1]
-
-
-def _flat(recipe: Record, prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in recipe.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: str(value)}
-    return found
+    first, *others = (dict(flat(recipe)) for recipe in recipes)
+    keys = dict.fromkeys(key for other in others for key in changed(first, other))
+    return [{"key": key, "values": [str(values.get(key, "–")) for values in (first, *others)]} for key in keys]
 
 
 def _shape(recipe: Record) -> Record:
     branching = section(recipe, "rollout").get("branching")
     if not isinstance(branching, list) or not branching or not all((whole(branch) or 0) > 0 for branch in branching):
-        return {"rounds": None, "branching": None, "words": "unknown (no recipe.toml)"}
+        return {"rounds": None, "branching": None, "words": f"unknown (no {RECIPE})"}
     m, k, n = branching[0], prod(branching[1:]), len(branching)
     words = f"m {m} × k {k} × n {n}: {_count(m, 'response')} per question, "
     words += f"{_count(k, 'trajectory')} each, {_count(n, 'round')}" if n > 1 else "one round"
@@ -164,14 +170,14 @@ def _best(summary: Record) -> str:
 
 def _notices(run: Path, recipe: Record, metrics: Metrics) -> list[str]:
     absent = {
-        "recipe.toml": "the settings are unknown",
-        "metrics.jsonl": "there are no charts",
-        "trees.jsonl": "there are no trees",
-        "summary.json": "the run is still going, or was interrupted before its end",
+        RECIPE: "the settings are unknown",
+        METRICS: "there are no charts",
+        TREES: "there are no trees",
+        SUMMARY: "the run is still going, or was interrupted before its end",
     }
     notices = [f"{name} is missing: {meaning}." for name, meaning in absent.items() if not (run / name).is_file()]
-    if (run / "recipe.toml").is_file() and not recipe:
-        notices.append("recipe.toml is not valid TOML: the settings are unknown.")
+    if is_run(run) and not recipe:
+        notices.append(f"{RECIPE} is not valid TOML: the settings are unknown.")
     if metrics.skipped:
-        notices.append(f"metrics.jsonl: {_count(metrics.skipped, 'line')} could not be read and left out.")
+        notices.append(f"{METRICS}: {_count(metrics.skipped, 'line')} could not be read and left out.")
     return notices

@@ -16,8 +16,9 @@ from urllib.parse import parse_qs, urlsplit
 from motif.report import saved_page
 from motif.report.data import RunView, page_data
 from motif.report.page import Page, render, to_json
+from motif.runs.files import REPORT
+from motif.runs.read import file_states
 
-FILES = ("recipe.toml", "metrics.jsonl", "trees.jsonl", "summary.json", "probe.json")
 SMALL = 1_000  # bytes below which compression is not worth it
 HTML, JSON = "text/html; charset=utf-8", "application/json; charset=utf-8"
 
@@ -31,20 +32,20 @@ class Viewer:
 
     def __init__(self, runs: Sequence[Path]):
         self.runs = [RunView(run) for run in runs]
-        self._stamp: Any = None
+        self._states: Any = None
         self._data = b""
 
     def refresh(self) -> None:
         """Read what has been appended to the runs' files."""
-        stamp = [_stamp(run.path / name) for run in self.runs for name in FILES]
-        if stamp == self._stamp:
+        states = [file_states(run.path) for run in self.runs]
+        if states == self._states:
             return
         for run in self.runs:
             run.refresh()
-        self._stamp, self._data = stamp, b""
+        self._states, self._data = states, b""
 
     def page(self) -> Page:
-        """The page, with what metrics.jsonl holds: for the trees, which take longer to read, it asks."""
+        """The page with the metrics: for the trees, which take longer to read, it asks."""
         for run in self.runs:
             run.refresh(trees=False)
         return render(page_data(self.runs), live=True)
@@ -150,8 +151,8 @@ class Handler(BaseHTTPRequestHandler):
             policy = f"{page.policy}; frame-ancestors 'none'"
             return page.text.encode("utf-8", "replace"), HTML, {"Content-Security-Policy": policy}
         viewer.refresh()
-        if address.path == "/report.html":
-            return viewer.saved(), HTML, {"Content-Disposition": 'attachment; filename="report.html"'}
+        if address.path == f"/{REPORT}":
+            return viewer.saved(), HTML, {"Content-Disposition": f'attachment; filename="{REPORT}"'}
         if address.path == "/data.json":
             return viewer.data(), JSON, {}
         if address.path == "/heads.json":
@@ -202,11 +203,3 @@ def _json(value: Any) -> bytes:
 def _whole(text: str | None) -> int:
     """A number in an address; -1, which is no place, for anything else."""
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 12 else -1
-
-
-def _stamp(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns

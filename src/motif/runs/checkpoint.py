@@ -1,4 +1,4 @@
-"""Everything needed to go on exactly where a run stopped.
+"""Everything needed to resume a run exactly where it stopped.
 
 A checkpoint is one file, `checkpoints/step-000020/state.pt`, written under another name and renamed when it is on the
 disk, so a half-written one is never picked up. One that was damaged afterwards is noticed by its checksums, and the one
@@ -8,7 +8,6 @@ token).
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import zipfile
@@ -18,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from motif.config import Recipe
 from motif.distributed import ALONE, Processes
-from motif.errors import RecipeError, RunFolderError
+from motif.errors import RunFolderError
 from motif.models.policy import Policy
 from motif.models.sharding import load_optimizer_state, optimizer_state
-from motif.runs.disk import sync
-from motif.runs.provenance import changed_settings, settings
+from motif.runs.disk import replacing, sync
+from motif.runs.files import CHECKPOINTS, RECIPE
+from motif.runs.provenance import binding_settings, changed, described
 from motif.runs.weights import load_weights, weights_folder
 
 NAME = re.compile(r"step-(\d{6,})")
@@ -57,14 +58,14 @@ def save(
 
     Args:
         extra: whatever else the loop needs back (plain Python data and tensors).
-        processes: which all call this; the main one writes what they gather.
+        processes: all of them call this; the main one writes what they gather.
     """
     if not policy.shards:
         processes.assert_same(checksum(policy), "the weights have drifted apart: their checksums are")
     processes.consolidate(optimizer)
     weights = policy.state(processes.main)
     moments = optimizer_state(optimizer) if processes.main or policy.shards else {}
-    target = run / "checkpoints" / f"step-{step:06d}"
+    target = run / CHECKPOINTS / f"step-{step:06d}"
     if not processes.main:
         return target
     target.mkdir(parents=True, exist_ok=True)
@@ -72,16 +73,12 @@ def save(
         "step": step,
         "weights": weights,
         "optimizer": moments,
-        "settings": settings(recipe),
+        "settings": binding_settings(recipe),
         "extra": extra,
     }
-    partial = target / f".{FILE}.partial"
-    with partial.open("wb") as file:
+    with replacing(target / FILE) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(target / FILE)
-    for folder in (target, target.parent, run):
+    for folder in (target.parent, run):
         sync(folder)
     prune(run, step, keep)
     return target
@@ -90,7 +87,7 @@ def save(
 def prune(run: Path, step: int, keep: int) -> None:
     """Delete all checkpoints but that of `step` and the `keep - 1` before it."""
     kept = [path for path in all_checkpoints(run) if _step(path) <= step][-keep:]
-    for other in (run / "checkpoints").iterdir():
+    for other in (run / CHECKPOINTS).iterdir():
         if NAME.fullmatch(other.name) and other not in kept:
             shutil.rmtree(other)
 
@@ -103,7 +100,7 @@ def checksum(policy: Policy) -> int:
 
 def all_checkpoints(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
-    folder = run / "checkpoints"
+    folder = run / CHECKPOINTS
     found = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
     return sorted((path for path in found if (path / FILE).is_file()), key=_step)
 
@@ -120,13 +117,13 @@ def load_latest(
     """Restore the newest good checkpoint into policy and optimiser; None if there has never been one.
 
     Args:
-        problem: why a checkpoint with such extra data cannot be gone on from, if so.
-        changes: what else than the settings is no longer as it was.
-        allow_changes: go on though something has changed, and from the newest intact checkpoint even if it has a
+        problem: the reason why a checkpoint with such extra data cannot be resumed, or None.
+        changes: what else than the settings has changed.
+        allow_changes: resume although something has changed, and from the newest intact checkpoint even if it has a
             problem.
 
     Raises:
-        RecipeError: something has changed, or there are checkpoints and none is good.
+        RunFolderError: something has changed, or there are checkpoints and none is good.
     """
     passed: list[str] = []
     whole = False
@@ -138,21 +135,22 @@ def load_latest(
             continue
         whole = True
         if (trouble := problem(state["extra"])) and not allow_changes:
-            passed.append(f"{folder.name} cannot be gone on from, because {trouble}")
+            passed.append(f"{folder.name} cannot be resumed, because {trouble}")
             continue
-        changed = changed_settings(state["settings"], settings(recipe)) + changes(state["extra"])
-        if changed and not allow_changes:
-            raise RecipeError(
-                f"{run} was made with another recipe or other data ({'; '.join(changed)}). Go on with the settings in "
-                f"{run / 'recipe.toml'}, or with these by --allow-changes, or start afresh with another --out"
+        changes_made = described(changed(state["settings"], binding_settings(recipe))) + changes(state["extra"])
+        if changes_made and not allow_changes:
+            raise RunFolderError(
+                f"{run} was made with another recipe or other data ({'; '.join(changes_made)}). Resume it with the "
+                f"settings in {run / RECIPE}, add --allow-changes to resume it with these, or start afresh with "
+                "another --out"
             )
         policy.load_state(state["weights"])
         load_optimizer_state(optimizer, state["optimizer"])
-        return Restored(int(state["step"]), state["extra"], passed + ([trouble] if trouble else []), changed)
+        return Restored(int(state["step"]), state["extra"], passed + ([trouble] if trouble else []), changes_made)
     if passed:
-        raise RecipeError(
-            f"{run} cannot be gone on with: {'; '.join(passed)}. Start afresh with another --out"
-            + (", or go on without what is missing by --allow-changes" if whole else "")
+        raise RunFolderError(
+            f"{run} cannot be resumed: {'; '.join(passed)}. Start afresh with another --out"
+            + (", or add --allow-changes to resume it without what is missing" if whole else "")
         )
     return None
 
@@ -167,18 +165,30 @@ def load_newest_weights(run: Path, policy: Policy) -> int | None:
         RunFolderError: the run holds neither, or they are damaged.
         ModelError: they belong to another model.
     """
-    checkpoints = all_checkpoints(run)
-    if weights_folder(run, policy.config).is_dir() or not checkpoints:
+    if weights_folder(run, policy.config).is_dir() or not all_checkpoints(run):
         load_weights(run, policy)
         return None
+    step, weights = newest_weights(run)
+    policy.load_state(weights)
+    return step
+
+
+def newest_weights(run: Path) -> tuple[int, dict[str, Tensor]]:
+    """The step of the newest checkpoint, and its weights for `Policy.load_state`.
+
+    Raises:
+        RunFolderError: there is no checkpoint, or it is damaged.
+    """
+    checkpoints = all_checkpoints(run)
+    if not checkpoints:
+        raise RunFolderError(f"{run} holds no checkpoint")
     try:
         state = _read(checkpoints[-1] / FILE)
     except ValueError as error:
         raise RunFolderError(
             f"{checkpoints[-1]} is damaged ({error}): resume the run with motif train --resume"
         ) from error
-    policy.load_state(state["weights"])
-    return int(state["step"])
+    return int(state["step"]), state["weights"]
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -186,7 +196,7 @@ def _read(file: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: it is damaged.
-        RecipeError: it is of an older version.
+        RunFolderError: it is of an older version.
     """
     try:
         with zipfile.ZipFile(file) as archive:  # whose checksums torch.load does not look at
@@ -194,10 +204,10 @@ def _read(file: Path) -> dict[str, Any]:
                 raise ValueError(f"wrong checksum of {part}")
         # weights_only: a checkpoint is data, and unpickling must not run code.
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever zipfile and torch make of bytes that are no checkpoint
+    except Exception as error:  # whatever zipfile and torch make of bytes that are not a checkpoint
         raise ValueError(str(error).partition("\n")[0][:300] or type(error).__name__) from error
     if "settings" not in state:
-        raise RecipeError(
+        raise RunFolderError(
             f"{file} is of an older version: finish the run with that version, or start afresh with another --out"
         )
     return state

@@ -1,21 +1,44 @@
-"""The disk under a run: what is written lasts, damage to it is noticed, and one process writes at a time."""
+"""Files that last: atomic writes, checksums, and locks."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from motif.errors import RecipeError
+from typing import Any, BinaryIO
 
 UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-"""What a file system says that has no locks, or knows no fsync of a folder."""
+"""Errors of a file system that has no locks, or no fsync of a folder."""
 SUMS = "SHA256SUMS"
-"""What `sha256sum -c` reads."""
+"""The file that `sha256sum -c` reads."""
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a crash or a power cut leaves either the old or the new content."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write an indented JSON file atomically."""
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """An open file that takes the place of `path` when the block ends without an error."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync(path.parent)
 
 
 def sync(path: Path) -> None:
@@ -31,7 +54,7 @@ def sync(path: Path) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """`sync` a folder and all that is in it."""
+    """`sync` a folder and everything in it."""
     for path in [*folder.rglob("*"), folder]:
         sync(path)
 
@@ -43,10 +66,10 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sum(file: Path) -> None:
-    """Compare a file with the SHA256SUMS beside it, if that is there and names it.
+    """Compare a file with the SHA256SUMS beside it, if that exists and names the file.
 
     Raises:
-        ValueError: it is not what was written.
+        ValueError: the file is not what was written.
     """
     try:
         lines = (file.parent / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -62,10 +85,10 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def claim(file: Path) -> int | None:
-    """A file's exclusive lock, as an open file, or None if another process holds it.
+def try_lock(file: Path) -> int | None:
+    """Lock a file exclusively and return its descriptor, or None if another process holds the lock.
 
-    The lock goes when the process ends, however that happens. Where the file system has no locks, it holds nothing.
+    The lock goes when the process ends, however that happens. A file system without locks grants it to everybody.
     """
     lock = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -78,26 +101,3 @@ def claim(file: Path) -> int | None:
             os.close(lock)
             raise
     return lock
-
-
-@contextmanager
-def only_writer(run: Path) -> Iterator[None]:
-    """Hold a run folder for as long as the block lasts; it is made if there is none.
-
-    Raises:
-        RecipeError: another process writes to it, or nobody can.
-    """
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        lock = claim(run / ".writer")
-        closed = [path for path in run.iterdir() if not os.access(path, os.W_OK)]
-    except OSError as error:
-        raise RecipeError(f"nothing can be written to {run} ({error.strerror}): choose another --out") from None
-    if lock is None:
-        raise RecipeError(f"another process is writing to {run}: wait for its end, or choose another --out")
-    try:
-        if closed:
-            raise RecipeError(f"{closed[0]} cannot be written to: change its permissions, or choose another --out")
-        yield
-    finally:
-        os.close(lock)

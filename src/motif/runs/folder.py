@@ -1,256 +1,169 @@
-"""The run folder: what was run, what it cost, and every tree that was grown.
-
-recipe.toml     the resolved recipe
-metrics.jsonl   a line per step, and one per evaluation; TRL's names where the meaning is the same
-trees.jsonl     a line per grown tree
-outcomes.jsonl  a line per evaluation and number of rounds: the mean outcome of each held-out question
-summary.json    accuracy before and after, the ledger, versions
-trackers.json   with `track`: the run's id at the trackers, and how far each of them is
-"""
+"""Writing a run folder (the names of its files: `motif.runs.files`)."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import statistics
+import shutil
 import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from motif.config import Recipe
-from motif.errors import RecipeError
-from motif.method.credit import CreditCounts
-from motif.method.tree import Node, Tree
-from motif.runs.disk import sync
+from motif.errors import RunFolderError
+from motif.method.tree import Tree
+from motif.runs.disk import sync, try_lock, write_atomically, write_json
+from motif.runs.files import CHECKPOINTS, METRICS, OUTCOMES, PROBE, RECIPE, SUMMARY, TREES, WALL, WRITER_LOCK
+from motif.runs.read import Record, has_begun
 
+RECORD = (METRICS, TREES, OUTCOMES)
+"""The files that grow with a run."""
 
-@dataclass
-class Ledger:
-    """What a run has spent so far on training; evaluation and the probe are not in it.
-
-    questions: drawn, repeats included; distinct_questions: of these, with different texts. generated_tokens: over all
-    rounds and branches. prefill_tokens: prompt tokens run through the model; prefill_saved: those that were not,
-    because responses share prompts or beginnings of them. trained_tokens: response tokens in the loss, once per pass.
-    flops: 2P per generated or prefilled token and 6P per token of an update pass (4P with a frozen base, which needs no
-    weight gradients), for P parameters; attention is left out. seconds: wall clock of the steps, of which sampling,
-    grading (what was left of it when the last response had been sampled) and training (credit and update).
-    """
-
-    questions: int = 0
-    distinct_questions: int = 0
-    updates: int = 0
-    generated_tokens: int = 0
-    prefill_tokens: int = 0
-    prefill_saved: int = 0
-    trained_tokens: int = 0
-    flops: float = 0.0
-    seconds: float = 0.0
-    sampling_seconds: float = 0.0
-    grading_seconds: float = 0.0
-    training_seconds: float = 0.0
-
-
-Marks = dict[str, tuple[int, int]]
-"""How many bytes each file of a record has, and their CRC-32."""
-FILES = ("metrics.jsonl", "trees.jsonl", "outcomes.jsonl")
+Offsets = dict[str, tuple[int, int]]
+"""The length of each file of the record in bytes, and the CRC-32 of so many bytes."""
 
 
 class RunFolder:
-    """Appends to a run's files, and cuts them back to where they were when a run goes on from an earlier checkpoint.
+    """Writes a run's files, and truncates its record to where a checkpoint was made when a run is resumed from it.
 
     With `writes` false it leaves the disk alone: of several processes only one keeps the record.
     """
 
     def __init__(self, path: Path, writes: bool = True):
         self.path, self.writes = path, writes
-        self._marks: Marks = dict.fromkeys(FILES, (0, 0))
-        self.follow: Callable[[dict[str, Any]], None] | None = None  # gets each line of metrics too
+        self._offsets: Offsets = dict.fromkeys(RECORD, (0, 0))
+        self.on_metrics: Callable[[int], object] | None = None
+        """Called after each line of metrics with the offset at which that line begins."""
         if writes:
             path.mkdir(parents=True, exist_ok=True)
 
-    def recipe(self, recipe: Recipe) -> None:
+    def write_recipe(self, recipe: Recipe) -> None:
         """Write the resolved recipe."""
         if self.writes:
-            write_atomically(self.path / "recipe.toml", recipe.to_toml())
+            write_recipe(self.path, recipe)
 
-    def metrics(self, line: dict[str, Any]) -> None:
+    def append_metrics(self, line: Record) -> None:
         """Append one line of numbers; what is not finite is written as null, because JSON knows no NaN."""
-        line = {key: _finite(value) for key, value in line.items()}
-        self._append("metrics.jsonl", [line])
-        if self.follow:
-            self.follow(line)
+        start = self._offsets[METRICS][0]
+        self._append(METRICS, [{key: _finite(value) for key, value in line.items()}])
+        if self.on_metrics:
+            self.on_metrics(start)
 
-    def trees(self, trees: Iterable[Tree]) -> None:
+    def append_trees(self, trees: Iterable[Tree]) -> None:
         """Append a step's trees."""
-        self._append("trees.jsonl", [tree.to_dict() for tree in trees])
+        self._append(TREES, [tree.to_dict() for tree in trees])
 
-    def outcomes(self, lines: Iterable[dict[str, Any]]) -> None:
-        """Append what became of each question in an evaluation: `step`, `row`, `questions` (ids), `outcomes`."""
-        self._append("outcomes.jsonl", list(lines))
+    def append_outcomes(self, lines: Iterable[Record]) -> None:
+        """Append the outcomes of an evaluation: `step`, `row`, `questions` (ids), `outcomes`."""
+        self._append(OUTCOMES, list(lines))
 
-    def summary(self, content: dict[str, Any]) -> None:
+    def write_summary(self, content: Record) -> None:
         """Replace the summary as a whole."""
         if self.writes:
-            write_atomically(self.path / "summary.json", json.dumps(content, indent=2) + "\n")
+            write_json(self.path / SUMMARY, content)
 
-    def marks(self) -> Marks:
-        """Where the files end, for a checkpoint: from here on the disk keeps them up to there."""
-        for name, (size, _) in self._marks.items():
+    def offsets(self) -> Offsets:
+        """Where the record ends, for a checkpoint: what lies before is on the disk from here on."""
+        for name, (size, _) in self._offsets.items():
             if self.writes and size:
                 sync(self.path / name)
-        return dict(self._marks)
+        return dict(self._offsets)
 
-    def damaged(self, marks: Marks) -> list[str]:
-        """Which files no longer begin with what they held when these were their marks."""
-        return [name for name, mark in marks.items() if _mark(self.path / name, mark[0]) != mark]
+    def damaged(self, offsets: Offsets) -> list[str]:
+        """The files that no longer begin with what they held when these were their offsets."""
+        return [name for name, offset in offsets.items() if _offset(self.path / name, offset[0]) != offset]
 
-    def cut_back(self, marks: Marks | None = None) -> None:
-        """Drop what was written after these marks (by default: all), of a damaged file also its torn last line."""
+    def truncate_to(self, offsets: Offsets | None = None) -> None:
+        """Drop what was written after these offsets (by default: all), and the torn last line of a damaged file."""
         if not self.writes:
             return
-        for name in FILES:
-            file, (size, _) = self.path / name, (marks or {}).get(name, (0, 0))
+        for name in RECORD:
+            file, (size, _) = self.path / name, (offsets or {}).get(name, (0, 0))
             if not file.is_file():
                 continue
-            if _mark(file, size)[0] < size:
+            if _offset(file, size)[0] < size:
                 size = file.read_bytes().rfind(b"\n") + 1
             with file.open("r+b") as opened:
                 opened.truncate(size)
-            self._marks[name] = _mark(file, size)
+            self._offsets[name] = _offset(file, size)
 
-    def _append(self, name: str, records: list[dict[str, Any]]) -> None:
+    def _append(self, name: str, records: list[Record]) -> None:
         if not self.writes:
             return
         data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
         with (self.path / name).open("ab") as file:
             file.write(data)
-        size, checksum = self._marks[name]
-        self._marks[name] = size + len(data), zlib.crc32(data, checksum)
+        size, checksum = self._offsets[name]
+        self._offsets[name] = size + len(data), zlib.crc32(data, checksum)
 
 
-def _mark(file: Path, size: int) -> tuple[int, int]:
-    """How many of a file's first `size` bytes are there, and their CRC-32."""
-    there = checksum = 0
+def _offset(file: Path, size: int) -> tuple[int, int]:
+    """How many of a file's first `size` bytes there are, and their CRC-32."""
+    length = checksum = 0
     if file.is_file():
         with file.open("rb") as opened:
-            while piece := opened.read(min(1 << 20, size - there)):
-                there, checksum = there + len(piece), zlib.crc32(piece, checksum)
-    return there, checksum
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a crash or a power cut leaves either the old or the new content."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync(path.parent)
-
-
-def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: int) -> dict[str, Any]:
-    """What one step's trees look like: rewards, outcomes, groups, and lengths, form and truncation round by round."""
-    levels: list[list[Node]] = [[] for _ in range(rounds)]
-    for tree in trees:
-        for level, nodes in zip(levels, tree.rounds(), strict=False):
-            level.extend(nodes)
-    first = levels[0]
-    nodes = [node for level in levels for node in level]
-    rates = [root.mean_outcome() for root in first]
-    means = [[root.mean_outcome() for root in tree.roots] for tree in trees]
-    solved = [values for group in means if (values := [mean for mean in group if mean is not None])]
-    notes = [node for level in levels[:-1] for node in level]
-    groups, dead = sum(count.groups for count in counts), sum(count.dead_groups for count in counts)
-    spreads = [
-        statistics.stdev(r) for tree in trees if len(r := [x.reward for x in tree.roots if x.reward is not None]) > 1
-    ]
-    metrics: dict[str, Any] = {
-        "reward": _mean([root.reward for root in first if root.reward is not None]),
-        "reward_std": _mean(spreads),
-        "frac_reward_zero_std": dead / groups if groups else None,
-        "groups": groups,
-        "dead_groups": dead,
-        "completions/mean_length": _mean([len(node.token_ids) for node in nodes]),
-        "completions/clipped_ratio": _mean([node.truncated for node in nodes]),
-        "outcome/mean": _mean(rates),
-        "outcome/rate_counts": _rate_counts(first),
-        "outcome/ungraded": sum(count.ungraded for count in counts),
-        "outcome/ungraded_reason": _commonest(
-            leaf.reason for tree in trees for leaf in tree.leaves() if leaf.verdict == "ungraded"
-        ),
-        "outcome/never": _mean([max(values) == 0 for values in solved]),
-        "outcome/always": _mean([min(values) == 1 for values in solved]),
-        "outcome/sometimes": _mean([max(values) > 0 and min(values) < 1 for values in solved]),
-        "note/empty": _mean([not node.note for node in notes]),
-        "note/mean_characters": _mean([len(node.note) for node in notes]),
-        "note/early_answer": _mean([node.answer is not None for node in notes]),
-    }
-    for index, level in enumerate(levels, start=1):
-        metrics[f"length/round_{index}"] = _mean([len(node.token_ids) for node in level])
-        metrics[f"truncated/round_{index}"] = _mean([node.truncated for node in level])
-        metrics[f"format/rate_{index}"] = _mean([node.well_formed for node in level])
-    return metrics
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    names = ("motif-rl", "torch", "transformers", "peft", "math-verify", "numpy")
-    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _rate_counts(first: Sequence[Node]) -> list[int]:
-    """How many first-round responses had 0, 1, …, k right trajectories (those with an ungraded one are left out)."""
-    counts: list[int] = []
-    for root in first:
-        verdicts = [leaf.verdict for leaf in root.leaves()]
-        if "ungraded" not in verdicts:
-            counts += [0] * (len(verdicts) + 1 - len(counts))
-            counts[verdicts.count("right")] += 1
-    return counts
-
-
-def _commonest(reasons: Iterable[str]) -> str | None:
-    counted = Counter(reasons).most_common(1)
-    return counted[0][0] if counted else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    numbers = [float(value) for value in values if value is not None]
-    return statistics.fmean(numbers) if numbers else None
+            while piece := opened.read(min(1 << 20, size - length)):
+                length, checksum = length + len(piece), zlib.crc32(piece, checksum)
+    return length, checksum
 
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def ledger_from(state: dict[str, Any]) -> Ledger:
-    """A ledger from its saved fields.
+def write_recipe(run: Path, recipe: Recipe) -> None:
+    """Write the resolved recipe of a run."""
+    write_atomically(run / RECIPE, recipe.to_toml())
+
+
+def write_probe(run: Path, step: int, numbers: Record) -> Path:
+    """Write a probe of the weights after `step`, made after training, and return its file."""
+    write_json(run / PROBE, {"step": step, "probe": numbers})
+    return run / PROBE
+
+
+def write_wall_seconds(run: Path, seconds: float) -> None:
+    """Write how long a run in a study has taken so far."""
+    write_json(run / WALL, {"seconds": seconds})
+
+
+def drop_details(run: Path) -> None:
+    """Delete the trees and checkpoints of a finished run; weights, metrics and report stay."""
+    (run / TREES).unlink(missing_ok=True)
+    shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
+
+
+def refuse_used_folder(run: Path, resume: bool) -> None:
+    """Never write over an earlier run.
 
     Raises:
-        RecipeError: an older version saved it, and what that did not count cannot be known now.
+        RunFolderError: the folder holds a run and `resume` is off.
     """
-    missing = [field.name for field in fields(Ledger) if field.name not in state]
-    if missing:
-        raise RecipeError(
-            f"the checkpoint is of an older version, which did not count {', '.join(missing)}: finish the run with "
-            "that version, or start afresh with another --out"
-        )
-    return Ledger(**{field.name: state[field.name] for field in fields(Ledger)})
+    if not resume and has_begun(run):
+        raise RunFolderError(f"{run} already holds a run: resume it with --resume, or choose another --out")
 
 
-def ledger_dict(ledger: Ledger, prefix: str = "") -> dict[str, float]:
-    """The ledger's fields, with an optional prefix on their names."""
-    return {prefix + name: value for name, value in asdict(ledger).items()}
+@contextmanager
+def only_writer(run: Path) -> Iterator[None]:
+    """Lock a run folder for as long as the block lasts; create it if there is none.
+
+    Raises:
+        RunFolderError: another process is writing to it, or nobody can.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(run / WRITER_LOCK)
+        closed = [path for path in run.iterdir() if not os.access(path, os.W_OK)]
+    except OSError as error:
+        raise RunFolderError(f"cannot write to {run} ({error.strerror}): choose another --out") from None
+    if lock is None:
+        raise RunFolderError(f"another process is writing to {run}: wait until it ends, or choose another --out")
+    try:
+        if closed:
+            raise RunFolderError(f"cannot write to {closed[0]}: change its permissions, or choose another --out")
+        yield
+    finally:
+        os.close(lock)

@@ -1,8 +1,9 @@
-"""What a run's result depends on, and what of it is no longer the same when the run is gone on with."""
+"""What the result of a run depends on, and which of it has changed."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,10 +15,108 @@ import torch
 from motif.config import Recipe, flat
 from motif.method.keys import sampling_key
 from motif.method.tree import Question
-from motif.tasks import Task
 
+FREE = frozenset(
+    {"about", "name", "track", "track_project", "train.save_every", "train.keep_checkpoints", "train.threads"}
+)
+"""Settings that change nothing about what a run computes (threads: at most the last bits)."""
 SHORT = 16
 """Hexadecimal digits of a fingerprint."""
+UNSET = "unset"
+"""The value of a setting that one side does not have."""
+
+Settings = Mapping[str, Any]
+Changes = dict[str, tuple[Any, Any]]
+"""The old and the new value of each setting that differs."""
+
+
+def settings(recipe: Recipe) -> dict[str, Any]:
+    """All settings that change what a run computes, by their dotted names."""
+    return {key: value for key, value in flat(recipe.model_dump(mode="json")) if key not in FREE}
+
+
+def binding_settings(recipe: Recipe) -> dict[str, Any]:
+    """Of `settings`, those that a run cannot be resumed without.
+
+    More steps, a probe or sharding do not make another run; a schedule that depends on the number of steps does tie it
+    to that number. Which servers sample, and how they are reached, may change on the way; whether there are any changes
+    the random draws.
+    """
+    bound = {key: value for key, value in settings(recipe).items() if not key.startswith(("probe.", "sampler."))}
+    del bound["train.shard"]
+    if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
+        del bound["train.steps"]
+    if recipe.sampler.urls:
+        bound |= {"sampler.urls": "servers", "sampler.overlap": recipe.sampler.overlap}
+    return bound
+
+
+def changed(before: Settings, now: Settings) -> Changes:
+    """What differs between two sets of settings."""
+    values = {key: (before.get(key, UNSET), now.get(key, UNSET)) for key in [*before, *now]}
+    return {key: (old, new) for key, (old, new) in values.items() if old != new}
+
+
+def described(changes: Changes) -> list[str]:
+    """Changes as `name: old → new`."""
+    return [f"{key}: {old} → {new}" for key, (old, new) in changes.items()]
+
+
+class Data:
+    """The questions of a run: those to train on and those it is evaluated on, with the grader of their answers."""
+
+    def __init__(self, train: Sequence[Question], test: Sequence[Question], grader: str):
+        self.sides = {"train": train, "test": test}
+        self.grader = {"name": grader, "file": grader_digest(grader)}
+        self._keys = {side: _keys(questions) for side, questions in self.sides.items()}
+
+    def keys(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the data: a 64-bit key of each question, in order, and the grader."""
+        return self._keys | {"grader": self.grader}
+
+    def summary(self) -> dict[str, Any]:
+        """What the summary says of the data: how many questions, and a hash of their ids, texts and answers."""
+        counted = {
+            side: {"questions": len(questions), "fingerprint": digest(_facts(question) for question in questions)}
+            for side, questions in self.sides.items()
+        }
+        return counted | {"grader": self.grader}
+
+    def changes(self, before: Mapping[str, Any]) -> list[str]:
+        """How the data differs from that of which `keys` gave `before`."""
+        changes = [
+            _other_questions(side, questions, self._keys[side], before[side]) for side, questions in self.sides.items()
+        ]
+        if self.grader != before["grader"]:
+            same = self.grader["name"] == before["grader"]["name"]
+            name = self.grader["name"]
+            changes.append(f"the grader's file {name}" if same else f"the grader is {name}")
+        return [change for change in changes if change]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("motif-rl", "torch", "transformers", "peft", "math-verify", "numpy")
+    installed = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    for name in names:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """The machine that computes a run: processor, GPU, threads, and what torch was built for."""
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "cuda": torch.version.cuda or "",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
 
 
 def digest(parts: Iterable[Any]) -> str:
@@ -29,80 +128,9 @@ def digest(parts: Iterable[Any]) -> str:
 
 
 def grader_digest(grader: str) -> str:
-    """A hash of the file that a grader is in; nothing for a grader that is not in a file of its own."""
+    """A hash of the file that a grader is in; empty for a grader that is not in a file of its own."""
     file = Path(grader.rpartition(":")[0])
     return digest([file.read_bytes()]) if file.suffix == ".py" and file.is_file() else ""
-
-
-def settings(recipe: Recipe) -> dict[str, Any]:
-    """All settings that change what is trained, by their dotted names.
-
-    More steps, rarer checkpoints or a probe make no other run; a schedule that depends on the number of steps does tie
-    it to that number. Which servers, and how they are reached, may change on the way; whether there are any changes the
-    random draws.
-    """
-    data = recipe.model_dump(mode="json")
-    for aside in ("about", "name", "probe", "track", "track_project"):
-        data.pop(aside)
-    for free in ("save_every", "keep_checkpoints", "shard"):
-        data["train"].pop(free, None)
-    if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
-        data["train"].pop("steps")
-    sampler = data.pop("sampler")
-    if sampler["urls"]:
-        data["sampler"] = {"urls": "servers", "overlap": sampler["overlap"]}
-    return dict(flat(data))
-
-
-class Data:
-    """The questions of a run: those to train on and those it is evaluated on, with what judges their answers."""
-
-    def __init__(self, task: Task, recipe: Recipe):
-        self.sides = {"train": task.train, "test": task.test[: recipe.eval.questions]}
-        self.grader = {"name": task.grader, "file": grader_digest(task.grader)}
-        self._keys = {side: _keys(questions) for side, questions in self.sides.items()}
-
-    def keys(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it: a 64-bit key of each question, in order."""
-        return self._keys | {"grader": self.grader}
-
-    def summary(self) -> dict[str, Any]:
-        """What the summary says of it: how many questions, and a hash of their ids, texts and answers."""
-        counted = {
-            side: {"questions": len(questions), "fingerprint": digest(_facts(question) for question in questions)}
-            for side, questions in self.sides.items()
-        }
-        return counted | {"grader": self.grader}
-
-    def changes(self, before: Mapping[str, Any]) -> list[str]:
-        """In which way it is not what it was when `keys` gave `before`."""
-        found = [
-            _other_questions(side, questions, self._keys[side], before[side]) for side, questions in self.sides.items()
-        ]
-        if self.grader != before["grader"]:
-            same = self.grader["name"] == before["grader"]["name"]
-            found.append(f"the grader's file {self.grader['name']}" if same else f"the grader is {self.grader['name']}")
-        return [change for change in found if change]
-
-
-def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings that are not what they were, as `name: old → new`."""
-    keys = [*before, *(key for key in now if key not in before)]
-    told = [(key, before.get(key, "unset"), now.get(key, "unset")) for key in keys]
-    return [f"{key}: {old} → {new}" for key, old, new in told if old != new]
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """Where a run is computed: processor, GPU, threads, and what torch was built for; versions: `record.versions`."""
-    cuda = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else device.type,
-        "cuda": torch.version.cuda or "",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-    }
 
 
 def _processor() -> str:
@@ -132,6 +160,6 @@ def _other_questions(side: str, questions: Sequence[Question], now: torch.Tensor
     if places:
         first = questions[places[0]]
         where = f"line {first.line}" if first.line else first.id
-        told = f"{len(places):,} of {shared:,} {side} questions differ"
-        parts.append(f"{told}, the first is now {where}: {first.text!r:.80}")
+        differ = f"{len(places):,} of {shared:,} {side} questions differ"
+        parts.append(f"{differ}, the first is now {where}: {first.text!r:.80}")
     return "; ".join(parts)

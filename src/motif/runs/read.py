@@ -6,12 +6,25 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from motif.config import Recipe, load_recipe
 from motif.errors import RunFolderError
+from motif.runs.files import (
+    ADAPTER,
+    CHECKPOINTS,
+    METRICS,
+    MODEL,
+    OUTCOMES,
+    PROBE,
+    RECIPE,
+    SUMMARY,
+    TREES,
+    WALL,
+)
 
 Record = dict[str, Any]
 
@@ -52,8 +65,8 @@ def check_run_folder(run: Path) -> None:
     """
     if not run.is_dir():
         raise RunFolderError(f"{run}: no such folder; give a run folder, e.g. runs/demo")
-    if not any((run / name).is_file() for name in ("recipe.toml", "metrics.jsonl")):
-        raise RunFolderError(f"{run} is not a run folder (it holds neither recipe.toml nor metrics.jsonl)")
+    if not any((run / name).is_file() for name in (RECIPE, METRICS)):
+        raise RunFolderError(f"{run} is not a run folder (it holds neither {RECIPE} nor {METRICS})")
 
 
 def number(value: Any) -> float | int | None:
@@ -74,7 +87,7 @@ def whole(value: Any) -> int | None:
 class Tail:
     """Reads what was appended to a JSONL file since the last look, by byte offset; notices when it is another file.
 
-    `epoch` counts how often what had been read turned out to be of a file that is no longer there: one cut back to a
+    `epoch` counts how often what had been read turned out to belong to a file that is gone: one truncated to a
     checkpoint, or written anew. `offset` is how far it has been read.
     """
 
@@ -136,21 +149,75 @@ def parse(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
-def read_metrics(path: Path) -> Metrics:
-    """Training lines, evaluations and probes of a metrics.jsonl; nothing if there is no such file."""
-    metrics = Metrics()
-    for _, record in records(path):
-        metrics.add(record)
-    return metrics
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, or an export of one: whether there is a recipe."""
+    return (folder / RECIPE).is_file()
 
 
-def read_recipe(path: Path) -> tuple[Record, str]:
+def not_a_run(folder: str | Path) -> str:
+    """The beginning of an error about a folder that is not a run."""
+    return f"{folder} is not a run folder (it holds no {RECIPE})"
+
+
+def has_begun(run: Path) -> bool:
+    """Whether a folder holds anything that a run has computed."""
+    return any((run / name).exists() for name in (METRICS, CHECKPOINTS, SUMMARY))
+
+
+def has_weights(run: Path) -> bool:
+    """Whether a folder holds trained weights, besides those in checkpoints."""
+    return any((run / name).exists() for name in (ADAPTER, MODEL))
+
+
+def is_finished(run: Path, steps: int | None = None) -> bool:
+    """Whether a run has made all its steps; with `steps`, whether it ended after so many."""
+    summary = read_summary(run)
+    return summary.get("status") == "finished" and steps in (None, summary.get("steps"))
+
+
+def steps_of(run: Path) -> int:
+    """How many steps the weights in a run folder have been trained for.
+
+    Raises:
+        RunFolderError: the run has not ended, so it holds no weights but those in checkpoints.
+    """
+    steps = whole(read_summary(run).get("steps"))
+    if steps is None:
+        raise RunFolderError(f"{run} has not ended (it holds no {SUMMARY}): resume it with motif train --resume")
+    return steps
+
+
+def last_step(run: Path, tail: int = 65536) -> int:
+    """The step of the last complete line of metrics within the last `tail` bytes; 0 if there is none."""
+    try:
+        with (run / METRICS).open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - tail))
+            lines = file.read().splitlines()
+    except OSError:
+        return 0
+    last = next((record for line in reversed(lines) if (record := parse(line))), {})
+    return whole(last.get("step")) or 0
+
+
+def recipe_of(run: Path, settings: Iterable[str] = ()) -> Recipe:
+    """The resolved recipe of a run, with `section.key=value` settings.
+
+    Raises:
+        RunFolderError: the folder holds no recipe.
+        RecipeError: the recipe or a setting is not valid.
+    """
+    if not is_run(run):
+        raise RunFolderError(not_a_run(run))
+    return load_recipe(run / RECIPE, settings)
+
+
+def read_recipe(run: Path) -> tuple[Record, str]:
     """The recipe as a plain dictionary and as text; empty if absent or not TOML.
 
     Not through `load_recipe`, so that the folder of an older or newer version can still be reported on.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = (run / RECIPE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}, ""
     try:
@@ -159,17 +226,60 @@ def read_recipe(path: Path) -> tuple[Record, str]:
         return {}, text
 
 
+def read_metrics(run: Path) -> Metrics:
+    """Training lines, evaluations and probes of a run; empty if there are none."""
+    metrics = Metrics()
+    for _, record in records(run / METRICS):
+        metrics.add(record)
+    return metrics
+
+
 def read_probes(run: Path, metrics: Metrics) -> dict[int, Record]:
-    """The probes of a run by step; one that was made afterwards (probe.json) replaces what training had at its step."""
-    later = read_summary(run / "probe.json")
+    """The probes of a run by step; one that was made after training replaces what training had at its step."""
+    later = read_json(run / PROBE)
     step = whole(later.get("step"))
     return metrics.probes | ({step: section(later, "probe")} if step is not None and later.get("probe") else {})
 
 
-def read_summary(path: Path) -> Record:
-    """summary.json (or another file of one JSON object), or an empty dictionary."""
+def read_trees(run: Path) -> Iterator[Record]:
+    """The trees of a run that can be read, as `Tree.to_dict` wrote them."""
+    return (tree for _, tree in records(run / TREES) if tree is not None)
+
+
+def read_outcomes(run: Path, step: int) -> dict[str, Record]:
+    """The lines of the evaluation after `step`, by row: ids of the `questions`, and the mean outcome of each."""
+    lines = (record for _, record in records(run / OUTCOMES) if record is not None)
+    return {str(record["row"]): record for record in lines if record.get("step") == step}
+
+
+def read_summary(run: Path) -> Record:
+    """The summary, or an empty dictionary."""
+    return read_json(run / SUMMARY)
+
+
+def wall_seconds(run: Path) -> float | None:
+    """Seconds of wall clock that a run in a study took, if it has ended."""
+    seconds = read_json(run / WALL).get("seconds")
+    return float(seconds) if isinstance(seconds, int | float) else None
+
+
+def file_states(run: Path) -> list[tuple[int, int, int] | None]:
+    """A value that changes whenever a file that can be read here has changed."""
+    return [_state(run / name) for name in (RECIPE, METRICS, TREES, SUMMARY, PROBE)]
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
     try:
-        return parse(path.read_bytes()) or {}
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def read_json(file: Path) -> Record:
+    """The object in a JSON file, or an empty dictionary."""
+    try:
+        return parse(file.read_bytes()) or {}
     except OSError:
         return {}
 

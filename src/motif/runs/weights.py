@@ -15,10 +15,8 @@ from motif.errors import RunFolderError
 from motif.models.hub import is_own_base
 from motif.models.policy import Policy
 from motif.runs.disk import check_sum, sync, sync_all, write_sums
+from motif.runs.files import ADAPTER, MODEL
 
-ADAPTER = "adapter"
-MODEL = "model"
-BEST = "best"
 ADAPTER_FILE = "adapter_model.safetensors"
 """What PEFT calls the weights of an adapter."""
 

@@ -9,6 +9,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,10 @@ Score = Callable[[Tensor, Tensor], None]
 """Takes states (R, D) and the places (R,) in the flat vector of the response tokens that follow them."""
 Places = dict[Segment, list[tuple[int, int]]]
 """For each segment, pairs: the offset of a state in it, and the place in the flat vector of the token that follows."""
+
+
+CAUSES = 20
+"""Names of samples written down for a step, at most."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,23 @@ class UpdateStats:
     updates: int = 0
     skipped: int = 0  # optimiser steps not taken because their gradient was not finite; not in the sums above
     causes: list[str] = field(default_factory=list)  # names of the samples whose gradient was not finite
+
+    def metrics(self) -> dict[str, Any]:
+        """The lines of metrics about an update, as means; None where nothing was trained."""
+        metrics: dict[str, Any] = {"update/skipped": self.skipped}
+        if self.skipped:
+            metrics["update/causes"] = self.causes[:CAUSES]
+        means = {
+            "loss": (self.loss, self.updates),
+            "grad_norm": (self.grad_norm, self.updates),
+            "entropy": (self.entropy, self.tokens),
+            "kl": (self.kl, self.tokens),
+            "clip_ratio": (self.clipped, self.tokens),
+            "sampler/mean_gap": (self.sampler_gap, self.tokens),
+            "sampler/capped": (self.capped, self.tokens),
+        }
+        metrics |= {name: total / count if self.tokens else None for name, (total, count) in means.items()}
+        return metrics | {"sampler/max_gap": self.sampler_gap_max if self.tokens else None}
 
 
 def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:

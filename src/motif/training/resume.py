@@ -1,4 +1,4 @@
-"""Stopping a run and going on with it: signals, what runs out, and which checkpoint is the last good one."""
+"""Stopping and resuming a run: signals, what runs out, and which checkpoint is the last good one."""
 
 from __future__ import annotations
 
@@ -14,22 +14,13 @@ import torch
 
 from motif.display import Display
 from motif.distributed import ALONE, Processes
-from motif.errors import NonFiniteError, OutOfResources, PeerFailed, RecipeError, SamplerError, ran_out
+from motif.errors import MotifError, NonFiniteError, OutOfResources, PeerFailed, SamplerError, ran_out
 from motif.runs import checkpoint
-from motif.runs.folder import RunFolder, versions
-from motif.runs.provenance import Data, changed_settings, environment
-from motif.runs.weights import BEST, damaged_weights
+from motif.runs.files import BEST
+from motif.runs.folder import RunFolder
+from motif.runs.provenance import Data, changed, described, environment, versions
+from motif.runs.weights import damaged_weights
 from motif.session import Session
-
-
-def refuse_used_folder(folder: Path, resume: bool) -> None:
-    """Never write over an earlier run.
-
-    Raises:
-        RecipeError: the folder holds a run and `resume` is off.
-    """
-    if not resume and (folder / "metrics.jsonl").exists() | (folder / "checkpoints").exists():
-        raise RecipeError(f"{folder} already holds a run: go on with --resume, or choose another folder with --out")
 
 
 def restore(
@@ -40,7 +31,7 @@ def restore(
     allow_changes: bool,
     display: Display,
 ) -> checkpoint.Restored | None:
-    """Where the newest good checkpoint stood, its weights in place and the record cut back to it; None without one."""
+    """Restore the newest good checkpoint and truncate the record to it; None if there has never been one."""
 
     def lost(extra: dict[str, Any]) -> str | None:
         damaged = run.damaged(extra["record"])
@@ -59,7 +50,7 @@ def restore(
         restored.step if restored else -1,
         f"{run.path} must be on a disk that all machines share; its newest checkpoint is of step",
     )
-    run.cut_back(restored.extra["record"] if restored else None)
+    run.truncate_to(restored.extra["record"] if restored else None)
     if restored is None:
         return None
     for file, damage in damaged_weights(run.path / BEST):
@@ -68,31 +59,37 @@ def restore(
         display.message(f"warning: {passed}")
     for change in restored.changes:
         display.message(f"changed: {change}")
-    for change in changed_settings(restored.extra["environment"], here(session)):
+    for change in described(changed(restored.extra["environment"], session_environment(session))):
         display.message(f"changed: {change} (the last digits of what follows may differ)")
-    display.message(f"going on after step {restored.step}")
+    display.message(f"resuming after step {restored.step}")
     return restored
 
 
-def here(session: Session) -> dict[str, Any]:
+def session_environment(session: Session) -> dict[str, Any]:
     """Versions and machine, for a checkpoint."""
     return versions() | environment(session.policy.device)
 
 
 @contextmanager
-def told(folder: Path) -> Iterator[None]:
-    """Say of what ends a run from outside how it is gone on with."""
+def explain_resume(run: Path) -> Iterator[None]:
+    """Add to an error from outside how to resume the run."""
     try:
         yield
-    except Exception as error:
-        own = isinstance(error, SamplerError | NonFiniteError)
-        reason = str(error) if own else ran_out(error)
-        if reason is None or isinstance(error, RecipeError):
+    except MotifError as error:
+        if not isinstance(error, SamplerError | NonFiniteError | OutOfResources):
             raise
-        kind = type(error) if own else OutOfResources
-        saved = checkpoint.all_checkpoints(folder)
-        kept = f"The last checkpoint in {folder} is {saved[-1].name}" if saved else "Nothing has been saved yet"
-        raise kind(f"{reason}. {kept}: go on with --resume") from error
+        raise type(error)(f"{error}. {_how_to_resume(run)}") from error
+    except Exception as error:
+        reason = ran_out(error)
+        if reason is None:
+            raise
+        raise OutOfResources(f"{reason}. {_how_to_resume(run)}") from error
+
+
+def _how_to_resume(run: Path) -> str:
+    saved = checkpoint.all_checkpoints(run)
+    kept = f"The last checkpoint in {run} is {saved[-1].name}" if saved else "Nothing has been saved yet"
+    return f"{kept}: continue with --resume"
 
 
 @contextmanager

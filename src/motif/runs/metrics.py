@@ -1,0 +1,76 @@
+"""The numbers of a step: what a line of metrics says of its trees."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from motif.method.credit import CreditCounts
+from motif.method.tree import Node, Tree
+
+
+def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: int) -> dict[str, Any]:
+    """What one step's trees look like: rewards, outcomes, groups, and lengths, form and truncation round by round."""
+    levels: list[list[Node]] = [[] for _ in range(rounds)]
+    for tree in trees:
+        for level, nodes in zip(levels, tree.rounds(), strict=False):
+            level.extend(nodes)
+    first = levels[0]
+    nodes = [node for level in levels for node in level]
+    rates = [root.mean_outcome() for root in first]
+    means = [[root.mean_outcome() for root in tree.roots] for tree in trees]
+    solved = [values for group in means if (values := [mean for mean in group if mean is not None])]
+    notes = [node for level in levels[:-1] for node in level]
+    groups, dead = sum(count.groups for count in counts), sum(count.dead_groups for count in counts)
+    spreads = [
+        statistics.stdev(r) for tree in trees if len(r := [x.reward for x in tree.roots if x.reward is not None]) > 1
+    ]
+    metrics: dict[str, Any] = {
+        "reward": _mean([root.reward for root in first if root.reward is not None]),
+        "reward_std": _mean(spreads),
+        "frac_reward_zero_std": dead / groups if groups else None,
+        "groups": groups,
+        "dead_groups": dead,
+        "completions/mean_length": _mean([len(node.token_ids) for node in nodes]),
+        "completions/clipped_ratio": _mean([node.truncated for node in nodes]),
+        "outcome/mean": _mean(rates),
+        "outcome/rate_counts": _rate_counts(first),
+        "outcome/ungraded": sum(count.ungraded for count in counts),
+        "outcome/ungraded_reason": _commonest(
+            leaf.reason for tree in trees for leaf in tree.leaves() if leaf.verdict == "ungraded"
+        ),
+        "outcome/never": _mean([max(values) == 0 for values in solved]),
+        "outcome/always": _mean([min(values) == 1 for values in solved]),
+        "outcome/sometimes": _mean([max(values) > 0 and min(values) < 1 for values in solved]),
+        "note/empty": _mean([not node.note for node in notes]),
+        "note/mean_characters": _mean([len(node.note) for node in notes]),
+        "note/early_answer": _mean([node.answer is not None for node in notes]),
+    }
+    for index, level in enumerate(levels, start=1):
+        metrics[f"length/round_{index}"] = _mean([len(node.token_ids) for node in level])
+        metrics[f"truncated/round_{index}"] = _mean([node.truncated for node in level])
+        metrics[f"format/rate_{index}"] = _mean([node.well_formed for node in level])
+    return metrics
+
+
+def _rate_counts(first: Sequence[Node]) -> list[int]:
+    """How many first-round responses had 0, 1, …, k right trajectories (those with an ungraded one are left out)."""
+    counts: list[int] = []
+    for root in first:
+        verdicts = [leaf.verdict for leaf in root.leaves()]
+        if "ungraded" not in verdicts:
+            counts += [0] * (len(verdicts) + 1 - len(counts))
+            counts[verdicts.count("right")] += 1
+    return counts
+
+
+def _commonest(reasons: Iterable[str]) -> str | None:
+    counted = Counter(reasons).most_common(1)
+    return counted[0][0] if counted else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = [float(value) for value in values if value is not None]
+    return statistics.fmean(numbers) if numbers else None

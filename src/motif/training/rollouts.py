@@ -1,0 +1,127 @@
+"""The trees of each step: sampled and graded now, or ahead of time while the step before trains.
+
+    time →     sample 1 │ update 1 │ update 2 │ …
+                        │ sample 2 │ sample 3 │ …          sampler.overlap
+
+Step t + 1 is then sampled with the weights that step t starts from, so it lags one update behind, never more: the trees
+are waited for before the next step begins. Every response carries the version of the weights it came from, and the loss
+corrects for the difference (`loss.importance_cap`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Any
+
+from motif.display import Display
+from motif.grading.beside import grading_beside
+from motif.method.tree import Question, Tree
+from motif.sampling.base import Usage
+from motif.sampling.grow import grow
+from motif.session import Session
+from motif.training.progress import Clock, Progress
+from motif.training.schedule import draw_questions
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A step's graded trees, and what sampling and grading this process's share of them took.
+
+    `ahead`: they were sampled while the step before trained.
+    """
+
+    trees: list[Tree]
+    usage: Usage
+    seconds: float
+    ahead: bool = False
+
+    def lag(self, step: int) -> dict[str, Any]:
+        """How many updates the oldest response is behind, and the seconds of sampling ahead, where there are any."""
+        lags = [step - 1 - node.version for tree in self.trees for node in tree.walk() if node.version is not None]
+        if not lags:
+            return {}
+        return {"sampler/lag": max(lags)} | ({"time/sampled_ahead": self.seconds} if self.ahead else {})
+
+
+class Rollouts:
+    """Hands out the trees of one step after the other; a context that gives up what is being sampled ahead."""
+
+    def __init__(self, session: Session, state: Progress, display: Display):
+        self.session, self.state, self.display = session, state, display
+        self._pool: ThreadPoolExecutor | None = None
+        self._future: Future[Sampled] | None = None
+
+    def __enter__(self) -> Rollouts:
+        if self.session.recipe.sampler.overlap:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="sampling")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._future and not self._future.done():
+            self.session.sampler.close()  # which ends the work
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+
+    def take(self, clock: Clock) -> Sampled:
+        """The current step's trees of all processes; with overlap, the next step's begin to be sampled.
+
+        Raises:
+            SamplerError: see `Sampler.sample`.
+        """
+        future, self._future = self._future, None
+        sampled = future.result() if future else self._sample_now(clock)
+        self.session.sync_weights(self.state.step - 1)
+        clock.lap("sample")
+        self._start_next()
+        processes = self.session.processes
+        trees = processes.gather_in_order(sampled.trees)
+        if processes.count > 1:
+            clock.lap("wait")  # until the last process had its trees
+        return replace(sampled, trees=trees, ahead=future is not None)
+
+    def wait(self, clock: Clock) -> None:
+        """Wait for the trees that are being sampled ahead; an error in it is raised by `take`."""
+        if self._future:
+            wait([self._future])
+        if self._pool:
+            clock.lap("sample")  # what was left of it
+
+    def _start_next(self) -> None:
+        if self._pool:
+            self.state.weights_before = self.session.policy.state()
+            following = self.state.step + 1
+            if self.state.step < self.session.recipe.train.steps:
+                self._future = self._pool.submit(self._sample, following, Clock())
+
+    def _sample_now(self, clock: Clock) -> Sampled:
+        """The step's trees, from the weights as they are, or as they were where a run with overlap is resumed."""
+        session, step = self.session, self.state.step
+        if self.state.weights_before is None:
+            session.sync_weights(step - 1)
+        else:
+            with session.policy.swapped_weights(self.state.weights_before):
+                session.sync_weights(step - 2)
+        return self._sample(step, clock)
+
+    def _sample(self, step: int, clock: Clock) -> Sampled:
+        """Grow this process's trees of a step, grading the leaves of some while others are being sampled."""
+        session, shape = self.session, self.session.recipe.rollout
+        usage, start, questions = replace(session.sampler.usage), time.perf_counter(), self._questions(step)
+        with (
+            self.display.sampling(len(questions) * shape.responses * shape.trajectories) as advance,
+            grading_beside(session.grader, advance) as on_leaf,
+        ):
+            parts = (session.sampler, session.rounds, shape)
+            trees = grow(questions, *parts, seed=session.recipe.train.seed, step=step, on_leaf=on_leaf)
+            clock.lap("sample")
+        clock.lap("grade")  # what was left of it when the last leaf had been sampled
+        return Sampled(trees, session.sampler.usage.since(usage), time.perf_counter() - start)
+
+    def _questions(self, step: int) -> Sequence[Question]:
+        """This process's share of a step's questions."""
+        recipe, train = self.session.recipe, self.session.task.train
+        drawn = draw_questions(train, step, recipe.rollout.questions_per_step, recipe.train.seed)
+        return self.session.processes.share(drawn)
