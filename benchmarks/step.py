@@ -44,10 +44,10 @@ from motif.grading import Grade
 from motif.method.tree import Question
 from motif.models.hub import load_model, locate
 from motif.runs.folder import RunFolder
-from motif.session import Session, open_session
+from motif.session import open_session
 from motif.tasks import Task
 from motif.training.batch import Sample
-from motif.training.loop import Progress, step
+from motif.training.loop import Trainer
 from motif.training.update import update
 
 SYSTEM = (
@@ -110,10 +110,7 @@ def questions(options: argparse.Namespace) -> list[Question]:
 class Ours:
     """A session of motif, stepped by hand."""
 
-    session: Session
-    run: RunFolder
-    optimizer: torch.optim.Optimizer
-    state: Progress
+    trainer: Trainer
 
     @classmethod
     def open(cls, options: argparse.Namespace, branching: list[int], folder: str) -> Ours:
@@ -121,17 +118,17 @@ class Ours:
         session = open_session(recipe(options, branching), Task("benchmark", questions(options), [], "exact", []))
         session.policy.end_ids[:] = [session.policy.vocabulary]
         session.grader = Coin()  # type: ignore[assignment]
-        optimizer = torch.optim.AdamW(session.policy.trainable(), lr=0.0, weight_decay=0.0)
-        return cls(session, RunFolder(Path(folder)), optimizer, Progress())
+        return cls(Trainer(session, RunFolder(Path(folder)), Display(quiet=True), allow_changes=False))
 
     def step(self) -> dict[str, float]:
         """One step; the seconds of its parts."""
-        self.state.step += 1
-        with timed_backward(self.optimizer) as parts:
+        trainer = self.trainer
+        trainer.state.step += 1
+        with timed_backward(trainer.optimizer) as parts:
             start = time.perf_counter()
-            step(self.session, self.run, self.optimizer, self.state, Display(quiet=True))
+            trainer.step()
             total = time.perf_counter() - start
-        lines = (self.run.path / "metrics.jsonl").read_text().splitlines()
+        lines = (trainer.run.path / "metrics.jsonl").read_text().splitlines()
         metrics = json.loads(lines[-1])
         if metrics["loss"] is None:  # all outcomes alike: rare, and not what is to be measured
             return self.step()
@@ -147,7 +144,7 @@ class Ours:
     def update(self, samples: Sequence[Sample]) -> float:
         """Seconds of an update on these samples."""
         start = time.perf_counter()
-        update(self.session.policy, self.optimizer, samples, self.session.recipe)
+        update(self.trainer.policy, self.trainer.optimizer, samples, self.trainer.recipe)
         return time.perf_counter() - start
 
 
@@ -334,7 +331,7 @@ def pairs(
         theirs.append(times)
         mine.append(found)
 
-    against(trainer(options, ours.session.recipe, folder, options.repeats + 1, **settings), after)
+    against(trainer(options, ours.trainer.recipe, folder, options.repeats + 1, **settings), after)
     return theirs[1:], mine[1:]
 
 

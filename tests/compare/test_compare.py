@@ -26,7 +26,7 @@ from motif.method.tree import Question
 from motif.runs.disk import try_lock
 from motif.runs.provenance import changed, settings
 from motif.runs.read import Metrics, read_outcomes
-from motif.training.loop import draw_questions
+from motif.training.schedule import draw_questions
 from support import ROOT
 from support.studies import ARMS, STUDY, made_up
 

@@ -13,7 +13,8 @@ from motif.display import Display
 from motif.errors import RunFolderError
 from motif.runs import checkpoint
 from motif.runs.ledger import Ledger
-from motif.training.loop import Progress, train
+from motif.training.loop import train
+from motif.training.progress import Progress
 
 SMALL = [
     "model.adapter=full",
@@ -105,8 +106,14 @@ def test_a_checkpoint_of_an_older_version_is_refused_with_a_reason(tmp_path):
 
 
 def test_progress_survives_a_checkpoint():
-    state = Progress(3, Ledger(questions=7, flops=1.5), drawn={1, 2**64 - 1})
-    assert Progress.restore(3, state.extra()) == state
+    state = Progress(microbatch_tokens=4096)
+    state.step, state.ledger, state.drawn = 3, Ledger(questions=7, flops=1.5), {1, 2**64 - 1}
+    state.skips.add(2)
+    state.budget.fits = 512
+    loaded = Progress(microbatch_tokens=4096)
+    loaded.load(3, state.extra())
+    assert (loaded.step, loaded.extra()) == (3, state.extra())
+    assert (loaded.drawn, loaded.skips.count, loaded.budget.tokens) == (state.drawn, 2, 512)
     assert Ledger.from_dict(state.ledger.to_dict()) == state.ledger
 
 

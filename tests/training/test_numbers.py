@@ -18,7 +18,8 @@ from motif.runs import checkpoint
 from motif.sampling.base import Request, complete
 from motif.sampling.local.batch import LocalSampler
 from motif.training.batch import Sample
-from motif.training.loop import PATIENCE, train
+from motif.training.loop import train
+from motif.training.progress import PATIENCE
 from motif.training.update import make_optimizer, update
 from support.updates import lora, samples
 

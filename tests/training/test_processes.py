@@ -101,14 +101,16 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 module = importlib.import_module("motif.training.loop")
 from motif.display import Display
 
-rank, sample = int(os.environ["RANK"]), module.sample
+from motif.training.rollouts import Rollouts
+
+rank, sample = int(os.environ["RANK"]), Rollouts._sample
 
 for run in json.loads(sys.argv[1]):
-    def troubled(session, questions, step, *rest):
+    def troubled(rollouts, step, clock):
         if rank == run.get("rank") and step == run["at"]:
-            exec(run["does"])
-        return sample(session, questions, step, *rest)
-    module.sample = troubled
+            exec(run["does"], globals() | {"session": rollouts.session})
+        return sample(rollouts, step, clock)
+    Rollouts._sample = troubled
     options = {"settings": run["settings"], "resume": run.get("resume", False)}
     module.train("demo", run["out"], display=Display(quiet=True), **options)
 print(f"process {rank} is through")

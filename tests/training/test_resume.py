@@ -19,7 +19,9 @@ from motif.display import Display
 from motif.errors import RunFolderError
 from motif.method.tree import Question
 from motif.runs import checkpoint
-from motif.training.loop import Progress, draw_questions, learning_rate, train
+from motif.training.loop import train
+from motif.training.progress import Progress
+from motif.training.schedule import draw_questions, learning_rate
 
 SMALL = [
     "model.adapter=lora",
@@ -173,7 +175,7 @@ def test_checkpoint_keeps_everything(tmp_path, tiny_model):
     optimizer = torch.optim.AdamW(policy.trainable(), lr=0.1)
     sum(p.square().sum() for p in policy.trainable()).backward()
     optimizer.step()
-    state = Progress(7)
+    state = Progress(microbatch_tokens=4096)
     state.ledger.updates = 5
     checkpoint.save(tmp_path, 7, policy, optimizer, recipe, state.extra(), keep=1)
     other = Policy(recipe.model)
