@@ -44,7 +44,8 @@ from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
 from motif.models.policy import Policy
-from motif.sampling.base import Request, complete
+from motif.sampling.base import Request
+from motif.sampling.concurrency import complete
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 

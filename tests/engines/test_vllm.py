@@ -24,7 +24,8 @@ from motif.config import load_recipe
 from motif.display import Display
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, complete
+from motif.sampling.base import Completion, Request
+from motif.sampling.concurrency import complete
 from motif.sampling.vllm.client import Server
 from motif.sampling.vllm.launch import commands
 from motif.sampling.vllm.sampler import ServerSampler

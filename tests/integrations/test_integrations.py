@@ -21,7 +21,8 @@ from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, OnText, Request, sample_each
+from motif.sampling.base import Completion, OnText, Request
+from motif.sampling.concurrency import sample_each
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 

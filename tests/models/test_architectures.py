@@ -11,7 +11,8 @@ from motif.config import ModelConfig, Recipe
 from motif.errors import ModelError, RecipeError
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights, save_weights
-from motif.sampling.base import Request, complete
+from motif.sampling.base import Request
+from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 from motif.training.update import update
 from support.updates import Keep, plain_gradient, sample

@@ -9,9 +9,11 @@ import torch
 
 from motif.config import ModelConfig, RoundsConfig, load_recipe
 from motif.errors import SamplerError
+from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.sampling.answer import AnswerPlan, RoundEnded, RoundStarted, RoundText, answer
+from motif.sampling.base import Completion, Request
 from motif.sampling.grow import RoundLimits, allowance
 from motif.sampling.local.engine import Engine, Spelling
 from motif.session import open_session, solve
@@ -211,3 +213,22 @@ def test_a_closed_engine_refuses(tiny_model):
     assert asyncio.run(live.ready()) == "decoding has ended"
     with pytest.raises(SamplerError, match="has ended"):
         asyncio.run(answer(AnswerPlan("2+2", (RoundLimits(2, 0.0),)), rounds, live))
+
+
+def test_the_engine_takes_more_responses_to_one_prompt_than_rows(live):
+    prompt = rounds_of(live).prompt("What is 15 × 24?", [], 3)
+    keys = [sampling_key("many", place) for place in range(20)]
+
+    async def main() -> list[Completion]:
+        return [completion async for completion in live.sample(Request(prompt, keys, 12))]
+
+    together = asyncio.run(main())
+    assert sorted(completion.index for completion in together) == list(range(20))
+    alone = [asyncio.run(one(live, Request(prompt, [key], 12))) for key in keys[:3]]
+    found = {completion.index: completion.token_ids for completion in together}
+    assert [completion.token_ids for completion in alone] == [found[place] for place in range(3)]
+
+
+async def one(live: Engine, request: Request) -> Completion:
+    [completion] = [completion async for completion in live.sample(request)]
+    return completion

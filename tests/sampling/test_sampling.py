@@ -16,7 +16,8 @@ from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, complete
+from motif.sampling.base import Completion, Request
+from motif.sampling.concurrency import complete
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.drawing import draw, uniforms

@@ -14,7 +14,8 @@ from motif.config import load_recipe
 from motif.display import Display
 from motif.errors import RecipeError, SamplerError
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, complete
+from motif.sampling.base import Completion, Request
+from motif.sampling.concurrency import complete
 from motif.sampling.vllm.sampler import ServerSampler
 from motif.training.loop import train
 from support.fake_vllm import FakeVLLM

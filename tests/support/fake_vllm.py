@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 
 from motif.config import ModelConfig
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, Request, complete
+from motif.sampling.base import Completion, Request
+from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 
-from motif.sampling.base import Completion, Request, Sampler, run, together
+from motif.sampling.base import Completion, Request, Sampler
+from motif.sampling.concurrency import run, together
 
 
 def expand(

@@ -14,7 +14,8 @@ from motif.errors import ModelError, RunFolderError
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights, save_weights
-from motif.sampling.base import Completion, Request, complete
+from motif.sampling.base import Completion, Request
+from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.packing import sampling_weights
 from motif.training.batch import collect

@@ -15,7 +15,8 @@ from motif.display import Display
 from motif.errors import ModelError, RecipeError
 from motif.models.policy import Policy
 from motif.runs import checkpoint
-from motif.sampling.base import Request, complete
+from motif.sampling.base import Request
+from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 from motif.training.batch import Sample
 from motif.training.loop import train

@@ -32,7 +32,8 @@ from motif.integrations.branch import grow_branch, judge, refuse
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
 from motif.models.hub import load_tokenizer
-from motif.sampling.base import Completion, OnText, Request, sample_each
+from motif.sampling.base import Completion, OnText, Request
+from motif.sampling.concurrency import sample_each
 from motif.tasks import Task, load
 
 require("verifiers")

@@ -34,7 +34,8 @@ from motif.integrations import require
 from motif.integrations.branch import grow_branch, judge, refuse
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
-from motif.sampling.base import Completion, OnText, Request, sample_each
+from motif.sampling.base import Completion, OnText, Request
+from motif.sampling.concurrency import sample_each
 from motif.tasks import load
 
 require("verl")

@@ -19,9 +19,10 @@ from motif.config import RolloutConfig
 from motif.method.keys import sampling_key
 from motif.method.rounds import Reading, Rounds
 from motif.method.tree import Node, Question, Tree
-from motif.sampling.base import Completion, OnText, Request, Sampler, run, together
+from motif.sampling.base import Completion, OnText, Request, Sampler
+from motif.sampling.concurrency import run, together
 
-Path = tuple[int, ...]
+NodePath = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -277,5 +278,5 @@ def _with_notes(nodes: Sequence[Node], before: tuple[str, ...]) -> Iterator[tupl
         yield from _with_notes(node.children, notes)
 
 
-def _path(node: Node) -> Path:
+def _path(node: Node) -> NodePath:
     return node.path

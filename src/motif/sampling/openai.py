@@ -20,7 +20,8 @@ import httpx2
 
 from motif.errors import RecipeError, SamplerError
 from motif.method.rounds import Rounds
-from motif.sampling.base import Completion, OnText, Request, sample_each
+from motif.sampling.base import Completion, OnText, Request
+from motif.sampling.concurrency import sample_each
 from motif.sampling.http import CONNECT_SECONDS, events, make_client, message_of, read_timeout
 
 Api = Literal["completions", "chat"]

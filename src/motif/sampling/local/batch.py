@@ -23,7 +23,8 @@ from torch import Tensor
 from motif.errors import NonFiniteError, RecipeError
 from motif.models.policy import Policy
 from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, common_prefix_length, forward
-from motif.sampling.base import Completion, Request, Usage, complete
+from motif.sampling.base import Completion, Request, Usage
+from motif.sampling.concurrency import complete
 from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.graphs import REPEATS, Decoder, Recorder, cuda_graph
 from motif.sampling.local.packing import sampling_weights

@@ -23,7 +23,8 @@ from torch import Tensor
 from motif.config import Recipe
 from motif.errors import RecipeError, SamplerError
 from motif.models.policy import Policy
-from motif.sampling.base import Completion, OnText, Request, Usage, together
+from motif.sampling.base import Completion, OnText, Request, Usage
+from motif.sampling.concurrency import together
 from motif.sampling.vllm.adapters import Adapter, AdapterFolder
 from motif.sampling.vllm.client import Fault, NotLoaded, Server, VllmChoice, VllmRequest
 from motif.sampling.vllm.pool import Pool, everyone
