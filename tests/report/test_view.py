@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from motif.cli.app import app
 from motif.report import save_page, write_report
 from motif.report.server import Server, Viewer
-from support.browser import Browser, needs_browser
+from support.browser import Browser, expect, needs_browser
 from support.runs import HOSTILE, fake_run
 
 Serve = Callable[..., Server]
@@ -141,13 +142,14 @@ def test_a_saved_page_draws_itself(tmp_path: Path, browser: Browser, case: str) 
             page.get_by_text("No trees have been recorded.").wait_for()
             return
         page.locator(".response").first.wait_for()
-        assert page.locator(".plot canvas").count() >= 10
-        assert page.locator("svg.stack").count() == 2 and page.locator(".diagram").count() == 1
-        assert page.get_by_role("heading", name="What the note is worth").count() == (case == "probed")
+        page.locator(".plot canvas").nth(9).wait_for(state="attached")
+        expect(page.locator("svg.stack")).to_have_count(2)
+        expect(page.locator(".diagram")).to_have_count(1)
+        expect(page.get_by_role("heading", name="What the note is worth")).to_have_count(int(case == "probed"))
         assert page.locator("img, iframe, main script").count() == 0
         if case == "hostile":
             page.locator(".response > summary").first.click()
-            shown = page.locator(".response pre").first.evaluate("(node) => node.textContent")
+            shown = page.locator(".response pre").first.evaluate("(node) => node.textContent")  # waits for the node
             assert shown == HOSTILE.replace("\ud800", "?")
             assert page.locator(".response pre").first.evaluate("(node) => node.children.length") == 0
 
@@ -164,60 +166,65 @@ def test_every_part_is_reached_by_clicks(tmp_path: Path, browser: Browser) -> No
         for link in page.locator("#nav a").all():
             link.click()
             target = link.get_attribute("href")
-            assert page.locator(f"section{target} h2").is_visible()
+            expect(page.locator(f"section{target} h2")).to_be_visible()
         # Charts: against what, which runs, the values.
         reward = page.locator("#chart-reward")
-        label = reward.locator(".plot").get_attribute
-        assert "against training step" in label("aria-label") and "one · outcome from" in label("aria-label")
+        plot = reward.locator(".plot")
+        expect(plot).to_have_attribute("aria-label", re.compile(r"against training step.*one · outcome from", re.S))
         page.locator("#axis").select_option("generated_tokens")
-        assert "against generated tokens" in label("aria-label")
+        expect(plot).to_have_attribute("aria-label", re.compile("against generated tokens"))
         page.locator(".runs label", has_text="two").click()
-        assert "two ·" not in label("aria-label") and "one · outcome" in label("aria-label")
-        assert page.locator("figure[id^=chart-rates]:visible").count() == 1
+        expect(plot).not_to_have_attribute("aria-label", re.compile("two ·"))
+        expect(plot).to_have_attribute("aria-label", re.compile("one · outcome"))
+        expect(page.locator("figure[id^=chart-rates]:visible")).to_have_count(1)
         reward.locator("summary").click()
-        assert reward.locator("tbody tr").count() == 20
-        reward.locator(".plot").hover()
-        assert "outcome" in page.locator("#tip").inner_text()
+        expect(reward.locator("tbody tr")).to_have_count(20)
+        plot.hover()
+        expect(page.locator("#tip")).to_contain_text("outcome")
         # Trees: filters, order, pages, both levels of a card, a pair.
-        total = page.locator("[data-kind=all]").inner_text
-        assert total() == "121"
-        assert page.locator("#tree-count").inner_text() == "1–50 of 121"
-        for _ in range(2):
-            page.get_by_role("button", name="Next ›").click()
-        assert page.locator("#tree-count").inner_text() == "101–121 of 121"
+        total, count = page.locator("[data-kind=all]"), page.locator("#tree-count")
+        expect(total).to_have_text("121")
+        for shown in ("1–50 of 121", "51–100 of 121", "101–121 of 121"):
+            expect(count).to_have_text(shown)
+            if shown != "101–121 of 121":
+                page.get_by_role("button", name="Next ›").click()
         page.locator("#tree-run").select_option("0")
-        assert total() == "61"
+        expect(total).to_have_text("61")
         counts = [int(page.locator(f"[data-kind={kind}]").inner_text()) for kind in ("mixed", "never", "always")]
         assert sum(counts) == 61 and counts[0] > 0
         page.locator(".kinds label", has_text="Mixed outcomes").click()
+        expect(count).to_have_text(re.compile(rf" of {counts[0]}$"))
         page.locator("#tree-order").select_option("spread")
-        told = page.locator(".questions .sub").all_inner_texts()
-        spreads = [float(text.split("spread ")[1].split(" ")[0]) for text in told]
-        assert spreads == sorted(spreads, reverse=True) and spreads[0] > spreads[-1]
+        page.wait_for_function(
+            """() => {
+              const texts = [...document.querySelectorAll(".questions .sub")].map((part) => part.innerText);
+              const spreads = texts.map((text) => parseFloat(text.split("spread ")[1]));
+              return spreads[0] > spreads.at(-1) && spreads.every((spread, i) => i === 0 || spreads[i - 1] >= spread);
+            }"""
+        )
         page.locator(".kinds label", has_text="All").first.click()
+        expect(count).to_have_text(re.compile(" of 61$"))
         page.locator("#tree-search").fill(again["question"]["id"])
-        assert page.locator(".questions button").count() == 2
+        expect(page.locator(".questions button")).to_have_count(2)
         page.locator(".questions button").first.click()
         page.get_by_label("The same question in other trees").select_option(index=1)
-        page.locator(".pair .tree").nth(1).wait_for()
-        heads = page.locator(".pair .tree .question > .sub").all_inner_texts()
-        assert heads[0].startswith("step 1 ·") and heads[1].startswith("step 20 ·")
+        heads = page.locator(".pair .tree .question > .sub")
+        expect(heads).to_have_text([re.compile("^step 1 ·"), re.compile("^step 20 ·")])
         page.get_by_role("button", name="Stop comparing").click()
         page.locator(".trees-shown:not(.pair) .tree").wait_for()
         card = page.locator(".response").first
         card.locator(":scope > summary").click()
         card.locator(".trajectory > summary").first.click()
-        assert card.locator("pre:visible").count() == 3
+        expect(card.locator("pre:visible")).to_have_count(3)
         page.locator("#tree-search").fill("no such text")
-        assert page.locator("#tree-count").inner_text() == "no tree matches"
+        expect(count).to_have_text("no tree matches")
         page.get_by_label("also in responses").check()
         page.locator("#tree-search").fill("I split 9")
-        page.locator("#tree-count", has_text=" of ").wait_for()
-        found = int(page.locator("#tree-count").inner_text().split(" of ")[1])
-        assert 0 < found < 61
+        expect(count).to_contain_text(" of ")
+        assert 0 < int(count.inner_text().split(" of ")[1]) < 61
         page.locator("#recipe summary").first.click()
-        assert "branching" in page.locator("#recipe pre").first.inner_text()
-        assert "train.seed" in page.locator("#recipe table").inner_text()
+        expect(page.locator("#recipe pre").first).to_contain_text("branching")
+        expect(page.locator("#recipe table")).to_contain_text("train.seed")
 
 
 @needs_browser
@@ -225,6 +232,7 @@ def test_every_part_is_reached_by_clicks(tmp_path: Path, browser: Browser) -> No
 def test_everything_works_from_the_keyboard(tmp_path: Path, browser: Browser) -> None:
     run = fake_run(tmp_path / "run", steps=6, questions=2)
     with browser.open(write_report(run)) as page:
+        page.locator(".response").first.wait_for()
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Skip to the trees"
         seen = set()
@@ -234,21 +242,23 @@ def test_everything_works_from_the_keyboard(tmp_path: Path, browser: Browser) ->
         assert {"axis", "theme", "plot", "scroll", "tree-step", "tree-order", "tree-search", "tree-deep"} <= seen
         page.locator("#chart-reward .plot").focus()
         page.keyboard.press("End")
-        assert "step 6" in page.locator("#tip").inner_text() and "step 6" in page.locator("#live").inner_text()
+        expect(page.locator("#tip")).to_contain_text("step 6")
+        expect(page.locator("#live")).to_contain_text("step 6")
         page.keyboard.press("ArrowLeft")
-        assert "step 5" in page.locator("#live").inner_text()
+        expect(page.locator("#live")).to_contain_text("step 5")
         page.keyboard.press("Escape")
-        assert page.locator("#tip").is_hidden()
+        expect(page.locator("#tip")).to_be_hidden()
         page.locator(".questions button").first.focus()
         page.keyboard.press("ArrowDown")
-        assert page.locator(".questions button").nth(1).get_attribute("aria-current") == "true"
+        expect(page.locator(".questions button").nth(1)).to_have_attribute("aria-current", "true")
         page.locator(".root").first.focus()
         page.keyboard.press("Enter")
-        assert page.locator(".response[open]").count() == 1
+        expect(page.locator(".response[open]")).to_have_count(1)
+        page.locator(".response[open] .trajectory").first.wait_for()
         page.keyboard.press("Tab")  # from the card's summary into it
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        assert page.locator(".trajectory[open]").count() == 1
+        expect(page.locator(".trajectory[open]")).to_have_count(1)
 
 
 @needs_browser
@@ -278,8 +288,8 @@ def test_what_a_run_appends_appears(tmp_path: Path, browser: Browser, serve: Ser
         append("metrics.jsonl", *metrics[4:9], metrics[9][:40])  # the last line is half written
         append("trees.jsonl", *trees[12:32])
         page.locator("#status", has_text="step 8").wait_for()
-        assert page.locator("[data-kind=all]").inner_text() == "32"
-        assert "at step 8" in page.locator("#chart-reward .plot").get_attribute("aria-label")
+        expect(page.locator("[data-kind=all]")).to_have_text("32")
+        expect(page.locator("#chart-reward .plot")).to_have_attribute("aria-label", re.compile("at step 8"))
         # What a reader was at is as it was.
         assert page.evaluate("document.activeElement.className") == "plot"
         assert page.locator(".question .verbatim").first.inner_text() == chosen
@@ -294,14 +304,14 @@ def test_what_a_run_appends_appears(tmp_path: Path, browser: Browser, serve: Ser
         assert page.locator("[data-kind=all]").inner_text() == "32"
         page.get_by_role("button", name="Pause").click()
         page.locator("#status", has_text="step 1").wait_for()
-        assert page.locator("[data-kind=all]").inner_text() == "4"
+        expect(page.locator("[data-kind=all]")).to_have_text("4")
         shutil.copy(whole / "summary.json", run)
         page.locator("#head", has_text="rose from").wait_for()
         with page.expect_download() as saved:
             page.get_by_role("link", name="Save as file").click()
         saved.value.save_as(tmp_path / "saved.html")
     with browser.open(tmp_path / "saved.html") as page:
-        assert page.locator("[data-kind=all]").inner_text() == "4"
+        expect(page.locator("[data-kind=all]")).to_have_text("4")
 
 
 @needs_browser
@@ -314,7 +324,9 @@ def test_it_is_accessible(tmp_path: Path, browser: Browser, width: int, scheme: 
     settings = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "bypass_csp": True}
     with browser.open(save_page(runs, tmp_path / "both.html"), **settings) as page:
         page.locator(".response > summary").first.click()
+        page.locator(".response pre").first.wait_for()
         page.locator("#chart-reward summary").click()
+        page.locator("#chart-reward tbody tr").first.wait_for()
         found = axe.run(page).response["violations"]
         told = [(one["id"], [node["target"] for node in one["nodes"]][:3]) for one in found]
         assert told == []

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,18 +80,20 @@ def test_the_queue_forgets_who_leaves_it():
     async def main() -> None:
         queue = AdmissionQueue(1, 2)
 
-        async def hold(seconds: float) -> None:
+        async def hold() -> None:
             async with queue.enter(1):
-                await asyncio.sleep(seconds)
+                await release.wait()
 
-        tasks = [asyncio.create_task(hold(0.05)) for _ in range(3)]
-        await asyncio.sleep(0.01)
+        release = asyncio.Event()
+        tasks = [asyncio.create_task(hold()) for _ in range(3)]
+        await asyncio.sleep(0)
         with pytest.raises(QueueFull) as busy:
-            await hold(0)
+            await hold()
         assert busy.value.retry_after >= 1
         tasks[1].cancel()
         await asyncio.sleep(0)
         assert len(queue.waiting) == 1
+        release.set()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert queue.taken == 0 and not queue.waiting
 
@@ -138,9 +140,15 @@ def test_those_who_are_sent_away_are_told_to_come_back_one_after_the_other(monke
 
 
 def test_more_than_the_queue_holds_get_an_honest_429():
-    sampler = Scripted(note, pause=0.05)
-    with serving(sampler, ROUNDS, concurrency=2, queue=3) as (url, service):
-        answers = together(url, [ask(f"q{i}") for i in range(12)])
+    sampler = Scripted(note, held=True)
+    with (
+        serving(sampler, ROUNDS, concurrency=2, queue=3) as (url, service),
+        ThreadPoolExecutor() as pool,
+    ):
+        asking = pool.submit(together, url, [ask(f"q{i}") for i in range(12)])
+        until(lambda: requests_counted(service, 429) == 7)
+        sampler.held = False
+        answers = asking.result()
         statuses = sorted(answer.status_code for answer in answers)
         assert statuses == [200] * 5 + [429] * 7
         for answer in answers:
@@ -153,7 +161,7 @@ def test_more_than_the_queue_holds_get_an_honest_429():
 
 
 def test_nobody_is_starved_and_usage_stays_right():
-    sampler = Scripted(lambda ask: f"<note>{ask.question} \\boxed{{7}}</note>", pause=0.001)
+    sampler = Scripted(lambda ask: f"<note>{ask.question} \\boxed{{7}}</note>")
     with serving(sampler, ROUNDS, concurrency=8, queue=100) as (url, service):
         answers = together(url, [ask(f"q{i}", n=1 + i % 3, temperature=1) for i in range(60)])
         assert all(answer.status_code == 200 for answer in answers)
@@ -169,8 +177,8 @@ def test_nobody_is_starved_and_usage_stays_right():
 
 
 def test_a_request_that_takes_too_long_is_given_up():
-    sampler = Scripted(note, pause=20)
-    with serving(sampler, ROUNDS, timeout=1.0) as (url, service):
+    sampler = Scripted(note, held=True)
+    with serving(sampler, ROUNDS, timeout=0.3) as (url, service):
         answer = post(url, ask())
         assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
         with pytest.raises(openai.APIError, match="no answer within"):  # in a stream that has begun
@@ -179,13 +187,13 @@ def test_a_request_that_takes_too_long_is_given_up():
                     model="demo", messages=ask()["messages"], stream=True
                 )
             )
-        assert sampler.now == 0 and sampler.cancelled == len(sampler.asks)  # one may wait that long for a busy machine
+        assert sampler.cancelled == len(sampler.asks)
         until(lambda: requests_counted(service, 504) == 2)
         until(lambda: service.queue.taken == 0)
 
 
 def test_a_client_that_stops_reading_is_given_up():
-    sampler = Scripted(lambda ask: " ".join(["x" * 20_000] * 600), pause=0)
+    sampler = Scripted(lambda ask: " ".join(["x" * 20_000] * 600))
     with serving(sampler, ROUNDS, timeout=1.0) as (url, service):
         with raw(url, ask(stream=True)):
             until(lambda: requests_counted(service, 504) == 1)
@@ -195,7 +203,7 @@ def test_a_client_that_stops_reading_is_given_up():
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_ends_the_work(stream):
-    sampler = Scripted(note, pause=3)
+    sampler = Scripted(note, held=True)
     with serving(sampler, ROUNDS) as (url, service):
         with raw(url, ask(stream=stream, n=3, temperature=1)):
             until(lambda: sampler.now == 3)
@@ -205,14 +213,15 @@ def test_a_client_that_leaves_ends_the_work(stream):
 
 
 def test_one_that_leaves_the_queue_is_never_thought():
-    sampler = Scripted(note, pause=0.2)
+    sampler = Scripted(note, held=True)
     with serving(sampler, ROUNDS, concurrency=1, queue=5) as (url, service):
         thread = threading.Thread(target=post, args=(url, ask("first")))
         thread.start()
         until(lambda: sampler.now == 1)
-        with pytest.raises(httpx2.TimeoutException):
-            httpx2.post(url + CHAT, json=ask("second"), timeout=0.1)
+        with raw(url, ask("second")):
+            until(lambda: service.queue.waiting)
         until(lambda: not service.queue.waiting)
+        sampler.held = False
         thread.join()
         assert {one.question for one in sampler.asks} == {"first"}
 
@@ -308,7 +317,7 @@ def test_an_error_of_our_own_is_a_500_without_its_insides():
 
 
 def test_when_it_ends_those_under_way_are_told():
-    sampler = Scripted(note, pause=20)
+    sampler = Scripted(note, held=True)
     with serving(sampler, ROUNDS) as (url, service):
         answers: list[httpx2.Response] = []
         threads = [
@@ -318,11 +327,10 @@ def test_when_it_ends_those_under_way_are_told():
         for thread in threads:
             thread.start()
         until(lambda: sampler.now == 2)
-        begun = time.monotonic()
         service.stop()
         for thread in threads:
-            thread.join(5)
-        assert time.monotonic() - begun < 3
+            thread.join(20)
+        assert sampler.now == 0
         assert sorted(answer.status_code for answer in answers) == [200, 503]
         assert all("shutting down" in answer.text for answer in answers)
         assert all("[DONE]" not in answer.text for answer in answers)

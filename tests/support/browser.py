@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 
+try:
+    from playwright.sync_api import expect
+except ImportError:
+    expect: Any = None  # type: ignore[no-redef]  # and `needs_browser` skips whatever would use it
+else:
+    expect.set_options(timeout=20_000)
+
 CHROME = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def missing() -> str | None:
     """Why there is no browser here, or None."""
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError:
+    if not expect:
         return "Playwright is not installed"
     return None if CHROME else "no Chromium or Chrome found"
 
@@ -38,7 +43,7 @@ class Browser:
         url = address.as_uri() if isinstance(address, Path) else address
         context = self._chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
         complaints: list[str] = []
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))

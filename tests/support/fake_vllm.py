@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,10 +44,13 @@ class FakeVLLM:
         self.loaded: dict[str, dict[str, torch.Tensor]] = {}
         self.lock = threading.Lock()
         self.port, self.died = 0, True
+        self.ended = threading.Event()  # until then those that hang do
         self.reset()
 
     def reset(self) -> None:
         """Well-behaved and running, as if nothing had been."""
+        self.ended.set()
+        self.ended = threading.Event()
         self.misbehave: Callable[[int, dict[str, Any]], Any] = lambda count, body: None
         self.calls: Counter[str] = Counter()
         self.history: list[str] = []
@@ -73,6 +75,7 @@ class FakeVLLM:
     def stop(self) -> None:
         """End at once: connections break, and new ones are refused."""
         self.died = True
+        self.ended.set()
         self.http.shutdown()
         self.http.server_close()
 
@@ -156,7 +159,8 @@ def _handler(fake: FakeVLLM) -> type[BaseHTTPRequestHandler]:
                 threading.Thread(target=fake.stop).start()
                 fake.died = True
             if deed == "hang":
-                time.sleep(8)
+                fake.ended.wait()
+                return None
             if isinstance(deed, int):
                 return self._json(deed, {"error": {"message": "out of order"}})
             if body["temperature"] > 2:

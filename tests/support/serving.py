@@ -41,14 +41,15 @@ class Ask:
 
 
 class Scripted:
-    """Answers in each round what `script` makes of the ask, word by word, `pause` seconds before each.
+    """Answers in each round what `script` makes of the ask, word by word.
 
     Attributes:
+        held: all answers wait until this is false.
         asks: all that it was asked. now, most: responses under way, and the most there were. cancelled: given up.
     """
 
-    def __init__(self, script: Callable[[Ask], str], pause: float = 0.0):
-        self.script, self.pause = script, pause
+    def __init__(self, script: Callable[[Ask], str], held: bool = False):
+        self.script, self.held = script, held
         self.asks: list[Ask] = []
         self.now = self.most = self.cancelled = self.decoding = 0
         self.window = None
@@ -61,7 +62,9 @@ class Scripted:
         try:
             text = self.script(ask)
             for piece in text.split(" "):
-                await asyncio.sleep(self.pause)
+                await asyncio.sleep(0)
+                while self.held:
+                    await asyncio.sleep(0.005)
                 if on_text:
                     await on_text(piece if text.startswith(piece) else " " + piece)
             count = len(text.split(" "))
