@@ -17,7 +17,6 @@ from motif import __version__
 from motif.config import Recipe
 from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
-from motif.evaluation.target import Target
 from motif.grading import Grader
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question
@@ -98,10 +97,11 @@ def _check_matched(recipe: Recipe, rounds: Rounds, questions: list[Any], window:
 
 
 def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -> TrainingSampler:
-    """The recipe's sampler: its servers, or the policy's own weights. The main process publishes adapters for all.
+    """The recipe's sampler: its servers, or the policy's own weights. The main process loads adapters for all.
 
     Raises:
-        RecipeError: a server does not answer or serves something else, or the model cannot be sampled here.
+        ModelError: the model cannot be sampled here.
+        ServiceError: a server does not answer, or serves something else.
     """
     if not recipe.sampler.urls:
         return LocalSampler(policy, recipe.rollout.max_rows)
@@ -130,21 +130,20 @@ class LoadedModel:
     fingerprint: str | None = None
 
 
-def open_model(target: Target, rows: int) -> LoadedModel:
-    """Load the model of a target to answer questions; at most `rows` responses are decoded at once.
+def open_model(recipe: Recipe, weights: Path | None, rows: int) -> LoadedModel:
+    """Load a model to answer questions, with a run's trained weights; at most `rows` responses are decoded at once.
 
     Raises:
         ModelError: the model cannot be loaded or sampled here.
         RunFolderError: the run holds no weights, or they are damaged.
     """
-    recipe = target.recipe
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     policy = Policy(recipe.model, recipe.train.seed)
     about = f"{recipe.model.name}, untrained"
-    if target.weights is not None:
-        step = load_newest_weights(target.weights, policy)
-        about = f"weights of {target.weights}"
+    if weights is not None:
+        step = load_newest_weights(weights, policy)
+        about = f"weights of {weights}"
         if step is not None:
             about += f", an unfinished run: its checkpoint of step {step}"
     rounds = Rounds(recipe.rounds, policy.tokenizer)
@@ -195,10 +194,12 @@ def solve(
     seed: int = 0,
     on_round: Callable[[Node, int], None] | None = None,
 ) -> Node:
-    """Answer `question` in `rounds` rounds (default: the recipe's) and return the first response, with the others below
-    it; the last one's `answer` is the answer (None: the model gave none).
+    """Answer a question in rounds and return the first response, with those of the later rounds below it.
+
+    The `answer` of the last one is the answer; None: the model gave none.
 
     Args:
+        rounds: by default as many as the recipe has.
         on_round: called with each round's response as soon as it ends, and the number of rounds.
     """
     count = rounds or session.recipe.rollout.rounds
@@ -208,7 +209,7 @@ def solve(
         if on_round:
             on_round(node, count)
 
-    asked = Question(id=f"solve/{question}", text=question, gold="")
+    asked_question = Question(id=f"solve/{question}", text=question, gold="")
     parts = (session.sampler, session.rounds, shape)
-    [tree] = grow([asked], *parts, seed=seed, step="solve", greedy=greedy, on_response=on_response)
+    [tree] = grow([asked_question], *parts, seed=seed, step="solve", greedy=greedy, on_response=on_response)
     return tree.roots[0]

@@ -153,7 +153,7 @@ def test_a_run_that_has_not_ended_is_served_from_its_newest_checkpoint(tmp_path)
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     what = find_target(str(tmp_path))
     with pytest.raises(RunFolderError, match="holds no trained model"):
-        open_model(what, 2)
+        open_model(what.recipe, what.weights, 2)
     policy = Policy(recipe.model)
     with torch.no_grad():
         for parameter in policy.trainable():
@@ -161,7 +161,7 @@ def test_a_run_that_has_not_ended_is_served_from_its_newest_checkpoint(tmp_path)
     optimizer = torch.optim.SGD(policy.trainable(), 0.1)
     for step in (3, 7):
         checkpoint.save(tmp_path, step, policy, optimizer, recipe, {}, keep=2)
-    opened = open_model(what, 2)
+    opened = open_model(what.recipe, what.weights, 2)
     try:
         assert "checkpoint of step 7" in opened.about
         assert checkpoint.checksum(opened.sampler.policy) == checkpoint.checksum(policy)

@@ -26,7 +26,7 @@ class Conversation:
     """
 
     def __init__(self, target: Target, rounds: int | None, seed: int | None, early_finish: bool, as_json: bool):
-        self.opened = open_model(target, rows=1)
+        self.opened = open_model(target.recipe, target.weights, rows=1)
         about = f"model: {harmless(self.opened.about)}"
         print(about, file=sys.stderr if as_json else sys.stdout, flush=True)
         shape = target.recipe.rollout

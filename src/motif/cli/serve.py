@@ -26,6 +26,10 @@ class UpstreamApi(StrEnum):
     chat = "chat"
 
 
+ApiKeys = Annotated[
+    list[str] | None,
+    typer.Option(help=f"A key that opens; repeatable. Better in {KEYS}, with commas between several."),
+]
 UpstreamUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="An OpenAI-compatible server that runs the model, e.g. http://vllm:8000/v1."),
@@ -46,10 +50,7 @@ def serve(
         str, typer.Option(help="The address to listen on; 0.0.0.0 is all of this machine's.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
-    api_key: Annotated[
-        list[str] | None,
-        typer.Option(help=f"A key that opens; repeatable. Better in {KEYS}, with commas between several."),
-    ] = None,
+    api_key: ApiKeys = None,
     name: Annotated[
         str | None, typer.Option(help="The model's id in the API. Default: the folder's or model's name.")
     ] = None,

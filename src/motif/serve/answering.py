@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from motif.errors import MotifError
 from motif.sampling.answer import Event, Trace, answer
-from motif.sampling.base import together
+from motif.sampling.concurrency import together
 from motif.sampling.openai import UpstreamError
 from motif.serve.admission import QueueFull
 from motif.serve.middleware import AccessRecord, while_connected

@@ -93,7 +93,7 @@ def serve(target: Target, options: ServerOptions, limits: ServerLimits, upstream
         if upstream:
             loaded = _open_upstream(target, upstream, limits.timeout)
         else:
-            loaded = open_model(target, limits.concurrency)
+            loaded = open_model(target.recipe, target.weights, limits.concurrency)
         asyncio.run(_run(loaded, target.recipe, options, limits, listener))
 
 
