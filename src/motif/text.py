@@ -18,6 +18,11 @@ def harmless(text: str) -> str:
     return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def brief(text: str, most: int = 300) -> str:
+    """Text for a message, cut to so many characters: a value or a name in a file may be megabytes long."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """A number of things: `1 round`, `1,200 rounds`, and with a plural of its own `2 trajectories`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

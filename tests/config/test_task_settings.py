@@ -79,7 +79,9 @@ def test_recipes_that_earlier_versions_wrote_load(file):
 
 def test_a_flat_setting_that_somebody_chose_is_refused_for_another_task():
     assert "data.arithmetic.digits is a setting of task 'arithmetic'" in refused({"task": "gsm8k", **FLAT, "digits": 3})
-    assert "leave the first out" in refused({"task": "arithmetic", "digits": 3, "arithmetic": {"digits": 4}})
+    assert "data.digits is also set in [data.arithmetic]" in refused(
+        {"task": "arithmetic", "digits": 3, "arithmetic": {"digits": 4}}
+    )
 
 
 def test_a_resolved_recipe_holds_the_section_of_its_task_only():
@@ -141,8 +143,8 @@ def test_what_a_source_does_use_is_not():
         ({"task": "circuit", "circuit": {"inputs": 2, "minterms": 4}}, "minterms must be 0 (any) to 3"),
         ({"task": "circuit", "circuit": {"inputs": 5}}, "data.circuit.inputs"),
         ({"task": "arithmetic", "arithmetic": {"smallest": 5, "largest": 4}}, "smallest = 5 is above largest = 4"),
-        ({"task": "arithmetic", "arithmetic": {"smallest": 5}}, "set largest too"),
-        ({"task": "arithmetic", "arithmetic": {"digits": 3, "largest": 9}}, "digits = 3 is not used where largest"),
+        ({"task": "arithmetic", "arithmetic": {"smallest": 5}}, "applies only together with largest"),
+        ({"task": "arithmetic", "arithmetic": {"digits": 3, "largest": 9}}, "digits = 3 does not apply when largest"),
         ({"task": "gsm9k"}, "'gsm8k'"),
         ({"task": "chain", "chain": 3}, "data.chain"),
     ],

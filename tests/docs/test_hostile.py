@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from motif.config import DataConfig, ModelConfig, Recipe, RoundsConfig, load_recipe
-from motif.config.load import LARGEST
+from motif.config.load import MAX_BYTES
 from motif.display import Display, PlainConsole
 from motif.errors import DataError, ModelError, RecipeError, RunFolderError
 from motif.method.rounds import Rounds
@@ -123,7 +123,7 @@ BOMBS = {
     "deep tables": b"model = " + b"{a = " * 50_000 + b"1" + b"}" * 50_000,
     "dotted keys": b".".join([b"a"] * 100_000) + b" = 1",
     "a huge number": b"train.steps = 1" + b"0" * 5_000,
-    "a large file": b"about = '" + b"x" * LARGEST + b"'",
+    "a large file": b"about = '" + b"x" * MAX_BYTES + b"'",
     "a null character": b"about = 'a\x00b'",
     "an unknown key of a megabyte": b"k" * 1_000_000 + b" = 1",
     "a value of a megabyte": b"train.steps = '" + b"9" * 1_000_000 + b"'",
@@ -173,7 +173,7 @@ def problems(tmp_path: Path, content: str | bytes, suffix: str = ".jsonl") -> st
 
 
 def test_rows_that_break_readers(tmp_path):
-    assert "'answer' stands there twice" in problems(tmp_path, '{"question": "q", "answer": "1", "answer": "2"}')
+    assert "'answer' occurs twice" in problems(tmp_path, '{"question": "q", "answer": "1", "answer": "2"}')
     assert "'answer' is empty" in problems(tmp_path, '{"question": "q", "answer": NaN}')
     assert "'answer' is empty" in problems(tmp_path, '{"question": "q", "answer": -Infinity}')
     assert "nested too deeply" in problems(tmp_path, '{"a": ' + "[" * 100_000)

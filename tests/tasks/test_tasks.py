@@ -275,7 +275,7 @@ def test_limit_draws_by_the_seed(tmp_path):
 
 def test_nothing_left_is_an_error(tmp_path):
     source = write(tmp_path / "train.jsonl", [{"a": "1"}])
-    with pytest.raises(ValueError, match=r"not one row can be used; the first: .*:1: no column 'question'"):
+    with pytest.raises(ValueError, match=r"no row can be used; the first: .*:1: no column 'question'"):
         load(DataConfig(train=source, skip_bad=True))
 
 

@@ -1,7 +1,7 @@
-"""The recipe: every setting of a run, typed, checked before anything is spent, and explained once, here.
+"""The recipe: every setting of a run, typed, checked before anything is spent, and explained once.
 
-A recipe is a TOML file with the sections below. `load_recipe` reads a shipped name or a file, applies `a.b=c` settings,
-and refuses unknown keys with the nearest match. Lengths are in tokens, memory in GiB.
+A recipe is a TOML file. Its sections are in `sections` and `data`, `recipe` checks them against one another, and `load`
+reads them: a shipped name or a file, with `section.key=value` settings on top. Lengths are in tokens, memory in GiB.
 """
 
 from motif.config.data import TASKS, ArithmeticConfig, ChainConfig, CircuitConfig, DataConfig, TaskName

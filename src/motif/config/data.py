@@ -1,7 +1,7 @@
 """Where questions come from: `[data]`, and a section such as `[data.chain]` for each task that makes its questions.
 
-A task's section is a `TaskSection` here and a field of `DataConfig` with the task's name. That is all that its settings
-need to be read, checked, documented and written, and to be refused where another task is chosen.
+To give a new task settings, write a `TaskSection`, add it to `DataConfig` as a field with the task's name, and add the
+name to `TaskName`. The settings are then read, checked, documented and written, and refused if another task is chosen.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ TaskName = Literal["arithmetic", "chain", "circuit", "code", "gsm8k", "svamp", "
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 SOURCES = ("train", "test")
 READING = ("subset", "train_split", "test_split", "question_column", "answer_column", "answer_pattern")
-"""Settings that say how the rows of a source are read."""
+"""Settings for reading the rows of a source."""
 OWN_OR_ROWS = ("circuit", "code")
-"""Tasks that have their own questions, or read rows that give the gold answer in columns of their own."""
+"""Tasks that have questions of their own but also read rows, whose gold answers are in columns of their own."""
 
 
 class TaskSection(Section):
-    """Settings of one task that makes its questions."""
+    """Settings of one task that makes its own questions."""
 
 
 class ArithmeticConfig(TaskSection):
-    """Products or sums of two numbers, in every ordered pair (of longer numbers: 20,000 pairs)."""
+    """Products or sums of two numbers: every ordered pair, or 20,000 pairs of numbers with more than two digits."""
 
     operation: Literal["multiply", "add"] = "multiply"
     digits: Annotated[int, Field(ge=1, le=6)] = 2
     """Digits of each operand."""
     smallest: Annotated[int, Field(ge=0)] = 1
-    """With `largest`: the operands are all numbers from `smallest` to `largest`."""
+    """Used with `largest`: the operands are the numbers from `smallest` to `largest`."""
     largest: Annotated[int, Field(ge=0, le=199)] = 0
-    """0: `digits` gives the operands."""
+    """Largest operand; 0: the operands are all numbers of `digits` digits."""
     template: str = "What is {a} {op} {b}?"
-    """The wording of a question; `{a}`, `{b}` and `{op}` are replaced."""
+    """Wording of a question; `{a}`, `{b}` and `{op}` are filled in."""
 
     @model_validator(mode="after")
     def _one_way_to_give_operands(self) -> ArithmeticConfig:
@@ -46,19 +46,19 @@ class ArithmeticConfig(TaskSection):
         if self.largest and self.smallest > self.largest:
             raise ValueError(f"smallest = {self.smallest} is above largest = {self.largest}")
         if self.largest and self.digits != digits:
-            raise ValueError(f"digits = {self.digits} is not used where largest is given: set digits = {digits}")
+            raise ValueError(f"digits = {self.digits} does not apply when largest is set: set digits = {digits}")
         if not self.largest and self.smallest != smallest:
-            raise ValueError(f"smallest = {self.smallest} is used together with largest only: set largest too")
+            raise ValueError(f"smallest = {self.smallest} applies only together with largest: set it too")
         return self
 
 
 class ChainConfig(TaskSection):
-    """Steps applied one after the other to a two-digit number."""
+    """Chains of arithmetic steps on a two-digit number, modulo 100."""
 
     shortest: Annotated[int, Field(ge=1, le=16)] = 2
-    """Steps of the shortest questions."""
+    """Number of steps of the shortest chains."""
     longest: Annotated[int, Field(ge=1, le=16)] = 9
-    """Steps of the longest questions."""
+    """Number of steps of the longest chains."""
 
     @model_validator(mode="after")
     def _shortest_first(self) -> ChainConfig:
@@ -68,14 +68,14 @@ class ChainConfig(TaskSection):
 
 
 class CircuitConfig(TaskSection):
-    """Truth tables of one output, to be written as Verilog."""
+    """Truth tables with one output, to be written as Verilog."""
 
     inputs: Annotated[int, Field(ge=2, le=4)] = 4
-    """Inputs of the function."""
+    """Number of inputs of the function."""
     form: Literal["table", "minterms"] = "table"
-    """Give the truth table as bits, or as the rows in which the output is 1."""
+    """State the truth table as bits, or as the rows in which the output is 1."""
     minterms: Annotated[int, Field(ge=0, le=15)] = 0
-    """Only functions with this many ones (0: any)."""
+    """Ask only for functions that are 1 in this many rows (0: any)."""
 
     @model_validator(mode="after")
     def _not_constant(self) -> CircuitConfig:
@@ -85,33 +85,37 @@ class CircuitConfig(TaskSection):
 
 
 class DataConfig(Section):
-    """Where the questions come from and how answers are graded."""
+    """Where questions come from and how answers are graded."""
 
     task: TaskName = "file"
-    """A shipped task (docs/tasks.md says what each asks), or `file` for your own data."""
+    """A shipped task (docs/tasks.md describes them), or `file` for your own data."""
     train: str = ""
-    """Path of a JSONL, Parquet or CSV file, or a Hugging Face data set id; empty: the task's own source."""
+    """A JSONL, Parquet or CSV file, or a Hugging Face data set id; empty: the task's own questions."""
     test: str = ""
-    """The same for held-out questions; empty: `held_out` rows are split off `train`."""
+    """The same for held-out questions; empty: `held_out` rows of `train`, or else the task's own."""
     subset: str = ""
     """Configuration name of a Hugging Face data set (`main` for openai/gsm8k)."""
     train_split: str = "train"
+    """Split of the data set that `train` names."""
     test_split: str = "test"
+    """Split of the data set that `test` names."""
     question_column: str = "question"
+    """Column of the question, where it is not the task's own."""
     answer_column: str = "answer"
+    """Column of the gold answer, where it is not the task's own."""
     answer_pattern: str = ""
-    """Regular expression with one group that picks the answer out of the answer column, e.g. `#### (.+)`."""
+    """Regular expression whose one group extracts the answer from the answer column, e.g. `#### (.+)`."""
     held_out: Annotated[int, Field(ge=0)] = 0
-    """Rows split off `train` (by a hash of the question) when no test file is given."""
+    """Number of training questions held out for testing (chosen by a hash of the question) when `test` is empty."""
     limit: Annotated[int, Field(ge=0)] = 0
-    """Use this many training questions, drawn once and for all seeds (0: all)."""
+    """Use only this many training questions, drawn once for all seeds (0: all)."""
     grader: str = ""
     """How answers are compared: `exact`, `numeric`, `math`, `code`, `circuit`, or your own function as
-    `module:function` or `file.py:function` (see docs/tasks.md); empty: the task's own grader."""
+    `module:function` or `file.py:function` (docs/tasks.md); empty: the task's own grader."""
     grader_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """Wall-clock limit of one verdict. A rule that is known to need longer takes longer."""
+    """Wall-clock limit of one verdict. Rules that are known to need longer have a longer limit."""
     skip_bad: bool = False
-    """Go on without rows that cannot be used (they are counted and listed) instead of stopping."""
+    """Skip rows that cannot be used, count and list them, instead of stopping."""
     arithmetic: ArithmeticConfig = ArithmeticConfig()
     chain: ChainConfig = ChainConfig()
     circuit: CircuitConfig = CircuitConfig()
@@ -141,14 +145,14 @@ class DataConfig(Section):
                     yield f"data.{task}.{key} is a setting of task {task!r}, but the questions come from {source}"
 
     def _of_unread_keys(self) -> Iterator[str]:
-        # A resolved recipe spells out every default, so only another value is the user's choice.
+        # A resolved recipe spells out every default, so only another value is a choice of the user.
         fields = type(self).model_fields
         for key, reason in self._unread().items():
             if getattr(self, key) != fields[key].default:
                 yield f"data.{key} {reason}"
 
     def _unread(self) -> dict[str, str]:
-        """Keys of `[data]` that neither the task nor its sources read, and why."""
+        """Keys of `[data]` that neither the task nor its sources read, each with the reason."""
         own = f"does not apply to task {self.task!r}, which has its own questions"
         if self.task in TASK_SECTIONS and self.task not in OWN_OR_ROWS:
             return dict.fromkeys((*SOURCES, *READING), own)
@@ -164,15 +168,15 @@ class DataConfig(Section):
 
     @property
     def active_section(self) -> TaskSection | None:
-        """The section that the questions are made by; None where there is none, or they are rows of a source."""
+        """The section whose task makes the questions; None if they are read from a source."""
         return None if self.train or self.test or self.task not in TASK_SECTIONS else getattr(self, self.task)
 
     @model_serializer(mode="wrap")
     def _without_unused_sections(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # They change nothing, and would be refused when read again.
+        # Other sections change nothing, and would be refused when the recipe is read again.
         used = self.task if self.active_section is not None else None
         return {key: value for key, value in dump(self).items() if key not in TASK_SECTIONS or key == used}
 
 
 TASK_SECTIONS = tuple(name for name, field in DataConfig.model_fields.items() if isinstance(field.default, TaskSection))
-"""Tasks that make their questions, each with a section."""
+"""The tasks that have a section."""

@@ -1,4 +1,4 @@
-"""Reading recipes: shipped names, TOML files, mappings and `section.key=value` settings."""
+"""Load recipes from shipped names, TOML files and mappings, with `section.key=value` settings on top."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from motif.config.data import TASK_SECTIONS, DataConfig
 from motif.config.recipe import Recipe
 from motif.config.sections import Section
 from motif.errors import RecipeError
+from motif.text import brief
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FLAT = {
@@ -23,23 +24,21 @@ FLAT = {
     "chain": ("shortest", "longest"),
     "circuit": ("inputs", "form", "minterms"),
 }
-"""Settings of tasks that earlier versions kept in `[data]` itself. They are still read from there; new ones are not."""
+"""Task settings that earlier versions kept in `[data]` itself. They are still read there; new settings are not."""
 SWITCHES = [["data", "task"], ["data", "train"], ["data", "test"]]
 """Settings that decide where the questions come from."""
 TASK_OF = {key: task for task, keys in FLAT.items() for key in keys}
 
-LARGEST = 1 << 20
-"""Bytes of a recipe file."""
-MOST_DOTS = 500
-"""Dots in one line of it: the time to read a dotted key goes with the square of its parts."""
-MOST_PROBLEMS = 20
-"""Of a recipe, said at once."""
-SHOWN = 300
-"""Characters of a value, or of another's message, in a message."""
+MAX_BYTES = 1 << 20
+"""Size limit of a recipe file."""
+MAX_DOTS = 500
+"""Dots allowed in one line: the time to parse a dotted key grows with the square of its parts."""
+MAX_PROBLEMS = 20
+"""Problems of a recipe listed in one error."""
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings as dotted keys and values, however they were nested."""
+    """Yield nested settings as dotted keys and their values."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
@@ -48,18 +47,19 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes inside the package."""
+    """Return the names of the recipes inside the package."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] = ()) -> Recipe:
     """Read a shipped recipe name, a TOML file or a mapping, and apply `section.key=value` settings.
 
-    Relative paths inside a recipe file (`data.train`, `rounds.system_prompt_file`, …) are taken from the file's folder
-    when they exist there, else from the working directory.
+    Relative paths in a recipe file (`data.train`, `rounds.system_prompt_file`, …) are resolved against the file's
+    folder if they exist there, and against the working directory otherwise.
 
     Raises:
-        RecipeError: unknown name or key (with the nearest match), malformed TOML, or a value out of range.
+        RecipeError: an unknown name or key (the message names the nearest), malformed TOML, a value out of range, or a
+            setting that the chosen task does not use.
     """
     if isinstance(source, Mapping):
         data, folder = json.loads(json.dumps(source)), None
@@ -73,24 +73,24 @@ def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] 
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("\n".join(_explain(problem) for problem in error.errors()[:MOST_PROBLEMS])) from None
+        raise RecipeError("\n".join(_explain(problem) for problem in error.errors()[:MAX_PROBLEMS])) from None
     return recipe if folder is None else _anchor_paths(recipe, folder)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file of at most a mebibyte.
+    """Read a TOML file of at most 1 MiB.
 
     Raises:
-        RecipeError: it cannot be read, is too large, or is no TOML, or none of sensible depth and numbers.
+        RecipeError: the file cannot be read, is too large, is not valid TOML, or nests or counts without bounds.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise RecipeError(f"{path}: larger than {LARGEST >> 20} MiB, so it is no recipe")
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise RecipeError(f"{path}: larger than {MAX_BYTES >> 20} MiB, so it is not a recipe")
         text = content.decode("utf-8")
-        if max((line.count(".") for line in text.split("\n")), default=0) > MOST_DOTS:
-            raise RecipeError(f"{path}: a line with more than {MOST_DOTS} dots, so it is no recipe")
+        if max((line.count(".") for line in text.split("\n")), default=0) > MAX_DOTS:
+            raise RecipeError(f"{path}: a line with more than {MAX_DOTS} dots, so it is not a recipe")
         return tomllib.loads(text)
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror or error}") from None
@@ -99,15 +99,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     except RecipeError:
         raise
     except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
-        raise RecipeError(f"{path}: not valid TOML: {_brief(str(error))}") from None
+        raise RecipeError(f"{path}: not valid TOML: {brief(str(error))}") from None
 
 
-def _brief(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
-
-
-def is_there(path: Path) -> bool:
-    """Whether a path exists; one that no file can have, too long or with a null character, does not."""
+def _exists(path: Path) -> bool:
+    """Whether a path exists; an impossible one, too long or with a null character, does not."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -116,22 +112,22 @@ def is_there(path: Path) -> bool:
 
 def _find(source: str) -> Path:
     path = Path(source)
-    if is_there(path) and path.is_file():
+    if _exists(path) and path.is_file():
         return path
     shipped = RECIPES / f"{source}.toml"
     if re.fullmatch(r"[\w.-]{1,100}", source) and shipped.is_file():
         return shipped
     close = difflib.get_close_matches(source[:100], shipped_recipes(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    known = ", ".join(shipped_recipes())
-    raise RecipeError(f"no recipe {_brief(repr(source))}: neither a file nor one of {known}.{hint}")
+    names = ", ".join(shipped_recipes())
+    raise RecipeError(f"no recipe {brief(repr(source))}: neither a file nor one of {names}.{hint}")
 
 
 def _into_sections(data: dict[str, Any]) -> None:
-    """Move tasks' settings from `[data]` itself, where earlier versions kept them, into the sections of their tasks.
+    """Move the task settings that earlier versions kept in `[data]` itself into the sections of their tasks.
 
-    Resolved recipes of those versions hold such settings for every task. A default is therefore left out: it changes
-    nothing for the chosen task, and nobody chose it for another.
+    Resolved recipes of those versions hold these settings for every task. Defaults are therefore dropped: they change
+    nothing for the chosen task, and nobody chose them for another.
     """
     source = data.get("data")
     if not isinstance(source, dict):
@@ -142,21 +138,21 @@ def _into_sections(data: dict[str, Any]) -> None:
         if value != DataConfig.model_fields[task].default.model_dump(mode="json")[key]:
             section = source.setdefault(task, {})
             if not isinstance(section, dict) or key in section:
-                raise RecipeError(f"data.{key} and data.{task} both give {task!r} its {key}: leave the first out")
+                raise RecipeError(f"data.{key} is also set in [data.{task}]: remove the former")
             section[key] = value
 
 
 def _parse(setting: str) -> tuple[list[str], Any]:
-    """The place and the value of a `section.key=value` setting."""
+    """Split a `section.key=value` setting into its keys and its value."""
     key, equals, text = setting.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"--set takes section.key=value, got {_brief(repr(setting))}")
+        raise RecipeError(f"--set takes section.key=value, got {brief(repr(setting))}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a bare word is a string
     except (RecursionError, ValueError):
-        raise RecipeError(f"--set {_brief(setting)}: nested too deeply, or a number of thousands of digits") from None
+        raise RecipeError(f"--set {brief(setting)}: nested too deeply, or a number of thousands of digits") from None
     match key.strip().split("."):
         case ["model"]:
             return ["model", "name"], value
@@ -167,10 +163,10 @@ def _parse(setting: str) -> tuple[list[str], Any]:
 
 
 def _apply(data: dict[str, Any], settings: Sequence[tuple[list[str], Any]]) -> None:
-    """Set values at their places, first those that decide where the questions come from.
+    """Apply settings, first those that decide where the questions come from.
 
-    A task's section goes with its task: where these settings put another task or a source of rows in its place, the
-    recipe's section is left out.
+    A section goes with its task: if these settings replace the task, or its questions by rows of a source, the recipe's
+    section of the task is dropped.
     """
     active = _active_section(data)
     switches = [setting for setting in settings if setting[0] in SWITCHES]
@@ -184,7 +180,7 @@ def _apply(data: dict[str, Any], settings: Sequence[tuple[list[str], Any]]) -> N
 
 
 def _active_section(data: Mapping[str, Any]) -> str | None:
-    """The task whose section makes the questions, as far as can be told before anything is checked."""
+    """The task whose section makes the questions, read from settings that are not validated yet."""
     source = data.get("data")
     if not isinstance(source, dict) or source.get("train") or source.get("test"):
         return None
@@ -198,7 +194,7 @@ def _set(data: dict[str, Any], place: list[str], value: Any) -> None:
         below = data.setdefault(section, {})
         if not isinstance(below, dict):
             if section != "model":
-                raise RecipeError(f"{_brief('.'.join(place))}: {section} is a value, not a section")
+                raise RecipeError(f"{brief('.'.join(place))}: {section} is a value, not a section")
             below = data[section] = {"name": below}
         data = below
     data[last] = value
@@ -208,16 +204,16 @@ def _explain(problem: Any) -> str:
     *place, last = problem["loc"] or [""]
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {_brief(where)}: {nearest(str(last), _keys_below(place))}"
+        return f"unknown key {brief(where)}: {nearest(str(last), _keys_below(place))}"
     message = problem["msg"].removeprefix("Value error, ")
     if not where or message.startswith(f"{where}."):
         return message
-    shown = "" if isinstance(problem["input"], Mapping) else f" (got {_brief(repr(problem['input']))})"
-    return f"{_brief(where)}: {message}{shown}"
+    shown = "" if isinstance(problem["input"], Mapping) else f" (got {brief(repr(problem['input']))})"
+    return f"{brief(where)}: {message}{shown}"
 
 
 def _keys_below(place: Iterable[str | int]) -> list[str]:
-    """The keys of a section, then those of the sections in it, as `section.key`; of the recipe, its sections only."""
+    """The keys of a section, and those of its sub-sections as `section.key`; of the recipe only its sections."""
     section: Any = Recipe
     for part in place:
         field = section.model_fields.get(part)
@@ -230,20 +226,20 @@ def _keys_below(place: Iterable[str | int]) -> list[str]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """What to say of a name that is not among `names`: the nearest of them, whatever is before its last dot, or all."""
-    names = {known.rpartition(".")[2]: known for known in names}
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"did you mean {names[close[0]]!r}?" if close else f"known are {', '.join(names.values())}"
+    """A hint for a name that is not among `names`: the nearest of them (by its last dotted part), or else all."""
+    dotted = {candidate.rpartition(".")[2]: candidate for candidate in names}
+    close = difflib.get_close_matches(name, list(dotted), n=1, cutoff=0.5)
+    return f"did you mean {dotted[close[0]]!r}?" if close else f"known are {', '.join(dotted.values())}"
 
 
 def _anchor_paths(recipe: Recipe, folder: Path) -> Recipe:
     def anchored(text: str) -> str:
-        return str((folder / text).resolve()) if text and is_there(folder / text) else text
+        return str((folder / text).resolve()) if text and _exists(folder / text) else text
 
     place, colon, function = recipe.data.grader.rpartition(":")
-    for own in (f"{place}.py", place) if colon else ():  # a module beside the recipe is as good as a file's path
-        if own.endswith(".py") and is_there(folder / own):
-            place = str((folder / own).resolve())
+    for file in (f"{place}.py", place) if colon else ():  # a module beside the recipe works like a file's path
+        if file.endswith(".py") and _exists(folder / file):
+            place = str((folder / file).resolve())
     update = {k: anchored(getattr(recipe.data, k)) for k in ("train", "test")}
     data = recipe.data.model_copy(update=update | {"grader": f"{place}{colon}{function}"})
     rounds = recipe.rounds.model_copy(update={"system_prompt_file": anchored(recipe.rounds.system_prompt_file)})

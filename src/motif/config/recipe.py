@@ -1,4 +1,4 @@
-"""The recipe: all sections of a run, and what they ask of one another."""
+"""The recipe: all sections of a run, and the checks between sections."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from motif.config.sections import (
 )
 
 SERVER_IMPORTANCE_CAP = 2.0
-"""`loss.importance_cap` of recipes that name servers and give no cap of their own."""
+"""`loss.importance_cap` of recipes that name servers and set no cap."""
 
 
 class Recipe(Section):
-    """A whole run."""
+    """All settings of a run."""
 
     name: str = "custom"
     about: str = ""
     track: list[Literal["trackio", "wandb", "tensorboard"]] = Field(default_factory=list)
-    """Trackers that get the metrics too, each with the extra `track` (docs/trackers.md)."""
+    """Trackers that also receive the metrics; they need the extra `track` (docs/trackers.md)."""
     track_project: str = "motif"
-    """Project under which trackio and wandb file the run; WANDB_PROJECT goes before it."""
+    """Project of the run at trackio and wandb; WANDB_PROJECT takes precedence."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     rounds: RoundsConfig = RoundsConfig()
@@ -65,9 +65,9 @@ class Recipe(Section):
             )
         if self.sampler.urls and "importance_cap" not in self.loss.model_fields_set:
             loss = self.loss.model_copy(update={"importance_cap": SERVER_IMPORTANCE_CAP})
-            object.__setattr__(self, "loss", loss)  # frozen for others; here it is still being made
+            object.__setattr__(self, "loss", loss)  # frozen for users, but still being validated here
         if self.sampler.overlap and not self.loss.importance_cap:
-            raise ValueError("sampler.overlap trains on what older weights sampled: set loss.importance_cap, e.g. 2.0")
+            raise ValueError("sampler.overlap trains on samples of older weights: set loss.importance_cap, e.g. 2.0")
         return self
 
     @model_validator(mode="after")
@@ -98,23 +98,25 @@ class Recipe(Section):
 
     @property
     def eval_rounds(self) -> list[int]:
-        """The numbers of rounds that accuracy is reported at, without repeats."""
+        """The numbers of rounds at which accuracy is reported, without repeats."""
         return list(dict.fromkeys(self.eval.rounds or [1, self.rollout.rounds]))
 
     @property
     def matched_tokens(self) -> int:
-        """New tokens of one round that match the training rounds together (of a single-round recipe: the most rounds
-        that it is tested at)."""
+        """New tokens of one round that match all training rounds together.
+
+        For a single-round recipe they match the largest number of rounds that it is tested at.
+        """
         rounds = self.rollout.rounds if self.rollout.rounds > 1 else max(self.eval_rounds)
         return self.rollout.tokens_first + (rounds - 1) * self.rollout.tokens_continue
 
     def to_toml(self) -> str:
-        """The resolved recipe as TOML that `load_recipe` reads back to an equal recipe."""
+        """Return the resolved recipe as TOML, which `load_recipe` reads back as an equal recipe."""
         return "\n".join(_tables(self.model_dump(mode="json"))) + "\n"
 
 
 def _tables(settings: Mapping[str, Any], name: str = "") -> Iterator[str]:
-    """Lines of TOML: a table's own values first, then the tables in it."""
+    """Yield lines of TOML: the values of a table, then its sub-tables."""
     if name:
         yield from ("", f"[{name}]")
     yield from (f"{key} = {_toml(value)}" for key, value in settings.items() if not isinstance(value, Mapping))
@@ -124,5 +126,5 @@ def _tables(settings: Mapping[str, Any], name: str = "") -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
-    # JSON's strings, numbers, booleans and arrays of them are all valid TOML; DEL is the one control it leaves bare.
+    # JSON strings, numbers, booleans and arrays are valid TOML; DEL is the one control character that JSON leaves bare.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

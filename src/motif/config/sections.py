@@ -1,4 +1,4 @@
-"""The sections of a recipe: every setting typed, checked, and explained once. `[data]` is in `motif.config.data`."""
+"""The sections of a recipe: every setting is typed, checked and explained once. `[data]` is in `motif.config.data`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, and nothing changes after loading."""
+    """A part of a recipe: it refuses unknown keys and cannot be changed after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
-    """Which model is fine-tuned, and how."""
+    """The model to fine-tune, and how."""
 
     name: str = "embedded"
     """`embedded`, `embedded-circuit`, `pypi:PACKAGE` (a GGUF file inside an installed package), a folder, a .gguf
@@ -31,46 +31,46 @@ class ModelConfig(Section):
     four_bit: bool = False
     """Load the frozen base in 4-bit NF4 (needs a CUDA device and bitsandbytes)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Dtype of the frozen base and of matrix products. `auto`: bfloat16 on a GPU that computes in it, else float32."""
+    """Dtype of the frozen base and of matrix products. `auto`: bfloat16 on a GPU that supports it, else float32."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
 
 
 class RoundsConfig(Section):
-    """What the model is told in each round and how its response is read (see `motif.method.rounds` for the rules)."""
+    """The prompt of each round and how its response is read (see `motif.method.rounds` for the rules)."""
 
     system_prompt: str = "default"
-    """`default` for the built-in text, or a text of your own; `{rounds}` and the tags are filled in. Empty: none."""
+    """`default` for the built-in text, or your own text; `{rounds}` and the tags are filled in. Empty: none."""
     system_prompt_file: str = ""
     """A file whose text replaces `system_prompt`."""
     think_tags: tuple[str, str] = ("<reasoning>", "</reasoning>")
     note_tags: tuple[str, str] = ("<answer>", "</answer>")
     question: str = "{question}"
     progress: str = ' Progress in round {previous}: "{note}"'
-    """Appended in rounds 2..n, once per carried note."""
+    """Appended in rounds 2 to n, once for each carried note."""
     counter: str = " Current round: {round} of {rounds}."
     """Appended in every round but the last."""
     final: str = " Current round is the final ({round} of {rounds}) round. Provide a final answer."
     """Appended in the last round."""
     answer_marks: tuple[str, str] = ("\\boxed{", "}")
-    """What encloses the final answer."""
+    """Marks around the final answer."""
     fallback: Literal["none", "last_number", "text"] = "none"
-    """What to grade in a final response without answer marks: nothing, its last number, or its whole final part."""
+    """What is graded in a final response without answer marks: nothing, its last number, or its whole final part."""
     carry: Literal["latest", "all"] = "latest"
-    """Carry the latest note only (the paper), or every note so far."""
+    """Carry only the latest note (the paper), or every note so far."""
     note_tokens: Annotated[int, Field(ge=1)] = 512
-    """A note is cut to this many tokens."""
+    """Token limit of a note; longer notes are cut."""
     untagged: Literal["tail", "empty"] = "tail"
     """What is carried from a response without note tags: its last `note_tokens` tokens, or nothing."""
 
     @field_validator("question", "progress", "counter", "final")
     @classmethod
     def _placeholders(cls, text: str, info: Any) -> str:
-        known = {"question": {"question"}, "progress": {"previous", "note"}}.get(info.field_name, set())
-        known |= {"round", "rounds"}
-        unknown = set(re.findall(r"\{(\w*)\}", text)) - known
+        allowed = {"question": {"question"}, "progress": {"previous", "note"}}.get(info.field_name, set())
+        allowed |= {"round", "rounds"}
+        unknown = set(re.findall(r"\{(\w*)\}", text)) - allowed
         if unknown:
-            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known are {sorted(known)}")
+            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known are {sorted(allowed)}")
         if info.field_name in ("question", "progress"):
             needed = "question" if info.field_name == "question" else "note"
             if "{" + needed + "}" not in text:
@@ -92,19 +92,19 @@ class RolloutConfig(Section):
     branching: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [8, 4, 1]
     """Children per node, round by round: [m, k, 1] is m responses, k trajectories each, 3 rounds; [m] is plain GRPO."""
     tokens_first: Annotated[int, Field(ge=1)] = 1024
-    """Limit on new tokens in round 1."""
+    """Limit of new tokens in round 1."""
     tokens_continue: Annotated[int, Field(ge=1)] = 1024
-    """Limit on new tokens in each later round."""
+    """Limit of new tokens in each later round."""
     temperature_first: Annotated[float, Field(gt=0)] = 1.0
     temperature_continue: Annotated[float, Field(gt=0)] = 1.0
     top_p_first: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_p_continue: Annotated[float, Field(gt=0, le=1)] = 1.0
     continuation_policy: Literal["current", "base"] = "current"
-    """Who continues after round 1: the policy being trained, or the base model (adapter off; the authors' script)."""
+    """Model of rounds 2 to n: the policy being trained, or the base model (adapter off; the authors' script)."""
     window: Annotated[int, Field(ge=0)] = 0
-    """Prompt + response must fit in this many tokens (0: the model's own limit)."""
+    """Limit of prompt + response in tokens (0: the model's own limit)."""
     max_rows: Annotated[int, Field(ge=1)] = 256
-    """Sequences decoded at once by the local sampler; bounds its memory."""
+    """Sequences that the local sampler decodes at once; bounds its memory."""
 
     @property
     def rounds(self) -> int:
@@ -126,7 +126,7 @@ class RolloutConfig(Section):
 
     @property
     def generations(self) -> int:
-        """Responses generated per question, all rounds together: m + m·k·(n-1) for [m, k, 1, …]."""
+        """Responses generated per question in all rounds: m + m·k·(n-1) for [m, k, 1, …]."""
         total, level = 0, 1
         for branch in self.branching:
             level *= branch
@@ -143,21 +143,22 @@ class SamplerConfig(Section):
     """Folder for the adapters of the run, under the same path here and on the servers (with `copy_command`: a folder on
     the servers). Empty: a temporary one, for servers on this machine."""
     copy_command: str = ""
-    """Brings an adapter to a server that shares no folder, e.g. `rsync -a --mkpath {source}/ {host}:{target}/`."""
+    """Command that copies an adapter to a server without a shared folder, e.g.
+    `rsync -a --mkpath {source}/ {host}:{target}/`."""
     remove_command: str = ""
-    """Removes what `copy_command` brought when it is out of use, e.g. `ssh {host} rm -r {target}`."""
+    """Command that removes a copied adapter that is no longer used, e.g. `ssh {host} rm -r {target}`."""
     api_key_variable: str = "VLLM_API_KEY"
-    """Environment variable with the key that the servers ask for; no key is sent where it is not set."""
+    """Environment variable with the API key of the servers; if it is not set, no key is sent."""
     concurrency: Annotated[int, Field(ge=1)] = 1024
-    """Requests in flight per server; more wait here."""
+    """Limit of requests in flight per server; others wait here."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds without a word from a server until an answer counts as lost."""
+    """Seconds without data from a server after which its answer counts as lost."""
     retries: Annotated[int, Field(ge=0)] = 5
-    """How often a request is sent again, to another server where there is one, before the run stops."""
+    """How often a failed request is sent again, to another server if there is one, before the run stops."""
     patience: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds to wait for a server to come back when none is left, before the run stops."""
+    """Seconds to wait for a server to return when none is left, before the run stops."""
     overlap: bool = False
-    """Sample step t + 1 while step t trains, with the weights before step t (lag one)."""
+    """Sample step t + 1 while step t trains, with the weights from before step t (a lag of one)."""
 
     @field_validator("urls")
     @classmethod
@@ -166,9 +167,9 @@ class SamplerConfig(Section):
         for url in urls:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"{url!r} is no address of a server: write it like http://gpu1:8000")
+                raise ValueError(f"{url!r} is not the address of a server: write it like http://gpu1:8000")
         if len(set(urls)) < len(urls):
-            raise ValueError("names a server twice")
+            raise ValueError("lists a server twice")
         return urls
 
     @model_validator(mode="after")
@@ -185,11 +186,11 @@ class SamplerConfig(Section):
             raise ValueError("copy_command needs adapter_dir, the folder on the servers that it copies to")
         if self.remove_command and not self.copy_command:
             raise ValueError("remove_command has nothing to remove without copy_command")
-        away = [url for url in self.urls if urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1")]
-        if away and not self.adapter_dir:
+        remote = [url for url in self.urls if urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1")]
+        if remote and not self.adapter_dir:
             raise ValueError(
-                f"{away[0]} is another machine, which must find the adapters: set adapter_dir to a folder that both "
-                "see under the same path, or give a copy_command"
+                f"{remote[0]} is another machine, which must find the adapters: set adapter_dir to a folder that both "
+                "see under the same path, or with copy_command to a folder on the servers"
             )
         if self.overlap and not self.urls:
             raise ValueError("overlap needs servers (sampler.urls): one process cannot sample while it trains")
@@ -200,23 +201,24 @@ class CreditConfig(Section):
     """From outcomes to advantages (see `motif.method.credit`)."""
 
     group: Literal["siblings", "round"] = "siblings"
-    """Compare a node with its siblings (same prompt), or with all of its round under the question (shared reward)."""
+    """Compare a node with its siblings (same prompt), or with all nodes of its round (shared reward)."""
     train_rounds: Literal["first", "all"] = "first"
-    """Train first-round responses only (the paper), or every node."""
+    """Train only first-round responses (the paper), or every node."""
     baseline: Literal["mean", "leave_one_out"] = "mean"
     divide_by_std: bool = True
-    """Divide by the group's standard deviation (GRPO). Off: no blow-up of a single unlucky trajectory."""
+    """Divide by the group's standard deviation (GRPO). If off, a single unlucky trajectory is not blown up."""
     format_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the format reward 1[tags well formed]."""
     reward: Literal["indicator", "original_code"] = "indicator"
-    """`original_code` computes the authors' script's rewards bug for bug (for ablation only)."""
+    """`original_code` reproduces the rewards of the authors' script, bug for bug (for ablation only)."""
 
 
 class LossConfig(Section):
     """From advantages to a gradient (see `motif.training.loss`)."""
 
     kind: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
-    """Mean over sequences of per-sequence means; mean over all tokens; or sum over a constant length."""
+    """`grpo`: mean over sequences of per-sequence means; `dapo`: mean over all tokens; `dr_grpo`: sum over a constant
+    length."""
     clip_low: Annotated[float, Field(ge=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(ge=0)] = 0.2
     kl_beta: Annotated[float, Field(ge=0)] = 0.0
@@ -226,8 +228,8 @@ class LossConfig(Section):
     minibatches: Annotated[int, Field(ge=1)] = 1
     """Optimiser updates in each inner epoch."""
     importance_cap: Annotated[float, Field(ge=0)] = 0.0
-    """Weight tokens by min(cap, p_trainer / p_sampler) when sampler and trainer differ; 0: off. If not given: 2 with
-    servers, which compute with other kernels than the trainer, and off without."""
+    """Weight tokens by min(cap, p_trainer / p_sampler) when sampler and trainer differ; 0: off. If not set: 2 with
+    servers, whose kernels are not the trainer's, and off without servers."""
 
 
 class TrainConfig(Section):
@@ -239,42 +241,42 @@ class TrainConfig(Section):
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Fraction of the steps over which the learning rate rises linearly."""
+    """Fraction of the steps in which the learning rate rises linearly."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     microbatch_tokens: Annotated[int, Field(ge=1)] = 4096
-    """Tokens (padding included) in one forward and backward pass; bounds memory, does not change the result. As many
-    tokens of prompts that responses share are kept beside them."""
+    """Tokens (padding included) in one forward and backward pass; bounds memory and does not change the result. Up to
+    as many tokens of shared prompts are kept beside them."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more work."""
     save_every: Annotated[int, Field(ge=1)] = 10
     """Steps between checkpoints."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads for torch; 0: torch's own choice."""
+    """CPU threads of torch; 0: torch's own choice."""
     shard: Literal["none", "optimizer", "weights"] = "none"
-    """What several processes divide among them instead of each having all of it. `optimizer`: AdamW's moments (ZeRO
-    stage 1), 8 bytes per trained number. `weights`: weights, gradients and moments (FSDP, ZeRO stage 3); weights come
-    together layer by layer in an update, and altogether to sample without servers. Neither changes the result."""
+    """What several processes divide among them instead of holding a copy each. `optimizer`: AdamW's moments (ZeRO
+    stage 1), 8 bytes per trained number. `weights`: weights, gradients and moments (FSDP, ZeRO stage 3); weights are
+    gathered layer by layer in an update, and all at once to sample without servers. Neither changes the result."""
 
 
 class EvalConfig(Section):
-    """Accuracy on held-out questions with the rounds as deployed."""
+    """Accuracy on held-out questions, with rounds as in deployment."""
 
     questions: Annotated[int, Field(ge=0)] = 200
-    """Held-out questions used (0: no evaluation)."""
+    """Number of held-out questions to test (0: no evaluation)."""
     rounds: list[Annotated[int, Field(ge=1)]] = []
-    """Numbers of rounds to test at; empty: 1 and the training number."""
+    """Numbers of rounds to test; empty: 1 and the number of training rounds."""
     every: Annotated[int, Field(ge=0)] = 0
-    """Steps between evaluations during training (0: before and after only). The best checkpoint is kept by these."""
+    """Steps between evaluations during training, which also select the best checkpoint (0: before and after only)."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
     """0 is greedy."""
     samples: Annotated[int, Field(ge=1)] = 1
-    """Answers per question; accuracy is their mean and the interval is over questions."""
+    """Answers per question; accuracy is their mean, and its interval is over questions."""
     greedy: bool = False
-    """With a temperature: also one greedy answer to each question, reported beside the samples."""
+    """With a temperature: also one greedy answer to each question, reported beside the sampled ones."""
     matched: bool = False
-    """Also test one round with as many new tokens as all the training rounds together (see `Recipe.matched_tokens`)."""
+    """Also test one round with as many new tokens as all training rounds together (see `Recipe.matched_tokens`)."""
 
     @model_validator(mode="after")
     def _samples_differ(self) -> EvalConfig:
@@ -286,12 +288,12 @@ class EvalConfig(Section):
 
 
 class ProbeConfig(Section):
-    """Measuring what the notes are truly worth (`motif.evaluation.probe`). It changes no training."""
+    """A measurement of what notes are truly worth (`motif.evaluation.probe`). It does not change training."""
 
     questions: Annotated[int, Field(ge=0)] = 0
-    """Held-out questions probed before and after training (0: no probe; else at least 2)."""
+    """Number of held-out questions to probe before and after training (0: no probe; else at least 2)."""
     continuations: Annotated[int, Field(ge=16)] = 200
-    """Fresh continuations of every note; their mean outcome counts as the note's true value."""
+    """Fresh continuations of each note; their mean outcome counts as the note's true value."""
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between probes during training (0: before and after only)."""
 
@@ -299,5 +301,5 @@ class ProbeConfig(Section):
     @classmethod
     def _another_question(cls, questions: int) -> int:
         if questions == 1:
-            raise ValueError("needs 0 (off) or at least 2: a note is also compared with that of another question")
+            raise ValueError("must be 0 (off) or at least 2: a note is also compared with that of another question")
         return questions

@@ -1,6 +1,7 @@
-"""Tasks: questions to train on, questions to test on, and the grader that goes with them.
+"""Tasks: questions to train on, questions to test on, and the grader of their answers.
 
-`load` checks every row and every gold answer before anything is spent on them, and reports all bad rows at once.
+A task is a module with a `TASK`: a `TableTask` reads its questions from the rows of a source, a `ProceduralTask` makes
+them. `load` checks every row and gold answer before a run spends anything, and reports all bad rows at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = ["TASKS", "BadRow", "BadRows", "Task", "load", "reject"]
 
 @dataclass(frozen=True)
 class Task:
-    """Questions of both sides in the order of their source, the grader's name, and the rows left out."""
+    """The loaded questions of both sides in the order of their source, the grader's name, and the skipped rows."""
 
     name: str
     train: list[Question]
@@ -33,15 +34,15 @@ class Task:
 
 
 def load(data: DataConfig, seed: int = 0) -> Task:
-    """Read and check the questions of a recipe. Either side may be empty if nothing gives it.
+    """Read and check the questions of a recipe. A side without a source is empty.
 
     The test questions are `data.test`, or else `data.held_out` train questions, or else the task's own test set.
     The seed chooses which `data.limit` train questions are used, and nothing else.
 
     Raises:
-        RecipeError: no source of questions, a grader that cannot be used, or nothing left beside `data.held_out`.
+        RecipeError: no source of questions, an unusable grader, or nothing left to train on beside `data.held_out`.
         BadRows: rows that cannot be used, unless `data.skip_bad`.
-        DataError: a source that cannot be read, or of which not one row can be used.
+        DataError: a source that cannot be read, or none of whose rows can be used.
     """
     task: TableTask | ProceduralTask = importlib.import_module(f"motif.tasks.{data.task}").TASK
     train, test = task.sides(data)
@@ -57,7 +58,7 @@ def load(data: DataConfig, seed: int = 0) -> Task:
     reject(bad, data.skip_bad)
     for side in (train, test):
         if side.source and not side.questions:
-            raise DataError(f"{side.source}: not one row can be used; the first: {side.bad[0]}")
+            raise DataError(f"{side.source}: no row can be used; the first: {side.bad[0]}")
     if data.held_out and not data.test:
         train, test = sides.split_off(train, data.held_out)
     return Task(data.task, sides.draw(train.questions, data.limit, seed), test.questions, grader_name, bad)

@@ -1,4 +1,4 @@
-"""Products and sums of whole numbers. A pair of numbers is on one side only, whatever their order."""
+"""Products and sums of two whole numbers. Both orders of a pair are on the same side."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_ENUMERATED_DIGITS = 2
 
 
 def questions(settings: ArithmeticConfig, split: Split) -> list[Question]:
-    """One side of the questions `What is a × b?` (or `a + b`), in a fixed random order."""
+    """The questions of one side, such as `What is 23 × 45?`, in a fixed random order."""
     operation = settings.operation
     pairs = [pair for pair in _pairs(settings) if _split_of(operation, *pair) == split]
     pairs.sort(key=lambda pair: hashed(f"order {operation} {pair[0]} {pair[1]}"))
@@ -22,7 +22,7 @@ def questions(settings: ArithmeticConfig, split: Split) -> list[Question]:
 
 
 def _pairs(settings: ArithmeticConfig) -> list[tuple[int, int]]:
-    """Every ordered pair of operands; of more than two digits a fixed draw of 20,000."""
+    """Every ordered pair of operands, or a fixed draw of 20,000 if they have more than two digits."""
     digits = settings.digits
     low, high = 10 ** (digits - 1), 10**digits
     if settings.largest or digits <= MAX_ENUMERATED_DIGITS:

@@ -1,7 +1,7 @@
-"""Procedural chains of operations on a two-digit number, as long as you like: what one window cannot hold.
+"""Chains of arithmetic steps on a two-digit number, up to more steps than one window can hold.
 
-A question gives a starting number and labelled steps, all modulo 100: `47 a*3 b+8 c-5` is 41, 49, 44. Each step can be
-undone, so every slip shows in the answer, and a guess is right once in a hundred.
+A question is a starting number and labelled steps, all modulo 100: `47 a*3 b+8 c-5` gives 41, 49, 44. Each step can be
+undone, so every slip shows in the answer, and a guess is right once in a hundred times.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from motif.tasks.splits import Split, split_of
 
 MODULUS = 100
 LABELS = "abcdefghijklmnop"
-FACTORS = (3, 7, 9)  # no common divisor with 100, so that multiplying loses nothing
+FACTORS = (3, 7, 9)  # no common divisor with 100, so that a product can be undone
 TEST_ONE_IN = 8
 DRAWN = 16_000
-"""Chains drawn, both sides and repeats together."""
+"""Chains drawn for both sides together, repeats included."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Chain:
 
     @property
     def text(self) -> str:
-        """The question as it is asked."""
+        """The text of the question."""
         return " ".join([f"{self.start:02d}", *(label + step for label, step in zip(LABELS, self.steps, strict=False))])
 
     def states(self) -> list[int]:
@@ -58,19 +58,19 @@ def draw(rng: random.Random, shortest: int, longest: int) -> Chain:
 
 
 def chains(settings: ChainConfig, split: Split) -> list[Chain]:
-    """One side of the drawn chains, without repeats; which side a chain is on depends on the chain alone."""
+    """The distinct chains of one side; which side a chain is on depends on the chain alone."""
     rng = random.Random(f"chain {settings.shortest} {settings.longest}")
     drawn = dict.fromkeys(draw(rng, settings.shortest, settings.longest) for _ in range(DRAWN))
     return [chain for chain in drawn if side_of(chain) == split]
 
 
 def side_of(chain: Chain) -> Split:
-    """The side that a chain is on."""
+    """The side of a chain."""
     return split_of(chain.text, TEST_ONE_IN)
 
 
 def questions(settings: ChainConfig, split: Split) -> list[Question]:
-    """One side of the questions, in a fixed random order, so that a prefix is a random sample."""
+    """The questions of one side, in a fixed random order."""
     return [
         Question(id=f"chain {chain.text}", text=chain.text, gold=f"{chain.states()[-1]:02d}")
         for chain in chains(settings, split)

@@ -1,7 +1,7 @@
-"""Circuits from truth tables: procedural questions whose answers are checked by proof, and golds for your own circuits.
+"""Circuits from truth tables, whose answers are checked by proof, and gold answers for your own circuits.
 
-A question gives the truth table of a function of two to four inputs; any Verilog expression or module that computes it
-is right. Train and test never share a truth table.
+A question is the truth table of a function of two to four inputs; any Verilog expression or module that computes it is
+right. The train and test sides never share a truth table.
 """
 
 from __future__ import annotations
@@ -18,29 +18,28 @@ from motif.tasks.table import TableTask
 
 TEMPLATES = {"table": "y({names}) = {bits}", "minterms": "y({names}) = 1 at {minterms}"}
 TEST_ONE_IN = 8
-DRAWN = 8_000
-"""Functions kept, drawn by hash, where there are more: all of two or three inputs, an eighth of those of four."""
+MAX_FUNCTIONS = 8_000
+"""Limit of functions, chosen by hash: all of two or three inputs, an eighth of those of four inputs."""
 NAMES = "abcd"
 OUTPUT = "y"
 
 
 def questions(settings: CircuitConfig, split: Split) -> list[Question]:
-    """One side of the questions "which circuit has this truth table?", in a fixed random order; no constants.
+    """The questions of one side, in a fixed random order, without the constant functions.
 
-    Which side a function is on depends on its truth table alone. Inputs are named a (the most significant) to d, and a
-    table lists the output from inputs 0…0 to 1…1.
+    Inputs are named a (the most significant) to d, and a table lists the output for inputs 0…0 to 1…1.
     """
     functions = _drawn(settings.inputs, settings.minterms)
     return [_question(bits, settings.form) for bits in functions if side_of(bits) == split]
 
 
 def side_of(bits: str) -> Split:
-    """The side of the function with these output bits."""
+    """The side of the function with these output bits, which alone decide it."""
     return split_of(bits, TEST_ONE_IN)
 
 
 def gold_from_bits(bits: str) -> str:
-    """The gold answer for the output bits of one output `y`, inputs 0…0 first.
+    """Return the gold answer for the output bits of one output `y`, inputs 0…0 first.
 
     Raises:
         ValueError: not 4, 8 or 16 characters of 0, 1 and - (don't care).
@@ -53,14 +52,14 @@ def gold_from_bits(bits: str) -> str:
 
 
 def gold_from_row(row: Mapping[str, Any]) -> str:
-    """The gold answer in a row of your own data.
+    """Return the gold answer of a row of your own data, as `motif.grading.circuit.rule` reads it.
 
-    One of the columns `truth_table` (an object with `inputs`, `outputs` and `rows`), `verilog` (a module), or `answer`
-    (either of them as text); `reset` beside `verilog`, where given, names the reset inputs and their active values,
-    e.g. {"rst_n": 0}. The text of it is what `motif.grading.circuit.rule` grades against.
+    The row has one of the columns `truth_table` (an object with `inputs`, `outputs` and `rows`), `verilog` (a module),
+    or `answer` (either of them as text). A column `reset` beside `verilog` names the reset inputs and their active
+    values, e.g. {"rst_n": 0}.
 
     Raises:
-        ValueError: none of these columns, more than one of them, or a value of another kind.
+        ValueError: none of these columns, more than one of them, or a value of the wrong type.
     """
     given = [name for name in ("truth_table", "verilog", "answer") if row.get(name) not in (None, "")]
     if len(given) != 1:
@@ -85,7 +84,7 @@ def _drawn(inputs: int, minterms: int) -> list[str]:
     functions = [f"{number:0{rows}b}" for number in range(1, 2**rows - 1)]
     if minterms:
         functions = [bits for bits in functions if bits.count("1") == minterms]
-    return sorted(functions, key=lambda bits: hashed(f"order {bits}"))[:DRAWN]
+    return sorted(functions, key=lambda bits: hashed(f"order {bits}"))[:MAX_FUNCTIONS]
 
 
 def _question(bits: str, form: str) -> Question:

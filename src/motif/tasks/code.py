@@ -1,15 +1,15 @@
-"""Python functions to write, judged by unit tests: 60 small ones to train on, 20 others to test on, or your own.
+"""Python functions to write, graded by unit tests: 60 small ones to train on, 20 others to test on, or your own.
 
-The questions lie beside this file as `code_train.jsonl` and `code_test.jsonl`, which are also the example to follow for
-data of your own: a JSON object a line with
+The questions are in `code_train.jsonl` and `code_test.jsonl` beside this file. Your own data has the same form: one
+JSON object a line, with
 
-* `question`: what is asked, with the function's name and arguments, and examples if you like;
-* `tests`: a list of `assert f(2) == 3` lines, or of `{"call": "f(2)", "expected": "3"}` where both are text as Python
-  writes it (`motif.grading.code.unit_tests` says which can be used);
-* `solution`, if there is one: a program that passes. It is run before training, so that no test asks the impossible;
-* `entry_point`, if you like: the function's name. A response without it is wrong without being run.
+* `question`: the task, with the function's name and arguments, and optionally examples;
+* `tests`: a list of `assert f(2) == 3` lines, or of `{"call": "f(2)", "expected": "3"}` with both in Python syntax
+  (`motif.grading.code.unit_tests` says what is allowed);
+* `solution` (optional): a program that passes. It is run before training, so that no test asks the impossible;
+* `entry_point` (optional): the function's name. A response without it is wrong without being run.
 
-MBPP's names `test_list` and `code` are read as `tests` and `solution`.
+The columns of MBPP, `test_list` and `code`, are read as `tests` and `solution`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _COLUMNS = {"tests": ("tests", "test_list"), "entry_point": ("entry_point",), "s
 
 
 def questions(split: Split) -> list[Question]:
-    """The shipped questions of one side, in a fixed order; the gold answer is the code grader's."""
+    """The shipped questions of one side, in a fixed order, with gold answers for the code grader."""
     text = resources.files("motif.tasks").joinpath(f"code_{split}.jsonl").read_text(encoding="utf-8")
     rows = enumerate(map(json.loads, text.splitlines()), start=1)
     return [Question(row["id"], row["question"], gold_from_row(row), line) for line, row in rows]
 
 
 def gold_from_row(row: Mapping[str, Any]) -> str:
-    """The code grader's gold answer from a row's columns, with all of its tests checked for their form.
+    """Return the code grader's gold answer for a row, after checking the form of all its tests.
 
-    Tests in one text (a CSV file's, say) are one assertion a line.
+    Tests in one text (as in a CSV file) are one assertion a line.
 
     Raises:
-        GoldError: no tests, or a test or a column that cannot be used; a ValueError that says what to change.
+        GoldError: there are no tests, or a test or a column cannot be used; the message says what to change.
     """
     gold: dict[str, Any] = {}
     for key, names in _COLUMNS.items():

@@ -1,4 +1,4 @@
-"""Your own questions: `data.train` and `data.test` name files or data sets; the default grader is exact."""
+"""Your own questions: `data.train` and `data.test` name files or data sets. The default grader is `exact`."""
 
 from motif.tasks.table import TableTask
 

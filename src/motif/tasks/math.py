@@ -4,13 +4,13 @@ A source without an `answer` column is read through its `solution`, whose last \
 """
 
 from motif.tasks.math500 import TASK as MATH500
-from motif.tasks.table import Hub, TableTask
+from motif.tasks.table import Source, TableTask
 
 TASK = TableTask(
     grader="math",
     questions=("problem", "question"),
     answers=("answer",),
     solution="solution",
-    train=Hub("DigitalLearningGmbH/MATH-lighteval", split="train", rows=7500),
+    train=Source("DigitalLearningGmbH/MATH-lighteval", split="train", rows=7500),
     test=MATH500.test,
 )

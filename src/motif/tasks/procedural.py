@@ -1,4 +1,4 @@
-"""Tasks that make their questions: one function from settings and a side to questions, and the grader's name."""
+"""Procedural tasks: a function that makes the questions of a side, and the grader's name."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from motif.tasks.table import TableTask
 
 @dataclass(frozen=True)
 class ProceduralTask:
-    """A task that makes its questions, or brings them."""
+    """A task that makes its own questions, or ships them."""
 
     grader: str
     questions: Callable[[DataConfig, Split], list[Question]]
-    """One side, in a fixed random order, so that a prefix is a random sample. The sides share no question."""
+    """The questions of a side in a fixed random order, so that a prefix is a random sample. Sides must not overlap."""
     rows: TableTask | None = None
-    """How rows of `data.train` and `data.test` are read instead, if they may be."""
+    """How rows of `data.train` and `data.test` are read instead; None if the task does not take any."""
 
     def sides(self, data: DataConfig) -> tuple[Side, Side]:
-        """Both sides; the test side is empty where `data.held_out` questions are to be split off the train side.
+        """Make both sides; the test side is empty if `data.held_out` questions are to be split off the train side.
 
         Raises:
-            RecipeError: settings that leave a side without questions. Of rows: see `TableTask.sides`.
+            RecipeError: the settings leave a side without questions. For rows see `TableTask.sides`.
         """
         if self.rows is not None and (data.train or data.test):
             return self.rows.sides(data)
@@ -37,5 +37,5 @@ class ProceduralTask:
     def _side(self, data: DataConfig, split: Split) -> Side:
         questions = self.questions(data, split)
         if not questions:
-            raise RecipeError(f"data.{data.task} gives no {split} questions: widen its settings")
+            raise RecipeError(f"data.{data.task} leaves no {split} questions: allow more of them")
         return Side(f"{data.task} {split}", questions)

@@ -1,6 +1,6 @@
-"""Reading rows with their line numbers, and the words for rows that cannot be used.
+"""Read rows with their line numbers, and describe those that cannot be used.
 
-Files are JSON lines (.jsonl, .ndjson, .json), CSV and Parquet; a Parquet or data set row's "line" is its number from 1.
+Files are JSON lines (.jsonl, .ndjson, .json), CSV and Parquet. The "line" of a Parquet or data set row is its number.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from motif.errors import DataError
+from motif.text import brief, counted
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
-SHOWN = 10
-SHOWN_TEXT = 300  # characters
+MAX_LISTED = 10
+"""Bad rows listed in a message."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,12 @@ class BadRows(DataError):
 
     def __init__(self, rows: list[BadRow]) -> None:
         self.rows = rows
-        lines = [str(row) for row in rows[:SHOWN]]
-        if len(rows) > SHOWN:
-            lines.append(f"… and {len(rows) - SHOWN} more")
-        count = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
-        lines.append(f"{count} cannot be used. Correct them, or set data.skip_bad = true to go on without them.")
+        lines = [str(row) for row in rows[:MAX_LISTED]]
+        if len(rows) > MAX_LISTED:
+            lines.append(f"… and {len(rows) - MAX_LISTED} more")
+        lines.append(
+            f"{counted(len(rows), 'row')} cannot be used. Correct them, or set data.skip_bad = true to skip them."
+        )
         super().__init__("\n".join(lines))
 
 
@@ -61,7 +63,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What was read from one source, with the rows that are not even rows."""
+    """The rows of one source, and what in it is not a row."""
 
     source: str
     rows: list[Row]
@@ -69,10 +71,10 @@ class Table:
 
 
 def read(source: str, subset: str = "", split: str = "train") -> Table:
-    """Read a file, or else a Hugging Face data set (an id or a folder) with its configuration and split.
+    """Read a file, or else a split of a Hugging Face data set (an id or a folder).
 
     Raises:
-        DataError: neither can be read; the message says why and what to do.
+        DataError: it cannot be read; the message says why and what to do.
     """
     path = Path(source)
     if path.is_file():
@@ -87,24 +89,24 @@ def _read_file(path: Path, source: str) -> Table:
     if suffix not in SUFFIXES:
         raise DataError(f"{source}: cannot read a {suffix or 'nameless'} file: known are {', '.join(SUFFIXES)}")
     if suffix == ".parquet":
-        found: Iterable[Row | BadRow] = _parquet(path, source)
+        rows: Iterable[Row | BadRow] = _parquet(path, source)
     else:
         text = _text(path, source)
-        found = _csv(text, source) if suffix == ".csv" else _jsonl(text, source)
-    return _table(source, found)
+        rows = _csv(text, source) if suffix == ".csv" else _jsonl(text, source)
+    return _table(source, rows)
 
 
-def _table(source: str, found: Iterable[Row | BadRow]) -> Table:
-    rows: list[Row] = []
+def _table(source: str, rows: Iterable[Row | BadRow]) -> Table:
+    good: list[Row] = []
     bad: list[BadRow] = []
-    for item in found:
-        if isinstance(item, BadRow):
-            bad.append(item)
+    for row in rows:
+        if isinstance(row, BadRow):
+            bad.append(row)
         else:
-            rows.append(item)
-    if not rows and not bad:
+            good.append(row)
+    if not good and not bad:
         raise DataError(f"{source}: has no rows")
-    return Table(source, rows, bad)
+    return Table(source, good, bad)
 
 
 def _text(path: Path, source: str) -> str:
@@ -121,7 +123,7 @@ def _text(path: Path, source: str) -> str:
 def _jsonl(text: str, source: str) -> Iterator[Row | BadRow]:
     if text.lstrip().startswith("["):
         raise DataError(f"{source}: starts a JSON array: write one JSON object on each line instead")
-    # Not splitlines, which also splits at characters that may stand in a JSON string (U+2028).
+    # Not splitlines, which also splits at characters that are allowed in a JSON string (U+2028).
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield _json_row(line, number, source)
@@ -129,23 +131,23 @@ def _jsonl(text: str, source: str) -> Iterator[Row | BadRow]:
 
 def _json_row(line: str, number: int, source: str) -> Row | BadRow:
     try:
-        # Numbers keep their spelling: 0.10 stays 0.10, and a very long one is no error. NaN is how a missing value is
-        # written that is no JSON.
+        # Numbers keep their spelling: 0.10 stays 0.10, and a very long one is not an error. NaN, which is not JSON, is
+        # how some libraries write a missing value.
         columns = json.loads(
             line, parse_float=str, parse_int=str, parse_constant=lambda name: None, object_pairs_hook=_columns
         )
     except json.JSONDecodeError as error:
         return BadRow(source, number, f"not JSON: {error.msg} at column {error.colno}")
-    except _Twice as error:
-        return BadRow(source, number, f"the key {brief(repr(str(error)))} stands there twice")
+    except _Repeated as error:
+        return BadRow(source, number, f"the key {brief(repr(str(error)))} occurs twice")
     except RecursionError:
-        return BadRow(source, number, "not JSON that can be read: nested too deeply")
+        return BadRow(source, number, "JSON that is nested too deeply")
     if not isinstance(columns, dict):
         return BadRow(source, number, "not a JSON object")
     return Row(number, columns)
 
 
-class _Twice(Exception):
+class _Repeated(Exception):
     pass
 
 
@@ -153,20 +155,15 @@ def _columns(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     columns = dict(pairs)
     if len(columns) < len(pairs):
         seen: set[str] = set()
-        raise _Twice(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
+        raise _Repeated(next(key for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
     return columns
-
-
-def brief(text: str) -> str:
-    """Text for a message: a row may have a million columns, or one name of a megabyte."""
-    return text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}…"
 
 
 def _csv(text: str, source: str) -> Iterator[Row | BadRow]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
     while True:
-        line = reader.line_num + 1  # where the next record starts: a quoted one may go over several lines
+        line = reader.line_num + 1  # where the next record starts: a quoted field may span lines
         try:
             fields = next(reader, None)
         except csv.Error as error:

@@ -1,4 +1,4 @@
-"""The two sides of a task, what may stand in them, and which of their questions are used."""
+"""The train and test sides of a task: which questions are allowed in them, and which are used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from motif.tasks.splits import hashed
 
 @dataclass(frozen=True)
 class Side:
-    """The questions of a train or test set, with their source's name, and the rows that gave none."""
+    """The questions of a train or test set, the name of their source, and the rows that cannot be used."""
 
     source: str = ""
     questions: list[Question] = field(default_factory=list)
@@ -21,7 +21,7 @@ class Side:
 
 
 def without_repeats(side: Side) -> Side:
-    """Keep the first of questions with the same text."""
+    """Drop questions whose text has occurred before."""
     first: dict[str, int | None] = {}
     kept: list[Question] = []
     bad = list(side.bad)
@@ -36,7 +36,7 @@ def without_repeats(side: Side) -> Side:
 
 
 def without_leaks(train: Side, test: Side) -> Side:
-    """Drop train questions that are asked in the test set, too."""
+    """Drop train questions that are also test questions."""
     tested = {_same(question.text): question.line for question in test.questions}
     kept = [question for question in train.questions if _same(question.text) not in tested]
     leaked = [question for question in train.questions if _same(question.text) in tested]
@@ -49,7 +49,7 @@ def without_leaks(train: Side, test: Side) -> Side:
 
 
 def gradable(side: Side, grader: Grader) -> Side:
-    """Drop questions whose gold answer the grader does not find right against itself."""
+    """Drop questions whose gold answer fails the grader's check of gold answers."""
     grades = grader.check([question.gold for question in side.questions])
     kept: list[Question] = []
     bad = list(side.bad)
@@ -57,14 +57,14 @@ def gradable(side: Side, grader: Grader) -> Side:
         if grade.verdict == "right":
             kept.append(question)
         else:
-            reason = grade.reason or "its own grader calls it wrong"
+            reason = grade.reason or "it is wrong against itself"
             problem = f"gold answer {question.gold[:60]!r} fails the {grader.name} grader: {reason}"
             bad.append(BadRow(side.source, question.line or 0, problem))
     return Side(side.source, kept, bad)
 
 
 def split_off(side: Side, count: int) -> tuple[Side, Side]:
-    """Part into (train, held out) by a hash of the question: whatever the order of the rows, the same are held out.
+    """Split into (train, held out) by a hash of the question, so that the order of rows does not matter.
 
     Raises:
         RecipeError: nothing would be left to train on.
@@ -78,7 +78,7 @@ def split_off(side: Side, count: int) -> tuple[Side, Side]:
 
 
 def draw(questions: list[Question], count: int, seed: int) -> list[Question]:
-    """Choose `count` questions at random by the seed, in their order; all if `count` is 0."""
+    """Choose `count` questions at random by the seed and keep their order; all if `count` is 0."""
     if not 0 < count < len(questions):
         return questions
     chosen = {id(question) for question in sorted(questions, key=lambda q: _rank(f"limit {seed}", q))[:count]}

@@ -3,13 +3,13 @@
 A question is the columns `Body` and `Question` together; answers are numbers such as 27.0.
 """
 
-from motif.tasks.table import Hub, TableTask
+from motif.tasks.table import Source, TableTask
 
 TASK = TableTask(
     grader="numeric",
     questions=("Body", "Question"),
     answers=("Answer", "answer"),
     joined=True,
-    train=Hub("ChilleD/SVAMP", split="train", rows=700),
-    test=Hub("ChilleD/SVAMP", split="test", rows=300),
+    train=Source("ChilleD/SVAMP", split="train", rows=700),
+    test=Source("ChilleD/SVAMP", split="test", rows=300),
 )

@@ -1,4 +1,4 @@
-"""From rows to questions: which columns are read, and what makes a row unusable."""
+"""Tasks whose questions are rows of a table: which columns are read, and which rows cannot be used."""
 
 from __future__ import annotations
 
@@ -12,87 +12,87 @@ from motif.config import DataConfig
 from motif.errors import DataError, RecipeError
 from motif.method.answers import boxed
 from motif.method.tree import Question
-from motif.tasks.rows import BadRow, Row, Table, brief, read
+from motif.tasks.rows import BadRow, Row, Table, read
 from motif.tasks.sides import Side
 from motif.tasks.splits import Split
+from motif.text import brief
 
 SEARCHED = 20_000  # characters of an answer column that data.answer_pattern is tried on
 ID_COLUMNS = ("id", "unique_id", "ID")
 
 
 @dataclass(frozen=True)
-class Hub:
-    """A data set of the Hugging Face hub."""
+class Source:
+    """A file, or a split of a Hugging Face data set."""
 
-    id: str
+    name: str
     subset: str = ""
     split: str = "train"
     rows: int = 0
-    """How many it is known to have; another number means another data set."""
+    """The known number of rows; a data set with another number is another data set. 0: unknown."""
 
     def read(self) -> Table:
-        """Its rows.
+        """Read the rows.
 
         Raises:
-            DataError: it cannot be read, or its number of rows has changed.
+            DataError: the source cannot be read, or its number of rows has changed.
         """
-        table = read(self.id, self.subset, self.split)
+        table = read(self.name, self.subset, self.split)
         if self.rows and len(table.rows) != self.rows:
-            raise DataError(f"{self.id} has {len(table.rows)} rows, not {self.rows}: it has changed at its source")
+            raise DataError(f"{self.name} has {len(table.rows)} rows, not {self.rows}: it has changed at its source")
         return table
 
 
 @dataclass(frozen=True)
 class TableTask:
-    """A task whose questions are rows of a table. Of several column names the first that a row has is read."""
+    """A task whose questions are rows of a table. Of several column names, the first that a row has is read."""
 
     grader: str
     questions: tuple[str, ...]
     answers: tuple[str, ...]
-    train: Hub | None = None
-    test: Hub | None = None
+    train: Source | None = None
+    test: Source | None = None
     pattern: str = ""
     solution: str = ""
     """Column whose last box is the answer, for sources without an answer column."""
     clean: Callable[[str], str] = str.strip
     """Applied to the answer last."""
     gold: Callable[[Mapping[str, Any]], str] | None = None
-    """Makes the gold answer of a row's columns, where it is not one column's text; raises ValueError if it cannot."""
+    """Makes the gold answer from a row's columns, if it is not the text of one column; raises ValueError."""
     joined: bool = False
-    """The question is all of its columns, one after the other, not the first that is there."""
+    """Join all question columns, instead of reading the first that a row has."""
 
     def sides(self, data: DataConfig) -> tuple[Side, Side]:
-        """Read both sides from the recipe's sources or else the task's own; one that has no source is empty.
+        """Read both sides from the recipe's sources, or else the task's own. A side without a source is empty.
 
         Raises:
-            RecipeError: no source is given and the task has none, or `data.held_out` has nothing to be split off.
-            DataError: a source that cannot be read, or that is not what it was.
+            RecipeError: there is no source at all, or none that `data.held_out` can be split off.
+            DataError: a source cannot be read, or has changed.
         """
         own_test = None if data.held_out else self.test
         if not (data.train or data.test or self.train or own_test):
             raise RecipeError(f"task {data.task!r} needs data.train: a file or a data set id")
         if data.held_out and not (data.train or self.train):
             raise RecipeError(f"data.held_out = {data.held_out} is split off data.train, which is empty")
-        return (
-            self._side(data, "train", data.train, data.train_split, self.train),
-            self._side(data, "test", data.test, data.test_split, own_test),
-        )
+        train = Source(data.train, data.subset, data.train_split) if data.train else self.train
+        test = Source(data.test, data.subset, data.test_split) if data.test else own_test
+        return self._side(data, "train", train), self._side(data, "test", test)
 
-    def _side(self, data: DataConfig, side: Split, given: str, split: str, own: Hub | None) -> Side:
-        if not given and own is None:
+    def _side(self, data: DataConfig, split: Split, source: Source | None) -> Side:
+        if source is None:
             return Side()
         try:
-            table = read(given, data.subset, split) if given or own is None else own.read()
+            table = source.read()
         except DataError as error:
-            raise DataError(f"data.{side}: {error}") from error
+            raise DataError(f"data.{split}: {error}") from error
         questions: list[Question] = []
         bad = list(table.bad)
         for row in table.rows:
             try:
-                questions.append(_question(row, self, data, side))
+                questions.append(_question(row, self, data, split))
             except _Unusable as problem:
                 bad.append(BadRow(table.source, row.line, str(problem)))
-        return Side(table.source, _unique_ids(questions, side), bad)
+        return Side(table.source, _unique_ids(questions, split), bad)
 
 
 class _Unusable(Exception):
@@ -100,7 +100,7 @@ class _Unusable(Exception):
 
 
 def _question(row: Row, task: TableTask, data: DataConfig, split: str) -> Question:
-    names = _wanted(data, "question_column", task.questions)
+    names = _columns(data, "question_column", task.questions)
     if task.joined and names == task.questions:
         text = " ".join(_text(row, _name(row, (name,))) for name in names)
     else:
@@ -110,27 +110,27 @@ def _question(row: Row, task: TableTask, data: DataConfig, split: str) -> Questi
             return Question(_id(row) or f"{split}-{row.line}", text, task.gold(row.columns), row.line)
         except ValueError as error:
             raise _Unusable(str(error)) from None
-    answers = _wanted(data, "answer_column", task.answers)
-    # A source without an answer column is not short of one if it has the worked solutions.
+    answers = _columns(data, "answer_column", task.answers)
+    # A source without an answer column is complete if it has worked solutions.
     name = _name(row, (*answers, task.solution) if task.solution in row.columns else answers)
-    gold = task.clean(_picked(_text(row, name), data.answer_pattern or task.pattern, boxes=name == task.solution))
+    gold = task.clean(_extracted(_text(row, name), data.answer_pattern or task.pattern, boxes=name == task.solution))
     if not gold:
         raise _Unusable("the answer is empty")
     return Question(_id(row) or f"{split}-{row.line}", text, gold, row.line)
 
 
-def _wanted(data: DataConfig, key: str, own: tuple[str, ...]) -> tuple[str, ...]:
-    # A resolved recipe spells out the default, so only another name is the user's choice.
+def _columns(data: DataConfig, key: str, of_task: tuple[str, ...]) -> tuple[str, ...]:
+    # A resolved recipe spells out every default, so only another name is a choice of the user.
     name = str(getattr(data, key))
-    return own if name == DataConfig.model_fields[key].default else (name,)
+    return of_task if name == DataConfig.model_fields[key].default else (name,)
 
 
 def _name(row: Row, names: tuple[str, ...]) -> str:
     for name in names:
         if name in row.columns:
             return name
-    there = brief(", ".join(map(str, itertools.islice(row.columns, 50))))
-    raise _Unusable(f"no column {' or '.join(map(repr, names))} (has: {there})")
+    columns = brief(", ".join(map(str, itertools.islice(row.columns, 50))))
+    raise _Unusable(f"no column {' or '.join(map(repr, names))} (has: {columns})")
 
 
 def _text(row: Row, name: str) -> str:
@@ -143,11 +143,11 @@ def _text(row: Row, name: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise _Unusable(f"column {name!r} holds half of a surrogate pair, which is no character") from None
+        raise _Unusable(f"column {name!r} holds half of a surrogate pair, which is not a character") from None
     return text
 
 
-def _picked(answer: str, pattern: str, boxes: bool) -> str:
+def _extracted(answer: str, pattern: str, boxes: bool) -> str:
     if pattern:
         match = re.search(pattern, answer[:SEARCHED])
         if match is None:
