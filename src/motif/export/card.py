@@ -17,7 +17,7 @@ from motif.method.rounds import Rounds
 from motif.runs.read import section
 
 SCRIPT = "think_in_rounds.py"
-FORMS = {"adapter": "LoRA adapter (PEFT)", "merged": "Whole model (safetensors)", "gguf": "Whole model (GGUF)"}
+FORM_TITLES = {"adapter": "LoRA adapter (PEFT)", "merged": "Whole model (safetensors)", "gguf": "Whole model (GGUF)"}
 DATASETS = {  # hub ids of the shipped tasks' data
     "gsm8k": "openai/gsm8k",
     "svamp": "ChilleD/SVAMP",
@@ -86,11 +86,12 @@ def card(
         recipe: the public one (`for_others`). data: a sentence on the questions. file: the name of the GGUF file.
     """
     count, n = source.recipe.train.steps, recipe.rollout.rounds
+    about = f"{recipe.about}. " if recipe.about else ""
     steps = f"{source.step} steps" + (f" (of {count}; {source.chosen})" if source.chosen else "")
     parts = [
         f"---\n{_metadata(source, recipe, form, base)}\n---",
         f"# {recipe.name}: {base.name} trained to think in {n} round{'s' if n > 1 else ''}",
-        f"{FORMS[form]}. " + (recipe.about + ". " if recipe.about else "") + "Trained by reinforcement learning with "
+        f"{FORM_TITLES[form]}. {about}Trained by reinforcement learning with "
         "[MOTIF](https://arxiv.org/abs/2507.02851): the model reasons inside a bounded window, writes a short note, "
         "forgets the rest, and continues from the question and the note. "
         f"The results below hold only if it is asked as described below. It was trained for {steps}.",

@@ -17,7 +17,7 @@ from motif.config import Recipe
 from motif.errors import DataError, RecipeError, UsageError
 from motif.evaluation.store import questions_digest
 from motif.export.base_model import BaseModelInfo, describe, require_gguf, stored_dtype
-from motif.export.card import SCRIPT, card, script
+from motif.export.card import FORM_TITLES, SCRIPT, card, script
 from motif.export.formats import find_converter, merge, write_adapter, write_gguf, write_model
 from motif.export.hub import check_login, push
 from motif.export.parity import TOLERANCE, Parity, compare, logits_of, read_back
@@ -30,7 +30,7 @@ from motif.runs.folder import write_recipe
 from motif.runs.read import read_trees, section
 from motif.session import open_task
 
-FORMS = ("adapter", "merged", "gguf")
+FORMS = tuple(FORM_TITLES)
 QUESTIONS = 8
 """Questions compared; each gives a prompt of the first round and one of the last."""
 
