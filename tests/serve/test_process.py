@@ -109,7 +109,7 @@ def test_only_the_configured_address_is_bound():
     [
         (["serve", "nowhere"], "--recipe"),
         (["serve", "embedded", "--recipe", "demoo"], "Did you mean 'demo'?"),
-        (["serve", "embedded", "--recipe", "demo", "--upstream", "vllm:8000"], "no address"),
+        (["serve", "embedded", "--recipe", "demo", "--upstream", "vllm:8000"], "not the address"),
         (["serve", "embedded", "--recipe", "demo", "--max-tokens", "3"], "--max-tokens 3 is less"),
         (["serve", "embedded", "--recipe", "demo", "--api-key", ""], "API key is empty"),
         (

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
 from motif.config import ModelConfig
-from motif.errors import RecipeError
+from motif.errors import UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.openai import OpenAISampler, UpstreamError, _Streamed, base_url
 from support.fake_vllm import FakeVLLM
@@ -120,7 +120,7 @@ def test_addresses(given, base):
 
 @pytest.mark.parametrize("given", ["a:8000", "ftp://a", "http://", "http://a?x=1", ""])
 def test_what_is_no_address(given):
-    with pytest.raises(RecipeError, match="no address"):
+    with pytest.raises(UsageError, match="not the address of a server"):
         base_url(given)
 
 

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from motif.errors import RecipeError, SamplerError
+from motif.errors import SamplerError, UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.base import Completion, OnText, Request
 from motif.sampling.concurrency import sample_each
@@ -41,11 +41,11 @@ def base_url(url: str) -> str:
     """The address to which `/completions` and the like are appended: as given, or with /v1 where it names no path.
 
     Raises:
-        RecipeError: it is not an address.
+        UsageError: it is not an address.
     """
     parts = urlsplit(url.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise RecipeError(f"--upstream {url!r} is no address of a server: write it like http://gpu1:8000/v1")
+        raise UsageError(f"--upstream {url!r} is not the address of a server: write it like http://gpu1:8000/v1")
     return url.strip().rstrip("/") + ("" if parts.path.strip("/") else "/v1")
 
 

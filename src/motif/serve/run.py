@@ -21,7 +21,7 @@ from motif.errors import SamplerError, ServiceError, UsageError
 from motif.evaluation.target import Target
 from motif.method.rounds import Rounds
 from motif.models.hub import load_tokenizer
-from motif.sampling.openai import Api, OpenAISampler, base_url
+from motif.sampling.openai import Api, OpenAISampler
 from motif.serve.admission import ServerLimits
 from motif.serve.app import make_app
 from motif.serve.requests import ServedModel
@@ -38,7 +38,11 @@ log = logging.getLogger("motif.serve")
 
 @dataclass(frozen=True)
 class UpstreamConfig:
-    """The server that continues prompts in place of the local model (see `motif.sampling.openai`)."""
+    """The server that continues prompts in place of the local model (see `motif.sampling.openai`).
+
+    url: from `base_url`. model: the server's name for the model; "" if it serves only one. key: its API key, if it
+    requires one. extra: fields added to each request.
+    """
 
     url: str
     api: Api = "completions"
@@ -100,9 +104,8 @@ def serve(target: Target, options: ServerOptions, limits: ServerLimits, upstream
 def _open_upstream(target: Target, upstream: UpstreamConfig, seconds: float) -> LoadedModel:
     """Prepare sampling on a server elsewhere; of the model only the tokenizer is loaded, which cuts the notes."""
     rounds = Rounds(target.recipe.rounds, load_tokenizer(target.recipe.model.name))
-    url = base_url(upstream.url)
-    sampler = OpenAISampler(url, upstream.api, rounds, upstream.model, upstream.key, upstream.extra, seconds)
-    return LoadedModel(sampler, rounds, target.recipe.rollout.window or None, f"{url} ({upstream.api})")
+    sampler = OpenAISampler(upstream.url, upstream.api, rounds, upstream.model, upstream.key, upstream.extra, seconds)
+    return LoadedModel(sampler, rounds, target.recipe.rollout.window or None, f"{upstream.url} ({upstream.api})")
 
 
 @contextmanager
