@@ -29,6 +29,7 @@ from motif.grading.exact import Exact
 from motif.grading.jsonl import grade_lines
 from motif.grading.math.rule import Math
 from motif.grading.numeric import LONGEST, Numeric, number
+from motif.grading.verdict import GoldError
 from motif.method import answers
 from motif.tasks import load
 from motif.tasks.rows import read
@@ -282,7 +283,7 @@ def worker(name: str) -> Grader:
 def alive(grader: Grader) -> None:
     """The next answer is judged as ever (the cache is by-passed)."""
     for _ in range(5):
-        grade = grader._ask("x+1", "1+x")[0]
+        grade = grader._in_worker("x+1", "1+x")[0]
         if grade.verdict == "right" or "waiting" in grade.reason:  # a busy machine is no lost worker
             return
     raise Broken(f"the worker is lost: {grade}")
@@ -294,7 +295,7 @@ def program_tests(pair: list[str]) -> str:
     grade = Code().quick(gold, prediction)
     try:
         label = f"{min(3, len(unit_tests.read_gold(gold).tests))} tests"
-    except unit_tests.GoldError as error:
+    except GoldError as error:
         holds(grade is not None and grade.verdict == "ungraded", "bad tests are ungraded")
         label = named(error)
     return f"{label} {grade and grade.verdict}"

@@ -6,7 +6,8 @@ import pytest
 
 from motif.grading.code import sandbox
 from motif.grading.code.rule import Code
-from motif.grading.code.unit_tests import GoldError, read_gold
+from motif.grading.code.unit_tests import read_gold
+from motif.grading.verdict import GoldError
 from motif.tasks import rows
 from motif.tasks.code import gold_from_row, questions
 from motif.tasks.splits import SPLITS

@@ -27,7 +27,7 @@ class Exact(Rule):
 
 
 def canonical(text: str) -> str:
-    """NFKC with white space collapsed, but raised and lowered characters and fractions kept.
+    """NFKC with runs of white space as one space, except that superscripts, subscripts and fractions stay.
 
     Plain NFKC turns 10² into 102 and 2½ into 21⁄2, which are other numbers.
     """

@@ -1,4 +1,4 @@
-"""`Grader`: the one way to grade, in this process where that is safe and in a killable worker where it is not."""
+"""`Grader`: grades in this process where that is safe, and in a worker that can be killed where it is not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from motif.grading.worker import Worker
 
 TIME_LIMIT = 5.0  # seconds for one verdict
 CACHED = 20_000  # verdicts kept
-CACHED_LENGTH = 20_000  # characters; longer pairs are rare, and keeping many would fill the memory
+CACHED_LENGTH = 20_000  # characters; longer pairs are rare, and many of them would fill the memory
 
 Pair = tuple[str, str | None]
 
@@ -24,14 +24,16 @@ Pair = tuple[str, str | None]
 class Grader:
     """Grades answers by one rule, each within `time_limit` seconds of wall-clock time (or the rule's own, if longer).
 
-    An answer that takes longer, or more memory than a worker has, is wrong: were it ungraded, and so left out of all
-    means, a policy could learn to hide there. What is no fault of the answer (the machine was too busy, the worker was
-    killed from outside, a user's grader raised) is `ungraded` with a reason. Safe to use from several threads. Use it
-    as a context manager or call `close`; workers never outlive this process.
+    An answer that takes longer, or more memory than a worker has, is wrong: if it were ungraded, and so left out of all
+    means, a policy could learn to hide there. What is not the answer's fault is `ungraded` with a reason: the machine
+    was too busy, the worker was killed from outside, a user's grader raised an error.
+
+    A grader may be used from several threads. Use it as a context manager or call `close`. Its workers never outlive
+    this process.
 
     Raises:
         DataError: there is no rule of this name; the message names the nearest.
-        ValueError: a limit or number of workers out of range.
+        ValueError: a time limit or a number of workers that is not positive.
     """
 
     def __init__(self, name: str, time_limit: float = TIME_LIMIT, workers: int = 1) -> None:
@@ -43,13 +45,13 @@ class Grader:
         self._cache: dict[tuple[str, str], Grade] = {}
         self._writing = threading.Lock()
         self._all = [Worker(self.rule, self.time_limit) for _ in range(workers)]
-        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last used first: the others may never start
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # last used, first out: the others may never start
         for worker in self._all:
             self._idle.put(worker)
         weakref.finalize(self, _stop, self._all)  # runs when this object is collected, or at exit
 
     def grade(self, gold: str, prediction: str | None) -> Grade:
-        """Judge one answer. No answer (None) is wrong.
+        """Judge one answer. A missing answer (None) is wrong.
 
         Raises:
             DataError: a worker cannot load the rule; the message says what to install or to correct.
@@ -65,27 +67,27 @@ class Grader:
         return grade
 
     def grade_many(self, pairs: Sequence[Pair]) -> list[Grade]:
-        """Judge (gold, prediction) pairs on all workers, in the given order; equal pairs are judged once."""
-        different = list(dict.fromkeys(pairs))
+        """Judge (gold, prediction) pairs on all workers and keep their order. Equal pairs are judged once."""
+        distinct = list(dict.fromkeys(pairs))
         if self.workers == 1 or self.rule.in_process:
-            grades = [self.grade(*pair) for pair in different]
+            grades = [self.grade(*pair) for pair in distinct]
         else:
             with ThreadPoolExecutor(self.workers) as pool:
-                grades = list(pool.map(lambda pair: self.grade(*pair), different))
-        found = dict(zip(different, grades, strict=True))
-        return [found[pair] for pair in pairs]
+                grades = list(pool.map(lambda pair: self.grade(*pair), distinct))
+        grade_of = dict(zip(distinct, grades, strict=True))
+        return [grade_of[pair] for pair in pairs]
 
     def check(self, golds: Iterable[str]) -> list[Grade]:
-        """Whether each gold answer can tell right from wrong: right with a reason to use it, else what is the matter.
+        """Whether each gold answer can tell right from wrong: `right` if so, else the verdict and reason against it.
 
-        A gold answer must be right against itself, without the shortcut that equal texts are equal answers, and neither
-        an empty answer nor "0" may pass for it (unless it is 0).
+        A gold answer must be right against itself, without the shortcut that equal texts are equal answers. Neither an
+        empty answer nor "0" may pass for it, unless it is 0. Rules for programs and circuits have checks of their own.
         """
         golds = list(golds)
-        different = list(dict.fromkeys(golds))
+        distinct = list(dict.fromkeys(golds))
         with ThreadPoolExecutor(self.workers) as pool:
-            found = dict(zip(different, pool.map(self._check, different), strict=True))
-        return [found[gold] for gold in golds]
+            grade_of = dict(zip(distinct, pool.map(self._check, distinct), strict=True))
+        return [grade_of[gold] for gold in golds]
 
     def close(self) -> None:
         """Stop the workers. A later `grade` starts them again."""
@@ -98,7 +100,7 @@ class Grader:
         self.close()
 
     def _judge(self, gold: str, prediction: str) -> tuple[Grade, bool]:
-        # The second value: whether another try would give the same.
+        """The verdict, and whether it is final: whether another try would give the same."""
         started = time.perf_counter()
         try:
             inline = (self.rule.grade if self.rule.in_process else self.rule.quick)(gold, prediction)
@@ -106,12 +108,12 @@ class Grader:
             inline = Grade("ungraded", f"{type(error).__name__}: {error}")
         if inline is not None:
             return Grade(inline.verdict, inline.reason, time.perf_counter() - started), True
-        return self._ask(gold, prediction)
+        return self._in_worker(gold, prediction)
 
     def _check(self, gold: str) -> Grade:
         itself = self.rule.quick_check(gold)
         if itself is None:
-            itself = self.rule.check_gold(gold) if self.rule.in_process else self._ask(gold, None)[0]
+            itself = self.rule.check_gold(gold) if self.rule.in_process else self._in_worker(gold, None)[0]
         if itself.verdict != "right":
             return itself
         for answer in self.rule.wrong_answers:
@@ -119,7 +121,7 @@ class Grader:
                 return Grade("wrong", f"the answer {answer!r} passes for it")
         return itself
 
-    def _ask(self, gold: str, prediction: str | None) -> tuple[Grade, bool]:
+    def _in_worker(self, gold: str, prediction: str | None) -> tuple[Grade, bool]:
         worker = self._idle.get()
         try:
             return worker.grade(gold, prediction)

@@ -1,4 +1,4 @@
-"""Grading a file of answers: a JSON object a line with `gold` and `prediction`, each written back with its verdict."""
+"""A file of answers, graded: each line is a JSON object with `gold` and `prediction`, and gets its verdict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from motif.grading.grader import Grader
 from motif.grading.verdict import Grade
 from motif.method.answers import final
 
-BLOCK = 64  # lines judged together, in order: what has been judged when the user stops has been written
+BLOCK = 64  # lines that are judged together; all blocks before are written when the user stops
 
 
 def grade_file(
@@ -37,36 +37,31 @@ def grade_file(
         on_line: called after each line.
 
     Raises:
-        UsageError: no such file or rule, or the rule cannot be loaded.
+        UsageError: there is no such file.
+        DataError: there is no such rule, or it cannot be loaded.
     """
     if source is not None and not source.is_file():
         raise UsageError(f"{source}: no such file")
-    try:
-        grader = Grader(rule, seconds, workers)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    grader = Grader(rule, seconds, workers)
     counts = dict.fromkeys(("right", "wrong", "ungraded"), 0)
     with contextlib.ExitStack() as stack:
         stack.callback(grader.close)
         binary = stack.enter_context(source.open("rb")) if source else sys.stdin.buffer
         lines = (line.decode("utf-8", "replace").removeprefix("\ufeff") for line in binary)
         output = stack.enter_context(target.open("w", encoding="utf-8")) if target else sys.stdout
-        try:
-            for record in grade_lines(lines, grader, fallback):
-                counts[record["verdict"]] += 1
-                # ASCII only: a prediction may hold half a surrogate pair, which cannot be written to a file.
-                print(json.dumps(record), file=output, flush=True)
-                on_line()
-        except RuntimeError as error:
-            raise UsageError(str(error)) from None
+        for record in grade_lines(lines, grader, fallback):
+            counts[record["verdict"]] += 1
+            # ASCII only: a prediction may hold half a surrogate pair, which cannot be written to a file.
+            print(json.dumps(record), file=output, flush=True)
+            on_line()
     return counts
 
 
 def grade_lines(lines: Iterable[str], grader: Grader, fallback: str = "text") -> Iterator[dict[str, Any]]:
-    """Each object with `verdict`, `reason` and `seconds` added, in order; a line without one gives an `error`.
+    """Each object with `verdict`, `reason` and `seconds` added, in order. A line without an object gives an `error`.
 
-    The answer is found in the prediction by `motif.method.answers.final`; rules for programs read it whole. Empty
-    lines are passed over.
+    `motif.method.answers.final` finds the answer in the prediction, except for rules that read whole responses. Empty
+    lines are skipped.
 
     Raises:
         DataError: the rule cannot be loaded.
@@ -102,5 +97,5 @@ def _pair(record: dict[str, Any], whole: bool, fallback: str) -> tuple[str, str 
 
 
 def _text(value: Any) -> str:
-    # A number or an object (a circuit's truth table, say) is as good as its text.
+    # A number or an object, such as the truth table of a circuit, stands for its text.
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,11 +1,11 @@
 r"""Equal numbers: both sides are read as exact rationals, so 0.5, 1/2, .50 and \frac{1}{2} are the same answer.
 
-What is read as a number: an optional sign and currency sign, then digits (thousands commas, decimals, a/b, \frac{a}{b},
-1.5e3), then an optional percent or degree sign or a unit in words ("18 dollars", "5\text{ cm}^2"), then an optional
+A number has an optional sign and currency sign, then digits (with thousands commas, decimals, as a/b, \frac{a}{b} or
+1.5e3), then an optional percent sign, degree sign or unit in words ("18 dollars", "5\text{ cm}^2"), then an optional
 full stop. `$...$` around it is ignored.
 
-Two rules are choices. A percent sign is dropped: 60% equals 60, not 0.6. A unit is dropped without being compared, but
-words that change the value ("3 million", "2 and a half", "2 pi") make the answer not a number.
+Two rules are choices. A percent sign is ignored: 60% equals 60, not 0.6. A unit is ignored, too, and not compared. But
+words that change the value ("3 million", "2 and a half", "2 pi") make the answer something other than a number.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Numeric(Rule):
 def number(text: str, units: bool = True) -> Fraction | None:
     """The exact value, or None if the text is not one number of at most 200 characters.
 
-    With `units` false, a number followed by words is not a number.
+    Without `units`, a number followed by words is not a number.
     """
     if len(text) > LONGEST:
         return None

@@ -1,4 +1,4 @@
-"""Rules by name, loaded when they are asked for: those of this package, or a function of the user's own."""
+"""Rules by name: those of this package, each imported only when it is needed, or a user's own function."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def find(name: str) -> Rule:
 
 
 class UserFunction(Rule):
-    """A function `(gold, prediction)` of the user's own. It runs in workers only, which load it."""
+    """A user's own function of gold and prediction. Only workers import and call it."""
 
     reads_responses = True
     memory = 8 << 30  # it may import whatever it likes
@@ -101,7 +101,7 @@ class UserFunction(Rule):
 def _module(place: str) -> ModuleType:
     path = Path(place)
     if path.suffix != ".py":
-        # At the end: a file of the user's named like a library's module must not replace it.
+        # At the end, so that a user's file with the name of a library's module does not replace that module.
         sys.path.append(str(Path.cwd()))
         return importlib.import_module(place)
     sys.path.append(str(path.resolve().parent))
@@ -114,7 +114,7 @@ def _module(place: str) -> ModuleType:
 
 
 def as_grade(result: Any) -> Grade:
-    """What a user's function may return: a Grade, True or False, or `right`, `wrong` or `ungraded`.
+    """The verdict of a user's function, which may return a Grade, True, False, `right`, `wrong` or `ungraded`.
 
     Raises:
         TypeError: anything else.

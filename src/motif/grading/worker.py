@@ -1,8 +1,8 @@
 """A process that grades and can be killed.
 
-It is `python -c "… serve()"` with one JSON object a line over its pipes. It is not made with multiprocessing, whose
-spawn re-imports the user's script and so needs an `if __name__ == "__main__"` guard there. The time limit is kept by
-the parent with SIGKILL: no limit inside the worker can stop one long operation on big integers.
+It runs `python -c "… serve()"` and exchanges one JSON object a line over its pipes. It does not use multiprocessing,
+which would import the user's script again and so require an `if __name__ == "__main__"` guard there. The parent
+enforces the time limit with SIGKILL: no limit inside the worker can stop one long operation on big integers.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from motif.grading import registry
 from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
-COMPUTING = 0.6  # of the limit spent on the processor: below, the machine or something outside was slow
+COMPUTING = 0.6  # share of the limit spent computing; below it, something else was slow
 REASON = 300  # characters
 
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 
 
 class Worker:
-    """One process, started at the first question and again after it was killed. Used by one thread at a time."""
+    """One process, started by the first request and again after it was killed. One thread may use it at a time."""
 
     def __init__(self, rule: Rule, time_limit: float) -> None:
         self.rule, self.time_limit = rule, time_limit
         self.process: subprocess.Popen[str] | None = None
 
     def grade(self, gold: str, prediction: str | None) -> tuple[Grade, bool]:
-        """The verdict, and whether it is final: one for want of time, or of a living worker, is not.
+        """The verdict, and whether it is final: a verdict for lack of time, or of a living worker, is not.
 
-        Without a prediction the gold answer is checked (`check_gold` of the rule).
+        Without a prediction, the rule's `check_gold` judges the gold answer.
 
         Raises:
             DataError: the rule cannot be loaded; the message says what to do.
@@ -61,7 +61,7 @@ class Worker:
         return Grade("ungraded", f"timed out after {self.time_limit:g} s, most of them waiting", seconds), False
 
     def stop(self) -> None:
-        """Kill the process, if there is one, and wait until it is gone."""
+        """Kill the process, if there is one, and wait for its end."""
         process, self.process = self.process, None
         if process is not None:
             process.kill()
@@ -70,10 +70,10 @@ class Worker:
                 _close_quietly(pipe)
 
     def _start(self) -> str:
-        # Returns what went wrong, if anything did.
+        """Start the process and wait until it is ready; returns what went wrong, if anything did."""
         self.stop()
         paths = [_PACKAGES, *filter(None, [os.environ.get("PYTHONPATH")])]
-        # A fixed hash seed: SymPy's way through an expression follows the order of sets.
+        # A fixed hash seed, because SymPy works through an expression in the order of sets.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0"}
         try:
             self.process = subprocess.Popen(
@@ -98,10 +98,10 @@ class Worker:
         return ""
 
     def _exchange(self, request: dict[str, Any] | None, limit: float) -> tuple[dict[str, Any] | None, float | None]:
-        """Send a line and read one.
+        """Send a request and read the reply.
 
         Returns:
-            The reply (None: the process is gone); if that was for the time limit, the seconds computed until then.
+            The reply (None: the process is gone), and the seconds of computing if the time limit ended the process.
         """
         process = self.process
         assert process is not None and process.stdin is not None and process.stdout is not None
@@ -121,23 +121,23 @@ class Worker:
                 process.stdin.flush()
             reply = json.loads(process.stdout.readline())
         except (OSError, ValueError):
-            pass  # killed: a broken pipe, or an empty or half-written line
+            pass  # killed: a broken pipe, an empty line or half a line
         finally:
             timer.cancel()
-            timer.join()  # from here on it can no longer kill
-            if reply is None or expired:  # also on Ctrl-C, when a late reply would answer the next question
+            timer.join()  # it cannot kill the process any more
+            if reply is None or expired:  # also after Ctrl-C, when a late reply would answer the next request
                 self.stop()
         return reply, expired[0] if expired else None
 
 
 def _computed(pid: int) -> float:
-    """Seconds of processor time of a process and those it has started; 0 if it is gone."""
+    """Seconds of processor time of a process and its descendants; 0 if it is gone."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        own = [process, *process.children(recursive=True)]
-        return sum(times.user + times.system for times in (one.cpu_times() for one in own))
+        family = [process, *process.children(recursive=True)]
+        return sum(times.user + times.system for times in (one.cpu_times() for one in family))
     except psutil.Error:
         return 0.0
 
@@ -147,11 +147,11 @@ def _close_quietly(pipe: IO[str] | None) -> None:
         if pipe is not None:
             pipe.close()
     except OSError:
-        pass  # the unsent rest of a line to a dead process
+        pass  # a dead process cannot take the rest of a line
 
 
 def serve() -> None:
-    """The worker's loop: a request a line on standard input, a verdict a line on standard output, until input ends."""
+    """Read a request a line from standard input and write a verdict a line to standard output, until input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     name = sys.argv[1]
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -173,7 +173,7 @@ def serve() -> None:
 
 
 def judge(rule: Rule, gold: str, prediction: str | None) -> Grade:
-    """The rule's verdict, or without a prediction its opinion of the gold answer; `ungraded` if it raises."""
+    """The rule's verdict on the prediction, or on the gold answer where there is none; `ungraded` if it raises."""
     try:
         return rule.check_gold(gold) if prediction is None else rule.thorough(gold, prediction)
     except MemoryError:

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from motif.grading.code.unit_tests import GoldError, read_gold
+from motif.grading.code.unit_tests import read_gold
+from motif.grading.verdict import GoldError
 from motif.method.tree import Question
 from motif.tasks.procedural import ProceduralTask
 from motif.tasks.splits import Split

@@ -1,8 +1,8 @@
-"""Reading an answer in Verilog: where it stands in the text, and whether every token of it is one that may reach Yosys.
+"""The gate between answers and Yosys: finds the Verilog in a text, and lets only harmless tokens through.
 
-The gate is an allow-list. Comments are taken out (some are orders to a synthesiser: `// synopsys full_case`), and what
-could read a file, print, weaken the proof or hide a module is refused by name: directives and macros, attributes,
-system tasks, assertions and assumptions, escaped identifiers, strings, hierarchical names, x and z as values.
+The gate is an allow-list. It takes comments out (some command a synthesiser: `// synopsys full_case`). It refuses by
+name what could read a file, print, weaken the proof or hide a module: directives and macros, attributes, system tasks,
+assertions and assumptions, escaped identifiers, strings, hierarchical names, x and z as values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ localparam logic longint module nand negedge nor not or output packed parameter 
 signed struct task typedef unique unique0 unsigned void while wire xnor xor
 """
 ALLOWED = frozenset(_ALLOWED_WORDS.split())
-# Every other reserved word of IEEE 1800-2017: none of them is needed to describe a small circuit.
+# Every other reserved word of IEEE 1800-2017; small circuits need none of them.
 _REFUSED_WORDS = """
 accept_on alias assert assume before bind bins binsof break bufif0 bufif1 cell chandle checker class clocking cmos
 config const constraint context continue cover covergroup coverpoint cross deassign defparam design disable dist do
@@ -63,8 +63,10 @@ class Refused(Exception):
 def extract(text: str) -> str:
     """The Verilog in an answer: its last ```verilog block, else its last modules in a row, else all of it.
 
-    Comments are taken out first, so that a module in one is no answer. A directive or an attribute before the modules
-    belongs to them: it could change what they mean, and is left for `clean` to refuse.
+    Comments are taken out first, so that a module inside one is not an answer.
+
+    Raises:
+        Refused: a directive or an attribute stands before the modules, where it could change what they mean.
     """
     blocks = _FENCE.findall(text)
     if blocks:
@@ -89,7 +91,7 @@ def is_module(text: str) -> bool:
 
 
 def clean(text: str) -> str:
-    """The text without comments, every token of it known to be harmless.
+    """The text without comments, if all of its tokens are harmless.
 
     Raises:
         Refused: at the first token that is not.
@@ -98,7 +100,7 @@ def clean(text: str) -> str:
         raise Refused(f"too long: {len(text)} characters")
     if "\0" in text:
         raise Refused("a null character")
-    kept: list[str] = []  # with the white space between
+    kept: list[str] = []  # with the white space between the tokens
     seen: list[str] = []  # the tokens alone
     place = 0
     while place < len(text):
@@ -176,7 +178,7 @@ def _check_nesting(seen: list[str]) -> None:
 
 
 def _check_values(seen: list[str]) -> None:
-    """x and z are no values: they may only stand in the labels of casez (z, ?) and casex (x too)."""
+    """Refuse x and z as values: they may stand only in the labels of casez (z, ?) and casex (x, too)."""
     cases: list[str] = []
     depth = 0
     for place, token in enumerate(seen):
@@ -199,10 +201,10 @@ def _check_values(seen: list[str]) -> None:
 
 
 def module_names(cleaned: str) -> list[str]:
-    """The modules of a cleaned text in order.
+    """The names of the modules in a cleaned text, in order.
 
     Raises:
-        Refused: no module, a name twice, or a `module` without a name.
+        Refused: there is no module, a module without a name, or a name twice.
     """
     words = re.findall(r"[A-Za-z_][\w$]*|\S", cleaned)
     names = [words[place + 1] for place, word in enumerate(words[:-1]) if word == "module"]
@@ -217,5 +219,5 @@ def module_names(cleaned: str) -> list[str]:
 
 
 def is_identifier(name: str) -> bool:
-    """Whether this can name a module or port."""
+    """Whether this can name a module or a port."""
     return re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) is not None and name not in ALLOWED | REFUSED

@@ -1,4 +1,4 @@
-"""From Verilog to a checked netlist: what Yosys makes of a module, and whether it is a circuit that can be compared."""
+"""From Verilog to a checked netlist: what Yosys makes of a module, and whether that circuit can be compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from motif.grading.circuit.yosys import Run, Yosys
+from motif.grading.circuit.yosys import Yosys, YosysResult
 
 _STATE_WORDS = """
 $adff $adffe $adlatch $aldff $aldffe $dff $dffe $dffsr $dffsre $dlatch $dlatchsr $sdff $sdffce $sdffe $sr
@@ -19,7 +19,7 @@ $mul $mux $ne $neg $not $or $pmux $pos $reduce_and $reduce_bool $reduce_or $redu
 $shl $shr $sshl $sshr $sub $xnor $xor
 """
 GATES = frozenset(_GATES_WORDS.split())
-# `check` finds loops, nets with two drivers or none; `proc` runs without the passes that take x for don't care.
+# `check` finds loops, and nets with two drivers or none; `proc` runs without the passes that read x as don't care.
 SCRIPT = """\
 read_verilog -sv -nopp /box/module.v
 hierarchy -check -top {top}
@@ -36,12 +36,12 @@ write_rtlil /box/net.il
 
 
 class Unusable(Exception):
-    """Not a circuit that can be compared; the message says why."""
+    """A circuit that cannot be compared; the message says why."""
 
 
 @dataclass(frozen=True)
 class Netlist:
-    """A flat module in Yosys's own language, its ports as (name, direction, width), and what it remembers by."""
+    """A flat module in Yosys's own language, its ports as (name, direction, width), and its memory elements."""
 
     name: str
     rtlil: str
@@ -61,18 +61,18 @@ class Netlist:
         return [(name, width) for name, kind, width in self.all_ports if kind == direction]
 
     def renamed(self, name: str) -> Netlist:
-        """The same under another module name."""
+        """The same netlist under another module name."""
         return replace(self, name=name, rtlil=re.sub(rf"(?m)^module \\{self.name}$", rf"module \\{name}", self.rtlil))
 
     def difference(self, answer: Netlist) -> str:
-        """Why the answer cannot be equal to this one, whatever it computes; empty if it may be."""
+        """Why the answer cannot equal this circuit, whatever it computes; empty if it may."""
         ours, theirs = set(self.all_ports), set(answer.all_ports)
         if ours != theirs:
             listed = [", ".join(_port(port) for port in sorted(ports)) for ports in (theirs - ours, ours - theirs)]
             return f"the ports differ: has {listed[0] or 'nothing else'}, should have {listed[1] or 'nothing else'}"
         if answer.has_state and not self.has_state:
             latch = any("latch" in kind for kind in answer.state)
-            return f"{'a latch is inferred' if latch else 'has a register'}, but the circuit asked for has no memory"
+            return f"{'a latch is inferred' if latch else 'has a register'}, but the requested circuit has no memory"
         return ""
 
 
@@ -80,7 +80,7 @@ def netlist(yosys: Yosys, text: str, top: str, name: str, limit: float) -> Netli
     """Read cleaned Verilog and check it.
 
     Raises:
-        Unusable: Yosys refuses it, takes more than `limit` seconds or its memory, or it holds what cannot be proved.
+        Unusable: Yosys refuses it, exceeds `limit` seconds or its memory, or finds a part that cannot be compared.
     """
     run = yosys.run(SCRIPT.format(top=top, name=name), {"module.v": text + "\n"}, ("net.json", "net.il"), limit)
     if run.ended != "ok":
@@ -92,7 +92,7 @@ def netlist(yosys: Yosys, text: str, top: str, name: str, limit: float) -> Netli
     kinds = {cell["type"] for cell in module["cells"].values()}
     unknown = sorted(kinds - STATE - GATES)
     if unknown or module.get("memories"):
-        raise Unusable(f"holds what cannot be compared: {', '.join(unknown) or 'a memory'}")
+        raise Unusable(f"has parts that cannot be compared: {', '.join(unknown) or 'a memory'}")
     ports = tuple((port, entry["direction"], len(entry["bits"])) for port, entry in module["ports"].items())
     return Netlist(name, run.files["net.il"], ports, _clocks(module), tuple(sorted(kinds & STATE)))
 
@@ -106,14 +106,14 @@ def _clocks(module: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _message(run: Run, limit: float) -> str:
+def _message(run: YosysResult, limit: float) -> str:
     if run.ended == "time":
         return f"too costly: not read in {limit:g} s"
     if run.ended != "error":
         return "too costly: Yosys ran out of memory or stack"
     error = next((line for line in run.problems.splitlines() if "ERROR" in line), "Yosys refused it")
     if "check -assert" in error:
-        # The error only counts the problems; the first of them is in the log.
+        # The error only counts the problems; the log has the first of them.
         error = next((line for line in run.log.splitlines() if line.startswith("Warning:")), error)
     if "No top module found" in error:
         error = "an empty module"

@@ -1,4 +1,4 @@
-"""Small modules without Yosys: one-bit ports, wires and `assign`, computed into the tables of `truth_table`."""
+"""The truth tables of small modules, without Yosys: one-bit ports, wires and `assign`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ class Module:
 def module(text: str, order: Sequence[str] = ()) -> Module:
     """Read a module of one-bit ports, wires and assigns (comments already taken out) and compute its outputs.
 
-    The tables are over the inputs in the given order; if that is not an order of these very inputs, over its own.
+    The tables are over the inputs in the given order, or in the module's own if `order` has other names.
 
     Raises:
         Unsupported: it is outside the grammar: another construct, a loop, a net with two drivers or none, …
     """
-    found = tokens(text)
-    if not found or found.count("module") != 1 or found.count("endmodule") != 1 or found[-1] != "endmodule":
+    words = tokens(text)
+    if not words or words.count("module") != 1 or words.count("endmodule") != 1 or words[-1] != "endmodule":
         raise Unsupported("not exactly one module")
-    statements = _split(found[1:-1], ";")
-    header, *rest = statements
-    if found[0] != "module" or not rest or rest[-1]:
+    header, *rest = _split(words[1:-1], ";")
+    if words[0] != "module" or not rest or rest[-1]:
         raise Unsupported("no module header or end")
     directions: dict[str, str] = {}
     drivers: dict[str, list[str]] = {}
@@ -44,10 +43,10 @@ def module(text: str, order: Sequence[str] = ()) -> Module:
     inputs = tuple(port for port in ports if directions[port] == "input")
     outputs = tuple(port for port in ports if directions[port] == "output")
     if {name for name, kind in directions.items() if kind != "wire"} != set(ports):
-        raise Unsupported("a direction for what is no port")
-    read = Module(header[0], inputs, outputs)
+        raise Unsupported("a direction for what is not a port")
+    result = Module(header[0], inputs, outputs)
     inputs = tuple(order) if set(order) == set(inputs) else inputs
-    known = columns(inputs)
+    tables = columns(inputs)
     if set(inputs) & set(drivers) or not set(outputs) <= set(drivers):
         raise Unsupported("a driven input or an undriven output")
     pending = dict(drivers)
@@ -56,14 +55,14 @@ def module(text: str, order: Sequence[str] = ()) -> Module:
         if not ready:
             raise Unsupported("a loop")
         for name in ready:
-            known[name] = table(pending.pop(name), known, 1 << len(inputs))
-    read.tables = {name: known[name] for name in outputs}
-    return read
+            tables[name] = table(pending.pop(name), tables, 1 << len(inputs))
+    result.tables = {name: tables[name] for name in outputs}
+    return result
 
 
-def _split(found: Sequence[str], mark: str) -> list[list[str]]:
+def _split(words: Sequence[str], mark: str) -> list[list[str]]:
     parts: list[list[str]] = [[]]
-    for token in found:
+    for token in words:
         if token == mark:
             parts.append([])
         else:
@@ -120,7 +119,7 @@ def _declare(name: str, kind: str, directions: dict[str, str]) -> None:
 
 def _drive(part: list[str], directions: dict[str, str], drivers: dict[str, list[str]]) -> None:
     name = part[0] if part else ""
-    # A name declared only later is an error in Verilog, or an implicit net.
+    # In Verilog, a name that is declared only later is an error or an implicit net.
     if part[1:2] != ["="] or name not in directions or name in drivers or "," in part:
         raise Unsupported(f"the assignment to {name!r}")
     body = part[2:]

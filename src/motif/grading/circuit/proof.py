@@ -1,9 +1,9 @@
-"""The proof that two netlists are equal, as a Yosys script and what its log says.
+"""The proof that two netlists are equal: a Yosys script, and what its log says.
 
-Combinational: the miter of both has no input for which an output differs (`sat -prove`); a bit that is x equals only x.
-With registers or latches: `clk2fflogic` makes the clock an input like others, so that another edge or another clock is
-another circuit. Registers start in any state that their initial values allow; resets are held for the given cycles;
-from then on all inputs are free, and temporal induction (`sat -tempinduct`) shows that the outputs are equal for ever.
+Combinational circuits: the miter of both has no input for which an output differs (`sat -prove`); an x bit equals only
+x. With registers or latches, `clk2fflogic` makes the clock an ordinary input, so that another edge or another clock is
+another circuit. Registers start in any state that their initial values allow, and resets are held for the given cycles.
+From then on all inputs are free, and temporal induction (`sat -tempinduct`) shows that the outputs are equal for ever.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def prove(
     open_outputs: bool,
     limit: float,
 ) -> Grade:
-    """Prove that the answer does what the gold does, or find inputs for which it does not.
+    """Prove that the answer equals the gold, or find inputs for which it does not.
 
     Args:
         reset: the inputs that are held at these values for the first `cycles` clock cycles.
@@ -52,7 +52,7 @@ def prove(
         f"miter -equiv -make_outputs -flatten {'-ignore_gold_x ' if open_outputs else ''}gold gate miter",
         "hierarchy -top miter",
         *(["clk2fflogic"] if sequential else []),
-        # Were the constraints impossible, everything would follow from them.
+        # From impossible constraints everything would follow.
         f"tee -o /box/possible {possible}",
         f"tee -o /box/proof {proof} -timeout {limit:.0f} -show-inputs -show-outputs -prove trigger 0 miter",
     ]
@@ -72,7 +72,7 @@ def prove(
 
 
 def guessed_reset(gold: Netlist) -> dict[str, int]:
-    """The one-bit inputs named like a reset, with the active value that the name says (rst_n is active at 0)."""
+    """The one-bit inputs that are named like a reset, with the active value that the name implies (rst_n: 0)."""
     named = [(name, _RESET_NAME.fullmatch(name)) for name, width in gold.ports("input") if width == 1]
     return {name: int(not match["low"]) for name, match in named if match}
 
@@ -88,7 +88,7 @@ def _held(gold: Netlist, reset: Mapping[str, int], cycles: int) -> str:
 
 
 def _counterexample(log: str) -> str:
-    """The inputs, and both values of the outputs that differ, in the last time step of the model in a log."""
+    """The inputs, and both values of the outputs that differ, in the last time step of the log's model."""
     values: dict[str, str] = {}
     step = ""
     for line in log.splitlines():

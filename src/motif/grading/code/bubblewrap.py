@@ -1,10 +1,10 @@
-"""The command line of a sandbox made by bubblewrap, on Linux.
+"""The command line of a bubblewrap sandbox, on Linux.
 
 Inside there are the standard library and the system's libraries (read-only), four devices, and an empty scratch folder
 in memory that vanishes with the sandbox. There is no network, no /proc, no /etc, no home, no site-packages, no file of
-the run and no environment variable but three of ours. `motif.grading.code.seccomp` does the rest. Two things have no
-limit of their own but the time: the number of (empty) files in the scratch folder, each of which holds a kilobyte of
-kernel memory, and reading.
+the run, and no environment variable except three of ours. `motif.grading.code.seccomp` does the rest. Only the time
+limits two things: reading, and the number of (empty) files in the scratch folder, each of which takes a kilobyte of
+kernel memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REFUSED = (
 
 _DEVICES = ("null", "zero", "random", "urandom")
 _SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
-# With a fixed order of sets a program is right or wrong for good, not by chance.
+# With a fixed order of sets, a program is always right or always wrong, not by chance.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "TMPDIR": "/scratch", "LC_ALL": "C.UTF-8"}
 
 
@@ -35,16 +35,16 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0", "TMPDIR": "/scratch", "LC_ALL": "C.UTF-8"
 def command(filter_fd: int, info_fd: int, seconds: int, memory: int, scratch: int) -> list[str]:
     """The command that runs `inside.py` with these limits (CPU seconds, bytes, bytes) under the filter.
 
-    It reads the filter from one file descriptor and tells the program's process id, JSON's `child-pid`, on the other.
-    The program is the first process of its namespace (`--as-pid-1`): it cannot be signalled from inside, and bubblewrap
-    collects it when it ends. With the usual extra process in between, each run would leave a zombie to the machine's
-    init, which in containers often collects nothing.
+    It reads the filter from one file descriptor and reports the process id, `child-pid` in JSON, on the other.
+    The program is the first process of its namespace (`--as-pid-1`): no signal from inside reaches it, and bubblewrap
+    reaps it when it ends. With the usual extra process in between, each run would leave a zombie to the machine's init,
+    which in containers often reaps nothing.
 
     Raises:
-        RuntimeError: no bubblewrap, or a machine that the filter does not know; the message says what to do.
+        RuntimeError: bubblewrap is missing, or the filter does not know the machine; the message says what to do.
     """
     if platform.system() != "Linux" or platform.machine() not in seccomp.MACHINES:
-        raise RuntimeError(f"bubblewrap is used on Linux on {' and '.join(seccomp.MACHINES)} only")
+        raise RuntimeError(f"bubblewrap is used only on Linux, on {' and '.join(seccomp.MACHINES)}")
     bubblewrap = shutil.which("bwrap")
     if bubblewrap is None:
         raise RuntimeError(f"bubblewrap is missing: {INSTALL}")
@@ -53,7 +53,7 @@ def command(filter_fd: int, info_fd: int, seconds: int, memory: int, scratch: in
     library = Path(sysconfig.get_path("stdlib", vars={"installed_base": str(base)})).resolve().parent
     shown = [Path(path) for path in _SYSTEM if Path(path).is_dir()]
     shown += [path for path in (library, python) if not path.is_relative_to("/usr/lib")]
-    # What is installed beside the standard library, the project's own code included.
+    # What is installed beside the standard library, including the project's own code.
     hidden = {path for folder in (library, Path("/usr/lib")) for path in folder.glob("python*/*-packages")}
 
     command = [bubblewrap, "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534"]

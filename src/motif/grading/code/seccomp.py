@@ -1,10 +1,9 @@
 """A seccomp filter, as the bytes that bubblewrap loads: which system calls fail inside the sandbox.
 
-The filter is what holds the sandbox to one process with one thread, so that the limits of that process (memory, CPU
-time) are the limits of the whole sandbox. RLIMIT_NPROC cannot do this: it is not enforced for root, and on kernels
-before 5.14 it counts the user's processes outside as well. The filter also closes the ways to hold memory that
-RLIMIT_AS does not count (anonymous files, System V and POSIX queues), and calls that no pure function needs and that
-have helped programs out of namespaces before.
+The filter restricts the sandbox to one process with one thread. So the limits of that process (memory, CPU time) are
+the limits of the whole sandbox. RLIMIT_NPROC cannot do this: it is not enforced for root, and on kernels before 5.14 it
+also counts the user's processes outside. The filter also denies memory that RLIMIT_AS does not count (anonymous files,
+System V and POSIX queues), and calls that no pure function needs and that have let programs escape from namespaces.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ DENIED = {
     "fspick": (433, 433),
     "mount_setattr": (442, 442),
     "open_by_handle_at": (304, 265),
-    # large parts of the kernel that a function has no use for
+    # large parts of the kernel that a function does not need
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
@@ -70,7 +69,7 @@ DENIED = {
 _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF operations
 _NUMBER, _MACHINE = 0, 4  # offsets in struct seccomp_data
 _ALLOW, _KILL, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000 | errno.EPERM
-_X32 = 0x40000000  # x86_64's second set of call numbers, which would go round the list
+_X32 = 0x40000000  # the second set of call numbers of x86_64, which would bypass the list
 
 
 def program(machine: str = platform.machine()) -> bytes:
@@ -82,7 +81,7 @@ def program(machine: str = platform.machine()) -> bytes:
     column, audit = MACHINES[machine]
     steps = [
         (_LOAD, 0, 0, _MACHINE),
-        (_EQUAL, 1, 0, audit),  # each pair: skip one step if so, skip none if not
+        (_EQUAL, 1, 0, audit),  # each pair: steps to skip if true, if false
         (_RETURN, 0, 0, _KILL),
         (_LOAD, 0, 0, _NUMBER),
         (_AT_LEAST, 0, 1, _X32),

@@ -1,15 +1,15 @@
-"""Unit tests as data: a call to run in the sandbox, and the value it should have, which never goes in there.
+"""Unit tests as data: a call to run in the sandbox, and its expected value, which never goes in there.
 
-A test is written as one line of Python, `assert f(2) == 3`, or as `{"call": "f(2)", "expected": "3"}`. The forms of an
-assertion that can be taken apart, with E for a literal:
+A test is one line of Python, `assert f(2) == 3`, or an object, `{"call": "f(2)", "expected": "3"}`. These forms of an
+assertion can be read, with E for a literal:
 
     assert CALL == E        assert E == CALL        assert CALL is None (or True, False)
     assert math.isclose(CALL, E)  with rel_tol=… and abs_tol=… of the test's own
 
 CALL is a call of a name or of a method (`f(2)`, `Stack([1]).top()`) with literal arguments, alone or inside calls of
 sorted, set, list, tuple, dict, len, sum, min, max, str, round and the like. E may also be set(…), tuple(…), list(…) or
-frozenset(…) of a literal, and float("inf") anywhere. All else is refused, loops and comparisons above all: the program
-could read the answer from what it is asked to evaluate.
+frozenset(…) of a literal, and may contain float("inf"). Everything else is refused, above all loops and comparisons:
+the program could read the answer from what it is asked to evaluate.
 """
 
 from __future__ import annotations
@@ -22,25 +22,22 @@ from typing import Any
 
 from motif.grading.code import values
 from motif.grading.code.inside import Encoded, encode
+from motif.grading.verdict import GoldError
 
 LONGEST_CALL = 5_000  # characters
 MOST_TESTS = 200
 LARGEST = 500_000  # characters of all calls
 
-# What may stand around the call that is tested.
+# Functions that may stand around the tested call.
 _KINDS = ("set", "frozenset", "list", "tuple", "dict", "str", "bool", "int", "float")
 _AROUND = frozenset((*_KINDS, "sorted", "len", "sum", "min", "max", "repr", "round", "abs"))
 _INFINITIES = ("float('inf')", "float('-inf')")
 _MADE_OF: dict[str, Callable[[Any], Any]] = {"set": set, "frozenset": frozenset, "tuple": tuple, "list": list}
 
 
-class GoldError(ValueError):
-    """A gold answer that cannot be used; the message says which test and why."""
-
-
 @dataclass(frozen=True)
 class UnitTest:
-    """A call as Python source, the value it should have (encoded), and how far numbers may be from it."""
+    """A call as Python source, its expected value (encoded), and the tolerances of numbers."""
 
     call: str
     expected: Encoded = field(repr=False)
@@ -48,24 +45,24 @@ class UnitTest:
     absolute: float = values.ABSOLUTE
 
     def passes(self, found: Encoded) -> bool:
-        """Whether this (well-formed) value is the right one."""
+        """Whether this (well-formed) value is the expected one."""
         return values.same(self.expected, found, self.relative, self.absolute)
 
 
 @dataclass(frozen=True)
-class Gold:
-    """A question's tests, the function they are about (empty: not said) and a program that passes (empty: none)."""
+class UnitTests:
+    """The tests of a question, the function that they test (empty: unknown) and a program that passes (empty: none)."""
 
     tests: tuple[UnitTest, ...]
     entry_point: str
     solution: str
 
 
-def read_gold(text: str) -> Gold:
-    """Read `{"tests": […], "entry_point": …, "solution": …}`, of which the tests are required.
+def read_gold(text: str) -> UnitTests:
+    """Read `{"tests": […], "entry_point": …, "solution": …}`; only the tests are required.
 
     Raises:
-        GoldError: not such an object, no test, or a test that cannot be used.
+        GoldError: not such an object, no test, or a test that cannot be used; the message names the test.
     """
     try:
         data = json.loads(text)
@@ -84,7 +81,7 @@ def read_gold(text: str) -> Gold:
     tests = tuple(_read(number, test) for number, test in enumerate(given, start=1))
     if sum(len(test.call) for test in tests) > LARGEST:
         raise GoldError(f"the calls are longer than {LARGEST} characters together")
-    return Gold(tests, _text(data, "entry_point"), _text(data, "solution"))
+    return UnitTests(tests, _text(data, "entry_point"), _text(data, "solution"))
 
 
 def _text(data: Mapping[str, Any], key: str) -> str:
@@ -166,13 +163,13 @@ def _expected(node: ast.expr) -> Any:
 
 
 def tested_names(source: str) -> set[str]:
-    """The names that a test's call takes from the program: {"f"} for `sorted(f(2))`."""
+    """The names that the call of a test needs from the program: {"f"} for `sorted(f(2))`."""
     names = {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
     return names - _AROUND or names
 
 
 def _is_tested(node: ast.expr) -> bool:
-    """Whether a function of the program is called in it, and nothing else is done but what `_AROUND` does."""
+    """Whether this calls a function of the program, and does nothing else but what `_AROUND` does."""
     if not isinstance(node, ast.Call) or any(keyword.arg is None for keyword in node.keywords):
         return False
     rest = [*node.args, *(keyword.value for keyword in node.keywords)]
@@ -200,7 +197,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 class _Infinities(ast.NodeTransformer):
-    # float("inf") is the usual way to write it, and no literal to literal_eval.
+    # float("inf") is the usual way to write it, but not a literal for literal_eval.
     def visit_Call(self, node: ast.Call) -> ast.AST:
         text = ast.unparse(node)
         return ast.Constant(float(text[7:-2])) if text in _INFINITIES else node

@@ -1,14 +1,14 @@
-"""Comparing the values of two calls without making objects of what an untrusted program sent.
+"""Comparison of values that an untrusted program sent, without making objects of them.
 
-Both sides are in the encoding of `motif.grading.code.inside.encode`. Hash tables are never filled from it: keys that
-collide would make that quadratic, and the program would choose the keys.
+Both sides are in the encoding of `motif.grading.code.inside.encode`. They never fill a hash table: keys that collide
+would make that quadratic, and the program would choose the keys.
 
-The rules, where Python's `==` leaves a choice or a hidden test should not depend on rounding:
+These rules apply where Python's `==` leaves a choice, or where a hidden test should not depend on rounding:
 
-* A list, a tuple, a set and a dict differ from each other; so do a bool and a number (1 is not True), text and bytes.
-* Whole numbers are equal if they are the same. If either number is a float, they are equal within a relative 1e-6 or an
+* A list, a tuple, a set and a dict differ from each other. So do a bool and a number (1 is not True), text and bytes.
+* Integers are equal if they are the same. If one of two numbers is a float, they are equal within a relative 1e-6 or an
   absolute 1e-9, whichever is wider, unless the test gives its own tolerance. NaN equals nothing, as in Python.
-* Items of sets and keys of dicts are compared exactly (3 and 3.0 differ there); the order of a dict does not count.
+* Items of sets and keys of dicts are compared exactly (3 and 3.0 differ there). The order of a dict does not count.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ _SEQUENCES = ("list", "tuple")
 _BRACKETS = {"list": "[]", "tuple": "()", "set": "{}", "dict": "{}"}
 
 
-def same(wanted: Encoded, found: Encoded, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> bool:
-    """Whether `found` is the wanted value. What is not in the encoding at all is not equal to anything.
+def same(expected: Encoded, given: Encoded, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> bool:
+    """Whether `given` is the expected value. What is not in the encoding is not equal to anything.
 
     Raises:
-        RecursionError: `found` is nested too deeply (check it with `well_formed` first).
+        RecursionError: `given` is nested too deeply (check it with `well_formed` first).
     """
-    if not isinstance(wanted, list) or not isinstance(found, list):
-        return type(wanted) is type(found) and bool(wanted == found)
-    kind, other = wanted[0], found[0]
+    if not isinstance(expected, list) or not isinstance(given, list):
+        return type(expected) is type(given) and bool(expected == given)
+    kind, other = expected[0], given[0]
     if kind in ("int", "float") and other in ("int", "float"):
-        return _same_number(wanted, found, relative, absolute)
-    if kind != other or len(wanted) != len(found):
+        return _same_number(expected, given, relative, absolute)
+    if kind != other or len(expected) != len(given):
         return False
     if kind in _SEQUENCES:
-        pairs = zip(wanted[1:], found[1:], strict=True)
+        pairs = zip(expected[1:], given[1:], strict=True)
         return all(same(one, two, relative, absolute) for one, two in pairs)
     if kind == "set":
-        return sorted(map(json.dumps, wanted[1:])) == sorted(map(json.dumps, found[1:]))
+        return sorted(map(json.dumps, expected[1:])) == sorted(map(json.dumps, given[1:]))
     if kind == "dict":
-        pairs = zip(_by_key(wanted), _by_key(found), strict=True)
+        pairs = zip(_by_key(expected), _by_key(given), strict=True)
         return all(one[0] == two[0] and same(one[1], two[1], relative, absolute) for one, two in pairs)
     if kind == "complex":
-        parts = zip(wanted[1:], found[1:], strict=True)
+        parts = zip(expected[1:], given[1:], strict=True)
         return all(_same_number(["float", one], ["float", two], relative, absolute) for one, two in parts)
-    return bool(wanted == found)
+    return bool(expected == given)
 
 
 def _by_key(encoded: list[Encoded]) -> list[tuple[str, Encoded]]:
     return sorted(((json.dumps(key), value) for key, value in encoded[1:]), key=lambda pair: pair[0])
 
 
-def _same_number(wanted: list[str], found: list[str], relative: float, absolute: float) -> bool:
-    if wanted[0] == found[0] == "int":
-        return wanted[1] == found[1]
+def _same_number(expected: list[str], given: list[str], relative: float, absolute: float) -> bool:
+    if expected[0] == given[0] == "int":
+        return expected[1] == given[1]
     try:
-        return math.isclose(_number(wanted), _number(found), rel_tol=relative, abs_tol=absolute)
+        return math.isclose(_number(expected), _number(given), rel_tol=relative, abs_tol=absolute)
     except OverflowError:
-        return False  # a whole number beyond the floats
+        return False  # an integer beyond the range of floats
 
 
 def _number(encoded: list[str]) -> float:
@@ -70,7 +70,7 @@ def _number(encoded: list[str]) -> float:
 
 
 def well_formed(encoded: Encoded, depth: int = 0) -> bool:
-    """Whether this is something that `encode` gives: a program may have sent anything."""
+    """Whether `encode` could have returned this: a program may send anything."""
     if encoded is None or isinstance(encoded, (bool, str)):
         return True
     if not isinstance(encoded, list) or not encoded or depth > DEEPEST:
@@ -102,7 +102,7 @@ def show(encoded: Encoded) -> str:
 
 
 def _written(encoded: Encoded, left: list[int]) -> str:
-    # `left` holds how many characters are still of use, so that a megabyte is not written out to show a line of it.
+    # `left` holds the number of characters still needed, so that a megabyte is not written out to show a line of it.
     if not isinstance(encoded, list):
         text = repr(encoded[:SHOWN]) if isinstance(encoded, str) else repr(encoded)
     elif encoded[0] == "int":

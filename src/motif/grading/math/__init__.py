@@ -1,1 +1,1 @@
-"""Equal mathematics."""
+"""Equal mathematics: the rule, and the reading of LaTeX, quantities and intervals."""

@@ -1,4 +1,4 @@
-r"""Inequalities as the intervals that they are: `x > 2` is `(2, \infty)`, `x < 5, x \ne -5` is two intervals."""
+r"""Inequalities as intervals: `x > 2` is `(2, \infty)`, `x < 5, x \ne -5` is two intervals."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def is_interval(text: str) -> bool:
 
 
 def as_intervals(text: str) -> str | None:
-    r"""The union of intervals that a cleaned inequality in one variable describes, as LaTeX; None if it is none.
+    r"""The intervals of a cleaned inequality in one variable, as LaTeX; None if the text is not one.
 
-    Parts joined with `or` are a union; with `and`, or commas, all of them hold.
+    Parts joined by `or` form a union; of parts joined by `and`, or by commas, all hold.
     """
     if len(text) > LONGEST or not _RELATION.search(text):
         return None

@@ -1,7 +1,7 @@
-r"""One spelling for the many in which models write mathematics: Unicode, Markdown, code and LaTeX variants.
+r"""One spelling for the many ways in which models write mathematics: Unicode, Markdown, code and LaTeX variants.
 
-`clean` changes how an answer is written, not what it says; `math` compares what it returns. All of it is linear in the
-length of the text or bounded by the length limit of `math`.
+`clean` changes the spelling of an answer, not its meaning; the rule compares what `clean` returns. Its time is linear
+in the length of the text or bounded by the rule's limit on length.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _REWRITES = tuple(
         (r"\\log_\{?e\}?(?![A-Za-z])", r"\\ln "),
         (r"\^\s*\{?\s*(?:\\circ|\\text\{o\}|\\degree|o(?=\}))\s*\}?|\\degree(?![A-Za-z])", r"^\\circ "),
         (r"(?<![\d.])(\d{1,3})((?: \d{3})+)(?![\d/])", lambda m: m[1] + m[2].replace(" ", ",")),
-        # As programs print it.
+        # How programs print it.
         (r"\b(?:np|math|sympy)\.", ""),
         (r"\*\*", "^"),
         (r"\^\(([^()]*)\)", r"^{(\1)}"),
@@ -68,7 +68,7 @@ _REWRITES = tuple(
         (r"\s+", " "),
     )
 )
-# Lists in words. Between inequalities the words matter: `motif.grading.math.intervals` reads them.
+# Words in lists. Between inequalities they matter, and `motif.grading.math.intervals` reads them.
 _LISTED = re.compile(r",?\s*\\text\{\s*,?\s*(?:and|or)\s*\}\s*|,\s*(?:and|or)\s+|(?<=\S)\s+(?:and|or)\s+(?=[^a-z])")
 _INEQUALITY = re.compile(r"[<>]|\\[lgn]e(?![A-Za-z])")
 _LEAD = re.compile(
@@ -82,7 +82,7 @@ _WRAPS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**")
 
 @functools.lru_cache(maxsize=4096)
 def clean(text: str) -> str:
-    """The answer in the spelling that `math` compares; applied again it changes nothing that matters."""
+    """The answer in the spelling that the rule compares; a second application changes nothing that matters."""
     text = _unwrapped(_plain(text).strip())
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
@@ -119,7 +119,7 @@ def _character(char: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """Without the marks around all of it."""
+    """The text without the marks that enclose all of it."""
     again = True
     while again:
         again = False

@@ -1,8 +1,8 @@
 r"""Numbers with what stands beside them: units, currencies, percent and degree signs, bases, powers of ten.
 
 Every value is an exact rational, so no rounding makes two answers equal. Units are compared only where both sides have
-one; they are never converted. A percent sign may be left out or added where the number itself is the percentage, but
-0.15 is not 0.15 %, though 15 % is.
+one, and they are never converted. A percent sign may be missing or added where the number itself is the percentage:
+0.15 is 15 %, but not 0.15 %.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _LETTER_UNITS = frozenset("mgshlLCFNJWKV")
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number and its unit, empty where there is none."""
+    """A number and its unit, which may be empty."""
 
     value: Fraction
     unit: str
 
     def equals(self, gold: Quantity) -> bool:
-        """Whether this says the same as the gold."""
+        """Whether this means the same as the gold."""
         if self.unit == gold.unit:
             return self.value == gold.value
         if "%" in (self.unit, gold.unit) and not (self.unit and gold.unit):
@@ -67,7 +67,7 @@ class Quantity:
 
 
 def quantity(text: str) -> Quantity | None:
-    """The quantity that a cleaned text is, or None."""
+    """The quantity in a cleaned text, or None if the text is not one quantity."""
     match = _VALUE.fullmatch(text) if len(text) <= LONGEST else None
     if match is None or re.match(r"[A-Za-z](?![A-Za-z])", match["rest"]):
         return None  # 3m is three times m; 3 m are metres
@@ -76,33 +76,33 @@ def quantity(text: str) -> Quantity | None:
 
 
 def numeral(text: str) -> tuple[str, int] | None:
-    """Digits and base of a numeral with its base as a subscript, or None."""
+    """The digits and the base of a numeral with its base as a subscript; None if the text is not one."""
     match = _BASED.fullmatch(text) if len(text) <= LONGEST else None
     if match is None:
         return None
     base = int(match[2]) if match[2].isdecimal() else _BASES.get(match[2].lower(), -1)
-    known = 2 <= base <= 36 or (base >= 0 and match[1].isdecimal())  # x_1 is a variable, 40_1 a slip
-    return (match[1].upper().lstrip("0") or "0", base) if known else None
+    is_numeral = 2 <= base <= 36 or (base >= 0 and match[1].isdecimal())  # x_1 is a variable, 40_1 a slip
+    return (match[1].upper().lstrip("0") or "0", base) if is_numeral else None
 
 
 def _unit(text: str) -> str | None:
-    """The unit in one spelling; None if this is no unit but part of an expression."""
-    named = re.findall(r"\\text\{([^{}]*)\}", text)  # in words, so even one letter is a unit
+    """The unit in one spelling; None if the text is not a unit but part of an expression."""
+    in_text = re.findall(r"\\text\{([^{}]*)\}", text)  # as text, even one letter is a unit
     plain = re.sub(r"\s+\^", "^", without_text(text.replace("^\\circ", "°")))
     plain = plain.replace("\\%", "%").replace("\\$", "$").strip(" .")
     words = re.split(r"(?:[\s.]|(?<![{^])-)+|(?<=\S)(?=/)|(?<=/)", plain)
-    found = []
+    parts = []
     for word in filter(None, words):
         if word in ("/", "per"):
-            found.append("/")
+            parts.append("/")
             continue
         if not _UNIT.fullmatch(word):
             return None
         bare = re.sub(r"[\^{}]", "", word)
         letters = bare.rstrip("0123456789-")
-        if _NOT_UNITS.fullmatch(letters) and not (letters in _LETTER_UNITS or any(word in name for name in named)):
+        if _NOT_UNITS.fullmatch(letters) and not (letters in _LETTER_UNITS or any(word in name for name in in_text)):
             return None
-        known = letters.lower() in _SYNONYMS or len(letters) < 3
-        singular = letters if known else letters.removesuffix("s")
-        found.append(_SYNONYMS.get(singular.lower(), singular) + bare[len(letters) :])
-    return "".join(found)
+        is_singular = letters.lower() in _SYNONYMS or len(letters) < 3
+        singular = letters if is_singular else letters.removesuffix("s")
+        parts.append(_SYNONYMS.get(singular.lower(), singular) + bare[len(letters) :])
+    return "".join(parts)

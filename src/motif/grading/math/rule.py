@@ -1,9 +1,9 @@
-r"""Equal mathematics: what is a number, a word, a choice or a numeral is compared here, all else by math-verify.
+r"""Equal mathematics: numbers, words, choices and numerals are compared here, everything else by math-verify.
 
-math-verify (SymPy underneath) may be slow or hang on hostile input (9^{9^{9}}) and can only be stopped by killing it,
-so `Grader` calls `quick` in its own process and `grade` in a worker. Its verdict is not symmetric: gold first,
-prediction second. Where it is known to be too kind (it rounds to six decimals and drops units and relations), `_differ`
-takes a second look. docs/grading.md lists the rules and how often they err.
+math-verify, which builds on SymPy, may be slow or hang on hostile input (9^{9^{9}}), and only killing its process stops
+it. So `Grader` calls `quick` in its own process and `thorough` in a worker. The verdict of math-verify is not
+symmetric: the gold comes first, the prediction second. Where it is known to be too lenient (it rounds to six decimals
+and drops units and relations), `_differ` checks again. docs/grading.md lists the rules and how often they err.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
 LONGEST = 2_000  # characters
-PLACES = 6  # decimal places to which math-verify rounds before comparing
-DIGITS = 12  # in which two exact numbers must agree
+PLACES = 6  # decimals to which math-verify rounds before it compares
+DIGITS = 12  # to which two exact numbers must agree
 
 _BARE_NUMBER = re.compile(rf"[-+]?(?:\d+|\d{{1,3}}(?:,\d{{3}})+)(?:\.\d{{0,{PLACES}}})?")
 _WORDS = re.compile(r"(?=.*[A-Za-z]{5})[A-Za-z]+(?: [A-Za-z]+)*")  # shorter words may be products of variables
@@ -45,12 +45,12 @@ _NUMBERS = {
 
 
 class Math(Rule):
-    """Equal mathematical objects. A verdict may take arbitrarily long: ask for it through `Grader`."""
+    """Equal mathematical objects. A verdict may take arbitrarily long, so ask for it through `Grader`."""
 
     name = "math"
 
     def quick(self, gold: str, prediction: str) -> Grade | None:
-        """The verdict where comparing text, numbers or words is enough, else None."""
+        """The verdict where a comparison of text, numbers or words suffices, else None."""
         if not gold.strip():
             return Grade("ungraded", "the gold answer is empty")
         if len(gold) > LONGEST:
@@ -61,22 +61,22 @@ class Math(Rule):
             return Grade("wrong", "empty")
         if canonical(gold) == canonical(prediction):
             return Grade("right")
-        wanted, found = clean(gold), clean(prediction)
-        if not found:
+        wanted, given = clean(gold), clean(prediction)
+        if not given:
             return Grade("wrong", "empty")
-        if wanted == found:
+        if wanted == given:
             return Grade("right")
         for rule in (_quick_numbers, _quick_numerals, _quick_choice, _quick_words, _quick_dots):
-            verdict = rule(wanted, found)
+            verdict = rule(wanted, given)
             if verdict is not None:
                 return verdict
         return None
 
     def thorough(self, gold: str, prediction: str) -> Grade:
-        """The verdict of math-verify, with `_differ` as a second opinion.
+        """The verdict of math-verify, checked by `_differ`.
 
-        An exception over the gold passes through; one over the prediction makes it wrong, for nothing else can be done
-        about an answer that cannot be read.
+        An exception in reading the gold passes through. One in reading the prediction makes it wrong: an answer that
+        cannot be read is the answer's own fault.
         """
         gold, prediction = _alike(clean(gold), clean(prediction))
         if intervals.is_interval(gold) and (same := intervals.as_intervals(prediction)):
@@ -90,7 +90,7 @@ class Math(Rule):
 
         try:
             predicted = _parse(prediction)
-            # Its own time limits rest on SIGALRM, which is the worker's and works on the main thread only.
+            # Its own time limits use SIGALRM, which the worker needs itself and which works only on the main thread.
             right = bool(predicted) and verify(gold_parsed, predicted, timeout_seconds=None)
         except MemoryError:
             raise
@@ -102,7 +102,7 @@ class Math(Rule):
         return Grade("right" if right and not problem else "wrong", problem)
 
     def quick_check(self, gold: str) -> Grade | None:
-        """A plain number needs no worker; neither does a gold answer that is not even right here."""
+        """The verdict of `quick` for a plain number, and for a gold answer that already fails there."""
         verdict = self.quick(gold, gold)
         open_question = verdict is None or verdict.verdict == "right"
         return None if open_question and number(gold, units=False) is None else verdict
@@ -111,7 +111,7 @@ class Math(Rule):
         """Import math-verify.
 
         Raises:
-            DataError: it is not installed; the message says how to.
+            DataError: it is not installed; the message says how to install it.
         """
         try:
             _parser()
@@ -120,16 +120,16 @@ class Math(Rule):
 
 
 def _quick_numbers(gold: str, prediction: str) -> Grade | None:
-    wanted, found = quantity(_number_word(gold)), quantity(_number_word(prediction))
-    if wanted is None or found is None:
+    wanted, given = quantity(_number_word(gold)), quantity(_number_word(prediction))
+    if wanted is None or given is None:
         return None
-    if found.equals(wanted):
+    if given.equals(wanted):
         return Grade("right")
-    if wanted.value == found.value:
-        return Grade("wrong", f"in {found.unit or 'no unit'}, not {wanted.unit or 'plain'}")
-    # Fractions and long decimals may still be equal by math-verify's rounding.
+    if wanted.value == given.value:
+        return Grade("wrong", f"in {given.unit or 'no unit'}, not {wanted.unit or 'plain'}")
+    # Fractions and long decimals may still be equal after rounding by math-verify.
     bare = all(_BARE_NUMBER.fullmatch(text.strip()) for text in (gold, prediction))
-    return Grade("wrong") if bare or wanted.unit or found.unit else None
+    return Grade("wrong") if bare or wanted.unit or given.unit else None
 
 
 def _number_word(text: str) -> str:
@@ -137,21 +137,21 @@ def _number_word(text: str) -> str:
 
 
 def _quick_numerals(gold: str, prediction: str) -> Grade | None:
-    wanted, found = numeral(gold), numeral(prediction)
-    if wanted is None or found is None:
+    wanted, given = numeral(gold), numeral(prediction)
+    if wanted is None or given is None:
         return None
-    return Grade("right" if wanted == found else "wrong")
+    return Grade("right" if wanted == given else "wrong")
 
 
 def _quick_choice(gold: str, prediction: str) -> Grade | None:
     letter = _CHOICE.fullmatch(without_text(gold).strip())
     if letter is None:
         return None
-    said = _CHOSEN.match(without_text(prediction).strip())
-    # A choice with its text is fine, another choice beside it is not.
-    if said is None or re.search(r"\([A-J]\)|\b[B-HJ]\b", said[3]):
+    choice = _CHOSEN.match(without_text(prediction).strip())
+    # A choice with its text is accepted, but not with another choice beside it.
+    if choice is None or re.search(r"\([A-J]\)|\b[B-HJ]\b", choice[3]):
         return None
-    return Grade("right" if (said[1] or said[2]).upper() == letter[1] else "wrong")
+    return Grade("right" if (choice[1] or choice[2]).upper() == letter[1] else "wrong")
 
 
 def _quick_words(gold: str, prediction: str) -> Grade | None:
@@ -159,31 +159,31 @@ def _quick_words(gold: str, prediction: str) -> Grade | None:
     whole = re.fullmatch(r"[({]?\\text\{[^{}]*\}[)}]?", gold) or _WORDS.fullmatch(gold)
     if whole is None or not re.search(r"[^\W\d]", without_text(gold)):
         return None
-    wanted, found = _said(gold), _said(prediction)
+    wanted, given = _words_of(gold), _words_of(prediction)
     if not wanted:
         return None
-    if "".join(wanted) == "".join(found) or (re.search(r"\d", gold) and sorted(wanted) == sorted(found)):
+    if "".join(wanted) == "".join(given) or (re.search(r"\d", gold) and sorted(wanted) == sorted(given)):
         return Grade("right")
-    # "The function is even": a sentence about nothing else that ends in the answer.
+    # "The function is even": a short sentence that ends in the answer.
     sentence = re.search(r"\b(?:is|are|was|am)\s", without_text(prediction))
-    if sentence and len(found) <= len(wanted) + 4 and found[-len(wanted) :] == wanted and not _hedged(prediction):
+    if sentence and len(given) <= len(wanted) + 4 and given[-len(wanted) :] == wanted and not _is_hedged(prediction):
         return Grade("right")
     return Grade("wrong")
 
 
-def _said(text: str) -> list[str]:
+def _words_of(text: str) -> list[str]:
     words = re.findall(r"[\w+-]+|,|\\\w+", without_text(text).casefold().replace(" and ", ", ").replace(",,", ","))
     while words and words[0] in _SMALL_WORDS and len(words) > 1:
         del words[0]
     return words
 
 
-def _hedged(text: str) -> bool:
+def _is_hedged(text: str) -> bool:
     return bool(re.search(r"\b(?:not|or|neither|nor|never|no|either)\b|n't", without_text(text).casefold()))
 
 
 def _quick_dots(gold: str, prediction: str) -> Grade | None:
-    # A pattern is what its writer meant; math-verify takes all patterns for equal.
+    # A pattern means what its author had in mind; math-verify takes all patterns for equal.
     if not (_DOTS.search(gold) or _DOTS.search(prediction)):
         return None
     same = re.sub(r"[\s{}]", "", _DOTS.sub("…", gold)) == re.sub(r"[\s{}]", "", _DOTS.sub("…", prediction))
@@ -191,7 +191,7 @@ def _quick_dots(gold: str, prediction: str) -> Grade | None:
 
 
 def _alike(gold: str, prediction: str) -> tuple[str, str]:
-    """Both with what only one of them says about the same thing left out or spelled out."""
+    """Both texts, without a choice's letter that only one has, and with signs and degrees spelled out."""
     if not _CHOICE.match(without_text(gold).strip()):
         prediction = re.sub(r"^(?:\\text\{\s*\([A-J]\)\s*\}|\([A-J]\))\s*(?=\S)", "", prediction)
     pair = [re.sub(r"^\s*\{(.*)\}\s*$", r"\1", text) if text.count("{") == 1 else text for text in (gold, prediction)]
@@ -204,7 +204,7 @@ def _alike(gold: str, prediction: str) -> tuple[str, str]:
 
 
 def _both_signs(text: str) -> str:
-    r"""The one element of a list that has a \pm, written twice."""
+    r"""The list with its one element that has a \pm written twice, with + and with -."""
     inner = re.fullmatch(r"\\\{(.*)\\\}", text)
     elements = re.split(r",(?![^({]*[)}])", inner[1] if inner else text)
     both: list[str] = []
@@ -214,8 +214,8 @@ def _both_signs(text: str) -> str:
     return rf"\{{{','.join(both)}\}}" if inner else ", ".join(both)
 
 
-def _differ(gold: str, prediction: str, wanted: Any, found: Any) -> str:
-    """Why two answers that math-verify calls equal are not; empty if they are."""
+def _differ(gold: str, prediction: str, wanted: Any, given: Any) -> str:
+    """Why two answers that math-verify calls equal are different; empty if they are equal."""
     related = bool(_RELATION.search(gold)), bool(_RELATION.search(prediction))
     if related[0] != related[1] and not (intervals.is_interval(gold) or intervals.is_interval(prediction)):
         return "a relation, not a value" if related[1] else "a value, not a relation"
@@ -232,9 +232,9 @@ def _differ(gold: str, prediction: str, wanted: Any, found: Any) -> str:
     if units[0] and units[1] and not units[1].equals(units[0]) and units[0].value == units[1].value:
         return "another unit"
     try:
-        exact_numbers = all(not one.has(_float()) and one.is_number for one in (wanted, found))
+        exact_numbers = all(not one.has(_float()) and one.is_number for one in (wanted, given))
         if exact_numbers:
-            gap = abs((wanted - found).evalf(30))
+            gap = abs((wanted - given).evalf(30))
             if gap > abs(wanted.evalf(30)) * 10**-DIGITS:
                 return "not equal, only close"
     except (AttributeError, TypeError, ValueError):
@@ -250,7 +250,7 @@ def _float() -> Any:
 
 
 def _parse(text: str) -> list[Any]:
-    # math-verify looks for mathematics inside a response; the box says that all of this is the answer.
+    # math-verify searches a response for mathematics; the box marks all of the text as the answer.
     return list(_parser()("\\boxed{" + text + "}", parsing_timeout=None, raise_on_error=True))
 
 
@@ -258,5 +258,5 @@ def _parse(text: str) -> list[Any]:
 def _parser() -> Any:
     from math_verify import parse
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off, which is the aim
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off, as intended
     return parse
