@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from motif import __version__
 from motif.config import Recipe
 from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
@@ -23,6 +22,7 @@ from motif.method.tree import Node, Question
 from motif.models.policy import Policy
 from motif.models.shape import window_of
 from motif.runs.checkpoint import checksum, load_newest_weights
+from motif.runs.provenance import versions
 from motif.runs.weights import load_weights
 from motif.sampling.base import ServingSampler, TrainingSampler
 from motif.sampling.grow import grow
@@ -152,7 +152,7 @@ def open_model(recipe: Recipe, weights: Path | None, rows: int) -> LoadedModel:
 
 
 def _fingerprint(recipe: Recipe, policy: Policy) -> str:
-    parts = (__version__, torch.__version__, recipe.model.name, str(policy.device), policy.autocast, checksum(policy))
+    parts = (versions(), recipe.model.name, str(policy.device), policy.autocast, checksum(policy))
     scaffold = recipe.rounds.model_dump_json()
     return "motif-" + hashlib.sha256(repr((*parts, scaffold)).encode()).hexdigest()[:12]
 
