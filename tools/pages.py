@@ -283,10 +283,10 @@ def device_plan(recipe: str, devices: str, *settings: str) -> Any:
     from motif.models.shape import Shape
     from motif.planning.devices import parse_devices
     from motif.planning.lengths import Lengths
-    from motif.planning.plan import DevicePlan, Work
+    from motif.planning.plan import DevicePlan, Workload
 
     shape = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
-    work = Work(load_recipe(recipe, settings), shape, SimpleNamespace(**GSM8K), PROMPT, SEAM)
+    work = Workload(load_recipe(recipe, settings), shape, SimpleNamespace(**GSM8K), PROMPT, SEAM)
     count, device = parse_devices(devices)
     return DevicePlan(work, work.forecast(device, count, Lengths(), half=True))
 
@@ -317,7 +317,7 @@ def costs() -> str:
 
 def gpu_hours(plan: Any) -> str:
     """Of the whole run."""
-    return f"{plan.forecast.run_seconds(plan.forecast.best, plan.work.evaluations) / 3600:.1f} GPU-hours"
+    return f"{plan.forecast.run_seconds(plan.forecast.best, plan.workload.evaluations) / 3600:.1f} GPU-hours"
 
 
 MAKERS = (

@@ -30,7 +30,7 @@ from simulate import GROWTHS, Costs, Growth, Node, cycle, sample
 from motif.config import load_recipe
 from motif.models.shape import Shape
 from motif.planning.devices import TABLE
-from motif.planning.forecast import Forecast, Unit
+from motif.planning.forecast import Forecast, Replica
 from motif.planning.lengths import Lengths
 
 HERE = Path(__file__).parent
@@ -68,10 +68,10 @@ class World:
         shape = ["rollout.branching=[8,4,1]", "rollout.tokens_first=4096", "rollout.tokens_continue=4096"]
         recipe = load_recipe("recommended", shape)
         forecast = Forecast(recipe, QWEN_3B, TABLE["H100"], 1, seen, PROMPT, SEAM, 0, "numeric")
-        unit = Unit(TABLE["H100"], server=True, rows=forecast.server_rows())
+        replica = Replica(TABLE["H100"], server=True, rows=forecast.server_rows())
         context = PROMPT + (SEAM + note) * 64 / 72 + float(np.concatenate(levels).mean()) / 2
-        pace = [0.0, *forecast.step_time(unit, np.arange(1, unit.rows + 1), context).tolist()]
-        prefill = forecast.prompt_time(unit, 1, context)
+        pace = [0.0, *forecast.step_time(replica, np.arange(1, replica.rows + 1), context).tolist()]
+        prefill = forecast.prompt_time(replica, 1, context)
         return cls(name, draw, Costs(pace, prefill, PROMPT, SEAM + note), forecast)
 
     def trees(self, questions: int, step: int) -> list[list[Node]]:
@@ -93,7 +93,7 @@ class World:
     def training(self, questions: int, trainers: int) -> float:
         """Seconds of an update."""
         share = self.forecast.step_levels(math.ceil(questions / trainers))
-        return self.forecast.update_time(share, Unit(TABLE["H100"]), trainers)
+        return self.forecast.update_time(share, Replica(TABLE["H100"]), trainers)
 
 
 def cell(world: World, questions: int, servers: int) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def cell(world: World, questions: int, servers: int) -> dict[str, Any]:
     # As many training processes as keep up with the servers, so that overlap has something to hide.
     keeps_up = (t for t in range(1, questions + 1) if world.training(questions, t) <= mean["continuous"])
     trainers = next(keeps_up, questions)
-    training, publishing = world.training(questions, trainers), world.forecast.publishing_time
+    training, publishing = world.training(questions, trainers), world.forecast.weight_sync_time
     lags = [statistics.fmean(cycle(one, training, publishing, lag) for one in seconds["continuous"]) for lag in (0, 1)]
     return {
         "distribution": world.name,

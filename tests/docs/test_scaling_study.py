@@ -18,7 +18,7 @@ import run  # noqa: E402
 from simulate import Costs, cycle, sample  # noqa: E402
 
 from motif.planning.devices import TABLE  # noqa: E402
-from motif.planning.forecast import Unit  # noqa: E402
+from motif.planning.forecast import Replica  # noqa: E402
 
 FLAT = Costs([0.0] + [1.0] * 64)  # a step takes a second, however many rows
 
@@ -125,8 +125,8 @@ def test_continuous_growth_and_more_servers_pay(name):
 def test_the_forecast_is_the_simulation_level_by_level(name, servers):
     """The closed formula of `motif.planning.forecast`, within a fifth of the simulated mean."""
     world = run.World.of(name)
-    questions, unit = 32, Unit(TABLE["H100"], server=True, rows=world.forecast.server_rows())
-    said = world.forecast.sampling_time(world.forecast.step_levels(questions), unit, servers)
+    questions, replica = 32, Replica(TABLE["H100"], server=True, rows=world.forecast.server_rows())
+    said = world.forecast.sampling_time(world.forecast.step_levels(questions), replica, servers)
     seen = [sample(world.trees(questions, step), servers, world.costs, "level")[0] for step in range(6)]
     assert said == pytest.approx(sum(seen) / len(seen), rel=0.2)
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motif.config import load_recipe
-from motif.errors import RecipeError, RunFolderError
+from motif.errors import MotifError, RecipeError, RunFolderError, UsageError
 from motif.models.shape import Shape
 from motif.planning.devices import TABLE, parse_devices
-from motif.planning.forecast import Forecast, Unit
+from motif.planning.forecast import Forecast, Replica
 from motif.planning.lengths import Lengths, measured
 from motif.planning.plan import make_device_plan
 
@@ -60,12 +60,12 @@ def test_devices_by_description():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("8xH10", "say which: H100 or"),
+        ("8xH10", "choose H100 or"),
         ("A100", "A100-80 or A100-40"),
         ("2x RTX-4900", "did you mean 'RTX-4090'?"),
         ("0xH100", "number of devices"),
         ("", "number of devices"),
-        ("8x", "no device '8x'"),
+        ("8x", "unknown device '8x'"),
         ("memory=24 tflops=71", "bandwidth= in TB/s"),
         ("memory=24 tflops=71 bandwith=1", "did you mean 'bandwidth'?"),
         ("memory=24 tflops=0 bandwidth=1", "above 0"),
@@ -74,7 +74,7 @@ def test_devices_by_description():
     ],
 )
 def test_unknown_devices_are_refused(text, words):
-    with pytest.raises(RecipeError) as refused:
+    with pytest.raises(UsageError) as refused:
         parse_devices(text)
     assert words in str(refused.value)
 
@@ -105,7 +105,7 @@ def test_lengths_need_a_run_with_trees(tmp_path):
     with pytest.raises(RunFolderError, match="holds no trees"):
         measured(tmp_path)
     (tmp_path / "trees.jsonl").write_text("")
-    with pytest.raises(RecipeError, match="no trees yet"):
+    with pytest.raises(RunFolderError, match="holds no trees"):
         measured(tmp_path)
 
 
@@ -170,8 +170,8 @@ def test_overlap_takes_the_longer_of_the_two():
     plan = forecast()
     turns = plan.served(4, 1)
     overlap = dataclasses.replace(turns, kind="overlap")
-    assert overlap.seconds == pytest.approx(max(overlap.sampling, overlap.training) + overlap.publishing)
-    assert turns.seconds == pytest.approx(turns.sampling + turns.training + turns.publishing)
+    assert overlap.seconds == pytest.approx(max(overlap.sampling, overlap.training) + overlap.weight_sync)
+    assert turns.seconds == pytest.approx(turns.sampling + turns.training + turns.weight_sync)
 
 
 def test_training_one_round_takes_less_than_training_all():
@@ -184,16 +184,16 @@ def test_training_one_round_takes_less_than_training_all():
 
 def test_all_weights_take_half_as_much_again_to_train():
     levels = forecast().step_levels()
-    unit = Unit(TABLE["H100"])
+    replica = Replica(TABLE["H100"])
     plain = ["train.activation_checkpointing=false"]
     lora = forecast(settings=[*plain, "model.lora_rank=1"])
     full = forecast(settings=[*plain, "model.adapter=full"])
-    assert 1.35 < full.update_time(levels, unit) / lora.update_time(levels, unit) < 1.5
+    assert 1.35 < full.update_time(levels, replica) / lora.update_time(levels, replica) < 1.5
 
 
 def test_one_row_is_bound_by_bandwidth_and_many_by_arithmetic():
-    plan, unit = forecast(), Unit(TABLE["H100"], server=True)
-    one, two, many, more = plan.step_time(unit, np.array([1, 2, 4000, 8000]), 100.0)
+    plan, replica = forecast(), Replica(TABLE["H100"], server=True)
+    one, two, many, more = plan.step_time(replica, np.array([1, 2, 4000, 8000]), 100.0)
     assert two < 1.01 * one
     assert more > 1.9 * many
 
@@ -209,7 +209,7 @@ def test_a_tail_of_long_responses_costs_more_than_their_mean():
 
 def test_rows_that_do_not_fit_come_one_after_the_other():
     plan = forecast(settings=["rollout.questions_per_step=64"])
-    few, many = (Unit(TABLE["H100"], server=True, rows=rows) for rows in (32, 256))
+    few, many = (Replica(TABLE["H100"], server=True, rows=rows) for rows in (32, 256))
     assert plan.sampling_time(plan.step_levels(), few) > 2 * plan.sampling_time(plan.step_levels(), many)
 
 
@@ -244,13 +244,13 @@ def test_what_does_not_fit_one_device_says_how_many_are_needed():
     with pytest.raises(RecipeError, match=r"does not fit one H100.* At least (\d+) such devices are needed") as refused:
         forecast(shape=QWEN_72B, on="2xH100").layouts  # noqa: B018
     needed = int(str(refused.value).split("At least ")[1].split()[0])
-    with pytest.raises(RecipeError, match=f"--on named {needed - 1}"):
+    with pytest.raises(RecipeError, match=f"--on names {needed - 1}"):
         forecast(shape=QWEN_72B, on=f"{needed - 1}xH100").layouts  # noqa: B018
     enough = forecast(shape=QWEN_72B, on=f"{needed}xH100")
     assert {layout.kind for layout in enough.layouts} == {"servers", "overlap"}
     assert enough.best.devices == needed
-    assert sum(enough.trainer_memory(enough.per_trainer).values()) <= enough.device.bytes
-    assert sum(enough.trainer_memory(enough.per_trainer - 1).values()) > enough.device.bytes
+    assert sum(enough.trainer_memory(enough.devices_per_trainer).values()) <= enough.device.bytes
+    assert sum(enough.trainer_memory(enough.devices_per_trainer - 1).values()) > enough.device.bytes
 
 
 def test_all_weights_cannot_be_trained_with_servers():
@@ -261,11 +261,11 @@ def test_all_weights_cannot_be_trained_with_servers():
 
 def test_sharded_weights_fit_where_whole_ones_do_not():
     full = ["model.adapter=full", "train.activation_checkpointing=true", "rollout.max_rows=16"]
-    with pytest.raises(RecipeError, match=r"(\d+) such devices and train.shard = 'weights' would do") as refused:
+    with pytest.raises(RecipeError, match=r"(\d+) such devices and train.shard = 'weights' would be enough") as refused:
         forecast(settings=full, on="8xA100-40").layouts  # noqa: B018
     needed = int(str(refused.value).split(" such devices")[0].split()[-1])
     sharded = forecast(settings=[*full, "train.shard=weights"], on="8xA100-40")
-    assert sharded.least == needed > 1
+    assert sharded.min_processes == needed > 1
     assert needed <= sharded.best.devices <= 8
     room = sharded.device.bytes
     assert sum(sharded.local_memory(needed).values()) <= room < sum(sharded.local_memory(needed - 1).values())
@@ -309,7 +309,7 @@ def test_options_that_say_nothing_are_refused(arguments, words, tmp_path):
 )
 def test_devices_and_lengths_are_looked_at_first(on, lengths, words):
     missing = load_recipe("demo", ["model.name=/nowhere"])  # would be refused next
-    with pytest.raises(RecipeError, match=words):
+    with pytest.raises(MotifError, match=words):
         make_device_plan(missing, on, lengths)
 
 

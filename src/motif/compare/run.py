@@ -98,7 +98,7 @@ def plan_table(prepared: Prepared, runs: Sequence[Run], workers: int) -> Table:
         mine = [run for run in runs if run.arm == arm]
         if not mine:
             continue
-        rollout, steps = plan.work.recipe.rollout, plan.work.recipe.train.steps
+        rollout, steps = plan.workload.recipe.rollout, plan.workload.recipe.train.steps
         questions, done = steps * rollout.questions_per_step, count_finished(mine)
         total += plan.run_seconds * (len(mine) - done)
         table.add_row(

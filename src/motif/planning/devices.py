@@ -1,7 +1,7 @@
 """Devices to plan for: a small table of data-sheet numbers, and descriptions of others.
 
-The table holds what vendors publish (memory, dense matrix products without sparsity, memory bandwidth), not what was
-measured here. What of it a program reaches is the business of `motif.planning.forecast`.
+The table holds what vendors publish (memory, dense matrix products without sparsity, memory bandwidth), not
+measurements. `motif.planning.forecast` says which share of it a program reaches.
 """
 
 from __future__ import annotations
@@ -10,24 +10,22 @@ import re
 from dataclasses import dataclass
 
 from motif.config import nearest
-from motif.errors import RecipeError
+from motif.errors import UsageError
 
 USABLE = 0.92
-"""Share of a device's memory that a program can fill: the rest is the driver's and lost to fragments."""
+"""Share of a device's memory that a program can fill; the rest is taken by the driver and by fragmentation."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """One device. A rate is a peak, in units that data sheets use."""
+    """One device: peak rates, in the units of data sheets."""
 
     name: str
     memory: float  # GiB (a data sheet's GB)
     tflops: float  # bfloat16 matrix products, dense
     bandwidth: float  # TB/s of its memory
-    tflops_float32: float = 0.0  # the same in float32; 0: not known, taken as `tflops`
-    overhead: float | None = (
-        None  # ms a layer and decoding step, of the local sampler; None: see `motif.planning.forecast`
-    )
+    tflops_float32: float = 0.0  # the same in float32; 0: unknown, taken as `tflops`
+    overhead: float | None = None  # ms a layer and decoding step of the local sampler; None: `forecast.LOCAL_LAYER`
 
     def rate(self, half: bool) -> float:
         """FLOP per second of matrix products, in bfloat16 or else float32."""
@@ -35,7 +33,7 @@ class Device:
 
     @property
     def bytes(self) -> float:
-        """Memory that can be used."""
+        """Memory that can be used, in bytes."""
         return USABLE * self.memory * 2**30
 
     def __str__(self) -> str:
@@ -57,7 +55,7 @@ TABLE = {
         Device("RTX-5090", 32, 209, 1.79, 105),
         Device("RTX-4090", 24, 165, 1.01, 82.6),
         Device("RTX-3090", 24, 71, 0.936, 35.6),
-        Device("T4", 16, 8.1, 0.32, 8.1),  # has no bfloat16 units: torch emulates it with float32 arithmetic
+        Device("T4", 16, 8.1, 0.32, 8.1),  # no bfloat16 units: torch emulates it with float32 arithmetic
     )
 }
 """By name. H100, H200, B200: SXM modules; A100-80: SXM, A100-40: either."""
@@ -66,32 +64,35 @@ KEYS = ("memory", "tflops", "bandwidth", "overhead")
 
 
 def parse_devices(text: str) -> tuple[int, Device]:
-    """`8xH100`, `4090`, or `4x memory=24 tflops=71 bandwidth=0.94`: how many, and what they are.
+    """Parse `8xH100`, `4090`, or `4x memory=24 tflops=71 bandwidth=0.94`, as `--on` takes them.
+
+    Returns:
+        The number of devices, and what they are.
 
     Raises:
-        RecipeError: no such device (with the nearest name), or a description that misses something.
+        UsageError: the device is unknown (with the nearest name), or its description is incomplete.
     """
-    found = re.fullmatch(r"\s*(?:(\d+)\s*[x×*](?=[\s\w])\s*)?(\S.*?)\s*", text, re.IGNORECASE)
-    if not found or (found[1] is not None and int(found[1]) == 0):
-        raise RecipeError(f"--on takes a number of devices and what they are, e.g. 8xH100; got {text!r}")
-    count = int(found[1] or 1)
-    return count, _described(found[2]) if "=" in found[2] else _named(found[2])
+    match = re.fullmatch(r"\s*(?:(\d+)\s*[x×*](?=[\s\w])\s*)?(\S.*?)\s*", text, re.IGNORECASE)
+    if not match or (match[1] is not None and int(match[1]) == 0):
+        raise UsageError(f"--on takes a number of devices and their kind, e.g. 8xH100; got {text!r}")
+    count = int(match[1] or 1)
+    return count, _described(match[2]) if "=" in match[2] else _named(match[2])
 
 
 def _named(name: str) -> Device:
-    by_plain = {_plain(known): device for known, device in TABLE.items()}
+    by_plain = {_plain(key): device for key, device in TABLE.items()}
     if device := by_plain.get(_plain(name)):
         return device
-    variants = [known for known in TABLE if _plain(known).startswith(_plain(name)) and _plain(name)]
-    hint = f"say which: {' or '.join(variants)}" if variants else nearest(name, TABLE)
-    raise RecipeError(
-        f"no device {name!r}: {hint} Any other can be described, e.g. "
+    variants = [key for key in TABLE if _plain(key).startswith(_plain(name)) and _plain(name)]
+    hint = f"choose {' or '.join(variants)}" if variants else nearest(name, TABLE)
+    raise UsageError(
+        f"unknown device {name!r}: {hint}{'' if hint.endswith('?') else '.'} Any other can be described, e.g. "
         '--on "4x memory=24 tflops=71 bandwidth=0.94" (GiB, TFLOPS of matrix products, TB/s)'
     )
 
 
 def _plain(name: str) -> str:
-    """Without case, maker and punctuation: `NVIDIA GeForce RTX 4090` is `4090`."""
+    """A name without case, maker and punctuation: `NVIDIA GeForce RTX 4090` is `4090`."""
     return re.sub(r"nvidia|geforce|rtx|tesla|sxm\d?|gb$|[\s_-]", "", name.lower())
 
 
@@ -100,15 +101,15 @@ def _described(text: str) -> Device:
     for part in text.replace(",", " ").split():
         key, _, value = part.partition("=")
         if key not in KEYS:
-            raise RecipeError(f"--on: a device has no {key!r}: {nearest(key, KEYS)}")
+            raise UsageError(f"--on: unknown property {key!r}: {nearest(key, KEYS)}")
         try:
             values[key] = float(value)
         except ValueError:
-            raise RecipeError(f"--on: {key} needs a number after '=', got {part!r}") from None
+            raise UsageError(f"--on: {key} needs a number after '=', got {part!r}") from None
         if not 0 < values[key] < float("inf"):
-            raise RecipeError(f"--on: {key} must be above 0, got {part!r}")
+            raise UsageError(f"--on: {key} must be above 0, got {part!r}")
     missing = [key for key in KEYS[:3] if key not in values]
     if missing:
         units = {"memory": "memory= in GiB", "tflops": "tflops=", "bandwidth": "bandwidth= in TB/s"}
-        raise RecipeError(f"--on: the description also needs {' and '.join(units[key] for key in missing)}")
+        raise UsageError(f"--on: the description also needs {' and '.join(units[key] for key in missing)}")
     return Device("described device", **values)

@@ -1,29 +1,30 @@
-"""What a run takes on given devices: a model, not a measurement. Expect a factor of 2 either way.
+"""An estimate of what a run takes on given devices: a model, not a measurement. Expect a factor of 2 either way.
 
 With P parameters of w bytes, L layers of width D, c numbers of keys and values a token (of a bytes), and a device of F
 FLOP/s and M bytes/s, by its data sheet or description:
 
-* One decoding step of b rows with a mean context of x tokens, one token a row:
-      overhead + max((w·P + b·x·c·a) / (READ·M), b·(2P + 4·L·D·x) / (COMPUTE·F))
+* A decoding step of b rows with a mean context of x tokens, one token a row:
+      overhead + max((w·P + b·x·c·a) / (MBU·M), b·(2P + 4·L·D·x) / (MFU·F))
   `overhead` is SERVER_STEP for an inference server (CUDA graphs), and LOCAL_LAYER a layer for the local sampler, which
-  replays its operations as CUDA graphs, and launches from Python those that change.
-* A round of R responses takes as many steps as its longest response, on whatever server; at step t those longer than t
-  are alive. If only B rows fit at once, the rest comes first: (R - B)·(mean length)/B full steps. B is what the memory
-  beside the weights holds of the longest possible sequences, at most `rollout.max_rows`. Rounds follow one another:
-  that children start when their own parent ends is left out, and saves what `studies/scaling` says.
-* Prompts: (2P + 2·L·D·x) FLOP a token at COMPUTE·F, the question's prompt once, then only what notes add.
+  replays its operations as CUDA graphs and launches from Python those that change.
+* A round of R responses takes as many steps as its longest response, whichever server that is on; at step t those
+  longer than t are alive. If only B rows fit at once, the rest comes first: (R - B)·(mean length)/B full steps. B is
+  how many of the longest possible sequences fit into the memory beside the weights, at most `rollout.max_rows`. Rounds
+  follow one another: that children start when their own parent ends is left out, and saves what `studies/scaling` says.
+* Prompts: (2P + 2·L·D·x) FLOP a token at MFU·F; the question's prompt once, then only what notes add.
 * Update: (4P with a frozen base, 6P without, + 2P if activations are recomputed, + 2P for reference or old
   log-probabilities) and 3 or 4 times 2·L·D·x for attention, a token of trained responses and their prompts, per inner
-  epoch, at TRAIN·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive: dead ones cost less.
+  epoch, at TRAINING_MFU·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive; dead ones cost
+  less.
 * Several training processes share a step's questions (a question is not divided) and add up gradients at LINK.
-* Grading: GRADING seconds a final response on 2 workers, beside sampling; what sampling does not hide is added.
-* Servers: questions and notes are dealt out evenly as requests (siblings are one request, so one question's first round
-  is on one server). After an update the adapter is written and read at DISK, plus LOADING.
-* With overlap (lag 1), sampling the next step goes on beside the update: a step is the longer of the two.
+* Grading: GRADING seconds a final response on 2 workers, beside sampling; what exceeds the time of sampling is added.
+* Servers: requests for questions and notes are spread evenly (siblings are one request, so a question's first round is
+  on one server). After an update the adapter is written and read at DISK, plus ADAPTER_LOAD.
+* With overlap (lag 1), the next step is sampled during the update: a step takes the longer of the two.
 * A model that needs several devices per server (tensor parallel) or training process (sharded) gets their sum times
-  TOGETHER.
+  PARALLEL_EFFICIENCY.
 
-Not in it: start-up, loading the model, checkpoints, failures, how much of a step is dead groups, and that a cached
+Left out: start-up, loading the model, checkpoints, failures, how much of a step is dead groups, and that a cached
 system prompt is not computed again.
 """
 
@@ -45,33 +46,34 @@ from motif.planning.layouts import Layout, fastest, server_counts
 from motif.planning.lengths import Lengths
 from motif.planning.memory import ADVICE, GIB, longest_sequence, memory, trainable, weight_size
 
-READ, COMPUTE, TRAIN = 0.6, 0.4, 0.1
-"""Shares of peak memory bandwidth and of peak matrix products that decoding and prompts reach, and that updates reach;
-the last is from one H200 (docs/performance.md), the others are assumed."""
+MBU, MFU, TRAINING_MFU = 0.6, 0.4, 0.1
+"""Shares of a device's peak that are reached: of memory bandwidth in decoding, of matrix products in sampling and in
+updates. The last was measured on one H200 (docs/performance.md); the others are assumed."""
 SERVER_STEP = 2e-3
-"""Seconds a decoding step of a server takes besides."""
+"""Overhead of a server's decoding step, in seconds."""
 LOCAL_LAYER = 4e-4
-"""Seconds a layer takes per decoding step of the local sampler on a GPU, however few rows there are: on one H200."""
-LINK, DISK, LOADING = 10e9, 1e9, 0.5
-"""Bytes per second between training processes and of shared storage; seconds a server takes to load an adapter."""
-TOGETHER = 0.8
-"""What a device of several that hold one model is worth, compared to one alone."""
+"""Overhead of the local sampler on a GPU, in seconds a layer and decoding step, for any number of rows: measured on one
+H200."""
+LINK, DISK, ADAPTER_LOAD = 10e9, 1e9, 0.5
+"""Bytes per second between training processes and of shared storage; seconds in which a server loads an adapter."""
+PARALLEL_EFFICIENCY = 0.8
+"""Speed of several devices that hold one model, relative to the sum of their speeds alone."""
 GRADING = {"exact": 1e-4, "numeric": 1e-4, "math": 6e-3, "code": 0.05, "circuit": 0.1}
-"""Seconds a verdict (docs/grading.md); a function of one's own counts like math."""
-GRADERS = 2
+"""Seconds a verdict (docs/grading.md); a grader of the user's own counts like math."""
+GRADER_WORKERS = 2
 RESERVED = 2 * GIB
-"""Of a server's memory, for activations and CUDA graphs."""
+"""Memory of a server for activations and CUDA graphs, in bytes."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """One round of a step: so many requests (distinct prompts), each answered `forks` times."""
+    """One round of a step: requests with different prompts, each answered `forks` times."""
 
     requests: int
     forks: int
-    lengths: np.ndarray  # a sample of response lengths
+    lengths: np.ndarray  # a sample of response lengths in tokens
     prompt: float  # tokens
-    fresh: float  # of these, those that no earlier round has computed
+    fresh: float  # tokens of the prompt that no earlier round has computed
 
     @property
     def responses(self) -> int:
@@ -85,7 +87,7 @@ class Level:
 
     @property
     def context(self) -> float:
-        """Mean tokens before the one being computed."""
+        """Mean number of tokens before the one being computed."""
         return self.prompt + float(self.lengths.mean()) / 2
 
     @property
@@ -95,8 +97,8 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Unit:
-    """What holds one copy of the model and works as one: a device, or several together."""
+class Replica:
+    """One copy of the model: on a device, or on several that work as one."""
 
     device: Device
     devices: int = 1
@@ -105,23 +107,23 @@ class Unit:
 
     @property
     def _factor(self) -> float:
-        return 1.0 if self.devices == 1 else TOGETHER * self.devices
+        return 1.0 if self.devices == 1 else PARALLEL_EFFICIENCY * self.devices
 
     def bandwidth(self) -> float:
-        """Bytes per second that are reached."""
-        return READ * 1e12 * self.device.bandwidth * self._factor
+        """Memory bandwidth that is reached, in bytes per second."""
+        return MBU * 1e12 * self.device.bandwidth * self._factor
 
     def rate(self, half: bool) -> float:
-        """FLOP per second that are reached."""
-        return COMPUTE * self.device.rate(half) * self._factor
+        """FLOP per second that decoding and prompts reach."""
+        return MFU * self.device.rate(half) * self._factor
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The cost of a recipe on `count` devices of a kind.
+    """The cost of a recipe on `count` devices of one kind.
 
-    prompt: tokens of a typical first-round prompt. seam: what the scaffold adds to it in later rounds. held_out: how
-    many held-out questions there are. half: bfloat16.
+    prompt: tokens of a typical first-round prompt. seam: tokens that the scaffold adds to it in later rounds. held_out:
+    number of held-out questions. half: whether matrix products are in bfloat16.
     """
 
     recipe: Recipe
@@ -138,26 +140,26 @@ class Forecast:
     # -- the work --------------------------------------------------------------------------------------------------
 
     def levels(self, branching: Sequence[int], questions: int, limits: tuple[int, int]) -> list[Level]:
-        """The rounds of so many trees; `limits`: new tokens in round 1 and in later ones."""
-        rounds, found, requests = self.recipe.rounds, [], questions
+        """The rounds of the trees of `questions`; `limits`: new tokens in round 1 and in later ones."""
+        rounds, levels, requests = self.recipe.rounds, [], questions
         note = min(rounds.note_tokens, limits[0])
         for index, forks in enumerate(branching):
             carried = index if rounds.carry == "all" else min(index, 1)
             added = self.lengths.note(index + 1, self.seam + note * carried)
             lengths = self.lengths.of(index + 1, limits[min(index, 1)])
-            found.append(Level(requests, forks, lengths, self.prompt + added, added if index else self.prompt))
+            levels.append(Level(requests, forks, lengths, self.prompt + added, added if index else self.prompt))
             requests *= forks
-        return found
+        return levels
 
     def step_levels(self, questions: int | None = None) -> list[Level]:
-        """The rounds of one step, or of some of its questions."""
+        """The rounds of one step, or of `questions` of its questions."""
         rollout = self.recipe.rollout
         count = rollout.questions_per_step if questions is None else questions
         return self.levels(rollout.branching, count, (rollout.tokens_first, rollout.tokens_continue))
 
     @property
     def tokens(self) -> float:
-        """Generated in one step."""
+        """Tokens generated in one step."""
         return sum(level.tokens for level in self.step_levels())
 
     @property
@@ -170,7 +172,7 @@ class Forecast:
 
     @property
     def _attention(self) -> float:
-        """FLOP a token and token of its context, one pass."""
+        """FLOP of one pass for a token and a token of its context."""
         return 4.0 * self.shape.layers * self.shape.hidden
 
     @property
@@ -180,28 +182,28 @@ class Forecast:
     # -- memory ----------------------------------------------------------------------------------------------------
 
     def local_memory(self, processes: int = 1) -> dict[str, float]:
-        """Bytes of a process that samples and trains, one of so many, by part."""
+        """Bytes of one of `processes` that sample and train, by part."""
         return memory(self.recipe, self.shape, self.prompt, half=self.half, cpu=False, processes=processes)
 
     def trainer_memory(self, devices: int = 1) -> dict[str, float]:
-        """Bytes a device of a training process that does not sample, if so many share weights and optimiser."""
+        """Bytes a device of a training process that does not sample, if `devices` share weights and optimiser."""
         parts = self.sharded().local_memory(devices)
         return {name: size for name, size in parts.items() if name != "sampling"}
 
     def sharded(self) -> Forecast:
-        """The same with `train.shard = "weights"`."""
+        """The forecast with `train.shard = "weights"`."""
         train = self.recipe.train.model_copy(update={"shard": "weights"})
         return replace(self, recipe=self.recipe.model_copy(update={"train": train}))
 
     def server_memory(self, devices: int = 1) -> dict[str, float]:
-        """Bytes a device of a server, by part; the cache is what is left, up to what `rollout.max_rows` rows need."""
+        """Bytes a device of a server, by part; the cache takes the rest, up to the need of `rollout.max_rows` rows."""
         adapters = 2 * 2.0 * trainable(self.recipe, self.shape)  # the old and the new one, bfloat16
         parts = {"weights": self._weights / devices, "adapters": adapters / devices, "reserved": float(RESERVED)}
         left = max(0.0, self.device.bytes - sum(parts.values()))
         return parts | {"cache": min(left, self._row_bytes * self.recipe.rollout.max_rows / devices)}
 
     def server_rows(self, devices: int = 1) -> int:
-        """Sequences of the greatest length that a server holds at once."""
+        """Sequences of the greatest length that fit into a server at once."""
         return int(self.server_memory(devices)["cache"] * devices * (1 + 1e-9) / self._row_bytes)
 
     @property
@@ -210,92 +212,92 @@ class Forecast:
         return float(length * self.shape.cache_per_token * (2 if self.half else 4))
 
     @cached_property
-    def least(self) -> int | None:
-        """The fewest processes that sample and train, one a device, that fit; None: more than 64."""
+    def min_processes(self) -> int | None:
+        """The fewest processes, one a device, that can sample and train in its memory; None if more than 64."""
         return next((n for n in range(1, 65) if sum(self.local_memory(n).values()) <= self.device.bytes), None)
 
     @cached_property
-    def per_trainer(self) -> int | None:
-        """Devices that a training process needs; None: more than 64."""
+    def devices_per_trainer(self) -> int | None:
+        """Devices that a training process needs; None if more than 64."""
         return next(
             (n for n in range(1, 65) if sum(self.trainer_memory(n).values()) <= self.device.bytes),
             None,
         )
 
     @cached_property
-    def per_server(self) -> int | None:
-        """Devices that a server needs, a power of two; None: more than 64."""
+    def devices_per_server(self) -> int | None:
+        """Devices that a server needs, a power of two; None if more than 64."""
         return next((n for n in (1, 2, 4, 8, 16, 32, 64) if self.server_rows(n) >= 1), None)
 
     # -- seconds ---------------------------------------------------------------------------------------------------
 
-    def step_time(self, unit: Unit, rows_at_once: np.ndarray | float, context: np.ndarray | float) -> np.ndarray:
-        """Seconds of one decoding step of so many rows with this mean context, as the roofline has it."""
+    def step_time(self, replica: Replica, rows_at_once: np.ndarray | float, context: np.ndarray | float) -> np.ndarray:
+        """Seconds of one decoding step of `rows_at_once` rows with a mean context, by the roofline model."""
         size = 2 if self.half else 4
-        adapter = 2.0 * trainable(self.recipe, self.shape) if unit.server else 0.0
+        adapter = 2.0 * trainable(self.recipe, self.shape) if replica.server else 0.0
         moved = self._weights + adapter + rows_at_once * context * self.shape.cache_per_token * size
         flops = rows_at_once * (self._token_flops + self._attention * context)
-        return self._overhead(unit) + np.maximum(moved / unit.bandwidth(), flops / unit.rate(self.half))
+        return self._overhead(replica) + np.maximum(moved / replica.bandwidth(), flops / replica.rate(self.half))
 
-    def _overhead(self, unit: Unit) -> float:
-        if unit.server:
+    def _overhead(self, replica: Replica) -> float:
+        if replica.server:
             return SERVER_STEP
-        layer = LOCAL_LAYER if unit.device.overhead is None else 1e-3 * unit.device.overhead
+        layer = LOCAL_LAYER if replica.device.overhead is None else 1e-3 * replica.device.overhead
         return layer * self.shape.layers
 
-    def prompt_time(self, unit: Unit, tokens: float, context: float) -> float:
+    def prompt_time(self, replica: Replica, tokens: float, context: float) -> float:
         """Seconds to run prompt tokens through the model."""
-        return tokens * (self._token_flops + self._attention * context / 2) / unit.rate(self.half)
+        return tokens * (self._token_flops + self._attention * context / 2) / replica.rate(self.half)
 
-    def sampling_time(self, levels: Sequence[Level], unit: Unit, units: int = 1) -> float:
-        """Seconds in which `units` alike, among which requests are dealt out evenly, answer them round by round."""
-        return sum(self._level_time(level, unit, units) for level in levels)
+    def sampling_time(self, levels: Sequence[Level], replica: Replica, replicas: int = 1) -> float:
+        """Seconds in which equal replicas, over which requests are spread evenly, answer them round by round."""
+        return sum(self._level_time(level, replica, replicas) for level in levels)
 
-    def _level_time(self, level: Level, unit: Unit, units: int) -> float:
-        requests = math.ceil(level.requests / units)  # of the unit that has most
+    def _level_time(self, level: Level, replica: Replica, replicas: int) -> float:
+        requests = math.ceil(level.requests / replicas)  # of the replica with most
         responses = requests * level.forks
-        rows_at_once = min(responses, unit.rows)
+        rows_at_once = min(responses, replica.rows)
         ordered = np.sort(level.lengths)
         position = np.arange(ordered[-1])
         longer = 1 - np.searchsorted(ordered, position, side="right") / len(ordered)
-        # The chance that a row is left on any unit, so that the longest to be expected of all of them counts.
-        going = 1 - (1 - longer) ** min(level.responses, rows_at_once * units)
-        steps = self.step_time(unit, np.maximum(1, rows_at_once * longer), level.prompt + position)
-        ending = float((going * steps).sum())
-        first = (responses - rows_at_once) * float(level.lengths.mean()) / rows_at_once
-        full = first * float(self.step_time(unit, rows_at_once, level.context)) if first else 0.0
-        return self.prompt_time(unit, requests * level.fresh, level.prompt) + full + ending
+        # The chance that a row is left on any replica: the longest response expected on all of them counts.
+        alive = 1 - (1 - longer) ** min(level.responses, rows_at_once * replicas)
+        steps = self.step_time(replica, np.maximum(1, rows_at_once * longer), level.prompt + position)
+        ending = float((alive * steps).sum())
+        full_steps = (responses - rows_at_once) * float(level.lengths.mean()) / rows_at_once
+        full = full_steps * float(self.step_time(replica, rows_at_once, level.context)) if full_steps else 0.0
+        return self.prompt_time(replica, requests * level.fresh, level.prompt) + full + ending
 
-    def update_time(self, levels: Sequence[Level], unit: Unit, units: int = 1) -> float:
-        """Seconds of an update on the rounds that are trained, for one of `units` processes with its share."""
+    def update_time(self, levels: Sequence[Level], replica: Replica, replicas: int = 1) -> float:
+        """Seconds of an update on the trained rounds, for one of `replicas` processes with its share of them."""
         recipe = self.recipe
         trained = levels[:1] if recipe.credit.train_rounds == "first" else levels
-        again = int(recipe.train.activation_checkpointing)
+        recomputed = int(recipe.train.activation_checkpointing)
         frozen = 2.0 * self.shape.parameters if self._lora else 0.0  # no gradients of the base's weights
         flops = 0.0
         for level in trained:
             forward = self._token_flops + self._attention * level.context / 2
-            passes = (3 + again) * recipe.loss.inner_epochs
+            passes = (3 + recomputed) * recipe.loss.inner_epochs
             passes += (recipe.loss.kl_beta > 0) + (recipe.loss.minibatches * recipe.loss.inner_epochs > 1)
             flops += level.computed * (passes * forward - frozen * recipe.loss.inner_epochs)
         numbers = trainable(recipe, self.shape)
         steps = recipe.loss.inner_epochs * recipe.loss.minibatches
-        optimiser = steps * 32 * numbers / unit.bandwidth()
-        together = steps * 8 * numbers / LINK if units > 1 else 0.0  # a ring sends every gradient twice
-        return flops * COMPUTE / TRAIN / unit.rate(self.half) + optimiser + together
+        optimiser = steps * 32 * numbers / replica.bandwidth()
+        exchange = steps * 8 * numbers / LINK if replicas > 1 else 0.0  # a ring sends every gradient twice
+        return flops * MFU / TRAINING_MFU / replica.rate(self.half) + optimiser + exchange
 
     def grading_time(self, levels: Sequence[Level], sampling: float) -> float:
-        """Seconds of grading that sampling does not hide."""
+        """Seconds of grading that exceed the time of sampling."""
         each = GRADING.get(self.grader, GRADING["math"])
-        return max(0.0, levels[-1].responses * each / GRADERS - sampling)
+        return max(0.0, levels[-1].responses * each / GRADER_WORKERS - sampling)
 
     @property
-    def publishing_time(self) -> float:
-        """Seconds from an update to its adapter on the servers."""
-        return 2 * 4 * trainable(self.recipe, self.shape) / DISK + LOADING
+    def weight_sync_time(self) -> float:
+        """Seconds until the servers have the adapter of an update."""
+        return 2 * 4 * trainable(self.recipe, self.shape) / DISK + ADAPTER_LOAD
 
-    def evaluation_time(self, unit: Unit, units: int) -> float:
-        """Seconds of one evaluation on all units that sample."""
+    def evaluation_time(self, replica: Replica, replicas: int) -> float:
+        """Seconds of one evaluation on all replicas that sample."""
         questions = min(self.recipe.eval.questions, self.held_out)
         if not questions:
             return 0.0
@@ -304,8 +306,8 @@ class Forecast:
                 self.levels(
                     [mode.samples] + [1] * (row.rounds - 1), questions, (row.tokens_first, row.tokens_continue)
                 ),
-                unit,
-                units,
+                replica,
+                replicas,
             )
             for row in eval_rows(self.recipe)
             for mode in decoding_modes(self.recipe)
@@ -315,9 +317,9 @@ class Forecast:
 
     def local(self, processes: int) -> Layout:
         """Every process samples and trains its share of the questions."""
-        unit = Unit(self.device, rows=self.recipe.rollout.max_rows)
+        replica = Replica(self.device, rows=self.recipe.rollout.max_rows)
         share = self.step_levels(math.ceil(self.recipe.rollout.questions_per_step / processes))
-        sampling = self.sampling_time(share, unit)
+        sampling = self.sampling_time(share, replica)
         return Layout(
             kind="local",
             samplers=processes,
@@ -325,17 +327,17 @@ class Forecast:
             devices=processes,
             sampling=sampling,
             grading=self.grading_time(share, sampling),
-            publishing=0.0,
-            training=self.update_time(share, unit, processes),
-            evaluation=self.evaluation_time(unit, processes),
+            weight_sync=0.0,
+            training=self.update_time(share, replica, processes),
+            evaluation=self.evaluation_time(replica, processes),
         )
 
     def served(self, servers: int, trainers: int) -> Layout:
-        """Servers sample, training processes train, in turns."""
-        per_server, per_trainer = self.per_server or 1, self.per_trainer or 1
-        unit = Unit(self.device, per_server, True, self.server_rows(per_server))
+        """Servers sample and training processes train, in turns."""
+        per_server, per_trainer = self.devices_per_server or 1, self.devices_per_trainer or 1
+        replica = Replica(self.device, per_server, True, self.server_rows(per_server))
         levels = self.step_levels()
-        sampling = self.sampling_time(levels, unit, servers)
+        sampling = self.sampling_time(levels, replica, servers)
         share = self.step_levels(math.ceil(self.recipe.rollout.questions_per_step / trainers))
         return Layout(
             kind="servers",
@@ -344,9 +346,9 @@ class Forecast:
             devices=servers * per_server + trainers * per_trainer,
             sampling=sampling,
             grading=self.grading_time(levels, sampling),
-            publishing=self.publishing_time,
-            training=self.update_time(share, Unit(self.device, per_trainer), trainers),
-            evaluation=self.evaluation_time(unit, servers),
+            weight_sync=self.weight_sync_time,
+            training=self.update_time(share, Replica(self.device, per_trainer), trainers),
+            evaluation=self.evaluation_time(replica, servers),
         )
 
     @cached_property
@@ -354,24 +356,25 @@ class Forecast:
         """The fastest layout of each kind that fits, fewest devices first among equals.
 
         Raises:
-            RecipeError: none fits; says how many devices are needed.
+            RecipeError: none fits; the message says how many devices are needed.
         """
         questions = self.recipe.rollout.questions_per_step
-        found: list[Layout] = []
-        if self.least and self.least <= self.count:
-            most = max(self.least, min(self.count, questions))
-            found.append(fastest([self.local(n) for n in range(self.least, most + 1)]))
-        if self._lora and self.per_server and self.per_trainer:
+        per_server, per_trainer = self.devices_per_server, self.devices_per_trainer
+        layouts: list[Layout] = []
+        if self.min_processes and self.min_processes <= self.count:
+            most = max(self.min_processes, min(self.count, questions))
+            layouts.append(fastest([self.local(n) for n in range(self.min_processes, most + 1)]))
+        if self._lora and per_server and per_trainer:
             pairs = [
                 self.served(servers, trainers)
-                for trainers in range(1, min(self.count // self.per_trainer, questions) + 1)
-                for servers in server_counts((self.count - trainers * self.per_trainer) // self.per_server)
+                for trainers in range(1, min(self.count // per_trainer, questions) + 1)
+                for servers in server_counts((self.count - trainers * per_trainer) // per_server)
             ]
             if pairs:
-                found += [fastest(pairs), fastest([replace(pair, kind="overlap") for pair in pairs])]
-        if not found:
+                layouts += [fastest(pairs), fastest([replace(pair, kind="overlap") for pair in pairs])]
+        if not layouts:
             raise RecipeError(self._too_big())
-        return found
+        return layouts
 
     @property
     def best(self) -> Layout:
@@ -379,7 +382,7 @@ class Forecast:
         return fastest(self.layouts)
 
     def run_seconds(self, layout: Layout, evaluations: int) -> float:
-        """Of the whole run."""
+        """Seconds of the whole run."""
         return self.recipe.train.steps * layout.seconds + evaluations * layout.evaluation
 
     def _too_big(self) -> str:
@@ -387,18 +390,18 @@ class Forecast:
         needed, largest = sum(parts.values()), max(parts, key=lambda name: parts[name])
         text = (
             f"this does not fit one {self.device}: a process that samples and trains needs about {needed / GIB:.1f} "
-            f"GiB, of which {self.device.bytes / GIB:.1f} can be used (largest part: {largest}, "
+            f"GiB, and {self.device.bytes / GIB:.1f} can be used (largest part: {largest}, "
             f"{parts[largest] / GIB:.1f} GiB: use {ADVICE[largest]})"
         )
-        if fewest := self.least or self.sharded().least:
+        if fewest := self.min_processes or self.sharded().min_processes:
             sharding = "" if self.recipe.train.shard == "weights" else " and train.shard = 'weights'"
-            text = f"{text}. {fewest} such devices{sharding} would do"
+            text = f"{text}. {fewest} such devices{sharding} would be enough"
         if not self._lora:
             return f"{text}. Servers need model.adapter = 'lora'; or see the hosts in docs/scaling.md"
-        if self.per_server and self.per_trainer:
-            least = self.per_server + self.per_trainer
+        if self.devices_per_server and self.devices_per_trainer:
+            fewest = self.devices_per_server + self.devices_per_trainer
             return (
-                f"{text}. At least {least} such devices are needed: {self.per_server} for a vLLM server and "
-                f"{self.per_trainer} for the training process; --on named {self.count}"
+                f"{text}. At least {fewest} such devices are needed: {self.devices_per_server} for a vLLM server and "
+                f"{self.devices_per_trainer} for the training process; --on names {self.count}"
             )
         return f"{text}, and 64 of them for one copy of the model are not enough: use another device or a smaller model"

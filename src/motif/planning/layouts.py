@@ -1,4 +1,4 @@
-"""Ways to use several devices, and which of them is fastest; `motif.planning.forecast` says what each takes."""
+"""Ways to use several devices, and the fastest of them; `motif.planning.forecast` estimates what each takes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to use the devices, with the seconds of a step's parts."""
+    """A way to use the devices, with the seconds of each part of a step, and of an evaluation."""
 
     kind: Literal["local", "servers", "overlap"]
     samplers: int
     trainers: int
     devices: int
     sampling: float
-    grading: float  # what sampling does not hide
-    publishing: float
+    grading: float  # beyond the time of sampling
+    weight_sync: float
     training: float
     evaluation: float
 
     @property
     def seconds(self) -> float:
-        """Of one step."""
+        """Seconds of one step."""
         if self.kind == "overlap":
-            return max(self.sampling + self.grading, self.training) + self.publishing
-        return self.sampling + self.grading + self.publishing + self.training
+            return max(self.sampling + self.grading, self.training) + self.weight_sync
+        return self.sampling + self.grading + self.weight_sync + self.training
 
     def __str__(self) -> str:
         if self.kind == "local":
@@ -38,11 +38,11 @@ class Layout:
 
 
 def fastest(layouts: Sequence[Layout]) -> Layout:
-    """The one with the shortest step; of equals, with the fewest devices."""
+    """The layout with the shortest step; of equals, the one with the fewest devices."""
     return min(layouts, key=lambda layout: (layout.seconds, layout.devices))
 
 
 def server_counts(most: int) -> list[int]:
-    """All numbers of servers up to 64, and beyond that powers of two and the largest."""
+    """Numbers of servers to try: all up to 64, and beyond that powers of two and the largest."""
     beyond = {2**power for power in range(7, most.bit_length())} | ({most} if most > 64 else set())
     return [*range(1, min(most, 64) + 1), *sorted(n for n in beyond if n <= most)]

@@ -16,23 +16,23 @@ from motif.runs.read import read_trees
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of responses by round, and what the notes carried into a round add to its prompt.
+    """Tokens of responses by round, and the tokens that carried notes add to the prompt of each round.
 
-    Empty: every response uses up its limit, and every note too, which is an upper bound.
+    Empty: every response and every note uses up its limit, which is an upper bound.
     """
 
-    source: str = "every response uses up its tokens (an upper bound; --lengths RUN takes those of an earlier run)"
+    source: str = "every response uses up its tokens (an upper bound; --lengths RUN uses those of an earlier run)"
     responses: tuple[np.ndarray, ...] = ()
     carried: tuple[float, ...] = ()
 
     def of(self, round_: int, limit: int) -> np.ndarray:
-        """Lengths in a round (from 1), none above `limit`; of rounds that were not seen, those of the last one seen."""
+        """Lengths in a round (from 1), none above `limit`; later rounds are like the last one that was measured."""
         if not self.responses:
             return np.array([limit])
         return np.minimum(self.responses[min(round_, len(self.responses)) - 1], limit)
 
     def note(self, round_: int, most: float) -> float:
-        """Tokens that notes add to the prompt of a round, at most `most`."""
+        """Tokens that notes add to the prompt of a round (from 1), at most `most`."""
         if round_ == 1 or len(self.carried) < 2:
             return 0.0 if round_ == 1 else most
         return min(most, self.carried[min(round_, len(self.carried)) - 1])
@@ -41,7 +41,9 @@ class Lengths:
         if not self.responses:
             return self.source
         means = ", ".join(f"{lengths.mean():,.0f}" for lengths in self.responses)
-        return f"as in {self.source}: {means} tokens on average in rounds 1, 2, …; of another model or task they differ"
+        return (
+            f"as in {self.source}: {means} tokens on average in rounds 1, 2, …; other models or tasks differ"
+        )
 
 
 def measured(run: str | Path) -> Lengths:

@@ -7,7 +7,7 @@ from motif.models.shape import Shape
 
 GIB = 2**30
 LIBRARIES = 0.5 * GIB
-"""Python and the libraries."""
+"""Bytes of Python and the libraries."""
 
 ADVICE = {
     "weights": "a smaller model, model.dtype = 'bfloat16' or model.four_bit = true",
@@ -24,12 +24,12 @@ def is_half(recipe: Recipe, kind: str) -> bool:
 
 
 def weight_size(recipe: Recipe, half: bool) -> float:
-    """Bytes of a base weight."""
+    """Bytes of one weight of the base."""
     return 0.6 if recipe.model.four_bit else 2 if half and recipe.model.adapter == "lora" else 4
 
 
 def trainable(recipe: Recipe, shape: Shape) -> float:
-    """Parameters that are trained: all, or those of an adapter on all linear layers."""
+    """Number of parameters that are trained: all, or those of an adapter on all linear layers."""
     if recipe.model.adapter == "full":
         return shape.parameters
     linear = shape.layers * (4 * shape.hidden * shape.hidden + 3 * shape.hidden * shape.intermediate)
@@ -38,7 +38,7 @@ def trainable(recipe: Recipe, shape: Shape) -> float:
 
 
 def longest_sequence(recipe: Recipe, prompt: int) -> int:
-    """Tokens of the longest prompt with its response, all limits used up; `prompt`: of a first-round prompt."""
+    """Tokens of the longest prompt and response if all limits are used up; `prompt`: of a first-round prompt."""
     rollout = recipe.rollout
     rounds = max(rollout.rounds, *recipe.eval_rounds)
     note = min(recipe.rounds.note_tokens, rollout.tokens_first) if rounds > 1 else 0
@@ -49,16 +49,18 @@ def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool, 
     """Bytes of a process that samples and trains, by part.
 
     Args:
-        prompt: tokens of a typical first-round prompt. half: bfloat16. cpu: the device is a CPU. processes:
-            that train together.
+        prompt: tokens of a typical first-round prompt.
+        half: whether matrix products are in bfloat16.
+        cpu: whether the device is a CPU.
+        processes: how many train together.
     """
     rollout, train = recipe.rollout, recipe.train
     size = weight_size(recipe, half)
     pieces = processes if train.shard == "weights" else 1
-    # Sampling has weights of its own: the adapter folded in, or on a CPU those laid out for few rows.
+    # Sampling has its own weights: with the adapter merged, or on a CPU laid out for few rows.
     copied = not recipe.model.four_bit and (recipe.model.adapter == "lora" or (cpu and not half))
     copy = size * shape.parameters if copied else 0
-    whole = size * shape.parameters if pieces > 1 else 0  # what is sharded comes together to sample
+    gathered = size * shape.parameters if pieces > 1 else 0  # sharded weights are gathered to sample
     sampled = rollout.questions_per_step * rollout.responses * rollout.trajectories
     tested = recipe.eval.questions * recipe.eval.samples
     rows = min(rollout.max_rows, max(sampled, tested))
@@ -67,22 +69,23 @@ def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool, 
     per_token = shape.layers * (14 * shape.hidden + 5 * shape.intermediate)
     if train.activation_checkpointing:
         per_token = shape.layers * shape.hidden + 14 * shape.hidden + 5 * shape.intermediate
-    # A pass over responses beside the prompts they share, which stay until all that follows them is done.
+    # A pass over responses beside the prompts they share, which are kept until all that follows them is done.
     shared = max(prompt, min(train.microbatch_tokens, rollout.questions_per_step * prompt))
     tokens = max(train.microbatch_tokens, length) + shared
-    sampling = copy + whole + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary)
-    # Gradient and two moments, and an adapter's values (others are among the weights), float32.
+    sampling = copy + gathered + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary)
+    in_pass = size * _gathered_in_a_pass(shape) if pieces > 1 else 0
+    # In float32: the gradient and two moments, and an adapter's values (others are among the weights).
     moments = 8.0 / (1 if train.shard == "none" else processes)
     values = (4.0 if recipe.model.adapter == "full" else 8.0) / pieces
     return {
         "weights": LIBRARIES + size * shape.parameters / pieces,
         "sampling": 0.0 if recipe.sampler.urls else sampling,
-        "update": activation * tokens * per_token + 4 * 4 * 2.0**24 + (size * _in_a_pass(shape) if pieces > 1 else 0),
+        "update": activation * tokens * per_token + 4 * 4 * 2.0**24 + in_pass,
         "optimiser": (values + moments) * trainable(recipe, shape),
     }
 
 
-def _in_a_pass(shape: Shape) -> float:
-    """Parameters of a sharded model that are whole at a time: embeddings and head, a layer and the next one."""
+def _gathered_in_a_pass(shape: Shape) -> float:
+    """Parameters of a sharded model that are gathered at a time: embeddings and head, a layer and the next one."""
     ends = min(2 * shape.vocabulary * shape.hidden, shape.parameters)
     return ends + 2 * (shape.parameters - ends) / shape.layers

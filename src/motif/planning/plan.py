@@ -1,8 +1,8 @@
-"""What a run will do and roughly need, told before anything is spent on it, and refused if it cannot fit.
+"""The plan of a run: what it will do and roughly need, shown before anything is spent, and refused if it cannot fit.
 
-Counts are exact. Memory is an estimate from the model's shape (`motif.planning.memory`). Time is a rough one from the
-model in `motif.planning.forecast`: on this machine with what a quarter of a second of matrix products shows, elsewhere
-with what the devices' data sheets say. Once steps run, the display goes by them.
+Counts are exact. Memory is estimated from the model's shape (`motif.planning.memory`). Time is estimated by
+`motif.planning.forecast`: on this machine from a quarter of a second of matrix products, elsewhere from the devices'
+data sheets. Once steps run, the display goes by their times.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from motif.planning.memory import ADVICE, GIB, is_half, memory
 from motif.runs.trackers import check
 from motif.session import open_task
 from motif.tasks import Task
+from motif.text import duration
 
 CPU_LAYER = 0.1
-"""Milliseconds a layer takes per decoding step on a CPU however few rows there are."""
+"""Overhead on a CPU in milliseconds a layer and decoding step, for any number of rows."""
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What a recipe asks for, wherever it runs."""
 
     recipe: Recipe
     shape: Shape
     task: Task
     prompt_tokens: int  # of a typical first-round prompt
-    seam_tokens: int  # what the scaffold adds to it in later rounds, besides notes
+    seam_tokens: int  # that the scaffold adds to it in later rounds, besides notes
 
     @property
     def evaluations(self) -> int:
@@ -57,7 +58,7 @@ class Work:
         return rollout.questions_per_step * (rollout.responses * rollout.tokens_first + later)
 
     def forecast(self, device: Device, count: int, lengths: Lengths, half: bool) -> Forecast:
-        """What it takes on these devices."""
+        """Estimate what it takes on these devices."""
         return Forecast(
             recipe=self.recipe,
             shape=self.shape,
@@ -113,7 +114,7 @@ class Work:
 class Plan:
     """A recipe on this machine. Memory in bytes (of each process), time in seconds."""
 
-    work: Work
+    workload: Workload
     device: str
     memory: dict[str, float]
     available: float
@@ -123,32 +124,32 @@ class Plan:
 
     @property
     def run_seconds(self) -> float:
-        """Of the whole run, if every response used up its tokens."""
-        return self.work.recipe.train.steps * self.step_seconds + self.work.evaluations * self.eval_seconds
+        """Seconds of the whole run, if every response used up its tokens."""
+        return self.workload.recipe.train.steps * self.step_seconds + self.workload.evaluations * self.eval_seconds
 
     def rows(self) -> list[tuple[str, str]]:
         """What to show, as (name, text) pairs."""
-        servers = self.work.recipe.sampler.urls
+        servers = self.workload.recipe.sampler.urls
         total, each = sum(self.memory.values()), " for each process" if self.processes > 1 else ""
         room = f"{self.available / GIB:.1f} GiB free{each}"
         counted = "sampling on the servers not included" if servers else "if every response used up its tokens"
         return [
-            *self.work.rows(self.device),
+            *self.workload.rows(self.device),
             *([("processes", self._processes())] if self.processes > 1 else []),
             *([("sampling", self._servers())] if servers else []),
             ("memory", f"about {total / GIB:.1f} GiB of {room}: {_parts(self.memory)}"),
-            ("time", f"very roughly {_duration(self.run_seconds)}, {counted}"),
+            ("time", f"very roughly {duration(self.run_seconds)}, {counted}"),
         ]
 
     def _processes(self) -> str:
-        questions = self.work.recipe.rollout.questions_per_step
+        questions = self.workload.recipe.rollout.questions_per_step
         most, idle = -(-questions // self.processes), self.processes - questions
-        model = "a piece of the" if self.work.recipe.train.shard == "weights" else "the whole"
+        model = "a piece of the" if self.workload.recipe.train.shard == "weights" else "the whole"
         text = f"{self.processes}, each with {model} model and the trees of up to {most} of {questions} questions"
         return text + (f"; {idle} of them have nothing to sample: raise rollout.questions_per_step" if idle > 0 else "")
 
     def _servers(self) -> str:
-        sampler = self.work.recipe.sampler
+        sampler = self.workload.recipe.sampler
         beside = ", each step's while the one before trains" if sampler.overlap else ""
         count = len(sampler.urls)
         return f"on {count} vLLM server{'s' if count > 1 else ''}{beside}: {', '.join(sampler.urls)}"
@@ -157,7 +158,7 @@ class Plan:
         """Stop before anything is loaded if the estimate exceeds the free memory.
 
         Raises:
-            RecipeError: names the largest part and what makes it smaller.
+            RecipeError: it does; the message names the largest part and what makes it smaller.
         """
         total = sum(self.memory.values())
         if total <= self.available:
@@ -171,34 +172,34 @@ class Plan:
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """A recipe on devices that are somewhere else."""
+    """A recipe on devices elsewhere."""
 
-    work: Work
+    workload: Workload
     forecast: Forecast
 
     def rows(self) -> list[tuple[str, str]]:
         """What to show, as (name, text) pairs.
 
         Raises:
-            RecipeError: it does not fit these devices; says how many are needed.
+            RecipeError: it does not fit these devices; the message says how many are needed.
         """
         forecast, best = self.forecast, self.forecast.best
-        duration = forecast.run_seconds(best, self.work.evaluations)
-        tested = self.work.evaluations * best.evaluation
-        steps = self.work.recipe.train.steps
+        seconds = forecast.run_seconds(best, self.workload.evaluations)
+        tested = self.workload.evaluations * best.evaluation
+        steps = self.workload.recipe.train.steps
         return [
-            *self.work.rows(f"{forecast.count} × {forecast.device}"),
+            *self.workload.rows(f"{forecast.count} × {forecast.device}"),
             ("lengths", f"{forecast.lengths}"),
             ("tokens", f"{forecast.tokens:,.0f} generated a step, {steps * forecast.tokens:,.0f} in all steps"),
             *(("memory", text) for text in self._memory()),
             *((self._name(layout), self._layout(layout)) for layout in forecast.layouts),
             ("balance", self._balance(best)),
-            ("time", f"{_duration(duration)} for the whole run, of which evaluation {_duration(tested)}"),
-            ("price", self._price(best, duration / 3600)),
+            ("time", f"{duration(seconds)} for the whole run, of which evaluation {duration(tested)}"),
+            ("price", self._price(best, seconds / 3600)),
             (
                 "beware",
-                "a model from data-sheet numbers, not a measurement: expect a factor of 2 either way. Its formulas "
-                "and what they leave out are at the top of motif/planning/forecast.py",
+                "estimated from data-sheet numbers, not measured: expect a factor of 2 either way. The formulas and "
+                "what they leave out are at the top of motif/planning/forecast.py",
             ),
         ]
 
@@ -206,19 +207,19 @@ class DevicePlan:
         count = self.forecast.count
         if count == 1:
             return f"{hours:,.1f} GPU-hours"
-        less = f"; without those that stand idle {hours * best.devices:,.1f}" if best.devices < count else ""
-        return f"{hours * count:,.1f} GPU-hours, all {count} devices counted from beginning to end{less}"
+        less = f"; without the idle ones {hours * best.devices:,.1f}" if best.devices < count else ""
+        return f"{hours * count:,.1f} GPU-hours, counting all {count} devices from beginning to end{less}"
 
     def _name(self, layout: Layout) -> str:
         return "fastest" if layout == self.forecast.best else "or"
 
     def _layout(self, layout: Layout) -> str:
         idle = self.forecast.count - layout.devices
-        publishing = f", publish {_seconds(layout.publishing)}" if layout.kind != "local" else ""
+        weight_sync = f", sync weights {_seconds(layout.weight_sync)}" if layout.kind != "local" else ""
         return (
             f"{layout}: {_seconds(layout.seconds)} a step (sample {_seconds(layout.sampling)}, grade "
-            f"{_seconds(layout.grading)}{publishing}, train {_seconds(layout.training)})"
-            + (f"; {idle} of {self.forecast.count} devices would stand idle" if idle else "")
+            f"{_seconds(layout.grading)}{weight_sync}, train {_seconds(layout.training)})"
+            + (f"; {idle} of {self.forecast.count} devices would be idle" if idle else "")
         )
 
     def _balance(self, best: Layout) -> str:
@@ -226,7 +227,7 @@ class DevicePlan:
         if best.kind == "local":
             return f"a device spends {100 * busy:.0f} % of a step sampling and {100 * training:.0f} % training"
         forecast = self.forecast
-        sampling = best.samplers * (forecast.per_server or 1)
+        sampling = best.samplers * (forecast.devices_per_server or 1)
         return (
             f"sampling {sampling} of {forecast.count} devices, busy {100 * busy:.0f} % of a step; training "
             f"{best.devices - sampling}, busy {100 * training:.0f} %"
@@ -235,76 +236,83 @@ class DevicePlan:
     def _memory(self) -> list[str]:
         forecast = self.forecast
         room = f"of {forecast.device.bytes / GIB:.1f} GiB that can be used"
-        found = []
-        count = forecast.least or forecast.count
+        rows = []
+        count = forecast.min_processes or forecast.count
         one = forecast.local_memory(count)
-        beside = f", one of {count}" if self.work.recipe.train.shard != "none" and count > 1 else ""
-        fits = "" if forecast.least and count <= forecast.count else ": does not fit"
-        found.append(f"a process that samples and trains{beside}: {_sum(one)} {room}{fits}: {_parts(one)}")
-        if self.work.recipe.model.adapter == "lora" and forecast.per_server and forecast.per_trainer:
-            server = forecast.server_memory(forecast.per_server)
-            rows = forecast.server_rows(forecast.per_server)
-            trainer = forecast.trainer_memory(forecast.per_trainer)
-            found.append(f"a server{_on(forecast.per_server)}: {_sum(server)}, {rows} rows at once: {_parts(server)}")
-            found.append(f"a training process{_on(forecast.per_trainer)}: {_sum(trainer)}: {_parts(trainer)}")
-        return found
+        beside = f", one of {count}" if self.workload.recipe.train.shard != "none" and count > 1 else ""
+        fits = "" if forecast.min_processes and count <= forecast.count else ": does not fit"
+        rows.append(f"a process that samples and trains{beside}: {_sum(one)} {room}{fits}: {_parts(one)}")
+        per_server, per_trainer = forecast.devices_per_server, forecast.devices_per_trainer
+        if self.workload.recipe.model.adapter == "lora" and per_server and per_trainer:
+            server, at_once = forecast.server_memory(per_server), forecast.server_rows(per_server)
+            trainer = forecast.trainer_memory(per_trainer)
+            rows.append(f"a server{_on(per_server)}: {_sum(server)}, {at_once} rows at once: {_parts(server)}")
+            rows.append(f"a training process{_on(per_trainer)}: {_sum(trainer)}: {_parts(trainer)}")
+        return rows
 
 
 def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]:
     """Plan a run on this machine from the model's configuration and the data, without loading any weights.
 
-    Returns the loaded task too.
-
     Args:
         processes: among which the questions of a step and of an evaluation are divided.
 
+    Returns:
+        The plan, and the task with its questions.
+
     Raises:
-        RecipeError, BadRows: the model cannot be found or the data cannot be used.
+        ModelError, DataError, RecipeError: see `workload_of`; a tracker cannot be used.
     """
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     check(recipe.track)
-    work = look_at(recipe)
+    workload = workload_of(recipe)
     device = pick_device(recipe.model.device)
     half, cpu = is_half(recipe, device.type), device.type == "cpu"
     share = -(-recipe.rollout.questions_per_step // processes.count)
     one = recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})})
-    forecast = replace(work, recipe=one).forecast(_measured(device, work.shape), 1, Lengths(), half)
-    here = forecast.local(1)
+    forecast = replace(workload, recipe=one).forecast(_this_machine(device, workload.shape), 1, Lengths(), half)
+    local = forecast.local(1)
     plan = Plan(
-        work=work,
+        workload=workload,
         device=str(device),
-        memory=memory(one, work.shape, work.prompt_tokens, half=half, cpu=cpu, processes=processes.count),
+        memory=memory(one, workload.shape, workload.prompt_tokens, half=half, cpu=cpu, processes=processes.count),
         available=_available(device) / (processes.local_count if cpu else 1),
-        step_seconds=here.training if recipe.sampler.urls else here.seconds,
-        eval_seconds=0.0 if recipe.sampler.urls else here.evaluation / processes.count,
+        step_seconds=local.training if recipe.sampler.urls else local.seconds,
+        eval_seconds=0.0 if recipe.sampler.urls else local.evaluation / processes.count,
         processes=processes.count,
     )
-    return plan, work.task
+    return plan, workload.task
 
 
 def make_device_plan(recipe: Recipe, on: str, lengths: str | Path | None = None) -> DevicePlan:
-    """Plan a run on other devices (`8xH100`, see `motif.planning.devices`); `model.device` counts for nothing.
+    """Plan a run on other devices; `model.device` has no effect.
 
     Args:
-        lengths: a run folder whose measured response lengths are taken.
+        on: the devices, e.g. `8xH100` (see `motif.planning.devices`).
+        lengths: a run folder whose measured response lengths are used.
 
     Raises:
-        RecipeError, BadRows: the devices are not known, or as in `make_plan`.
+        UsageError: the devices are unknown.
+        RunFolderError: `lengths` holds no trees.
+        RecipeError: the recipe does not fit the devices.
+        ModelError, DataError: see `workload_of`.
     """
     count, device = parse_devices(on)
-    seen = measured(lengths) if lengths else Lengths()
-    work = look_at(recipe)
-    plan = DevicePlan(work, work.forecast(device, count, seen, is_half(recipe, "cuda")))
+    response_lengths = measured(lengths) if lengths else Lengths()
+    workload = workload_of(recipe)
+    plan = DevicePlan(workload, workload.forecast(device, count, response_lengths, is_half(recipe, "cuda")))
     plan.forecast.layouts  # noqa: B018  refuses what does not fit
     return plan
 
 
-def look_at(recipe: Recipe) -> Work:
-    """Load the questions and the tokenizer, not the weights, and see what is asked for.
+def workload_of(recipe: Recipe) -> Workload:
+    """Load the questions and the tokenizer, not the weights, and count what is asked for.
 
     Raises:
-        RecipeError, BadRows: the model cannot be found or the data cannot be used.
+        ModelError: the model cannot be found.
+        DataError: the data cannot be used.
+        RecipeError: there are too few questions.
     """
     shape = model_shape(recipe.model.name)
     tokenizer = load_tokenizer(recipe.model.name)
@@ -313,11 +321,10 @@ def look_at(recipe: Recipe) -> Work:
         raise RecipeError(f"task {task.name!r} has no training questions: set data.train")
     probe_questions(task, recipe)  # refuses more than there are
     rounds, count = Rounds(recipe.rounds, tokenizer), recipe.rollout.rounds
-    some = [question.text for question in task.train[:50]]
-    first = sum(len(rounds.prompt(text, [], count)) for text in some) / len(some)
-    later = max(count, 2)
-    second = sum(len(rounds.prompt(text, [""], later)) for text in some) / len(some)
-    return Work(recipe, shape, task, round(first), max(0, round(second - first)) + NOTE_SEAM)
+    texts = [question.text for question in task.train[:50]]
+    first = sum(len(rounds.prompt(text, [], count)) for text in texts) / len(texts)
+    second = sum(len(rounds.prompt(text, [""], max(count, 2))) for text in texts) / len(texts)
+    return Workload(recipe, shape, task, round(first), max(0, round(second - first)) + NOTE_SEAM)
 
 
 def _available(device: torch.device) -> float:
@@ -328,14 +335,14 @@ def _available(device: torch.device) -> float:
     return float(psutil.virtual_memory().available)
 
 
-def _measured(device: torch.device, shape: Shape) -> Device:
-    """This machine's device by the pace of its matrix products of this model's size, in which memory has its share."""
+def _this_machine(device: torch.device, shape: Shape) -> Device:
+    """This machine's device, by its rate of matrix products of the model's size, which memory access already slows."""
     rate = _matmul_rate(device, shape)
     return Device("this machine", 1.0, rate / 1e12, float("inf"), overhead=CPU_LAYER if device.type == "cpu" else None)
 
 
 def _matmul_rate(device: torch.device, shape: Shape) -> float:
-    """FLOP per second of matrix products of this model's size on this device."""
+    """FLOP per second of matrix products of the model's size on this device."""
     a = torch.randn(64, shape.hidden, device=device)
     b = torch.randn(shape.hidden, shape.intermediate, device=device)
     torch.mm(a, b)
@@ -369,9 +376,3 @@ def _count(number: int) -> str:
         if number >= size:
             return f"{number / size:.3g} {letter}"
     return str(number)
-
-
-def _duration(seconds: float) -> str:
-    from motif.text import duration
-
-    return duration(seconds)
