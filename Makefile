@@ -41,6 +41,7 @@ check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 	PYTHON=$(PYTHON) .ci/audit $(AUDIT)
 
 audit:  ## known vulnerabilities of what constraints.txt pins; without the network this fails, in `check` it says so
