@@ -85,7 +85,7 @@ def test_a_sliding_window_bounds_the_context(tiny_model, tmp_path):
 def test_a_recurrent_model_is_refused(tiny_model, tmp_path):
     options = SMALL | {"num_hidden_layers": 4, "num_experts": 4, "num_experts_per_tok": 2}
     config = build("Qwen3NextConfig", options, tiny_model, tmp_path)
-    with pytest.raises(RecipeError, match="cannot be sampled here"):
+    with pytest.raises(ModelError, match="cannot be sampled here"):
         LocalSampler(Policy(config))
 
 

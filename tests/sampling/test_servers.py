@@ -12,7 +12,7 @@ import torch
 
 from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import RecipeError, SamplerError
+from motif.errors import SamplerError, ServiceError
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
@@ -369,14 +369,14 @@ def test_with_overlap_sampling_goes_on_while_the_trainer_works(servers, tmp_path
 
 
 def test_servers_that_cannot_serve_are_named_before_anything_is_spent(servers, tiny_model, tmp_path):
-    with pytest.raises(RecipeError, match=r"http://127.0.0.1:9 cannot sample: .*vllm-command"):
+    with pytest.raises(ServiceError, match=r"http://127.0.0.1:9 cannot sample: .*vllm-command"):
         sampler([*servers, type("", (), {"url": "http://127.0.0.1:9"})])
-    with pytest.raises(RecipeError, match="serves another model"):
+    with pytest.raises(ServiceError, match="serves another model"):
         sampler(servers, f"model.name={tiny_model}")
-    with pytest.raises(RecipeError, match="takes 256 tokens, and the recipe's window is 400"):
+    with pytest.raises(ServiceError, match="takes 256 tokens, and the recipe's window is 400"):
         ServerSampler(Policy(load_recipe("demo", SMALL).model), load_recipe("demo", settings(servers)), 400)
     servers[0].key = "secret"
-    with pytest.raises(RecipeError, match="api_key_variable"):
+    with pytest.raises(ServiceError, match="api_key_variable"):
         run(tmp_path / "run", servers)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
@@ -391,7 +391,7 @@ def test_the_key_comes_from_the_environment(servers, monkeypatch):
 
 def test_logprobs_before_the_temperature_are_refused(servers):
     servers[0].processed = False
-    with pytest.raises(RecipeError, match="--logprobs-mode processed_logprobs"):
+    with pytest.raises(ServiceError, match="--logprobs-mode processed_logprobs"):
         sampler(servers, "rollout.temperature_first=0.7")
     sampler(servers[:1]).close()  # at temperature 1 they are the same
 
@@ -399,7 +399,7 @@ def test_logprobs_before_the_temperature_are_refused(servers):
 def test_a_folder_that_servers_do_not_see_is_refused(servers, monkeypatch):
     asking = sampler(servers)
     monkeypatch.setattr(asking.folder, "write", lambda *arguments: _moved(type(asking.folder).write, asking))
-    with pytest.raises(RecipeError, match=r"No adapter found for .*sampler.adapter_dir"):
+    with pytest.raises(ServiceError, match=r"No adapter found for .*sampler.adapter_dir"):
         asking.sync_weights(1)
     asking.close()
 

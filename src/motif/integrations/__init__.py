@@ -15,11 +15,13 @@ import importlib.metadata
 
 from packaging.version import InvalidVersion, Version
 
+from motif.errors import MotifError
+
 SUPPORTED = {"trl": ("1.16", "1.17"), "verl": ("0.9.1", "0.10"), "verifiers": ("0.4.0", "0.5")}
 """For each host the first version that is supported and the first that is not any more."""
 
 
-class HostError(ImportError):
+class HostError(MotifError, ImportError):
     """A host is missing, or of a version that this integration was not made for; the message says what to install."""
 
 

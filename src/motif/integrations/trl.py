@@ -204,7 +204,7 @@ class Motif:
                 raise RecipeError(f"a prompt is not one of the recipe's training questions: {text[:80]!r}")
             count = len(list(rows))
             if count % size and whole_tree(self.recipe):
-                raise RecipeError(f"{count} rows of one question are no whole trees of {size}")
+                raise RecipeError(f"{count} rows of one question are not whole trees of {size}")
             for place in range(0, count, size):
                 question = self.questions[text]
                 earlier = sum(tree.question.text == text for tree, _ in planted)

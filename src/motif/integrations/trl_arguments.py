@@ -21,7 +21,7 @@ def arguments_of(recipe: Recipe) -> dict[str, Any]:
     processes = launched_process().count
     questions, rest = divmod(rollout.questions_per_step, processes)
     if rest:
-        raise RecipeError(f"rollout.questions_per_step = {rollout.questions_per_step} is no multiple of {processes}")
+        raise RecipeError(f"rollout.questions_per_step = {rollout.questions_per_step} is not a multiple of {processes}")
     group = rows_per_question(recipe)
     warm = "constant_with_warmup" if optimiser.warmup else "constant"
     return {

@@ -2,10 +2,10 @@
 
 Responses in progress share one decoding batch. Prompts are kept in a tree (`motif.models.prefix`): what they begin with
 in common is run through the model once and stored once, for all forks, all notes of a question, and all questions after
-one system prompt. Responses to one prompt that have said the same so far are one row of the batch, until they part. A
-row leaves the batch when it ends, and others enter: nothing waits for a whole round. Every token is drawn by inverting
-the cumulative distribution at a uniform number computed from the response's key and the token's position, so the batch
-a response happens to be in does not matter (up to rounding of the logits).
+one system prompt. Responses to one prompt whose tokens have been equal so far are one row of the batch, until they
+part. A row leaves the batch when it ends, and others enter: nothing waits for a whole round. Every token is drawn by
+inverting the cumulative distribution at a uniform number computed from the response's key and the token's position, so
+the batch a response happens to be in does not matter (up to rounding of the logits).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from motif.errors import NonFiniteError, RecipeError
+from motif.errors import ModelError, NonFiniteError, RecipeError
 from motif.models.policy import Policy
 from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, common_prefix_length, forward
 from motif.sampling.base import Completion, Request, Usage
@@ -33,18 +33,18 @@ from motif.sampling.stepping import SteppingSampler
 PREFILL_TOKENS = 8192
 """Prompt tokens (with padding) in one forward pass."""
 IDLE_TOKENS = 4096
-"""Tokens of prompts kept though no row needs them just now: the next notes of their questions soon will."""
+"""Tokens of prompts that are kept although no row needs them now: the next notes of their questions soon will."""
 Queue = deque[tuple[Request, range]]
-"""Requests that wait, with those of their keys that are meant."""
+"""Waiting requests, each with the range of its keys that is meant."""
 ROW = np.dtype([("prompt", "i8"), ("produced", "i8"), ("limit", "i8"), ("temperature", "f4"), ("top_p", "f4")])
-"""What a row of the batch is: tokens of its prompt, tokens drawn so far, at most how many, and how they are drawn."""
+"""A row of the batch: tokens of its prompt, tokens drawn so far, their limit, and how they are drawn."""
 
 
 class LocalSampler(SteppingSampler):
     """Answers requests with `policy`; at most `max_rows` responses are decoded at once.
 
     Raises:
-        RecipeError: a prompt with its response does not fit the model's context.
+        ModelError: the model cannot be sampled here.
     """
 
     def __init__(self, policy: Policy, max_rows: int = 256):
@@ -62,7 +62,7 @@ class LocalSampler(SteppingSampler):
     def enqueue(self, request: Request, first: bool) -> None:
         """Take a request in.
 
-        Children go before what waits already: trees are finished one after the other, and few are open at a time.
+        Children go before the requests that wait: trees are finished one after the other, and few are open at a time.
         """
         self.check_length(request)
         queue = self._queues[request.policy]
@@ -119,7 +119,7 @@ class LocalSampler(SteppingSampler):
         """Nothing to do: nothing is held between requests."""
 
     def _check(self) -> None:
-        """Refuse a model that this sampler would drive wrongly, a recurrent one say: compare to the trainer's pass."""
+        """Refuse a model that this sampler would compute wrongly, such as a recurrent one: compare with the trainer."""
         kind, allowed = self.policy.model.config.model_type, 0.5 if self.policy.autocast else 1e-3
         problem, cause = "", None  # type: tuple[str, Exception | None]
         try:
@@ -133,7 +133,7 @@ class LocalSampler(SteppingSampler):
             self.record = None
             print(f"model type {kind!r} is sampled without CUDA graphs, several times slower", file=sys.stderr)
             return self._check()
-        raise RecipeError(f"model type {kind!r} cannot be sampled here{problem}") from cause
+        raise ModelError(f"model type {kind!r} cannot be sampled here{problem}") from cause
 
     def _gap(self) -> float:
         """The largest difference between this sampler's log-probabilities and the trainer's, in a few tokens."""
@@ -163,10 +163,10 @@ class LocalSampler(SteppingSampler):
 
 
 class Batch:
-    """The rows being decoded, each for the forks that have said the same so far.
+    """The rows being decoded, each for the forks whose tokens have been equal so far.
 
-    Rows 0..count-1 are alive; a row that ends is filled with the last one. What is known of a row without asking the
-    device lies in numpy arrays of `max_rows`.
+    Rows 0..count-1 are alive; a row that ends is filled with the last one. What is known of a row without asking
+    the device lies in numpy arrays of `max_rows`.
     """
 
     def __init__(self, policy: Policy, max_rows: int, usage: Usage, decoder: Decoder):
@@ -190,8 +190,8 @@ class Batch:
         Args:
             queue: requests with those of their keys that are meant, at most `max_rows`; what is let in is taken out.
                 It must not be empty when no row is alive.
-            at_once: let newcomers in as soon as there is a row for them, and not by the batch: a forward pass for
-                every single one stalls the others, but nobody waits for the first token.
+            at_once: admit requests as soon as there is a row for them, instead of in batches: a forward pass for each
+                stalls the others, but nobody waits for the first token.
         """
         waiting = sum(len(forks) for _, forks in queue)
         busy = len(self.forks)
@@ -208,7 +208,7 @@ class Batch:
             yield request, index, self.tokens[row, : produced[row]]
 
     def cancel(self, unwanted: Callable[[Request], bool]) -> None:
-        """Take out the forks of some requests, and the rows that nobody is left in; they get no completion."""
+        """Remove the forks of some requests and the rows that become empty; they get no completion."""
         leaving = np.array([unwanted(request) for request, _ in self.forks], dtype=bool)
         if leaving.any():
             self._leave(leaving)

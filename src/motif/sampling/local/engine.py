@@ -1,7 +1,7 @@
-"""Prompts continued with a policy while others come and go: one thread owns the model, event loops ask.
+"""A sampler for many callers: one thread owns the model, event loops send it requests.
 
-All that is being answered is one batch of `motif.sampling.local.batch`. A prompt that arrives joins it at the next
-token, and one whose caller is cancelled leaves it.
+Everything in progress is one batch of `motif.sampling.local.batch`. A request joins it at the next token, and leaves it
+when its caller is cancelled.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """A sampler with the weights that the policy has now, for many callers at once.
+    """Samples with the weights that the policy has now, for many callers at once.
 
     At most `max_rows` responses are decoded at once; more wait in the order in which they came. Until `close`, the
     policy must not be used otherwise.
 
     Raises:
-        RecipeError: the model cannot be sampled here.
+        ModelError: the model cannot be sampled here.
     """
 
     def __init__(self, policy: Policy, max_rows: int = 256):
@@ -39,15 +39,15 @@ class Engine:
         self.alive = True
         self.window: int | None = policy.max_length
         self.decoding = 0
-        self._orders: list[_Line] = []  # arrivals, and those whose caller has gone
+        self._orders: list[_Line] = []  # new requests, and those whose caller has gone
         self._changed = threading.Condition()
         self._closing = False
-        self._open: dict[Request, _Line] = {}  # in the thread's hands
+        self._open: dict[Request, _Line] = {}  # being decoded or queued by the thread
         self._threads = torch.get_num_threads()
         self._thread = threading.Thread(target=self._work, name="motif-decoding", daemon=True)
         self._thread.start()
 
-    # -- asked from event loops ------------------------------------------------------------------------------------
+    # -- called in event loops -------------------------------------------------------------------------------------
 
     async def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
         """One completion per key, each as soon as it ends; `on_text` gets the text of the first key's.
@@ -136,7 +136,7 @@ class Engine:
             self._tell(batch, ended)
 
     def _take(self, batch: Batch, queue: Queue) -> bool:
-        """Carry out orders; with nothing to do, wait for one. False: it is time to end."""
+        """Carry out orders, waiting for one if there is nothing to do. Returns False when it is time to end."""
         while True:
             self.decoding = batch.count
             with self._changed:
@@ -165,7 +165,7 @@ class Engine:
             batch.cancel(lambda request: request in gone)
 
     def _tell(self, batch: Batch, ended: Sequence[Completion]) -> None:
-        """Hand over what is new, to each loop at once."""
+        """Hand new tokens and completions to the loops that wait for them."""
         news: dict[asyncio.AbstractEventLoop, list[_News]] = {}
         for completion in ended:
             line = self._open[completion.request]
@@ -189,7 +189,7 @@ class Engine:
 
 
 class _Line:
-    """A request under way, between the thread and its caller."""
+    """A request in progress, shared by the thread and its caller."""
 
     def __init__(self, request: Request, loop: asyncio.AbstractEventLoop, streamed: bool):
         self.request, self.loop, self.streamed = request, loop, streamed
@@ -217,21 +217,23 @@ def _post(loop: asyncio.AbstractEventLoop, items: list[_News]) -> None:
 
     try:
         loop.call_soon_threadsafe(deliver)
-    except RuntimeError:  # the loop has closed: nobody listens
-        log.debug("nobody listens any more")
+    except RuntimeError:  # the loop has closed
+        log.debug("the caller's loop has closed")
 
 
 class Spelling:
-    """The text of tokens as they come, never with half a character.
+    """The text of tokens as they arrive, never with half a character.
 
-    Bytes of one character may be spread over tokens; a piece is given out when what is there ends with a whole one.
+    The bytes of one character may be spread over tokens; a piece is returned when the text ends with a whole one.
     """
 
     def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer
         self.ids: list[int] = []
         self._pieces: list[str] = []
-        self._start = self._read = 0  # tokens before `_read` are told; decoding begins at `_start`, for the context
+        self._start = self._read = (
+            0  # tokens before `_read` have been returned; decoding begins at `_start`, for context
+        )
 
     def push(self, ids: Sequence[int]) -> str:
         """The text that more tokens add."""
@@ -244,7 +246,7 @@ class Spelling:
         return self._pieces[-1]
 
     def rest(self, ids: Sequence[int]) -> str:
-        """What of the text of the whole response has not been given out."""
+        """The part of the whole response's text that has not been returned."""
         text, told = self.text(ids), "".join(self._pieces)
         return text[len(told) :] if text.startswith(told) else ""
 

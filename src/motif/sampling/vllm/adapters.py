@@ -1,4 +1,4 @@
-"""Adapters as servers find them: one folder per version, written whole or not at all, removed when out of use."""
+"""Adapters on disk for servers: one folder per version, written whole or not at all, removed when no longer used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from motif.models.policy import Policy
 from motif.sampling.vllm.client import Fault
 
 COPY_SECONDS = 600.0
-"""Until a copy command counts as stuck."""
+"""Timeout for a copy command."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Adapter:
 class AdapterFolder:
     """Where a run keeps its adapters.
 
-    A name is never given twice, not even by another run: a server caches what it computed with a name's weights.
+    A name is never used twice, not even by another run: servers cache what they computed with the weights of a name.
     """
 
     def __init__(self, config: SamplerConfig):
@@ -49,7 +49,7 @@ class AdapterFolder:
         self.path.mkdir(parents=True, exist_ok=True)
 
     def write(self, policy: Policy, version: int, state: dict[str, Tensor]) -> Adapter:
-        """Write the policy's adapter as `state`, from its `state()`, has it."""
+        """Write the policy's adapter from `state`, which `Policy.state` returned."""
         name = f"{self.prefix}v{version:06d}-{next(self._serial)}"
         partial = self.path / f".{name}.partial"
         policy.save_pretrained(partial, state)
@@ -57,7 +57,7 @@ class AdapterFolder:
         return Adapter(name, version, self.path / name)
 
     async def bring(self, adapter: Adapter, url: str) -> str:
-        """Make sure that the server can read the adapter; returns its path there.
+        """Copy the adapter to a server if it shares no disk, and return its path there.
 
         Raises:
             Fault: the copy command failed.
@@ -68,7 +68,7 @@ class AdapterFolder:
         return self._target(adapter)
 
     async def remove(self, adapter: Adapter, urls: list[str]) -> None:
-        """Remove an adapter here, and what was copied of it to servers; what cannot be removed there stays."""
+        """Remove an adapter here and its copies on servers; a copy that cannot be removed stays."""
         if self.config.remove_command:
             commands = (self._command(self.config.remove_command, adapter, url) for url in urls)
             await asyncio.gather(*commands, return_exceptions=True)

@@ -1,6 +1,6 @@
-"""One vLLM server as seen from here: its OpenAI-compatible API, token ids in and out.
+"""One vLLM server: its OpenAI-compatible API, token ids in and out.
 
-Nothing is trusted: an answer that is not exactly what was asked for is a `Fault`, and the caller asks again elsewhere.
+Nothing is trusted: a response that is not exactly what was requested is a `Fault`, and the caller tries another server.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from motif.errors import RecipeError, SamplerError
+from motif.errors import SamplerError, ServiceError
 from motif.sampling.http import CONNECT_SECONDS, describe, events, message_in, message_of, read_timeout
 
 LOAD_SECONDS = 120.0
@@ -23,11 +23,11 @@ WHOLE = 2**20
 
 
 class Fault(Exception):
-    """A server failed in a way that another try, there or elsewhere, may put right."""
+    """A server failed in a way that another try, there or elsewhere, may fix."""
 
 
 class NotLoaded(Fault):
-    """The server does not know the adapter: it has been restarted, say."""
+    """The server does not know the adapter, because it has restarted, for example."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class VllmRequest:
     def body(self) -> dict[str, Any]:
         """The request to /v1/completions.
 
-        What a server would otherwise take from the model's generation config (top-k, penalties, end tokens) is said.
+        It states what a server would otherwise take from the model's generation config: top-k, penalties, end tokens.
         """
         return {
             "model": self.model,
@@ -66,14 +66,14 @@ class VllmRequest:
             "skip_special_tokens": False,
             "logprobs": 0,  # of the sampled token, and no others
             "return_token_ids": True,
-            "stream": True,  # a sibling that ends is told at once,
+            "stream": True,  # a sibling is sent as soon as it ends,
             "stream_interval": WHOLE,  # and as a whole, not token by token
         }
 
 
 @dataclass
 class VllmChoice:
-    """One sibling, as far as it has been told."""
+    """One sibling, as far as it has arrived."""
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -81,15 +81,15 @@ class VllmChoice:
 
 @dataclass(eq=False)
 class Server:
-    """An address, and what is known of who is there."""
+    """An address, and what is known about the server there."""
 
     url: str
     base: str = ""  # the name of the model it serves
     max_length: int = 0
-    loaded: set[str] = field(default_factory=set)  # adapters it has, as far as is known
-    waiting: int = 0  # responses asked for and not there yet
+    loaded: set[str] = field(default_factory=set)  # adapters that it is known to have
+    waiting: int = 0  # responses requested that have not arrived
     up: bool = True
-    strikes: int = 0  # faults since the last answer
+    strikes: int = 0  # faults since the last response
     fault: str = ""  # the last one
 
     async def greet(self, client: httpx2.AsyncClient) -> None:
@@ -97,7 +97,7 @@ class Server:
 
         Raises:
             Fault: it does not answer, or not as a vLLM server would.
-            RecipeError: it wants another key.
+            ServiceError: it requires another API key.
         """
         response = await self._call(client, "GET", "/v1/models", None, CONNECT_SECONDS)
         try:
@@ -116,13 +116,13 @@ class Server:
 
         Raises:
             Fault: it does not answer, or failed.
-            RecipeError: it will not have it.
+            ServiceError: it refuses the adapter.
         """
         body = {"lora_name": name, "lora_path": path}
         response = await self._call(client, "POST", "/v1/load_lora_adapter", body, LOAD_SECONDS)
         # What it has already is that adapter: a name is given once, see `adapters`.
         if response.status_code != httpx2.codes.OK and "already been loaded" not in response.text:
-            raise RecipeError(self._why_not_loaded(response, path))
+            raise ServiceError(self._why_not_loaded(response, path))
         self.loaded.add(name)
 
     async def unload(self, client: httpx2.AsyncClient, name: str) -> None:
@@ -140,13 +140,13 @@ class Server:
         """The siblings as they end: index, and what was sampled.
 
         Args:
-            seconds: without a word from the server until the answer counts as lost.
+            seconds: how long the server may send nothing before the response counts as lost.
 
         Raises:
             Fault: the connection broke, the server failed, or what it said is not what was asked for.
             NotLoaded: it does not know the model or adapter.
-            RecipeError: it refuses the request as such.
-            SamplerError: it answered with another model or adapter than it was asked for.
+            ServiceError: it refuses the request itself.
+            SamplerError: it answered with another model or adapter than requested.
         """
         open_choices = {index: VllmChoice() for index in range(call.count)}
         url, timeout = self.url + "/v1/completions", read_timeout(seconds)
@@ -202,7 +202,7 @@ class Server:
         if code == httpx2.codes.NOT_FOUND:
             raise NotLoaded(f"does not know the adapter: {message}")
         if 400 <= code < 500 and code not in (httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.TOO_MANY_REQUESTS):
-            raise RecipeError(f"{self.url} refuses a request: {message}")
+            raise ServiceError(f"{self.url} refuses a request: {message}")
         raise Fault(f"answered {code}: {message}")
 
     def _why_not_loaded(self, response: httpx2.Response, path: str) -> str:
@@ -244,6 +244,6 @@ def _checked(choice: VllmChoice, reason: str, call: VllmRequest) -> VllmChoice:
 
 def _check_key(url: str, response: httpx2.Response) -> None:
     if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
-        raise RecipeError(
-            f"{url} asks for an API key: put it into the environment variable that sampler.api_key_variable names"
+        raise ServiceError(
+            f"{url} requires an API key: put it into the environment variable that sampler.api_key_variable names"
         )

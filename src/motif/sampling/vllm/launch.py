@@ -1,4 +1,4 @@
-"""The command that starts a vLLM server as `ServerSampler` needs it."""
+"""The command that starts a vLLM server for `ServerSampler`."""
 
 from __future__ import annotations
 

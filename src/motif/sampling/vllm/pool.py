@@ -1,4 +1,4 @@
-"""The servers of a run: who is there, who has which adapter, and who is asked next."""
+"""The servers of a run: which are up, which adapter each has, and which gets the next request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Iterable
 
 from motif.config import SamplerConfig
-from motif.errors import RecipeError, SamplerError
+from motif.errors import SamplerError, ServiceError
 from motif.sampling.http import make_client
 from motif.sampling.vllm.adapters import Adapter, AdapterFolder
 from motif.sampling.vllm.client import Fault, Server
@@ -67,7 +67,7 @@ class Pool:
                 await server.greet(self.client)
                 await self._catch_up(server)
                 break
-            except (Fault, RecipeError) as fault:
+            except (Fault, ServiceError) as fault:
                 server.fault = str(fault)
                 server.strikes += 1
         server.up = True
@@ -92,7 +92,7 @@ class Pool:
 
         Raises:
             Fault: it does not answer, or failed, also in an attempt that this one waited for.
-            RecipeError: it will not have it.
+            ServiceError: it refuses the adapter.
         """
         if adapter.name in server.loaded:
             return
@@ -111,7 +111,7 @@ class Pool:
 
         Raises:
             SamplerError: no server is left.
-            RecipeError: a server cannot load it.
+            ServiceError: a server cannot load it.
         """
         old, self._adapter = self._adapter, adapter
 
@@ -135,7 +135,7 @@ class Pool:
             try:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await server.unload(self.client, adapter.name)
-            except (Fault, RecipeError, TimeoutError):
+            except (Fault, ServiceError, TimeoutError):
                 pass
 
         await everyone(unload(server) for server in self.servers if adapter.name in server.loaded)

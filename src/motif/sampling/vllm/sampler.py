@@ -1,12 +1,11 @@
 """Sampling on vLLM servers.
 
-Requests go to the server with the fewest responses under way. Siblings are one request, so that the server runs their
-prompt once, and each is taken from the stream as it ends: its children are sent at once. A server that fails is asked
-whether it is back at growing intervals, and gets the adapter again when it is; meanwhile the others do its work. A
-response is taken once and counted when it is taken, so a failure costs time and nothing else.
+A request goes to the server with the fewest responses under way. Siblings are one request, so the server computes their
+prompt once. Each sibling is taken from the stream as it ends, and its children are requested at once. A server that
+fails is polled at growing intervals and gets the adapter again when it is back; meanwhile the others do its work. A
+response is counted when it is taken, and it is taken once, so a failure costs time and nothing else.
 
-Connections live in an event loop of the sampler's own, in a thread of its own, so that they stay open whichever loop
-asks.
+The sampler has an event loop and a thread of its own, so that connections stay open whichever loop calls it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from motif.config import Recipe
-from motif.errors import RecipeError, SamplerError
+from motif.errors import RecipeError, SamplerError, ServiceError
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, OnText, Request, Usage
 from motif.sampling.concurrency import together
@@ -42,11 +41,11 @@ class ServerSampler:
 
     Args:
         window: the longest sequence, in tokens.
-        once: with several training processes, each with a sampler of its own: does some work in one of them when all
-            have come to it, and gives all of them its result.
+        once: with several training processes, each of which has a sampler: waits until all have called it, does the
+            work in one of them, and returns the result to all.
 
     Raises:
-        RecipeError: a server does not answer, or serves something else than the recipe's model.
+        ServiceError: a server does not answer, or serves another model than the recipe's.
     """
 
     def __init__(
@@ -79,19 +78,20 @@ class ServerSampler:
 
         Raises:
             SamplerError: no server is left, or one answers with another adapter than it was asked for.
-            RecipeError: a server refuses a request, or it does not fit the window.
+            ServiceError: a server refuses a request.
+            RecipeError: the request does not fit the window.
         """
         self._check_length(request)
         if self.adapter is None:
             self.sync_weights(0)
         adapter = self.adapter
         assert adapter is not None
-        here = asyncio.get_running_loop()
+        caller = asyncio.get_running_loop()
         arrivals: asyncio.Queue[Completion | BaseException] = asyncio.Queue()
 
         def deliver(item: Completion | BaseException) -> None:
             with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-                here.call_soon_threadsafe(arrivals.put_nowait, item)
+                caller.call_soon_threadsafe(arrivals.put_nowait, item)
 
         answering = asyncio.run_coroutine_threadsafe(self._answer(request, adapter, deliver), self._loop)
         left = len(request.keys)
@@ -113,7 +113,7 @@ class ServerSampler:
 
         Raises:
             SamplerError: no server is left.
-            RecipeError: a server cannot load it.
+            ServiceError: a server cannot load it.
         """
         if self.adapter is None or self.adapter.version != version:
             state = self.policy.state()  # in every process, which sharded weights need
@@ -125,7 +125,7 @@ class ServerSampler:
         return adapter
 
     def close(self) -> None:
-        """Unload the adapter and remove it; requests under way fail. Closing twice does no harm."""
+        """Unload the adapter and remove it; requests under way fail. Calling it twice is harmless."""
         if self._loop.is_closed():
             return
         self._call(self._close())
@@ -139,7 +139,7 @@ class ServerSampler:
     async def _answer(
         self, request: Request, adapter: Adapter, deliver: Callable[[Completion | BaseException], None]
     ) -> None:
-        """Deliver every sibling, or what ended the request."""
+        """Deliver every sibling, or the error that ended the request."""
         task = asyncio.current_task()
         assert task is not None
         self._answers.add(task)
@@ -163,11 +163,11 @@ class ServerSampler:
         group: asyncio.TaskGroup,
         deliver: Callable[[Completion], None],
     ) -> None:
-        """Get the siblings `wanted`; those still missing when a server fails are asked for again."""
+        """Get the siblings `wanted`; those still missing when a server fails are requested again."""
         missing = set(wanted)
 
         def take(index: int, choice: VllmChoice) -> None:
-            # Greedy siblings are all the same, and were asked for once.
+            # Greedy siblings are all equal, so only one was requested.
             for place in sorted(missing) if request.temperature == 0 else [index]:
                 missing.discard(place)
                 self._count(request, place, choice)
@@ -213,7 +213,7 @@ class ServerSampler:
                     server.waiting, left = server.waiting - 1, left - 1
                     take(wanted.start + index, choice)
         except NotLoaded as fault:
-            server.loaded.discard(adapter.name)  # it has been restarted; the next to come loads it again
+            server.loaded.discard(adapter.name)  # the server has restarted; the next request loads it again
             self.pool.lost(server, fault)
             raise
         except Fault as fault:
@@ -223,7 +223,7 @@ class ServerSampler:
             server.waiting -= left
 
     def _count(self, request: Request, place: int, choice: VllmChoice) -> None:
-        """Count a response that is taken; the prompt that siblings share, with the first of them."""
+        """Add a response to the usage; the prompt that siblings share counts with the first of them."""
         length = len(request.prompt_ids)
         self.usage.prefill_tokens += length if place == 0 else 0
         self.usage.requested_prompt_tokens += length
@@ -240,11 +240,11 @@ class ServerSampler:
     # -- opening and closing ---------------------------------------------------------------------------------------
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of work in the sampler's own loop."""
+        """Run work in the sampler's own loop and return its result."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
-        except BaseException:  # an interrupt of this thread, say
+        except BaseException:  # e.g. an interrupt of this thread
             future.cancel()
             raise
 
@@ -260,19 +260,19 @@ class ServerSampler:
         await self.pool.close()
 
     async def _greet(self) -> None:
-        """Find out whether every server is there and serves the policy's model as it must."""
+        """Check that every server answers and serves the policy's model."""
 
         async def greet(server: Server) -> None:
             try:
                 await server.greet(self.pool.client)
                 if server.max_length < self.window:
-                    raise RecipeError(
+                    raise ServiceError(
                         f"{server.url} takes {server.max_length} tokens, and the recipe's window is {self.window}: "
                         "start it as `motif vllm-command` says, or lower rollout.window"
                     )
                 await self._compare(server)
             except Fault as fault:
-                raise RecipeError(
+                raise ServiceError(
                     f"{server.url} cannot sample: {fault}. Start it as `motif vllm-command` says, or sample in this "
                     "process: sampler.urls = []"
                 ) from fault
@@ -285,15 +285,15 @@ class ServerSampler:
             prompt, ends = [self.policy.end_ids[0]] * 4, self.policy.end_ids
             call = VllmRequest(server.base, prompt, 7, 8, 4, temperature, 1.0, ends)
             async with aclosing(server.complete(self.pool.client, call, self.config.timeout)) as answers:
-                found = [answer async for _, answer in answers]
-            gap = self._gap(prompt, found, temperature)
-            if temperature != 1 and self._gap(prompt, found, 1.0) < gap:
-                raise RecipeError(
-                    f"{server.url} tells log-probabilities before the temperature: start it with "
+                choices = [choice async for _, choice in answers]
+            gap = self._gap(prompt, choices, temperature)
+            if temperature != 1 and self._gap(prompt, choices, 1.0) < gap:
+                raise ServiceError(
+                    f"{server.url} reports log-probabilities before the temperature: start it with "
                     "--logprobs-mode processed_logprobs, as `motif vllm-command` says"
                 )
             if gap > SAME_MODEL:
-                raise RecipeError(
+                raise ServiceError(
                     f"{server.url} serves another model than {self.policy.config.name!r}, or in another way: "
                     f"log-probabilities differ by {gap:.2g} on average. Start it as `motif vllm-command` says"
                 )
@@ -303,11 +303,11 @@ class ServerSampler:
         if any(max(choice.token_ids) >= self.policy.vocabulary for choice in choices):
             return float("inf")
         with self.policy.adapter_disabled():
-            own, _ = self.policy.token_logprobs(
+            ours, _ = self.policy.token_logprobs(
                 [prompt] * len(choices), [choice.token_ids for choice in choices], [temperature] * len(choices)
             )
-        theirs = torch.tensor([value for choice in choices for value in choice.logprobs], device=own.device)
-        return float((own - theirs).abs().mean())
+        theirs = torch.tensor([value for choice in choices for value in choice.logprobs], device=ours.device)
+        return float((ours - theirs).abs().mean())
 
 
 def _completion(
