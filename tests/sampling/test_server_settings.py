@@ -7,7 +7,7 @@ import pytest
 
 from motif.config import load_recipe
 from motif.errors import RecipeError
-from motif.runs.provenance import settings
+from motif.runs.provenance import binding_settings
 from motif.sampling.vllm.launch import commands
 
 LOCAL = 'sampler.urls=["http://127.0.0.1:8000", "http://localhost:8001/v1/"]'
@@ -56,10 +56,10 @@ def test_the_resolved_recipe_reads_back(tmp_path):
 
 
 def test_other_servers_are_no_other_run_but_other_draws_are():
-    one = settings(recipe(LOCAL))
-    assert one == settings(recipe(AWAY, "sampler.adapter_dir=/a", "sampler.timeout=5"))
-    assert one != settings(recipe(LOCAL, "sampler.overlap=true"))
-    assert one != settings(recipe("loss.importance_cap=2"))
+    one = binding_settings(recipe(LOCAL))
+    assert one == binding_settings(recipe(AWAY, "sampler.adapter_dir=/a", "sampler.timeout=5"))
+    assert one != binding_settings(recipe(LOCAL, "sampler.overlap=true"))
+    assert one != binding_settings(recipe("loss.importance_cap=2"))
 
 
 def test_the_command_starts_a_server_for_each_address():
