@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 HOSTS := .venv-hosts
 AUDIT := .venv-audit
 
-.PHONY: demo test test-fast test-vllm test-hosts test-api check audit format docs setup lock clean model
+.PHONY: demo test test-fast test-vllm test-hosts test-api campaigns check audit format docs setup lock clean model
 
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
@@ -35,7 +35,29 @@ test-hosts: $(VENV)/.ready-dev $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready $(
 SECONDS ?= 120
 
 test-api: $(VENV)/.ready-dev $(HOSTS)/schemathesis/.ready  ## `motif serve` against its own description, for SECONDS
-	$(BIN)/python studies/reliability/api.py --schemathesis $(HOSTS)/schemathesis/bin/schemathesis --seconds $(SECONDS)
+	$(BIN)/python tests/campaigns/api.py --schemathesis $(HOSTS)/schemathesis/bin/schemathesis --seconds $(SECONDS)
+
+# The long tests, in the sizes that docs/reliability.md reports; hours. A campaign that has passed is not repeated, and an
+# interrupted one resumes (load, settle, again and api start again). All find their records in CAMPAIGN_RUNS.
+CAMPAIGN_RUNS ?= runs/campaigns
+CAMPAIGNS := crash damage full preempt again fuzz load settle api
+campaigns: $(CAMPAIGNS:%=$(CAMPAIGN_RUNS)/%.passed)
+
+$(CAMPAIGN_RUNS)/crash.passed: SIZE = --tries 100 --seed 11 --out $(CAMPAIGN_RUNS)/crash.jsonl
+$(CAMPAIGN_RUNS)/damage.passed: SIZE = --tries 150 --seed 5 --out $(CAMPAIGN_RUNS)/damage.jsonl
+$(CAMPAIGN_RUNS)/full.passed: SIZE = --tries 150 --seed 3 --out $(CAMPAIGN_RUNS)/full.jsonl
+$(CAMPAIGN_RUNS)/preempt.passed: SIZE = --tries 40 --out $(CAMPAIGN_RUNS)/preempt.jsonl
+$(CAMPAIGN_RUNS)/again.passed: SIZE = --out $(CAMPAIGN_RUNS)/again.json
+$(CAMPAIGN_RUNS)/fuzz.passed: SIZE = --minutes 60 --out $(CAMPAIGN_RUNS)/fuzz
+$(CAMPAIGN_RUNS)/load.passed: SIZE = --clients 200 --seconds 600 --out $(CAMPAIGN_RUNS)/load
+$(CAMPAIGN_RUNS)/settle.passed: SIZE = --batches 24 --out $(CAMPAIGN_RUNS)/settle.json
+$(CAMPAIGN_RUNS)/api.passed: SIZE = --seconds 600 --out $(CAMPAIGN_RUNS)/api \
+	--schemathesis $(HOSTS)/schemathesis/bin/schemathesis
+$(CAMPAIGN_RUNS)/api.passed: | $(HOSTS)/schemathesis/.ready
+$(CAMPAIGN_RUNS)/%.passed: | $(VENV)/.ready-dev
+	@mkdir -p $(@D)
+	$(BIN)/python tests/campaigns/$*.py $(SIZE)
+	@touch $@
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

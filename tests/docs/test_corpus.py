@@ -1,16 +1,13 @@
-"""Inputs that the fuzzing campaign kept, and those that once failed, through its checks (studies/reliability)."""
+"""Inputs that the fuzzing campaign kept, and those that once failed, through its checks (tests/campaigns)."""
 
 import json
 import shutil
-import sys
 
+import inputs
 import pytest
+import targets
 
 from support import ROOT
-
-sys.path.insert(0, str(ROOT / "studies" / "reliability"))
-import inputs
-import targets
 
 RECORDS = [json.loads(line) for line in (ROOT / "tests" / "corpus" / "inputs.jsonl").read_text().splitlines()]
 

@@ -1,23 +1,16 @@
-"""The load campaign, for a few seconds and with few clients; the long one is `studies/reliability/load.py`."""
+"""The load campaign, for a few seconds and with few clients; the long one is `tests/campaigns/load.py`."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+import load
 import pytest
-
-from support import ROOT
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="memory and sockets are read from /proc")
-def test_a_server_under_mixed_traffic_loses_miscounts_and_keeps_nothing(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "studies" / "reliability"))
-    for name in ("clients", "load", "server", "watch", "wire"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    import load
-
+def test_a_server_under_mixed_traffic_loses_miscounts_and_keeps_nothing(tmp_path):
     found = load.run(clients=20, seconds=8, out=tmp_path)
     assert found["first_problems"] == []
     assert found["checks"]["usage is the sum of rounds"] >= 20

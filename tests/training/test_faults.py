@@ -411,7 +411,7 @@ def responses(nodes):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaign forks")
 @pytest.mark.parametrize(("script", "tries"), [("crash", 6), ("damage", 6), ("full", 6), ("preempt", 2)])
 def test_campaign_in_small(tmp_path, script, tries):
-    path = ROOT / "studies/reliability" / f"{script}.py"
+    path = ROOT / "tests" / "campaigns" / f"{script}.py"
     arguments = ["--tries", str(tries), "--seed", "1", "--out", str(tmp_path / "out.jsonl")]
     arguments += ["--only", "lora"] if script != "preempt" else []
     done = subprocess.run([sys.executable, str(path), *arguments], check=False, capture_output=True, text=True)

@@ -1,6 +1,6 @@
 """Damage one file of a run folder, at any byte, and go on: what a power cut could do, and worse.
 
-    python studies/reliability/damage.py --tries 150 --out studies/reliability/damage.jsonl
+    python tests/campaigns/damage.py --tries 150 --out runs/campaigns/damage.jsonl
 
 A folder that has finished, or was killed half-way, is copied; one of its files is cut off at some byte or filled with
 zeros from there; then the run is gone on with. It must either end as an undisturbed run does, or be refused with a
@@ -10,7 +10,6 @@ sentence and have changed nothing.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shutil
 import sys
@@ -19,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from crash import RECIPES
+from records import Records
 from trials import Fault, Outcome, attempt, differences, training, warm_up
 
 
@@ -31,14 +31,14 @@ def main() -> int:
     parser.add_argument("--only", choices=RECIPES, default="lora", help="the kind of run")
     options = parser.parse_args()
     warm_up()
-    dice, settings, counts = random.Random(options.seed), RECIPES[options.only], Counter()
-    options.out.write_text("")
+    settings, records = RECIPES[options.only], Records(options.out)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         whole, half, broken, log = (place / part for part in ("whole", "half", "broken", "log"))
         assert attempt(training(whole, settings), whole, Fault("none", 0), log).status == 0
         assert attempt(training(half, settings), half, Fault("phase", 3.0, "update"), log).killed
-        for _ in range(options.tries):
+        for number in range(len(records), options.tries):
+            dice = random.Random(f"{options.seed}/{number}")
             source = dice.choice((whole, half))
             file = dice.choice([path for path in sorted(source.rglob("*")) if path.is_file() and path.stat().st_size])
             zeros, byte = dice.random() < 0.4, place_in(file, dice)
@@ -53,7 +53,6 @@ def main() -> int:
             ended = attempt(training(broken, settings, resume=True), broken, Fault("none", 0), log)
             said = [line for line in log.read_text().splitlines() if line.startswith(("warning:", "motif:"))]
             found = verdict(ended, whole, broken, before, older, said)
-            counts[found[0]] += 1
             record = {
                 "folder": source.name,
                 "file": str(file.relative_to(source)),
@@ -64,11 +63,11 @@ def main() -> int:
                 "differences": found[1],
                 "said": [line.replace(str(place), "") for line in said],
             }
-            with options.out.open("a") as out:
-                out.write(json.dumps(record) + "\n")
+            records.add([record])
             if found[0] == "failed":
                 print(record, flush=True)
-    print(f"{options.tries} tries: {dict(counts)}")
+    counts = Counter(record["result"] for record in records.all)
+    print(f"{len(records)} tries: {dict(counts)}")
     return 1 if counts["failed"] else 0
 
 

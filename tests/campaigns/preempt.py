@@ -1,6 +1,6 @@
 """Pre-empt real `motif train` processes: SIGTERM at any moment, SIGKILL after a deadline; go on, and compare.
 
-    python studies/reliability/preempt.py --tries 40 --out studies/reliability/preempt.jsonl
+    python tests/campaigns/preempt.py --tries 40 --out runs/campaigns/preempt.jsonl
 
 A chain is a fresh run that is sent away up to three times and then left alone to its end, which must be that of a run
 that nobody disturbed (see crash.py). A process that ends before its deadline must have said how to go on (exit status
@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 from crash import CHAIN, RECIPES
+from records import Records
 from trials import differences, kill_all
 
 from motif.runs import checkpoint
@@ -87,8 +88,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("preempt.jsonl"))
     options = parser.parse_args()
-    dice, tries, failures, endings = random.Random(options.seed), 0, 0, Counter()
-    options.out.write_text("")
+    records = Records(options.out)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         whole, broken, log = place / "whole", place / "broken", place / "log"
@@ -96,25 +96,20 @@ def main() -> int:
         if process.wait() != 0:
             raise SystemExit(f"the undisturbed run failed: {log.read_text()[-500:]}")
         took = time.monotonic() - begun
-        while tries < options.tries:
+        while len(records) < options.tries:
             shutil.rmtree(broken, ignore_errors=True)
-            records = []
-            for _ in range(min(CHAIN, options.tries - tries)):
-                records.append(send_away(broken, dice.uniform(0, 0.5) * took, dice.choice(DEADLINES), log))
-                if records[-1]["ended"] == "over before the signal":
+            dice, signals = random.Random(f"{options.seed}/{len(records)}"), []
+            for _ in range(min(CHAIN, options.tries - len(records))):
+                signals.append(send_away(broken, dice.uniform(0, 0.5) * took, dice.choice(DEADLINES), log))
+                if signals[-1]["ended"] == "over before the signal":
                     break
             last = subprocess.run(command(broken), capture_output=True, text=True, check=False)
             found = differences(whole, broken) if last.returncode == 0 else [last.stderr[-300:]]
-            for record in records:
-                record["differences"] += found
-                failures += bool(record["differences"])
-                endings[record["ended"]] += 1
-                with options.out.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
-            tries += len(records)
-            print(tries, [(record["ended"], record["differences"]) for record in records], flush=True)
-    print(f"{tries} signals, {failures} failures; {dict(endings)}")
-    return 1 if failures else 0
+            records.add([record | {"differences": record["differences"] + found} for record in signals])
+            print(len(records), [(r["ended"], r["differences"]) for r in records.all[-len(signals) :]], flush=True)
+    endings = Counter(record["ended"] for record in records.all)
+    print(f"{len(records)} signals, {records.failures()} failures; {dict(endings)}")
+    return 1 if records.failures() else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A real server under mixed traffic: streams, slow readers, clients that leave, bad requests, wrong keys, full queues.
 
-    python studies/reliability/load.py --clients 200 --seconds 600 --out runs/load
+    python tests/campaigns/load.py --clients 200 --seconds 600 --out runs/load
 
 That many clients stream at once, each asking again as soon as it has its answer; a twentieth of that number ask for
 whole answers, as many send what must be refused, and every 20 seconds a crowd comes, for which the queue is too short.
@@ -239,7 +239,7 @@ def _summary(
         load.problems.append(f"left when all clients had gone: {stuck}")
     running = [sample["answers_running"] for sample in loaded]
     return {
-        "command": f"python studies/reliability/load.py --clients {clients} --seconds {seconds:g}",
+        "command": f"python tests/campaigns/load.py --clients {clients} --seconds {seconds:g}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
         "clients": clients,
         "seconds": round(spent, 1),

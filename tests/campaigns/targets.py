@@ -246,7 +246,7 @@ def simple(pair: list[str]) -> str:
         holds(grade.verdict in VERDICTS, "a verdict")
         back = rule.grade(prediction, gold)
         if "ungraded" not in (grade.verdict, back.verdict):
-            holds(grade.verdict == back.verdict, f"{rule.__name__} judges the same both ways")
+            holds(grade.verdict == back.verdict, f"{type(rule).__name__} judges the same both ways")
         labels.append(f"{grade.verdict} {named(ValueError(grade.reason))[:30]}")
     value = number(prediction)
     if value is not None:

@@ -1,17 +1,18 @@
 """Kill runs at many moments, go on with them, and compare with runs that nobody disturbed.
 
-    python studies/reliability/crash.py --tries 100 --out studies/reliability/crash.jsonl
+    python tests/campaigns/crash.py --tries 100 --out runs/campaigns/crash.jsonl
 
 A chain is a fresh run that is killed, gone on with and killed again, up to three times, and then left alone to its end.
 What it ends with must be what an undisturbed run ends with: trees, outcomes, weights, best weights byte for byte;
-metrics and summary but for clocks; as many good checkpoints as are to be kept. A line of the output is one kill.
+metrics and summary but for clocks; as many good checkpoints as are to be kept. A line of the output is one kill. The
+same command resumes an interrupted campaign.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import itertools
 import os
 import random
 import shutil
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import trials
+from records import Records
 from trials import (
     LORA,
     TINY,
@@ -91,7 +93,7 @@ def stand_in() -> Iterator[str]:
     read, write = os.pipe()
     server = os.fork()
     if server == 0:
-        sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
         from motif.config import load_recipe
         from support.fake_vllm import FakeVLLM
 
@@ -127,27 +129,23 @@ def main() -> int:
     parser.add_argument("--only", help="one kind of run: " + ", ".join(kinds("")))
     options = parser.parse_args()
     trials.warm_up()
-    dice, kills, failures, phases = random.Random(options.seed), 0, 0, Counter()
-    options.out.write_text("")
+    records = Records(options.out)
     with tempfile.TemporaryDirectory() as name, stand_in() as server:
         place, found = Path(name), kinds(server)
         order = [options.only] if options.only else [name for name, kind in found.items() for _ in range(kind.weight)]
-        if not options.only:
-            dice.shuffle(order)
-        while kills < options.tries:
-            which = order[0]
-            order.append(order.pop(0))
+        random.Random(options.seed).shuffle(order)
+        for number in itertools.count(records.all[-1]["chain"] + 1 if records.all else 0):
+            if len(records) >= options.tries:
+                break
+            which = order[number % len(order)]
             found[which].prepare(place, which.partition(" ")[0].strip(","))
-            records = chain(dice, found[which], place, min(CHAIN, options.tries - kills))
-            for record in records:
-                kills += 1
-                failures += bool(record["differences"])
-                phases[record["phase"]] += 1
-                with options.out.open("a") as file:
-                    file.write(json.dumps({"run": which} | record) + "\n")
-            print(kills, which, [(r["kind"], r["phase"], r["differences"]) for r in records], flush=True)
-    print(f"{kills} kills, {failures} failures; by phase: {dict(phases)}")
-    return 1 if failures else 0
+            dice = random.Random(f"{options.seed}/{number}")
+            kills = chain(dice, found[which], place, min(CHAIN, options.tries - len(records)))
+            records.add([{"chain": number, "run": which} | kill for kill in kills])
+            print(len(records), which, [(r["kind"], r["phase"], r["differences"]) for r in kills], flush=True)
+    phases = Counter(record["phase"] for record in records.all)
+    print(f"{len(records)} kills, {records.failures()} failures; by phase: {dict(phases)}")
+    return 1 if records.failures() else 0
 
 
 def chain(dice: random.Random, kind: Kind, place: Path, kills: int) -> list[dict]:

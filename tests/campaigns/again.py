@@ -1,6 +1,6 @@
 """The same recipe and seed again: in two fresh copies of the package, and with other batches.
 
-    python studies/reliability/again.py --out studies/reliability/again.json
+    python tests/campaigns/again.py --out runs/campaigns/again.json
 
 Two copies of `src/` in folders of different names, each run by the command line from a working directory of its own,
 must end with the same trees and adapter, byte for byte. Then the same run with smaller decoding batches, and with

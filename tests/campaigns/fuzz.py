@@ -1,9 +1,10 @@
 """The fuzzing campaign: every target in turn, each slice in a process of its own, until the minutes are spent.
 
-    python studies/reliability/fuzz.py --minutes 60 --out runs/fuzz
+    python tests/campaigns/fuzz.py --minutes 60 --out runs/fuzz
 
-OUT/heartbeat.json holds the counts so far (an interrupted campaign keeps them, and the same command adds to them),
-OUT/failures.jsonl each different failure with its smallest input, OUT/corpus.jsonl inputs that did something new.
+OUT/heartbeat.json holds the counts so far (the same command resumes an interrupted campaign, one with more minutes adds
+to them), OUT/failures.jsonl each different failure with its smallest input, OUT/corpus.jsonl inputs that did something
+new. The exit status is 1 if there is a failure.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Hung(Exception):
     """An input took more computing time than its target allows."""
 
 
-def fuzz(name: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:  # noqa: PLR0915
+def fuzz(name: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:
     """One slice, in this process: tries, different failures, and the most memory it needed."""
     import resource
 
@@ -135,7 +136,7 @@ def campaign(names: list[str], minutes: float, slice_seconds: float, out: Path) 
     seed = int(before * 1000)
     for turn in itertools.count():
         for name in names:
-            left = 60 * minutes - (time.monotonic() - begun)
+            left = 60 * minutes - before - (time.monotonic() - begun)
             if left <= 5:
                 return
             one, started = run_slice(name, min(slice_seconds, left), seed + turn, out), time.monotonic()
@@ -192,7 +193,7 @@ def run_slice(name: str, seconds: float, seed: int, out: Path) -> dict[str, Any]
     return {"tries": 0, "failures": [failure], "memory_mib": 0, "cpu": 0, "seconds": took}
 
 
-def main() -> None:
+def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
@@ -204,14 +205,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.slice:
         print(json.dumps(fuzz(arguments.slice, arguments.seconds, arguments.seed, arguments.out)))
-        return
+        return 0
     from targets import TARGETS
 
     names = arguments.targets.split(",") if arguments.targets else list(TARGETS)
     if unknown := set(names) - set(TARGETS):
         parser.error(f"no target {sorted(unknown)[0]!r}: known are {', '.join(TARGETS)}")
     campaign(names, arguments.minutes, arguments.seconds, arguments.out)
+    return 1 if lines_of(arguments.out / "failures.jsonl") else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

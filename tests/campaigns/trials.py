@@ -121,7 +121,7 @@ def follow(trace: Trace) -> None:
     from motif.compare import runner
     from motif.evaluation import evaluate, store
     from motif.runs import checkpoint, folder
-    from motif.training import loop
+    from motif.training import loop, rollouts
 
     def note(owner: Any, name: str, phase: str) -> None:
         inner = getattr(owner, name)
@@ -137,10 +137,10 @@ def follow(trace: Trace) -> None:
     note(store.EvalFolder, "put", "record")
     note(store.EvalFolder, "finish", "summary")
     note(runner.Runner, "work", "compare")
-    note(loop, "grow", "sample")
+    note(rollouts, "grow", "sample")
     note(loop, "update", "update")
-    note(loop, "_evaluate", "evaluate")
-    note(loop, "_probe", "probe")
+    note(loop, "evaluate", "evaluate")
+    note(loop, "probe", "probe")
     note(loop, "assign", "grade")
     note(checkpoint, "save", "checkpoint")
     note(folder.RunFolder, "_append", "record")

@@ -1,6 +1,6 @@
 """Whether the server's memory settles: batches of requests, and what it holds when all have been answered.
 
-    python studies/reliability/settle.py --batches 24 --out studies/reliability/results/settle.json
+    python tests/campaigns/settle.py --batches 24 --out runs/campaigns/settle.json
 
 A slope measured under load has the noise of what is being answered; between batches nothing is. Half of a batch is
 refused, a sixth each are streams, clients that leave, and completions. What grows with every batch is a leak; what the
@@ -68,7 +68,7 @@ def main() -> int:
                 print(f"after {number * options.size} requests: {mib[-1]:.1f} MiB, {files[-1]} files", flush=True)
                 last = max(1, number // 3)
                 summary = {
-                    "command": f"python studies/reliability/settle.py --batches {number} --size {options.size}",
+                    "command": f"python tests/campaigns/settle.py --batches {number} --size {options.size}",
                     "statuses": dict(sorted(statuses.items())),
                     "mib_when_idle": [round(value, 2) for value in mib],
                     "mib_a_batch_in_the_last_third": round((mib[-1] - mib[-1 - last]) / last, 3),

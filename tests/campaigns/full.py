@@ -1,6 +1,6 @@
 """Let the disk fail at every place where a run writes, then go on with one that works: the end must be the same.
 
-    python studies/reliability/full.py --tries 150 --out studies/reliability/full.jsonl
+    python tests/campaigns/full.py --tries 150 --out runs/campaigns/full.jsonl
 
 Three ways: the n-th time that the run opens, makes, renames, removes or syncs something, for n = 1, 2, 3, …, it gets
 "no space left on device", "quota exceeded", "read-only", "I/O error" or "too many open files"; a write beyond the n-th
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import errno
-import json
+import itertools
 import random
 import shutil
 import subprocess
@@ -22,6 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 from crash import RECIPES
+from records import Records
 from trials import Fault, attempt, differences, training, warm_up
 
 ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE)
@@ -36,8 +37,7 @@ def main() -> int:
     parser.add_argument("--only", choices=RECIPES, default="lora", help="the kind of run")
     options = parser.parse_args()
     warm_up()
-    dice, settings, counts = random.Random(options.seed), [*RECIPES[options.only], "train.steps=2"], Counter()
-    options.out.write_text("")
+    settings, records = [*RECIPES[options.only], "train.steps=2"], Records(options.out)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         whole, log = place / "whole", place / "log"
@@ -45,14 +45,14 @@ def main() -> int:
         assert ended.status == 0, ended
         largest = max(path.stat().st_size for path in whole.rglob("*") if path.is_file())
         total = sum(path.stat().st_size for path in whole.rglob("*") if path.is_file())
-        for fault, kib in faults(options.tries, ended.events, largest, total, dice):
+        planned = faults(options.tries, ended.events, largest, total, random.Random(options.seed))
+        for fault, kib in itertools.islice(planned, len(records), None):
             record = one(place, settings, whole, fault, kib)
-            counts[record["result"]] += 1
-            with options.out.open("a") as out:
-                out.write(json.dumps(record) + "\n")
+            records.add([record])
             if record["result"] == "failed":
                 print(record, flush=True)
-    print(f"{sum(counts.values())} tries: {dict(counts)}")
+    counts = Counter(record["result"] for record in records.all)
+    print(f"{len(records)} tries: {dict(counts)}")
     return 1 if counts["failed"] else 0
 
 
