@@ -26,7 +26,7 @@ from typing import Any
 from common import parser, table, write
 
 from motif.report import write_report
-from motif.report.server import Server, Viewer
+from motif.report.server import Viewer, ViewServer
 
 TIMES = ("charts", "first_list", "page", "open", "filter", "order", "search", "deep")
 SEEN = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"  # drawn, not only asked for
@@ -142,7 +142,7 @@ def main() -> None:
         start = time.perf_counter()
         viewer.refresh()
         numbers["index_seconds"] = time.perf_counter() - start
-        server = Server(viewer, "127.0.0.1", 0)
+        server = ViewServer(viewer, "127.0.0.1", 0)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         chromium = playwright.chromium.launch(executable_path=chrome, args=["--no-sandbox"])
         for way, url in (("live", server.url), ("saved", saved.as_uri())):

@@ -183,7 +183,7 @@ def test_half_written_and_broken_lines(make_run: MakeRun) -> None:
         file.write('\n{"step": 3, "reward": NaN}\n[1]\n{"step": null}\n')
     data = report_data(run)
     assert data["axes"]["step"] == [1, 2, 3]
-    assert data["notices"] == ["metrics.jsonl: 3 lines could not be read and left out."]
+    assert data["notices"] == ["metrics.jsonl: 3 lines could not be read, and were left out."]
     report(run)
 
 

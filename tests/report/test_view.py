@@ -17,20 +17,20 @@ from typer.testing import CliRunner
 
 from motif.cli.app import app
 from motif.report import save_page, write_report
-from motif.report.server import Server, Viewer
+from motif.report.server import Viewer, ViewServer
 from support.browser import Browser, expect, needs_browser
 from support.runs import HOSTILE, fake_run
 
-Serve = Callable[..., Server]
+Serve = Callable[..., ViewServer]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Starts servers on free ports, and ends them with the test."""
-    servers: list[Server] = []
+    servers: list[ViewServer] = []
 
-    def start(*runs: Path) -> Server:
-        server = Server(Viewer(runs), "127.0.0.1", 0)
+    def start(*runs: Path) -> ViewServer:
+        server = ViewServer(Viewer(runs), "127.0.0.1", 0)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         servers.append(server)
         return server
@@ -41,7 +41,7 @@ def serve() -> Iterator[Serve]:
         server.server_close()
 
 
-def ask(server: Server, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+def ask(server: ViewServer, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
     connection.request(method, path, headers={key.replace("_", "-"): value for key, value in headers.items()})
     answer = connection.getresponse()

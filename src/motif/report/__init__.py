@@ -22,9 +22,9 @@ __all__ = ["save_page", "saved_page", "write_report"]
 
 
 def write_report(run: Path) -> Path:
-    """Read a run folder, finished or not, and write its `report.html`; returns that file's path.
+    """Write the report of a run, finished or not, and return its path.
 
-    Missing or half-written files do not stop it: the page says what is missing.
+    Missing or incomplete files are named on the page.
 
     Raises:
         RunFolderError: `run` is not a folder.
@@ -45,7 +45,7 @@ def save_page(runs: Sequence[Path], target: Path) -> Path:
 
 
 def saved_page(views: Sequence[RunView]) -> bytes:
-    """The page of runs as they are now, with their trees, in UTF-8."""
+    """The page of runs in their present state, with their trees, in UTF-8."""
     packs = [view.forest.pack() for view in views]
     data = page_data(views)
     for run, pack in zip(data["runs"], packs, strict=True):

@@ -1,4 +1,4 @@
-"""Everything the page shows, gathered from run folders into plain JSON values, and kept up to date."""
+"""The data of the page: everything it shows, gathered from run folders as plain JSON values and kept up to date."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ from motif.runs.read import (
     section,
     whole,
 )
+from motif.text import NONE, counted, percent
 
-RECIPE_LIMIT = 40_000  # characters of recipe.toml shown
+RECIPE_LIMIT = 40_000  # characters of the recipe that are shown
 
 
 class RunView:
-    """A run folder as the page shows it, finished or not; reads on where it left off."""
+    """A run folder as the page shows it, finished or not; each refresh reads what is new."""
 
     def __init__(self, path: Path):
         self.path = path
         self.forest = Forest(path / TREES)
         self._tail = Tail(path / METRICS)
-        self._metrics, self._of = Metrics(), 0
+        self._metrics, self._epoch = Metrics(), 0  # of that epoch of the file
 
     def refresh(self, trees: bool = True) -> None:
-        """Take in what was appended since the last time; start over where the files were written anew.
+        """Read what was appended since the last refresh; start over where files were rewritten.
 
-        `trees` false leaves the trees for later: there can be many.
+        Args:
+            trees: False leaves them for later, because there can be many.
         """
         for _, record in self._tail.records():
             self._forget_another_file()
@@ -51,18 +53,18 @@ class RunView:
             self.forest.refresh()
 
     def _forget_another_file(self) -> None:
-        if self._of != self._tail.epoch:
-            self._metrics, self._of = Metrics(), self._tail.epoch
+        if self._epoch != self._tail.epoch:
+            self._metrics, self._epoch = Metrics(), self._tail.epoch
 
     def data(self, name: str) -> Record:
-        """All but the trees, as plain JSON values; whatever is missing in the folder is named in `notices`."""
+        """All data but the trees; `notices` name what is missing in the folder."""
         recipe, recipe_text = read_recipe(self.path)
         metrics = self._metrics
         summary = read_summary(self.path)
         before, after, by_step = result.evaluations(metrics, summary)
         steps = charts.with_dead_share(metrics.steps)
         shape = _shape(recipe)
-        during = {step: found for step, found in metrics.evals.items() if step > 0}
+        during = {step: results for step, results in metrics.evals.items() if step > 0}
         latest = max(during.items()) if during else None
         return {
             "name": name,
@@ -89,7 +91,7 @@ class RunView:
 
 
 def page_data(runs: Sequence[RunView]) -> Record:
-    """What the page shows of one or several runs, but for their trees."""
+    """The data of one or several runs, without their trees."""
     names = run_names([run.path for run in runs])
     recipes = [read_recipe(run.path)[0] for run in runs]
     return {
@@ -99,7 +101,7 @@ def page_data(runs: Sequence[RunView]) -> Record:
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """The names of the folders, with as much of the way to them as tells them apart."""
+    """The names of the folders, with as much of their paths as makes them unique."""
     parts = [path.resolve().parts for path in paths]
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
@@ -109,10 +111,10 @@ def run_names(paths: Sequence[Path]) -> list[str]:
 
 
 def differences(recipes: Sequence[Record]) -> list[Record]:
-    """The settings in which the recipes of several runs are not the same, each with every run's value."""
+    """The settings in which the recipes of several runs differ, each with the value of every run."""
     first, *others = (dict(flat(recipe)) for recipe in recipes)
     keys = dict.fromkeys(key for other in others for key in changed(first, other))
-    return [{"key": key, "values": [str(values.get(key, "–")) for values in (first, *others)]} for key in keys]
+    return [{"key": key, "values": [str(values.get(key, NONE)) for values in (first, *others)]} for key in keys]
 
 
 def _shape(recipe: Record) -> Record:
@@ -120,14 +122,9 @@ def _shape(recipe: Record) -> Record:
     if not isinstance(branching, list) or not branching or not all((whole(branch) or 0) > 0 for branch in branching):
         return {"rounds": None, "branching": None, "words": f"unknown (no {RECIPE})"}
     m, k, n = branching[0], prod(branching[1:]), len(branching)
-    words = f"m {m} × k {k} × n {n}: {_count(m, 'response')} per question, "
-    words += f"{_count(k, 'trajectory')} each, {_count(n, 'round')}" if n > 1 else "one round"
+    words = f"m {m} × k {k} × n {n}: {counted(m, 'response')} per question, "
+    words += f"{counted(k, 'trajectory', 'trajectories')} each, {counted(n, 'round')}" if n > 1 else "one round"
     return {"rounds": n, "branching": branching, "words": words}
-
-
-def _count(count: int, noun: str) -> str:
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{count} {noun if count == 1 else plural}"
 
 
 def _head(run: Path, recipe: Record, metrics: Metrics, summary: Record, shape: Record) -> Record:
@@ -145,7 +142,7 @@ def _head(run: Path, recipe: Record, metrics: Metrics, summary: Record, shape: R
     facts = [
         ("Model", " · ".join(str(part) for part in (model.get("name"), adapter) if part)),
         ("Task", str(data.get("task") or "")),
-        ("Tree", shape["words"] + (f"; {_count(per_step, 'question')} a step" if per_step else "")),
+        ("Tree", shape["words"] + (f"; {counted(per_step, 'question')} per step" if per_step else "")),
         ("Status", f"{status}, {done:,}" + (f" of {planned:,} steps" if planned else " steps")),
         ("Seed", "" if seed is None else str(seed)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in section(summary, "versions").items())),
@@ -163,8 +160,8 @@ def _best(summary: Record) -> str:
     if step is None or accuracy is None:
         return ""
     return (
-        f"Best evaluation: {result.percent(accuracy)} at step {step}. "
-        "A maximum over several evaluations on the same questions flatters; the table below does not pick."
+        f"Best evaluation: {percent(accuracy)} at step {step}. The best of several evaluations on the same questions "
+        "flatters; the table below does not pick it."
     )
 
 
@@ -173,11 +170,12 @@ def _notices(run: Path, recipe: Record, metrics: Metrics) -> list[str]:
         RECIPE: "the settings are unknown",
         METRICS: "there are no charts",
         TREES: "there are no trees",
-        SUMMARY: "the run is still going, or was interrupted before its end",
+        SUMMARY: "the run has not ended, or was interrupted",
     }
     notices = [f"{name} is missing: {meaning}." for name, meaning in absent.items() if not (run / name).is_file()]
     if is_run(run) and not recipe:
         notices.append(f"{RECIPE} is not valid TOML: the settings are unknown.")
     if metrics.skipped:
-        notices.append(f"{METRICS}: {_count(metrics.skipped, 'line')} could not be read and left out.")
+        verb = "was" if metrics.skipped == 1 else "were"
+        notices.append(f"{METRICS}: {counted(metrics.skipped, 'line')} could not be read, and {verb} left out.")
     return notices

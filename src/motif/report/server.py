@@ -1,4 +1,4 @@
-"""The live page: a small server on this machine that reads run folders as they grow."""
+"""The live page: a small server that reads run folders as they grow."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from motif.report.page import Page, render, to_json
 from motif.runs.files import REPORT
 from motif.runs.read import file_states
 
-SMALL = 1_000  # bytes below which compression is not worth it
+SMALL = 1_000  # bytes up to which compression does not pay off
 HTML, JSON = "text/html; charset=utf-8", "application/json; charset=utf-8"
 
 
-class NotThere(Exception):
-    """What was asked for does not exist, or no longer."""
+class NotFound(Exception):
+    """The requested thing does not exist, or no longer."""
 
 
 class Viewer:
-    """The runs that are shown, and the answers to the page's questions about them; for one thread at a time."""
+    """The runs that are shown, and the responses to the page's requests about them; for one thread at a time."""
 
     def __init__(self, runs: Sequence[Path]):
         self.runs = [RunView(run) for run in runs]
@@ -45,7 +45,7 @@ class Viewer:
         self._states, self._data = states, b""
 
     def page(self) -> Page:
-        """The page with the metrics: for the trees, which take longer to read, it asks."""
+        """The page, without the trees: they take longer to read, and the page requests them."""
         for run in self.runs:
             run.refresh(trees=False)
         return render(page_data(self.runs), live=True)
@@ -60,7 +60,7 @@ class Viewer:
         return saved_page(self.runs)
 
     def heads(self, run: int, epoch: str, first: int) -> bytes:
-        """The index of a run's trees from place `first` on, or all of it if it is no longer the one of `epoch`."""
+        """The index of a run's trees from place `first` on, or all of it if its epoch is not `epoch`."""
         forest = self._run(run).forest
         start = max(0, first) if epoch == forest.epoch else 0
         return _json({"epoch": forest.epoch, "first": start, "heads": forest.heads[start:]})
@@ -69,27 +69,27 @@ class Viewer:
         """One tree with its full texts.
 
         Raises:
-            NotThere: no such run or tree, or the index has changed since `epoch`.
+            NotFound: no such run or tree, or the index has another epoch.
         """
         forest = self._run(run).forest
         tree = forest.tree(place) if epoch == forest.epoch else None
         if tree is None:
-            raise NotThere("this tree is no longer there")
+            raise NotFound("this tree is no longer there")
         return _json(tree)
 
     def containing(self, run: int, text: str) -> bytes:
-        """The places of a run's trees that hold a text."""
+        """The places of a run's trees with a text."""
         forest = self._run(run).forest
         return _json({"epoch": forest.epoch, "places": forest.containing(text)})
 
     def _run(self, place: int) -> RunView:
         if not 0 <= place < len(self.runs):
-            raise NotThere("no such run")
+            raise NotFound("no such run")
         return self.runs[place]
 
 
-class Server(ThreadingHTTPServer):
-    """Serves one `Viewer` and nothing else: addresses are compared, never looked up on the disk."""
+class ViewServer(ThreadingHTTPServer):
+    """Serves one `Viewer` and nothing else: paths are compared, never looked up on the disk."""
 
     daemon_threads = True
 
@@ -100,14 +100,14 @@ class Server(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds the page."""
+        """The address of the page for a browser on this machine."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
         return f"http://{host}:{self.server_address[1]}/"
 
-    def knows(self, host: str) -> bool:
-        """Whether a Host header names this server: its name, this machine, or a bare address.
+    def accepts(self, host: str) -> bool:
+        """Whether a Host header names this server: its name, this machine, or an IP address.
 
-        A page elsewhere can let its own name point here (DNS rebinding), but cannot make a browser send another one.
+        A website can let its own name point here (DNS rebinding), but cannot make a browser send another name.
         """
         name = urlsplit(f"//{host}").hostname or ""
         if name in ("localhost", self.host.lower()):
@@ -122,20 +122,20 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Answers one request."""
 
-    server: Server
+    server: ViewServer
     protocol_version = "HTTP/1.1"
-    timeout = 30  # seconds that a silent connection may stay
+    timeout = 30  # seconds until a silent connection is closed
 
     def do_GET(self) -> None:
-        """Answer with the page, its data, or what is wrong with the request."""
+        """Answer with the page, its data, or an error."""
         try:
-            if not self.server.knows(self.headers.get("Host", "")):
+            if not self.server.accepts(self.headers.get("Host", "")):
                 self._answer(b"unknown host\n", "text/plain", HTTPStatus.MISDIRECTED_REQUEST)
                 return
             with self.server.lock:
                 body, kind, more = self._find()
             self._answer(body, kind, more=more)
-        except NotThere as error:
+        except NotFound as error:
             self._answer(f"{error}\n".encode(), "text/plain", HTTPStatus.NOT_FOUND)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
@@ -144,8 +144,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _find(self) -> tuple[bytes, str, dict[str, str]]:
         address = urlsplit(self.path)
-        asked = {key: values[-1] for key, values in parse_qs(address.query).items()}
-        viewer, run, epoch = self.server.viewer, _whole(asked.get("run")), asked.get("epoch", "")
+        query = {key: values[-1] for key, values in parse_qs(address.query).items()}
+        viewer, run, epoch = self.server.viewer, _whole(query.get("run")), query.get("epoch", "")
         if address.path == "/":
             page = viewer.page()
             policy = f"{page.policy}; frame-ancestors 'none'"
@@ -156,12 +156,12 @@ class Handler(BaseHTTPRequestHandler):
         if address.path == "/data.json":
             return viewer.data(), JSON, {}
         if address.path == "/heads.json":
-            return viewer.heads(run, epoch, _whole(asked.get("first"))), JSON, {}
+            return viewer.heads(run, epoch, _whole(query.get("first"))), JSON, {}
         if address.path == "/tree.json":
-            return viewer.tree(run, epoch, _whole(asked.get("place"))), JSON, {}
+            return viewer.tree(run, epoch, _whole(query.get("place"))), JSON, {}
         if address.path == "/containing.json":
-            return viewer.containing(run, asked.get("text", "")), JSON, {}
-        raise NotThere("nothing at this address")
+            return viewer.containing(run, query.get("text", "")), JSON, {}
+        raise NotFound("nothing at this address")
 
     def _answer(
         self, body: bytes, kind: str, status: HTTPStatus = HTTPStatus.OK, more: dict[str, str] | None = None
@@ -173,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
         if len(body) > SMALL and "gzip" in self.headers.get("Accept-Encoding", ""):
             body = gzip.compress(body, 3)
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-        # Texts of the run are nobody else's: no other page may embed or read them.
+        # No other page may embed or read the texts of the run.
         headers |= {
             "X-Content-Type-Options": "nosniff",
             "Cross-Origin-Resource-Policy": "same-origin",
@@ -189,11 +189,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def version_string(self) -> str:
-        """No word on what runs here."""
+        """The Server header, without versions."""
         return "motif"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: a page that asks every other second would fill the terminal."""
+        """Log nothing: a page that sends a request every other second would fill the terminal."""
 
 
 def _json(value: Any) -> bytes:
@@ -201,5 +201,5 @@ def _json(value: Any) -> bytes:
 
 
 def _whole(text: str | None) -> int:
-    """A number in an address; -1, which is no place, for anything else."""
+    """A number in an address; -1, which is not a place, for anything else."""
     return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 12 else -1

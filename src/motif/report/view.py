@@ -1,4 +1,4 @@
-"""`motif view`: check the folders, then serve or save the page."""
+"""The page of runs, served until interrupted or saved."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from motif.errors import ServiceError, UsageError
 from motif.report import save_page
-from motif.report.server import Server, Viewer
+from motif.report.server import Viewer, ViewServer
 from motif.runs.read import check_run_folder
 
-MOST_RUNS = 12  # side by side; more lines than this nobody can tell apart
+MOST_RUNS = 12  # side by side; more lines cannot be distinguished
 
 
 def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Path | None) -> None:
@@ -31,13 +31,13 @@ def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Pat
             raise UsageError(f"{save} cannot be written ({error.strerror}): give --save another file") from None
         return
     try:
-        server = Server(Viewer(runs), host, port)
+        server = ViewServer(Viewer(runs), host, port)
     except (OSError, OverflowError) as error:
         raise ServiceError(f"cannot listen on {host}:{port} ({error}): try another --port, or 0 for any") from None
     with server, contextlib.suppress(KeyboardInterrupt):
-        print(f"{server.url}  (Ctrl-C ends it)", flush=True)
+        print(f"{server.url}  (Ctrl-C stops it)", flush=True)
         if host not in ("127.0.0.1", "localhost", "::1"):
-            print("others on this network can read the runs too: there is no password", flush=True)
+            print("others on this network can read the runs too, because there is no password", flush=True)
         if browser:
             webbrowser.open(server.url)
         server.serve_forever()
