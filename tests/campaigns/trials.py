@@ -111,7 +111,7 @@ def warm_up() -> None:
     from motif.config import load_recipe
     from motif.session import open_session
 
-    for name in ("training.loop", "report", "evaluation.any_model", "compare.run", "compare.prepare"):
+    for name in ("training.loop", "report", "evaluation.any_model", "compare.run", "planning.plan"):
         importlib.import_module(f"motif.{name}")
     open_session(load_recipe("demo", [*TINY, *LORA])).close()
 

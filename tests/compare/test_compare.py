@@ -16,13 +16,12 @@ from typing import Any
 import pytest
 
 from motif.compare.analysis import summarise
-from motif.compare.prepare import prepare, run_study
 from motif.compare.results import collect, curve, read_results, read_run, spelled_out, write_results
-from motif.compare.run import compare
+from motif.compare.run import compare, prepare, run_study
 from motif.compare.runner import Runner
-from motif.compare.study import Run, Study, load_study, plan_runs, resolve
+from motif.compare.study import Study, StudyRun, load_study, plan_runs, resolve
 from motif.config import load_recipe
-from motif.errors import ModelError, RecipeError, RunFolderError
+from motif.errors import ModelError, RecipeError, RunFolderError, UsageError
 from motif.method.tree import Question
 from motif.runs.disk import try_lock
 from motif.runs.provenance import changed, settings
@@ -140,7 +139,7 @@ def test_arms_draw_the_same_questions_in_the_same_order(tmp_path):
     runs = plan_runs(load_study(study_file(tmp_path, text)), tmp_path, tmp_path)
     questions = [Question(str(index), f"{index}", "0") for index in range(10)]
 
-    def drawn(run: Run) -> list[str]:
+    def drawn(run: StudyRun) -> list[str]:
         count = run.recipe.rollout.questions_per_step
         steps = range(1, 24 // count + 1)
         found = [q.text for step in steps for q in draw_questions(questions, step, count, run.recipe.train.seed)]
@@ -203,13 +202,13 @@ def fake(tmp_path):
     text = SMALL + "[arms.bad]\n"
     runs = plan_runs(load_study(study_file(tmp_path, text)), tmp_path, tmp_path / "out")
 
-    def runner(wanted: list[Run], **options: Any) -> Runner:
+    def runner(wanted: list[StudyRun], **options: Any) -> Runner:
         return Runner(wanted, command=lambda run: [sys.executable, str(script), str(run.folder)], **options)
 
     return runner, runs, tmp_path / "out"
 
 
-def good(runs: list[Run]) -> list[Run]:
+def good(runs: list[StudyRun]) -> list[StudyRun]:
     return [run for run in runs if run.arm != "bad"]
 
 
@@ -331,19 +330,19 @@ def test_a_run_stops_when_its_study_is_killed(tmp_path):
 
 def test_too_many_at_once_for_the_memory_is_refused(tmp_path):
     prepared = prepare(load_study(study_file(tmp_path)), tmp_path, tmp_path / "out")
-    with pytest.raises(RecipeError, match=r"use --workers \d+"):
+    with pytest.raises(UsageError, match=r"use --workers \d+"):
         run_study(prepared, prepared.runs, workers=1_000_000)
-    with pytest.raises(RecipeError, match="no arm 'papr'"):
-        prepared.chosen(["papr"])
-    with pytest.raises(RecipeError, match="no seed 9"):
-        prepared.chosen([], [9])
-    assert [str(run) for run in prepared.chosen(["single"], [1])] == ["single seed 1"]
+    with pytest.raises(UsageError, match="no arm 'papr'"):
+        prepared.select(["papr"])
+    with pytest.raises(UsageError, match="no seed 9"):
+        prepared.select([], [9])
+    assert [str(run) for run in prepared.select(["single"], [1])] == ["single seed 1"]
 
 
 # -- raw results -------------------------------------------------------------------------------------------------------
 
 
-def finished_run(folder: Path, arm: str = "paper", seed: int = 0) -> Run:
+def finished_run(folder: Path, arm: str = "paper", seed: int = 0) -> StudyRun:
     study = load_study(study_file(folder))
     [run] = [one for one in plan_runs(study, folder, folder / "out") if (one.arm, one.seed) == (arm, seed)]
     run.folder.mkdir(parents=True)
@@ -420,9 +419,9 @@ def test_results_are_read_back_and_others_refused(tmp_path):
     assert read_results(tmp_path / "results.jsonl") == json.loads(json.dumps(lines))
     for text in ("", "{}\n", '{"study": "x"}\n{"arm": "a"}\n', "not json\n"):
         (tmp_path / "bad.jsonl").write_text(text)
-        with pytest.raises(RecipeError, match=r"bad\.jsonl"):
+        with pytest.raises(UsageError, match=r"bad\.jsonl"):
             read_results(tmp_path / "bad.jsonl")
-    with pytest.raises(RecipeError, match="No such file"):
+    with pytest.raises(UsageError, match="No such file"):
         read_results(tmp_path / "none.jsonl")
 
 

@@ -1,7 +1,7 @@
-"""Raw results of a study: one file, from which every number, table and figure can be made again.
+"""The raw results of a study: one file, from which all numbers, tables and figures can be made again.
 
 results.jsonl begins with a line about the study (`"study"`), followed by a line per run. A curve has an entry per
-evaluation with what had been spent by then, taken from the ledger in the metrics line of the same step.
+evaluation with the amounts spent by then, from the ledger in the metrics line of the same step.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from motif.compare.study import Run, Study
+from motif.compare.study import Study, StudyRun
 from motif.config import Recipe, flat
-from motif.errors import RecipeError, RunFolderError
+from motif.errors import RunFolderError, UsageError
 from motif.runs.disk import write_atomically
 from motif.runs.provenance import changed, settings
 from motif.runs.read import Metrics, read_metrics, read_outcomes, read_summary, wall_seconds
 
 Record = dict[str, Any]
 LETTERS = {1.0: "1", 0.0: "0", None: "-"}
-"""A question's outcome where each was answered once: right, wrong, ungraded."""
+"""The outcome of a question that was answered once: right, wrong, ungraded."""
 
 
-def collect(study: Study, base: Recipe, row: str, runs: Sequence[Run], folder: Path) -> list[Record]:
+def collect(study: Study, base: Recipe, row: str, runs: Sequence[StudyRun], folder: Path) -> list[Record]:
     """The lines of results.jsonl, from the run folders that have finished.
 
-    Paths below the study's `folder` are written as the study names them, so that results mean the same elsewhere.
+    Paths below the study's `folder` are written relative to it, so that results mean the same on other machines.
     """
     ids: dict[str, list[str]] = {}
     lines = [read_run(run, base, ids) for run in runs if run.is_finished]
@@ -37,11 +37,11 @@ def collect(study: Study, base: Recipe, row: str, runs: Sequence[Run], folder: P
 
 
 def _relative(settings: Record, folder: Path) -> Record:
-    here = f"{folder.resolve()}/"
-    return {key: value.removeprefix(here) if isinstance(value, str) else value for key, value in settings.items()}
+    prefix = f"{folder.resolve()}/"
+    return {key: value.removeprefix(prefix) if isinstance(value, str) else value for key, value in settings.items()}
 
 
-def read_run(run: Run, base: Recipe, ids: dict[str, list[str]]) -> Record:
+def read_run(run: StudyRun, base: Recipe, ids: dict[str, list[str]]) -> Record:
     """One run as one record; question ids go into `ids`, by row, and are checked against those of other runs.
 
     Raises:
@@ -70,7 +70,7 @@ def read_run(run: Run, base: Recipe, ids: dict[str, list[str]]) -> Record:
 
 
 def curve(metrics: Metrics, ledger: Record) -> list[Record]:
-    """An entry per evaluation: step, what was spent by then, and every row's accuracy. `ledger` is the run's last."""
+    """An entry per evaluation: step, amounts spent by then, and each row's accuracy. `ledger` is the run's last."""
     points = []
     for step, rows in sorted(metrics.evals.items()):
         last = next((record for record in reversed(metrics.steps) if record["step"] <= step), {})
@@ -81,14 +81,14 @@ def curve(metrics: Metrics, ledger: Record) -> list[Record]:
 
 def diagnostics(steps: Sequence[Record]) -> Record:
     """All metrics under `diag/`, as columns over the steps that have any."""
-    there = [record for record in steps if any(key.startswith("diag/") for key in record)]
-    keys = sorted({key for record in there for key in record if key.startswith("diag/")})
-    columns = {key.removeprefix("diag/"): [record.get(key) for record in there] for key in keys}
-    return {"step": [record["step"] for record in there]} | columns if there else {}
+    diagnosed = [record for record in steps if any(key.startswith("diag/") for key in record)]
+    keys = sorted({key for record in diagnosed for key in record if key.startswith("diag/")})
+    columns = {key.removeprefix("diag/"): [record.get(key) for record in diagnosed] for key in keys}
+    return {"step": [record["step"] for record in diagnosed]} | columns if diagnosed else {}
 
 
 def shorthand(outcomes: list[float | None]) -> str | list[float | None]:
-    """Outcomes as a string of letters, where each is right, wrong or ungraded."""
+    """Outcomes as a string of letters, if each is right, wrong or ungraded."""
     if all(outcome in LETTERS for outcome in outcomes):
         return "".join(LETTERS[outcome] for outcome in outcomes)
     return outcomes
@@ -101,7 +101,7 @@ def spelled_out(outcomes: str | list[float | None]) -> list[float | None]:
 
 
 def write_results(path: Path, lines: Sequence[Record]) -> None:
-    """Write results.jsonl as a whole."""
+    """Write results.jsonl."""
     text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
     write_atomically(path, text)
 
@@ -110,16 +110,16 @@ def read_results(path: Path) -> list[Record]:
     """The lines of results.jsonl.
 
     Raises:
-        RecipeError: no such file, or not one of this kind.
+        UsageError: no such file, or a file of another kind.
     """
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
-        raise RecipeError(f"{path}: {error.strerror or error}") from None
+        raise UsageError(f"{path}: {error.strerror or error}") from None
     except ValueError as error:
-        raise RecipeError(f"{path}: not JSON lines: {error}") from None
+        raise UsageError(f"{path}: not JSON lines: {error}") from None
     if not lines or "study" not in lines[0] or not all("arm" in line and "curve" in line for line in lines[1:]):
-        raise RecipeError(f"{path} is not what `motif compare` writes: a line on the study, then a line per run")
+        raise UsageError(f"{path} is not what `motif compare` writes: a line on the study, then a line per run")
     return lines
 
 

@@ -1,29 +1,33 @@
-"""What `motif compare` does."""
+"""A study from its file to its results: check the arms, run what is missing, collect, and present."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from motif.compare.analysis import summarise
 from motif.compare.page import write_page
-from motif.compare.progress import StudyProgress, count_finished
-from motif.compare.results import Record, read_results
-from motif.compare.runner import Tally
-from motif.compare.study import Run, Study, load_study
+from motif.compare.progress import StudyProgress
+from motif.compare.results import Record, collect, read_results, write_results
+from motif.compare.runner import Runner, Tally, refuse_other_run
+from motif.compare.study import Study, StudyRun, check_rows, load_study, main_row, plan_runs, resolve
 from motif.compare.words import markdown, print_summary
 from motif.display import PlainConsole
-from motif.errors import RecipeError
+from motif.errors import ModelError, RecipeError, UsageError
 from motif.runs.disk import write_atomically
 from motif.text import duration
 
 if TYPE_CHECKING:
-    from motif.compare.prepare import Prepared
+    from motif.planning.plan import Plan
+
+Tested = list[tuple[str, str, str]]
+"""The questions that an arm is tested on: id, text and gold answer of each."""
 
 
 def compare(
@@ -35,23 +39,21 @@ def compare(
     mode: Literal["plan", "collect", "run"] = "run",
     results: Path | None = None,
 ) -> int:
-    """Check, run and collect a study; returns the exit status: 0, 1 if a run failed, 130 if the user stopped it.
+    """Check, run and collect a study; return the exit status: 0, 1 if a run failed, 130 if the user stopped it.
 
     Args:
-        mode: `plan` only checks, `collect` runs nothing and takes what has finished.
-        results: run nothing, look at no recipe, and take this results.jsonl; the output goes beside it unless `out`.
+        mode: `plan` only checks; `collect` runs nothing and takes the runs that have finished.
+        results: run nothing, read no recipe, and take this results.jsonl; the output goes beside it unless `out`.
 
     Raises:
-        RecipeError, BadRows: see `prepare`, `run_study` and `read_results`.
+        MotifError: see `load_study`, `prepare`, `run_study` and `read_results`.
     """
     console, study = PlainConsole(), load_study(file)
     if results is not None:
         present(study, read_results(results), out or results.parent, console)
         return 0
-    from motif.compare.prepare import prepare, run_study  # with torch, which the above does without
-
     prepared = prepare(study, file.parent, out)
-    runs = prepared.chosen(arms, seeds)
+    runs = prepared.select(arms, seeds)
     console.print(plan_table(prepared, runs, workers))
     if mode == "plan":
         return 0
@@ -62,54 +64,156 @@ def compare(
             tally = run_study(prepared, runs, workers, progress)
     lines = prepared.collect()
     if len(lines) > 1:
-        present(prepared.study, lines, prepared.out, console)
+        present(study, lines, prepared.out, console)
     for name, why in tally.failed.items():
         console.print(f"failed: {name}: {why}", soft_wrap=True, markup=False)
     if tally.stopped:
-        console.print("stopped; the same command resumes it", markup=False)
+        console.print("stopped; the same command resumes", markup=False)
     return 130 if tally.stopped else 1 if tally.failed else 0
+
+
+# -- preparing ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study whose arms have been checked, with the plan of each arm."""
+
+    study: Study
+    folder: Path
+    out: Path
+    runs: list[StudyRun]
+    plans: dict[str, Plan]
+
+    def select(self, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[StudyRun]:
+        """The runs of some arms and seeds; empty: of all.
+
+        Raises:
+            UsageError: an arm or seed is not in the study.
+        """
+        for what, wanted, known in (("arm", arms, self.study.arms), ("seed", seeds, self.study.seeds)):
+            for one in wanted:
+                if one not in known:
+                    raise UsageError(f"the study has no {what} {one!r}, only {', '.join(map(str, known))}")
+        return [run for run in self.runs if (not arms or run.arm in arms) and (not seeds or run.seed in seeds)]
+
+    def collect(self) -> list[Record]:
+        """Write OUT/results.jsonl from all runs that have finished, and return its lines."""
+        recipes = {run.arm: run.recipe for run in self.runs}
+        base = resolve(self.study, None, self.folder) if self.study.recipe else next(iter(recipes.values()))
+        lines = collect(self.study, base, main_row(self.study, recipes), self.runs, self.folder)
+        write_results(self.out / "results.jsonl", lines)
+        return lines
+
+
+def prepare(study: Study, folder: Path, out: Path | None = None) -> Prepared:
+    """Resolve, check and plan each arm of a study, before anything is spent.
+
+    Args:
+        folder: of the study file; its recipes are relative to it.
+
+    Raises:
+        RecipeError: an arm cannot be run, or two arms are tested on different questions.
+        BadRows: the data of an arm has unusable rows.
+    """
+    out = out or Path("runs") / study.name
+    runs = plan_runs(study, folder, out)
+    recipes = {run.arm: run.recipe for run in reversed(runs)}
+    recipes = {arm: recipes[arm] for arm in study.arms}
+    check_rows(study, recipes)
+    from motif.planning.plan import make_plan  # imports torch, which `--from` does without
+
+    plans: dict[str, Plan] = {}
+    tested: dict[str, Tested] = {}
+    for arm, recipe in recipes.items():
+        try:
+            plans[arm], task = make_plan(recipe)
+        except (RecipeError, ModelError) as error:
+            raise RecipeError(f"arm {arm!r}: {error}") from None
+        tested[arm] = [(q.id, q.text, q.gold) for q in task.test[: recipe.eval.questions]]
+    refuse_other_questions(tested)
+    return Prepared(study, folder, out, runs, plans)
+
+
+def refuse_other_questions(tested: dict[str, Tested]) -> None:
+    """Check that all arms are tested on the same questions, because differences are paired by question.
+
+    Raises:
+        RecipeError: names two arms that are not, or an arm that is not tested.
+    """
+    first, *others = tested
+    if not tested[first]:
+        raise RecipeError(f"arm {first!r} is tested on nothing: set data.test or data.held_out, and eval.questions")
+    for arm in others:
+        if tested[arm] != tested[first]:
+            raise RecipeError(
+                f"arms {first!r} and {arm!r} are tested on different questions ({len(tested[first])} and "
+                f"{len(tested[arm])}): give them the same data.test or held-out settings and eval.questions"
+            )
+
+
+def plan_table(prepared: Prepared, runs: Sequence[StudyRun], workers: int) -> Table:
+    """The runs of each arm, and roughly how long they take."""
+    table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left")
+    for heading in ("arm", "runs", "done", "steps", "questions", "generations", "time of a run"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    seconds = 0.0
+    for arm, plan in prepared.plans.items():
+        of_arm = [run for run in runs if run.arm == arm]
+        if not of_arm:
+            continue
+        rollout, steps = plan.workload.recipe.rollout, plan.workload.recipe.train.steps
+        questions, done = steps * rollout.questions_per_step, sum(run.is_finished for run in of_arm)
+        seconds += plan.run_seconds * (len(of_arm) - done)
+        numbers: list[Any] = [len(of_arm), done, steps, questions, questions * rollout.generations]
+        table.add_row(arm, *(f"{number:,}" for number in numbers), duration(plan.run_seconds))
+    table.caption = f"very roughly {duration(seconds / workers)} to go, if every response used up its tokens"
+    table.caption_justify = "left"
+    return table
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def run_study(
+    prepared: Prepared,
+    runs: Sequence[StudyRun],
+    workers: int = 1,
+    on_change: Callable[[Runner, StudyRun | None], None] | None = None,
+) -> Tally:
+    """Run the runs that have not finished.
+
+    Raises:
+        UsageError: there is too little memory for so many at once; nothing has been started.
+        RunFolderError: a folder holds another run; nothing has been started.
+    """
+    for run in runs:
+        refuse_other_run(run)
+    needed = max(sum(prepared.plans[run.arm].memory.values()) for run in runs)
+    free = min(plan.available for plan in prepared.plans.values())
+    if workers > 1 and needed * workers > free:
+        raise UsageError(
+            f"{workers} runs at once need about {needed * workers / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are "
+            f"free: use --workers {max(1, int(free / needed))}"
+        )
+    return Runner(runs, workers, prepared.study.keep_trees, on_change or (lambda runner, run: None)).work()
+
+
+# -- presenting --------------------------------------------------------------------------------------------------------
 
 
 def present(study: Study, lines: Sequence[Record], out: Path, console: Console) -> None:
     """Print the summary, and write it as summary.json, table.md and index.html.
 
     Raises:
-        RecipeError: the results hold no run of the study.
+        UsageError: the results hold no run of the study.
     """
     if not any(line["arm"] in study.arms for line in lines[1:]):
-        raise RecipeError(f"the results hold no run of the study's arms ({', '.join(study.arms)})")
+        raise UsageError(f"the results hold no run of the study's arms ({', '.join(study.arms)})")
     summary = summarise(study, lines)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_atomically(out / "table.md", markdown(summary))
     write_page(out / "index.html", summary, lines)
     print_summary(summary, console)
-    told = f"page: {out / 'index.html'} (numbers: summary.json, table.md)"
-    console.print(told, soft_wrap=True, markup=False)
-
-
-def plan_table(prepared: Prepared, runs: Sequence[Run], workers: int) -> Table:
-    """What will be run, and roughly for how long."""
-    table = Table(box=None, padding=(0, 2, 0, 0), title_justify="left")
-    for heading in ("arm", "runs", "done", "steps", "questions", "generations", "time of a run"):
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
-    total = 0.0
-    for arm, plan in prepared.plans.items():
-        mine = [run for run in runs if run.arm == arm]
-        if not mine:
-            continue
-        rollout, steps = plan.workload.recipe.rollout, plan.workload.recipe.train.steps
-        questions, done = steps * rollout.questions_per_step, count_finished(mine)
-        total += plan.run_seconds * (len(mine) - done)
-        table.add_row(
-            arm,
-            str(len(mine)),
-            str(done),
-            f"{steps:,}",
-            f"{questions:,}",
-            f"{questions * rollout.generations:,}",
-            duration(plan.run_seconds),
-        )
-    table.caption = f"very roughly {duration(total / workers)} to go, if every response used up its tokens"
-    table.caption_justify = "left"
-    return table
+    console.print(f"page: {out / 'index.html'} (numbers: summary.json, table.md)", soft_wrap=True, markup=False)

@@ -1,8 +1,8 @@
-"""Runs of a study, several at a time, each in its own process, so that a study can be stopped, spread and resumed.
+"""Runs the runs of a study, several at a time, each in its own process: a study can be stopped, resumed and shared.
 
-A run is claimed by an exclusive lock on `FOLDER/.lock`, which its process inherits: it is held exactly as long as the
-process lives, and any number of invocations on machines that share the disk can work on one study. What has finished is
-not run again; what was begun is resumed.
+Each run's process inherits an exclusive lock on a file in its folder. The lock is held for exactly as long as the
+process lives, so any number of invocations, on machines that share the disk, can work on one study. Runs that have
+finished are not repeated, and interrupted runs are resumed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from motif.compare.study import Run
+from motif.compare.study import StudyRun
 from motif.errors import MotifError, RunFolderError
 from motif.runs.disk import try_lock
 from motif.runs.files import LOG, STUDY_LOCK
@@ -26,30 +26,30 @@ from motif.runs.provenance import changed, described, settings
 from motif.runs.read import has_begun, recipe_of
 
 POLL = 0.2
-"""Seconds between two looks at the processes."""
+"""Seconds between two checks of the processes."""
 
 
 @dataclass
 class Active:
-    """A run that this invocation has a process for."""
+    """A run whose process belongs to this invocation."""
 
-    run: Run
+    run: StudyRun
     process: subprocess.Popen[bytes]
     started: float
 
 
 @dataclass
 class Tally:
-    """Where the runs of an invocation stand. `failed` maps a run to the last line it wrote."""
+    """The state of the runs of an invocation. `failed` maps a run to the last line that it printed."""
 
     total: int
-    finished: list[Run] = field(default_factory=list)
+    finished: list[StudyRun] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
 
 
-def command(run: Run) -> list[str]:
-    """The process of a run."""
+def command(run: StudyRun) -> list[str]:
+    """The command of a run's process."""
     return [sys.executable, "-m", "motif.compare.worker", str(run.folder)]
 
 
@@ -57,17 +57,17 @@ class Runner:
     """Works through runs with a number of processes.
 
     Args:
-        on_change: called whenever something has begun or ended, and about once a second.
-        command: what process a run is; tests put a quick one here.
+        on_change: called whenever a run has started or ended, and about once a second without a run.
+        command: the command of a run's process; tests use a quick one.
     """
 
     def __init__(
         self,
-        runs: Sequence[Run],
+        runs: Sequence[StudyRun],
         workers: int = 1,
         keep_trees: bool = True,
-        on_change: Callable[[Runner, Run | None], None] = lambda runner, run: None,
-        command: Callable[[Run], list[str]] = command,
+        on_change: Callable[[Runner, StudyRun | None], None] = lambda runner, run: None,
+        command: Callable[[StudyRun], list[str]] = command,
     ):
         self.waiting = list(runs)
         self.workers = workers
@@ -79,29 +79,29 @@ class Runner:
         self.tally = Tally(len(self.waiting))
 
     def work(self) -> Tally:
-        """Until every run has finished, here or elsewhere, or has failed, or the user stops it.
+        """Work until each run has finished, here or elsewhere, or has failed, or the user stops it.
 
         Raises:
-            RunFolderError: a folder holds a run with other settings; nothing has been started then.
+            RunFolderError: a folder holds a run with other settings; nothing has been started.
         """
         for run in self.waiting:
             refuse_other_run(run)
         for run in [run for run in self.waiting if run.is_finished]:
             self.waiting.remove(run)
             self._ended(run)
-        told = 0.0
+        reported = 0.0
         with self._interruptions():
             while self.active or (self.waiting and not self.tally.stopped):
                 self._fill()
                 if not self._reap():
                     time.sleep(POLL)
-                if time.monotonic() - told > 1:
-                    told = time.monotonic()
+                if time.monotonic() - reported > 1:
+                    reported = time.monotonic()
                     self.on_change(self, None)
         return self.tally
 
     def _fill(self) -> None:
-        """Start what can be started."""
+        """Start runs up to the number of workers."""
         if len(self.active) >= self.workers:
             return
         self.elsewhere = 0
@@ -121,12 +121,12 @@ class Runner:
                     self.on_change(self, run)
                 else:
                     self._start(run, lock)
-            except RunFolderError as error:  # made by someone else since we looked
+            except RunFolderError as error:  # another invocation made the folder since the first check
                 self.tally.failed[str(run)] = str(error)
             finally:
                 os.close(lock)  # the process has its own
 
-    def _start(self, run: Run, lock: int) -> None:
+    def _start(self, run: StudyRun, lock: int) -> None:
         write_recipe(run.folder, run.recipe)
         environment = os.environ | {"OMP_NUM_THREADS": str(run.recipe.train.threads), "TOKENIZERS_PARALLELISM": "false"}
         with (run.folder / LOG).open("ab") as log:
@@ -137,13 +137,13 @@ class Runner:
                 stderr=log,
                 env=environment,
                 pass_fds=[lock],
-                start_new_session=True,  # Ctrl-C reaches it through us, once
+                start_new_session=True,  # Ctrl-C reaches it only through this process, once
             )
         self.active.append(Active(run, process, time.monotonic()))
         self.on_change(self, run)
 
     def _reap(self) -> bool:
-        """Take note of what has ended; was there anything?"""
+        """Collect the processes that have ended; return whether there were any."""
         ended = [active for active in self.active if active.process.poll() is not None]
         for active in ended:
             self.active.remove(active)
@@ -158,18 +158,18 @@ class Runner:
             self.on_change(self, active.run)
         return bool(ended)
 
-    def _ended(self, run: Run) -> None:
+    def _ended(self, run: StudyRun) -> None:
         if not self.keep_trees:
             drop_details(run.folder)
         self.tally.finished.append(run)
 
     @contextmanager
     def _interruptions(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM lets the runs end their steps and save, the second aborts them."""
+        """Let the runs finish their steps and save at the first Ctrl-C or SIGTERM, and abort them at the second."""
 
         def handle(number: int, frame: FrameType | None) -> None:
             if not self.tally.stopped:
-                print("\nthe runs finish their steps and save (Ctrl-C again: stop now)", flush=True)
+                print("\nthe runs finish their steps and save (Ctrl-C again stops them now)", flush=True)
             self.tally.stopped = True
             for active in self.active:
                 active.process.send_signal(signal.SIGINT)
@@ -180,16 +180,16 @@ class Runner:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
-            for active in self.active:  # an error of our own: their lifelines are cut
+            for active in self.active:  # after an error here, closed lifelines stop the runs
                 if active.process.stdin:
                     active.process.stdin.close()
 
 
-def refuse_other_run(run: Run) -> None:
-    """Never mix runs with different settings.
+def refuse_other_run(run: StudyRun) -> None:
+    """Refuse to mix runs with different settings.
 
     Raises:
-        RunFolderError: the folder holds a run with other settings; says which.
+        RunFolderError: the folder holds a run with other settings; the message lists them.
     """
     if not has_begun(run.folder):
         return
@@ -204,12 +204,12 @@ def refuse_other_run(run: Run) -> None:
         )
 
 
-def last_words(run: Run, status: int) -> str:
-    """Why a run failed, as far as its log tells."""
+def last_words(run: StudyRun, status: int) -> str:
+    """Why a run failed: the last line of its log, and how its process ended."""
     try:
         lines = (run.folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote nothing")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
     ended = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-    return f"{said} ({ended}; {run.folder / LOG})"
+    return f"{last} ({ended}; {run.folder / LOG})"

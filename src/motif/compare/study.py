@@ -23,7 +23,7 @@ from motif.runs.ledger import Ledger
 from motif.runs.read import is_finished
 
 CURRENCIES = tuple(field.name for field in fields(Ledger))
-"""What curves can be drawn against: the quantities of a run's ledger."""
+"""The quantities of a run's ledger, against which curves can be plotted."""
 
 
 class Arm(Section):
@@ -150,7 +150,7 @@ class Study(Section):
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """One seed of one arm: its resolved recipe and its folder."""
 
     arm: str
@@ -163,12 +163,12 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the folder holds this run, to its end."""
+        """Whether the folder holds this run, finished."""
         return is_finished(self.folder, self.recipe.train.steps)
 
 
 def load_study(path: str | Path) -> Study:
-    """Read a study file; its recipes are not looked at yet.
+    """Read a study file, without its recipes.
 
     Raises:
         RecipeError: no such file, malformed TOML, unknown keys (with the nearest match), or values out of range.
@@ -197,7 +197,7 @@ def seeds_from(text: str) -> list[int]:
     return seeds
 
 
-def plan_runs(study: Study, folder: Path, out: Path) -> list[Run]:
+def plan_runs(study: Study, folder: Path, out: Path) -> list[StudyRun]:
     """All runs of a study, seed by seed, so that a study that is cut short still compares all arms.
 
     Args:
@@ -213,7 +213,7 @@ def plan_runs(study: Study, folder: Path, out: Path) -> list[Run]:
         for arm, recipe in base.items():
             train = recipe.train.model_copy(update={"seed": seed})
             named = recipe.model_copy(update={"train": train, "name": f"{study.name}: {arm}, seed {seed}"})
-            runs.append(Run(arm, seed, named, out / arm / f"seed-{seed}"))
+            runs.append(StudyRun(arm, seed, named, out / arm / f"seed-{seed}"))
     return runs
 
 

@@ -1,7 +1,7 @@
 """One run of a study in a process of its own: `python -m motif.compare.worker FOLDER`.
 
-The folder holds the resolved recipe. Standard input is a lifeline: when the study that started this process is gone,
-however it went, the run ends its step, saves, and stops.
+The folder holds the resolved recipe. Standard input is a lifeline: when the process of the study ends, for whatever
+reason, the run finishes its step, saves, and stops.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def main(folder: Path) -> int:
-    """Train to the end, or until interrupted (130). A bad recipe is one sentence and 2."""
+    """Train to the end and return the exit status, 130 if interrupted. An error is printed as one sentence."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     from motif.errors import MotifError
     from motif.runs.files import RECIPE
@@ -28,7 +28,7 @@ def main(folder: Path) -> int:
         result = train(folder / RECIPE, folder, resume=True)
     except MotifError as error:
         print(f"motif: {error}", file=sys.stderr)
-        return 2
+        return error.exit_status
     except KeyboardInterrupt:
         return 130
     finally:
@@ -37,7 +37,7 @@ def main(folder: Path) -> int:
 
 
 def _follow_parent() -> None:
-    # Not through sys.stdin: a thread that waits inside it would keep the interpreter from ending.
+    # Not through sys.stdin: a thread that waits in it would keep the interpreter from exiting.
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGINT)
