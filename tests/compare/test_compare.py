@@ -24,8 +24,8 @@ from motif.config import load_recipe
 from motif.errors import ModelError, RecipeError, RunFolderError, UsageError
 from motif.method.tree import Question
 from motif.runs.disk import try_lock
-from motif.runs.provenance import changed, settings
 from motif.runs.read import Metrics, read_outcomes
+from motif.runs.settings import changed, settings
 from motif.training.schedule import draw_questions
 from support import ROOT
 from support.studies import ARMS, STUDY, made_up

@@ -15,7 +15,7 @@ from motif.display import Display
 from motif.errors import RecipeError, ServiceError
 from motif.runs import trackers as track
 from motif.runs.folder import RunFolder
-from motif.runs.provenance import settings
+from motif.runs.settings import settings
 from motif.runs.trackers import Sink, Trackers, numbers, tracking
 from motif.training.loop import train
 from support.runs import offsets_at

@@ -7,7 +7,7 @@ import pytest
 
 from motif.config import load_recipe
 from motif.errors import RecipeError
-from motif.runs.provenance import binding_settings
+from motif.runs.settings import binding_settings
 from motif.sampling.vllm.launch import commands
 
 LOCAL = 'sampler.urls=["http://127.0.0.1:8000", "http://localhost:8001/v1/"]'

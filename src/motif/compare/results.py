@@ -15,8 +15,8 @@ from motif.compare.study import Study, StudyRun
 from motif.config import Recipe, flat
 from motif.errors import RunFolderError, UsageError
 from motif.runs.disk import write_atomically
-from motif.runs.provenance import changed, settings
 from motif.runs.read import Metrics, read_metrics, read_outcomes, read_summary, wall_seconds
+from motif.runs.settings import changed, settings
 
 Record = dict[str, Any]
 LETTERS = {1.0: "1", 0.0: "0", None: "-"}

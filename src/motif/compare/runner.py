@@ -22,8 +22,8 @@ from motif.errors import MotifError, RunFolderError
 from motif.runs.disk import try_lock
 from motif.runs.files import LOG, STUDY_LOCK
 from motif.runs.folder import drop_details, write_recipe
-from motif.runs.provenance import changed, described, settings
 from motif.runs.read import has_begun, recipe_of
+from motif.runs.settings import changed, described, settings
 
 POLL = 0.2
 """Seconds between two checks of the processes."""

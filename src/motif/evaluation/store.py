@@ -25,8 +25,9 @@ from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.models.policy import Policy
 from motif.runs.disk import replacing, try_lock, write_atomically, write_json
-from motif.runs.provenance import changed, digest, grader_digest, versions
+from motif.runs.provenance import digest, grader_digest, versions
 from motif.runs.read import is_run
+from motif.runs.settings import changed
 from motif.session import Session
 
 Key = tuple[str, str, str]

@@ -12,7 +12,6 @@ from motif.report.diagnostics import diagnostics
 from motif.report.sections import sections, spending
 from motif.report.trees import Forest
 from motif.runs.files import METRICS, RECIPE, SUMMARY, TREES
-from motif.runs.provenance import changed
 from motif.runs.read import (
     Metrics,
     Record,
@@ -25,6 +24,7 @@ from motif.runs.read import (
     section,
     whole,
 )
+from motif.runs.settings import changed
 from motif.text import NONE, counted, percent
 
 RECIPE_LIMIT = 40_000  # characters of the recipe that are shown

@@ -4,6 +4,6 @@ files.py       the names                        disk.py        atomic writes, ch
 folder.py      writing a run                    read.py        reading one, finished or not
 metrics.py     the numbers of a step            ledger.py      what a run has spent
 checkpoint.py  all that a resumed run needs     weights.py     the trained weights
-provenance.py  what a result depends on, and which of it has changed
+settings.py    which settings differ            provenance.py  which data and machine, and what of it has changed
 result.py      what training returns            trackers.py    metrics sent elsewhere
 """

@@ -26,7 +26,7 @@ from motif.models.policy import Policy
 from motif.models.sharding import load_optimizer_state, optimizer_state
 from motif.runs.disk import replacing, sync
 from motif.runs.files import CHECKPOINTS, RECIPE
-from motif.runs.provenance import binding_settings, changed, described
+from motif.runs.settings import binding_settings, changed, described
 from motif.runs.weights import load_weights, weights_folder
 
 NAME = re.compile(r"step-(\d{6,})")

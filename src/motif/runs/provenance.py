@@ -1,4 +1,4 @@
-"""What the result of a run depends on, and which of it has changed."""
+"""The data and the machine that the result of a run depends on, and which of them has changed."""
 
 from __future__ import annotations
 
@@ -12,54 +12,11 @@ from typing import Any
 
 import torch
 
-from motif.config import Recipe, flat
 from motif.method.keys import sampling_key
 from motif.method.tree import Question
 
-FREE = frozenset(
-    {"about", "name", "track", "track_project", "train.save_every", "train.keep_checkpoints", "train.threads"}
-)
-"""Settings that change nothing about what a run computes (threads: at most the last bits)."""
 SHORT = 16
 """Hexadecimal digits of a fingerprint."""
-UNSET = "unset"
-"""The value of a setting that one side does not have."""
-
-Settings = Mapping[str, Any]
-Changes = dict[str, tuple[Any, Any]]
-"""The old and the new value of each setting that differs."""
-
-
-def settings(recipe: Recipe) -> dict[str, Any]:
-    """All settings that change what a run computes, by their dotted names."""
-    return {key: value for key, value in flat(recipe.model_dump(mode="json")) if key not in FREE}
-
-
-def binding_settings(recipe: Recipe) -> dict[str, Any]:
-    """Of `settings`, those that a run cannot be resumed without.
-
-    More steps, a probe or sharding do not make another run; a schedule that depends on the number of steps does tie it
-    to that number. Which servers sample, and how they are reached, may change on the way; whether there are any changes
-    the random draws.
-    """
-    bound = {key: value for key, value in settings(recipe).items() if not key.startswith(("probe.", "sampler."))}
-    del bound["train.shard"]
-    if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
-        del bound["train.steps"]
-    if recipe.sampler.urls:
-        bound |= {"sampler.urls": "servers", "sampler.overlap": recipe.sampler.overlap}
-    return bound
-
-
-def changed(before: Settings, now: Settings) -> Changes:
-    """What differs between two sets of settings."""
-    values = {key: (before.get(key, UNSET), now.get(key, UNSET)) for key in [*before, *now]}
-    return {key: (old, new) for key, (old, new) in values.items() if old != new}
-
-
-def described(changes: Changes) -> list[str]:
-    """Changes as `name: old → new`."""
-    return [f"{key}: {old} → {new}" for key, (old, new) in changes.items()]
 
 
 class Data:

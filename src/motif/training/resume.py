@@ -18,7 +18,8 @@ from motif.errors import MotifError, NonFiniteError, OutOfResources, PeerFailed,
 from motif.runs import checkpoint
 from motif.runs.files import BEST
 from motif.runs.folder import RunFolder
-from motif.runs.provenance import Data, changed, described, environment, versions
+from motif.runs.provenance import Data, environment, versions
+from motif.runs.settings import changed, described
 from motif.runs.weights import damaged_weights
 from motif.session import Session
 
