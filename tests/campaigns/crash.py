@@ -2,7 +2,7 @@
 
     python tests/campaigns/crash.py --tries 100 --out runs/campaigns/crash.jsonl
 
-A chain is a fresh run that is killed, gone on with and killed again, up to three times, and then left alone to its end.
+A chain is a fresh run that is killed, resumed and killed again, up to three times, and then left alone to its end.
 What it ends with must be what an undisturbed run ends with: trees, outcomes, weights, best weights byte for byte;
 metrics and summary but for clocks; as many good checkpoints as are to be kept. A line of the output is one kill. The
 same command resumes an interrupted campaign.

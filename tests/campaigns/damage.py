@@ -3,7 +3,7 @@
     python tests/campaigns/damage.py --tries 150 --out runs/campaigns/damage.jsonl
 
 A folder that has finished, or was killed half-way, is copied; one of its files is cut off at some byte or filled with
-zeros from there; then the run is gone on with. It must either end as an undisturbed run does, or be refused with a
+zeros from there; then the run is resumed. It must either end as an undisturbed run does, or be refused with a
 sentence and have changed nothing.
 """
 

@@ -70,7 +70,7 @@ def faults(tries: int, events: int, largest: int, total: int, dice: random.Rando
 
 
 def one(place: Path, settings: list[str], whole: Path, fault: Fault, kib: int) -> dict:
-    """A run that meets the fault, is gone on with when there is room, and compared."""
+    """A run that meets the fault, is resumed when there is room, and compared."""
     broken, log = place / "broken", place / "log"
     broken.mkdir()
     if kib:

@@ -296,7 +296,7 @@ def training(folder: Path, settings: list[str], resume: bool = False) -> Callabl
 
 
 def evaluating(folder: Path, settings: list[str], resume: bool = False) -> Callable[[], Any]:
-    """The work of `motif eval embedded --recipe demo`, which needs no word to go on."""
+    """The work of `motif eval embedded --recipe demo`, which resumes without an option."""
 
     def work() -> None:
         from motif.display import Display
@@ -311,7 +311,7 @@ def evaluating(folder: Path, settings: list[str], resume: bool = False) -> Calla
 
 
 def comparing(folder: Path, settings: list[str], resume: bool = False) -> Callable[[], Any]:
-    """The work of `motif compare`, two arms of one seed; it needs no word to go on. Its runs are processes."""
+    """The work of `motif compare`, two arms of one seed, which resumes without an option. Its runs are processes."""
 
     def work() -> None:
         from motif.compare.run import compare

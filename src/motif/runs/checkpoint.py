@@ -1,9 +1,8 @@
 """Everything needed to resume a run exactly where it stopped.
 
 A checkpoint is one file, `checkpoints/step-000020/state.pt`, written under another name and renamed when it is on the
-disk, so a half-written one is never picked up. One that was damaged afterwards is noticed by its checksums, and the one
-before it is taken. There is no generator state in it: all randomness is computed from (seed, step, question, node,
-token).
+disk, so a half-written one is never loaded. Later damage is noticed by checksums, and the previous checkpoint is used.
+It holds no generator state: all randomness is computed from (seed, step, question, node, token).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ Extra = dict[str, Any]
 
 @dataclass(frozen=True)
 class Restored:
-    """What was restored, and what the user should know about it: checkpoints passed over, and what has changed."""
+    """What was restored, and what the user should know: checkpoints that were passed over, and what has changed."""
 
     step: int
     extra: Extra
@@ -101,8 +100,8 @@ def checksum(policy: Policy) -> int:
 def all_checkpoints(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     folder = run / CHECKPOINTS
-    found = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted((path for path in found if (path / FILE).is_file()), key=_step)
+    named = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted((path for path in named if (path / FILE).is_file()), key=_step)
 
 
 def load_latest(
@@ -125,32 +124,32 @@ def load_latest(
     Raises:
         RunFolderError: something has changed, or there are checkpoints and none is good.
     """
-    passed: list[str] = []
-    whole = False
+    passed_over: list[str] = []
+    intact = False
     for folder in reversed(all_checkpoints(run)):
         try:
             state = _read(folder / FILE)
         except ValueError as error:
-            passed.append(f"{folder.name} is damaged ({error})")
+            passed_over.append(f"{folder.name} is damaged ({error})")
             continue
-        whole = True
-        if (trouble := problem(state["extra"])) and not allow_changes:
-            passed.append(f"{folder.name} cannot be resumed, because {trouble}")
+        intact = True
+        if (reason := problem(state["extra"])) and not allow_changes:
+            passed_over.append(f"{folder.name} cannot be resumed, because {reason}")
             continue
-        changes_made = described(changed(state["settings"], binding_settings(recipe))) + changes(state["extra"])
-        if changes_made and not allow_changes:
+        differences = described(changed(state["settings"], binding_settings(recipe))) + changes(state["extra"])
+        if differences and not allow_changes:
             raise RunFolderError(
-                f"{run} was made with another recipe or other data ({'; '.join(changes_made)}). Resume it with the "
+                f"{run} was made with another recipe or other data ({'; '.join(differences)}). Resume it with the "
                 f"settings in {run / RECIPE}, add --allow-changes to resume it with these, or start afresh with "
                 "another --out"
             )
         policy.load_state(state["weights"])
         load_optimizer_state(optimizer, state["optimizer"])
-        return Restored(int(state["step"]), state["extra"], passed + ([trouble] if trouble else []), changes_made)
-    if passed:
+        return Restored(int(state["step"]), state["extra"], passed_over + ([reason] if reason else []), differences)
+    if passed_over:
         raise RunFolderError(
-            f"{run} cannot be resumed: {'; '.join(passed)}. Start afresh with another --out"
-            + (", or add --allow-changes to resume it without what is missing" if whole else "")
+            f"{run} cannot be resumed: {'; '.join(passed_over)}. Start afresh with another --out"
+            + (", or add --allow-changes to resume it without what is missing" if intact else "")
         )
     return None
 

@@ -1,4 +1,4 @@
-"""Tolerant reading of a run folder: a run that was stopped, or is still going, leaves files short or absent."""
+"""Tolerant reading of a run folder: the files of a run that is in progress, or was stopped, may be short or absent."""
 
 from __future__ import annotations
 
@@ -28,12 +28,16 @@ from motif.runs.files import (
 
 Record = dict[str, Any]
 
-MARK = 64  # bytes by which a file is known again
+MARK = 64
+"""Bytes by which a file is recognised: an inode can be given away again."""
 
 
 @dataclass
 class Metrics:
-    """The lines of metrics.jsonl, told apart: training steps in order, evaluations and probes by step."""
+    """The lines of a metrics file: training steps in order, evaluations and probes by step.
+
+    `skipped` counts lines that could not be read.
+    """
 
     steps: list[Record] = field(default_factory=list)
     evals: dict[int, Record] = field(default_factory=dict)
@@ -41,7 +45,7 @@ class Metrics:
     skipped: int = 0
 
     def add(self, record: Record | None) -> None:
-        """Take in one line."""
+        """Add one line; None is a line that could not be read."""
         step = whole(record.get("step")) if record else None
         if record is None or step is None:
             self.skipped += 1
@@ -51,14 +55,14 @@ class Metrics:
         if isinstance(record.get("probe"), dict):
             self.probes[step] = record["probe"]
         if record.keys() - {"step", "eval", "probe"}:
-            # A run resumed from a checkpoint repeats the steps after it: what was written last is what counts.
+            # A run resumed from a checkpoint repeats the steps after it: the line written last counts.
             while self.steps and self.steps[-1]["step"] >= step:
                 self.steps.pop()
             self.steps.append(record | {"step": step})
 
 
 def check_run_folder(run: Path) -> None:
-    """Refuse what cannot be read as a run folder, however short its files are.
+    """Refuse a folder that cannot be read as a run, however short its files may be.
 
     Raises:
         RunFolderError: there is no such folder, or it holds neither a recipe nor metrics.
@@ -70,7 +74,7 @@ def check_run_folder(run: Path) -> None:
 
 
 def number(value: Any) -> float | int | None:
-    """A finite number, to six significant digits, or None: JSON in a page knows neither NaN nor infinity."""
+    """A finite number, to six significant digits, or None: JSON has neither NaN nor infinity."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, int):
@@ -79,16 +83,16 @@ def number(value: Any) -> float | int | None:
 
 
 def whole(value: Any) -> int | None:
-    """An integer (a float that is one counts), or None."""
-    found = number(value)
-    return int(found) if found is not None and found == int(found) else None
+    """An integer, also one written as a float, or None."""
+    finite = number(value)
+    return int(finite) if finite is not None and finite == int(finite) else None
 
 
 class Tail:
-    """Reads what was appended to a JSONL file since the last look, by byte offset; notices when it is another file.
+    """Reads what was appended to a JSONL file since the last read, and notices when the file was replaced.
 
-    `epoch` counts how often what had been read turned out to belong to a file that is gone: one truncated to a
-    checkpoint, or written anew. `offset` is how far it has been read.
+    `offset` is how many bytes have been read. `epoch` counts how often they turned out to belong to a file that is
+    gone: one truncated to a checkpoint, or written anew.
     """
 
     def __init__(self, path: Path):
@@ -96,13 +100,13 @@ class Tail:
         self.epoch = 0
         self.offset = 0
         self._file: tuple[int, int] | None = None
-        self._mark = b""  # the last bytes read: an inode can be given away again
+        self._mark = b""  # the last bytes read
 
     def records(self) -> Iterator[tuple[int, Record | None]]:
         """The offset and record of each new line; None for a line that cannot be read.
 
-        A last line without its line feed is still being written (or never was finished) and is left for the next
-        look, unless it happens to be complete. Nothing, where there is no such file.
+        A last line without its line feed is still being written, or never was finished: it is left for the next read,
+        unless it happens to be complete. Yields nothing if there is no such file.
         """
         try:
             file = self.path.open("rb")
@@ -111,9 +115,9 @@ class Tail:
             return
         with file:
             status = os.fstat(file.fileno())
-            found = (status.st_dev, status.st_ino)
-            if found != self._file or status.st_size < self.offset or not self._goes_on(file):
-                self._restart(found)
+            identity = (status.st_dev, status.st_ino)
+            if identity != self._file or status.st_size < self.offset or not self._continues(file):
+                self._restart(identity)
             file.seek(self.offset)
             for line in file:
                 record = parse(line)
@@ -125,14 +129,14 @@ class Tail:
                 if record is not None or line.strip():
                     yield offset, record
 
-    def _goes_on(self, file: BinaryIO) -> bool:
+    def _continues(self, file: BinaryIO) -> bool:
         file.seek(self.offset - len(self._mark))
         return file.read(len(self._mark)) == self._mark
 
-    def _restart(self, found: tuple[int, int] | None) -> None:
+    def _restart(self, identity: tuple[int, int] | None) -> None:
         if self.offset:
             self.epoch += 1
-        self._file, self.offset, self._mark = found, 0, b""
+        self._file, self.offset, self._mark = identity, 0, b""
 
 
 def records(path: Path) -> Iterator[tuple[int, Record | None]]:
@@ -141,7 +145,7 @@ def records(path: Path) -> Iterator[tuple[int, Record | None]]:
 
 
 def parse(line: bytes) -> Record | None:
-    """One line of JSONL as a record, or None."""
+    """One line of JSONL as a record, or None if it is not an object."""
     try:
         record = json.loads(line.decode("utf-8", errors="replace"))
     except (ValueError, RecursionError):
