@@ -18,7 +18,7 @@ from motif.errors import RecipeError
 from motif.grading.verdict import Grade
 from motif.integrations import HostError, require
 from motif.session import open_session
-from motif.training.batch import Batch, UpdateStats, collect
+from motif.training.batch import Minibatch, UpdateStats, collect
 from support import ROOT
 
 trl = pytest.importorskip("trl", minversion="1.16")
@@ -73,7 +73,7 @@ def compare_gradients(trainer: Any) -> list[float]:
             samples = collect(motif.trees, motif.recipe)
             if not samples[0].sampler_logprobs:  # TRL's own generation reports none, and the loss does not use them
                 samples = [replace(sample, sampler_logprobs=[0.0] * len(sample.token_ids)) for sample in samples]
-            batch = Batch(policy, samples)
+            batch = Minibatch(policy, samples)
             if motif.recipe.loss.kl_beta:
                 with policy.adapter_disabled():
                     batch.reference_T = batch.logprobs(4096)

@@ -188,16 +188,16 @@ def test_a_cancelled_caller_frees_its_row_and_disturbs_nobody(live):
 
 
 def test_a_failing_step_fails_its_callers_and_no_others(live, monkeypatch):
-    from motif.sampling.local.batch import Batch
+    from motif.sampling.local.batch import DecodingBatch
 
     async def main() -> None:
-        step = Batch.step
+        step = DecodingBatch.step
 
         def fail(*arguments, **options):
-            monkeypatch.setattr(Batch, "step", step)
+            monkeypatch.setattr(DecodingBatch, "step", step)
             raise torch.OutOfMemoryError("no memory left")
 
-        monkeypatch.setattr(Batch, "step", fail)
+        monkeypatch.setattr(DecodingBatch, "step", fail)
         with pytest.raises(SamplerError, match="no memory left"):
             await answer(plan("What is 15 × 24?"), rounds_of(live), live)
         assert (await answer(plan("What is 15 × 24?"), rounds_of(live), live)).answer is not None

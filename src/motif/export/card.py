@@ -12,7 +12,7 @@ from motif import __version__
 from motif.config import Recipe
 from motif.export.base_model import UNKNOWN, BaseModelInfo
 from motif.export.parity import Parity
-from motif.export.source import Source
+from motif.export.source import ExportSource
 from motif.method.rounds import Rounds
 from motif.runs.read import section
 
@@ -78,7 +78,14 @@ def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str
 
 
 def card(
-    source: Source, recipe: Recipe, rounds: Rounds, form: str, base: BaseModelInfo, parity: Parity, data: str, file: str
+    source: ExportSource,
+    recipe: Recipe,
+    rounds: Rounds,
+    form: str,
+    base: BaseModelInfo,
+    parity: Parity,
+    data: str,
+    file: str,
 ) -> str:
     """The text of README.md.
 
@@ -113,7 +120,7 @@ def card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _metadata(source: Source, recipe: Recipe, form: str, base: BaseModelInfo) -> str:
+def _metadata(source: ExportSource, recipe: Recipe, form: str, base: BaseModelInfo) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     data = DATASETS.get(recipe.data.task) or (
@@ -182,7 +189,7 @@ def _row(name: str) -> str:
     return f"{count} round{'' if count == '1' else 's'}" if name.startswith("rounds_") and count.isdigit() else name
 
 
-def _results(source: Source) -> str:
+def _results(source: ExportSource) -> str:
     rows = list(dict.fromkeys([*source.before, *source.after]))
     if not rows:
         return "## Results\n\nNot evaluated: the accuracy of these weights is unknown."
@@ -213,7 +220,7 @@ def _base(base: BaseModelInfo, form: str) -> str:
     return text.strip()
 
 
-def _training(source: Source, recipe: Recipe, data: str) -> str:
+def _training(source: ExportSource, recipe: Recipe, data: str) -> str:
     totals = section(source.summary, "ledger")
     names = ("questions", "distinct_questions", "updates", "generated_tokens", "prefill_tokens", "trained_tokens")
     ledger = "\n".join(f"| {name.replace('_', ' ')} | {int(totals[name]):,} |" for name in names if name in totals)

@@ -21,7 +21,7 @@ from motif.export.card import FORM_TITLES, SCRIPT, card, script
 from motif.export.formats import find_converter, merge, write_adapter, write_gguf, write_model
 from motif.export.hub import check_login, push
 from motif.export.parity import TOLERANCE, Parity, compare, logits_of, read_back
-from motif.export.source import Source, for_others, open_source, parity_prompts
+from motif.export.source import ExportSource, for_others, open_source, parity_prompts
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.models.shape import window_of
@@ -119,7 +119,7 @@ class _Writer:
 
     def __init__(
         self,
-        source: Source,
+        source: ExportSource,
         options: ExportOptions,
         base: BaseModelInfo,
         reference: ReferenceOutputs,
@@ -202,7 +202,7 @@ class _Writer:
         return self.out / f".{form}.partial"
 
 
-def _reference_outputs(source: Source, policy: Policy) -> ReferenceOutputs:
+def _reference_outputs(source: ExportSource, policy: Policy) -> ReferenceOutputs:
     """Load the trained weights into the policy, and take down what the exports are compared with."""
     rounds = Rounds(source.recipe.rounds, policy.tokenizer)
     questions, data = _questions(source.recipe, policy, rounds, source.run)

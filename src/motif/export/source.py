@@ -18,7 +18,7 @@ from motif.runs.weights import load_weights
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """Weights of a run.
 
     chosen: how the step was chosen, which a reader of `after` must know; "" for the last weights of a finished run.
@@ -35,7 +35,7 @@ class Source:
     load: Callable[[Policy], None]
 
 
-def open_source(run: Path, best: bool = False, unfinished: bool = False) -> Source:
+def open_source(run: Path, best: bool = False, unfinished: bool = False) -> ExportSource:
     """Open the last weights of a finished run, its best ones, or those of an unfinished run's newest checkpoint.
 
     Raises:
@@ -47,8 +47,10 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False) -> Sour
         raise UsageError("--best and --unfinished are two sets of weights: choose one")
     summary, evals = read_summary(run), read_metrics(run).evals
 
-    def source(step: int, chosen: str, load: Callable[[Policy], None]) -> Source:
-        return Source(run, recipe, step, chosen, summary, evals.get(0, {}), evals.get(step, {}) if step else {}, load)
+    def source(step: int, chosen: str, load: Callable[[Policy], None]) -> ExportSource:
+        return ExportSource(
+            run, recipe, step, chosen, summary, evals.get(0, {}), evals.get(step, {}) if step else {}, load
+        )
 
     if unfinished:
         newest, weights = newest_weights(run)
@@ -100,7 +102,7 @@ def public_name(name: str) -> str:
     return path.name if name and local else name
 
 
-def parity_prompts(source: Source, questions: list[str], rounds: Rounds) -> list[list[int]]:
+def parity_prompts(source: ExportSource, questions: list[str], rounds: Rounds) -> list[list[int]]:
     """Prompts (token ids) of the first and the last round of each question, with the question itself as the note."""
     count = source.recipe.rollout.rounds
     prompts = []

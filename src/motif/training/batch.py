@@ -157,7 +157,7 @@ def groups(samples: Sequence[Sample], budget: int) -> list[list[int]]:
     return split
 
 
-class Batch:
+class Minibatch:
     """The samples of one optimiser step. All response tokens lie in one flat vector, sample after sample."""
 
     def __init__(self, policy: Policy, samples: Sequence[Sample], scale: float = 1.0, processes: Processes = ALONE):

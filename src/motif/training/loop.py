@@ -143,7 +143,7 @@ class Trainer:
         return state.step >= train.steps
 
     def _step_or_save(self) -> None:
-        """Make the next step; where it cannot be made, save what has been trained before the error goes on."""
+        """Make the next step; where it cannot be made, save what has been trained, then raise."""
         self.state.step += 1
         try:
             self.step()
@@ -305,5 +305,5 @@ def default_folder(name: str) -> Path:
         RecipeError: it cannot.
     """
     if not re.fullmatch(r"\w[\w .,+-]*", name) or len(name) > 100:
-        raise RecipeError(f"the recipe's name {name[:100]!r} is no name for a folder: give one with --out")
+        raise RecipeError(f"the recipe's name {name[:100]!r} cannot name a folder: give one with --out")
     return Path("runs") / name

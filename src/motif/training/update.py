@@ -17,7 +17,7 @@ from motif.distributed import ALONE, Processes
 from motif.errors import OutOfResources, out_of_memory
 from motif.models.policy import Policy
 from motif.models.sharding import full_tensor
-from motif.training.batch import Batch, Sample, UpdateStats, split_by_work
+from motif.training.batch import Minibatch, Sample, UpdateStats, split_by_work
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Budget:
         """The limit in force."""
         return min(self.requested, self.fits or self.requested)
 
-    def run(self, batch: Batch, work: Callable[[int], T]) -> T:
+    def run(self, batch: Minibatch, work: Callable[[int], T]) -> T:
         """Return `work(tokens)`, with the limit halved until it fits in memory.
 
         Raises:
@@ -63,7 +63,7 @@ class Budget:
             if batch.policy.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _refuse_to_halve(self, batch: Batch, error: Exception) -> None:
+    def _refuse_to_halve(self, batch: Minibatch, error: Exception) -> None:
         if batch.policy.shards:
             raise OutOfResources(
                 "out of memory in the update, in the middle of an exchange with the other processes: lower "
@@ -133,7 +133,7 @@ def update(
     parts = min(config.minibatches, len(samples))
     # `parts` makes an optimiser step on a part weigh like the whole.
     shares = [split_by_work(samples[start::parts], processes.count)[processes.rank] for start in range(parts)]
-    minibatches = [Batch(policy, share, scale=parts, processes=processes) for share in shares]
+    minibatches = [Minibatch(policy, share, scale=parts, processes=processes) for share in shares]
     for batch in minibatches:
         if parts * config.inner_epochs > 1:
             batch.old_T = budget.run(batch, batch.logprobs)
@@ -158,7 +158,7 @@ def update(
 
 
 def _fresh_gradient(
-    batch: Batch, recipe: Recipe, optimizer: torch.optim.Optimizer, stats: UpdateStats, budget: int
+    batch: Minibatch, recipe: Recipe, optimizer: torch.optim.Optimizer, stats: UpdateStats, budget: int
 ) -> UpdateStats:
     """Replace the parameters' gradient by that of a batch; returns a copy of `stats` with its numbers added."""
     after = replace(stats)
@@ -168,7 +168,7 @@ def _fresh_gradient(
     return after
 
 
-def _skip(stats: UpdateStats, before: UpdateStats, batch: Batch, processes: Processes) -> UpdateStats:
+def _skip(stats: UpdateStats, before: UpdateStats, batch: Minibatch, processes: Processes) -> UpdateStats:
     """The statistics without an optimiser step that was not taken, but with its work and its causes."""
     names = list(itertools.chain(*processes.gather(batch.nonfinite())))
     if not names:  # it overflowed on the way to the weights, in a sum of all

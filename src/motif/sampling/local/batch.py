@@ -92,20 +92,20 @@ class LocalSampler(SteppingSampler):
             for queue in self._queues.values():
                 queue.clear()
 
-    async def _empty(self, queue: Queue, batch: Batch) -> None:
+    async def _empty(self, queue: Queue, batch: DecodingBatch) -> None:
         while queue or batch.count:
             for completion in batch.step(queue):
                 await self.hand_over(completion)
             await asyncio.sleep(0)  # let an interrupt be seen
 
     @contextmanager
-    def open(self, name: str = "current") -> Iterator[Batch]:
+    def open(self, name: str = "current") -> Iterator[DecodingBatch]:
         """A batch that the caller steps, on the weights of `current` or `base`; the policy is the batch's meanwhile.
 
         To be used in the thread that opened it.
         """
         with sampling_weights(self.policy, name), torch.inference_mode(), self.policy.precision():
-            yield Batch(self.policy, self.max_rows, self.usage, Decoder(self.policy, self.record))
+            yield DecodingBatch(self.policy, self.max_rows, self.usage, Decoder(self.policy, self.record))
 
     @staticmethod
     def recorder(device: torch.device) -> Recorder | None:
@@ -162,7 +162,7 @@ class LocalSampler(SteppingSampler):
             )
 
 
-class Batch:
+class DecodingBatch:
     """The rows being decoded, each for the forks whose tokens have been equal so far.
 
     Rows 0..count-1 are alive; a row that ends is filled with the last one. What is known of a row without asking

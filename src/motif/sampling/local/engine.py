@@ -18,7 +18,7 @@ import torch
 from motif.errors import SamplerError
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, OnText, Request
-from motif.sampling.local.batch import Batch, LocalSampler, Queue
+from motif.sampling.local.batch import DecodingBatch, LocalSampler, Queue
 
 log = logging.getLogger(__name__)
 
@@ -129,13 +129,13 @@ class Engine:
                 self._open |= {line.request: line for line in self._orders if line.wanted}
             self._fail(SamplerError("decoding has ended"))
 
-    def _drive(self, batch: Batch) -> None:
+    def _drive(self, batch: DecodingBatch) -> None:
         queue: Queue = deque()
         while self._take(batch, queue):
             ended = batch.step(queue, at_once=True)
             self._tell(batch, ended)
 
-    def _take(self, batch: Batch, queue: Queue) -> bool:
+    def _take(self, batch: DecodingBatch, queue: Queue) -> bool:
         """Carry out orders, waiting for one if there is nothing to do. Returns False when it is time to end."""
         while True:
             self.decoding = batch.count
@@ -155,7 +155,7 @@ class Engine:
                 self.decoding = batch.count
                 return True
 
-    def _drop(self, gone: set[Request], batch: Batch, queue: Queue) -> None:
+    def _drop(self, gone: set[Request], batch: DecodingBatch, queue: Queue) -> None:
         if gone:
             for request in gone:
                 del self._open[request]
@@ -164,7 +164,7 @@ class Engine:
             queue.extend(kept)
             batch.cancel(lambda request: request in gone)
 
-    def _tell(self, batch: Batch, ended: Sequence[Completion]) -> None:
+    def _tell(self, batch: DecodingBatch, ended: Sequence[Completion]) -> None:
         """Hand new tokens and completions to the loops that wait for them."""
         news: dict[asyncio.AbstractEventLoop, list[_News]] = {}
         for completion in ended:
