@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere."""
+"""The terminal while a run goes: a live line, or plain lines where the output is not a terminal."""
 
 from __future__ import annotations
 

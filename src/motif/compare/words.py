@@ -100,7 +100,7 @@ def need_words(need: Record, currency: str) -> str:
 def ratio_sentence(arm: str, first: str, ratio: Record | None) -> str:
     """`recommended needs 0.31 [0.22, 0.43] times as much as paper.`, or the bound that unreached targets leave."""
     if ratio is None:
-        return f"No ratio of {arm} to {first}: one of them is there from the start or has no curve."
+        return f"No ratio of {arm} to {first}: one of them reaches it from the start or has no curve."
     if ratio["bound"] == "unknown":
         return f"No ratio of {arm} to {first}: some seeds of both never reach it."
     interval, bound = "", {"lower": "at least ", "upper": "at most ", None: ""}[ratio["bound"]]

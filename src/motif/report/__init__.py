@@ -1,6 +1,6 @@
 """The page of one or several runs: what was trained, whether it helped, how it went, and the trees themselves.
 
-The same page is served while a run goes on (`motif view RUN…`) and saved as one offline file (`RUN/report.html`).
+The same page is served live (`motif view RUN…`) and saved as one offline file (`RUN/report.html`).
 
 `data` gathers a run as plain data and keeps it up to date; `sections`, `charts`, `diagnostics`, `result` and `trees`
 decide what is shown; `page` writes one HTML file, and `server` serves the live page. The page itself lies in `assets`,

@@ -81,7 +81,7 @@ def _comparison(name: str, old: Record, new: Record) -> str:
     end = (
         "the intervals overlap: this run does not show a difference."
         if finding == "overlap"
-        else "without intervals, this cannot be told from chance."
+        else "without intervals, this cannot be distinguished from chance."
     )
     return f"{accuracy} went from {_interval(old)} to {_interval(new)}{tested}; {end}"
 
@@ -134,13 +134,13 @@ def _spent(metrics: Metrics, summary: Record, key: str) -> float | int | None:
 
 def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) -> list[Record]:
     """What a reader should know before believing the charts. `steps` have `dead_share`."""
-    found = [
+    named = [
         *_cut_off(steps[-RECENT:], section(recipe, "rollout")),
         *_cut_off_answers(by_step),
         *_ungraded(steps),
         *_dead_groups(steps[-RECENT:]),
     ]
-    return [{"title": title, "text": text} for title, text in found]
+    return [{"title": title, "text": text} for title, text in named]
 
 
 def _cut_off(recent: list[Record], rollout: Record) -> Iterator[tuple[str, str]]:
