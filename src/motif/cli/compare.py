@@ -10,15 +10,18 @@ import typer
 
 def compare(
     study: Annotated[
-        Path, typer.Argument(help="A study file: arms, seeds, and what to ask of them (docs/compare.md).")
+        Path, typer.Argument(help="A study file: arms, seeds, and the questions asked of them (docs/compare.md).")
     ],
-    out: Annotated[Path | None, typer.Option(help="Where runs and results go. Default: runs/<study>.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Runs at a time, each in its own process.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder for runs and results. Default: runs/<study>.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of runs at a time, each in its own process.")] = 1,
     arms: Annotated[str, typer.Option(help="Run only these arms, e.g. paper,recommended.")] = "",
     seeds: Annotated[str, typer.Option(help="Run only these seeds, e.g. 0-4 or 0,2,7.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, list the runs, run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and list the runs, without running them.")
+    ] = False,
     collect: Annotated[
-        bool, typer.Option("--collect", help="Run nothing; make results, table and page from what has finished.")
+        bool,
+        typer.Option("--collect", help="Run nothing; make results, table and page from the runs that have finished."),
     ] = False,
     results: Annotated[
         Path | None, typer.Option("--from", help="Run nothing; make table and page from this results.jsonl.")
@@ -26,8 +29,8 @@ def compare(
 ) -> None:
     """Run arms × seeds and compare them, paired by seed.
 
-    What has finished is not run again, and what was stopped is resumed. The same command in several terminals, or on
-    several machines that share the disk, shares the work.
+    Runs that have finished are not repeated, and interrupted runs are resumed. The same command in several terminals,
+    or on several machines that share the disk, shares the work.
     """
     from motif.compare.run import compare as compare_arms
     from motif.compare.study import seeds_from

@@ -24,7 +24,7 @@ OPTIONAL = {
 
 
 def doctor() -> None:
-    """What works on this machine, and what to install for the rest."""
+    """Show what works on this machine, and what to install for the rest."""
     if not examine():
         raise Exit(1)
 

@@ -19,39 +19,42 @@ def evaluate(
         str, typer.Argument(help="A run folder, or a model: hub id, folder, .gguf file, embedded, pypi:PACKAGE.")
     ],
     recipe: Annotated[
-        str | None, typer.Option(help="For a model: the recipe with scaffold, data and limits (a name or a file).")
+        str | None,
+        typer.Option(help="For a model: the recipe that gives scaffold, data and limits (a name or a file)."),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="Test on this task instead of the recipe's; its files: --set data.test=FILE.")
+        str | None, typer.Option(help="Test on this task instead of the recipe's. Its files: --set data.test=FILE.")
     ] = None,
     rounds: Annotated[
-        str | None, typer.Option(metavar="N,N,…", help="Numbers of rounds. Default: 1 and as trained.")
+        str | None, typer.Option(metavar="N,N,…", help="Numbers of rounds to test. Default: 1, and as in training.")
     ] = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Answers per question: 1 is greedy, more are sampled.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(min=0, help="Temperature of samples. Default: the recipe's, or else 1.0.")
+        float | None, typer.Option(min=0, help="Sampling temperature. Default: the recipe's, or 1.0.")
     ] = None,
     greedy: Annotated[
         bool | None,
-        typer.Option("--greedy/--no-greedy", help="A greedy answer beside the samples. Default: with --samples > 1."),
+        typer.Option(
+            "--greedy/--no-greedy", help="Add a greedy answer to the samples. Default: yes with --samples > 1."
+        ),
     ] = None,
-    questions: Annotated[int | None, typer.Option(min=1, help="How many held-out questions.")] = None,
+    questions: Annotated[int | None, typer.Option(min=1, help="Number of held-out questions.")] = None,
     matched: Annotated[
-        bool, typer.Option("--matched", help="Also one round with the tokens of all training rounds together.")
+        bool, typer.Option("--matched", help="Also test one round with the tokens of all training rounds together.")
     ] = False,
     base: Annotated[bool, typer.Option("--base", help="Test the model as it was before training.")] = False,
     best: Annotated[bool, typer.Option("--best", help="Test the best checkpoint instead of the last weights.")] = False,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the numbers to this file too.")] = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where answers are kept. Default: RUN/eval/… or runs/eval-MODEL/….")
+        Path | None, typer.Option(help="Folder for the answers. Default: RUN/eval/… or runs/eval-MODEL/….")
     ] = None,
     settings: Settings = None,
 ) -> None:
-    """Held-out accuracy of a trained run or of any model, with intervals.
+    """Measure the held-out accuracy of a trained run, or of any model, with intervals.
 
-    Stopped at any moment, the same command goes on where it stood. What the numbers mean: docs/evaluation.md.
+    Interrupted? Run the same command again; it resumes. What the numbers mean: docs/evaluation.md.
     """
     overrides = EvalOverrides(_rounds(rounds), samples, temperature, greedy, questions, matched)
     target = find_target(

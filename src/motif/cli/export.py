@@ -39,26 +39,32 @@ def export(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Forms go to OUT/FORM. Default: RUN/export.")] = None,
-    best: Annotated[bool, typer.Option("--best", help="The best checkpoint instead of the last weights.")] = False,
-    unfinished: Annotated[
-        bool, typer.Option("--unfinished", help="The newest checkpoint of a run that has not finished.")
+    best: Annotated[
+        bool, typer.Option("--best", help="Export the best checkpoint instead of the last weights.")
     ] = False,
-    dtype: Annotated[MergedDtype | None, typer.Option(help="Of the merged model. Default: the base's.")] = None,
-    gguf_type: Annotated[GgufType, typer.Option(help="Of the GGUF file.")] = GgufType.f16,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Export the newest checkpoint of a run that has not finished.")
+    ] = False,
+    dtype: Annotated[
+        MergedDtype | None, typer.Option(help="The dtype of the merged model. Default: the base's.")
+    ] = None,
+    gguf_type: Annotated[GgufType, typer.Option(help="The weight type of the GGUF file.")] = GgufType.f16,
     llama_cpp: Annotated[
         Path | None, typer.Option(help="Folder with llama.cpp's convert_hf_to_gguf.py. Default: LLAMA_CPP, or PATH.")
     ] = None,
     push: Annotated[
         str | None,
-        typer.Option(metavar="OWNER/NAME", help="Upload to the hub; of several forms each to OWNER/NAME-FORM."),
+        typer.Option(metavar="OWNER/NAME", help="Upload to the hub; several forms go to OWNER/NAME-FORM each."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="With --push: create private repositories.")] = False,
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0, help="Largest logit difference, as a share of the largest logit. Default: by dtype."),
+        typer.Option(
+            min=0, help="Largest accepted logit difference, as a share of the largest logit. Default: by dtype."
+        ),
     ] = None,
 ) -> None:
-    """Write the trained weights for others: a PEFT adapter, a merged model, a GGUF file; each with a model card.
+    """Export the trained weights as a PEFT adapter, a merged model or a GGUF file, each with a model card.
 
     Each is read back with plain transformers and compared with the trained model; exit status 1 if it differs by more
     than the tolerance. docs/export.md.

@@ -25,14 +25,14 @@ def grade(
     ] = "math",
     out: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.")] = None,
     fallback: Annotated[
-        Fallback, typer.Option(help="What counts in a prediction without a box: all of it, its last number, nothing.")
+        Fallback, typer.Option(help="The answer in a prediction without a box: all of it, its last number, or none.")
     ] = Fallback.text,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Limit for one verdict.")] = 5.0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that grade.")] = 2,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Time limit of one verdict, in seconds.")] = 5.0,
+    workers: Annotated[int, typer.Option(min=1, help="Number of grading processes.")] = 2,
 ) -> None:
     """Grade a file of answers: each line comes back with its verdict (right, wrong, ungraded), reason and seconds.
 
-    A line that cannot be read comes back ungraded with its number, and the rest goes on.
+    A line that cannot be read comes back ungraded, with its number; the other lines are graded.
     """
     from motif.display import counting
     from motif.grading.jsonl import grade_file

@@ -12,6 +12,3 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=c", help="Change one setting of the recipe, e.g. train.steps=20. Repeatable."),
 ]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Change one setting of the recipe. Repeatable.")
-]

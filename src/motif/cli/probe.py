@@ -17,13 +17,17 @@ QUESTIONS = 20
 
 def probe(
     run: RunArgument,
-    questions: Annotated[int | None, typer.Option(help="Held-out questions. Default: the recipe's, or 20.")] = None,
-    continuations: Annotated[int | None, typer.Option(help="Of each note. Default: the recipe's.")] = None,
+    questions: Annotated[
+        int | None, typer.Option(help="Number of held-out questions. Default: the recipe's, or 20.")
+    ] = None,
+    continuations: Annotated[
+        int | None, typer.Option(help="Continuations of each note. Default: the recipe's.")
+    ] = None,
     settings: Settings = None,
 ) -> None:
-    """What the notes of a trained run are truly worth, measured by continuing each of them hundreds of times.
+    """Measure what the notes of a trained run are worth, by continuing each of them hundreds of times.
 
-    Prints whether the reward sees it, and writes RUN/probe.json and the report.
+    Prints whether the reward reflects it, and writes RUN/probe.json and the report.
     """
     changes = list(settings or [])
     if questions is None:

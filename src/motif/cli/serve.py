@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from motif.cli.options import Changes
+from motif.cli.options import Settings
 from motif.errors import UsageError
 from motif.evaluation.target import Target, find_target
 from motif.runs.read import is_run, not_a_run
@@ -26,9 +26,12 @@ class UpstreamApi(StrEnum):
     chat = "chat"
 
 
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL_OR_RUN", help="A run folder, or a model: hub id, folder, .gguf, embedded, …")
+]
 ApiKeys = Annotated[
     list[str] | None,
-    typer.Option(help=f"A key that opens; repeatable. Better in {KEYS}, with commas between several."),
+    typer.Option(help=f"An API key to accept. Repeatable. Better: set {KEYS}, with commas between keys."),
 ]
 UpstreamUrl = Annotated[
     str | None,
@@ -37,50 +40,58 @@ UpstreamUrl = Annotated[
 UpstreamBody = Annotated[
     str, typer.Option(metavar="JSON", help="Fields added to upstream requests, e.g. '{\"top_k\": -1}'.")
 ]
+Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 means all addresses of this machine.")]
+Name = Annotated[str | None, typer.Option(help="The model's id in the API. Default: the folder's or model's name.")]
+EarlyFinish = Annotated[
+    bool,
+    typer.Option(
+        "--early-finish", help="Stop after the first round that gives an answer, unless a request says otherwise."
+    ),
+]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="Answers generated at once. Default: rollout.max_rows.")]
+Queue = Annotated[
+    int | None, typer.Option(min=0, help="Requests that may wait; more are refused with status 429. Default: 256.")
+]
+Timeout = Annotated[float | None, typer.Option(min=0.1, help="Time limit of a request, in seconds. Default: 600.")]
+Grace = Annotated[float, typer.Option(min=0, help="Seconds that requests in progress may take when the server stops.")]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most new tokens per round that a request may ask for. Default: as in training."),
+]
+MaxBody = Annotated[int | None, typer.Option(min=1, help="Largest request body, in bytes. Default: 1048576.")]
+Api = Annotated[
+    UpstreamApi, typer.Option(help="completions sends token ids, exactly as in training; chat sends messages.")
+]
+UpstreamModel = Annotated[str, typer.Option(help="The model's name at the upstream. Default: its only model.")]
+KeyVariable = Annotated[str, typer.Option(help="The environment variable with the upstream's API key.")]
 
 
 def serve(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL_OR_RUN", help="A run folder, or a model: hub id, folder, .gguf, embedded, …")
-    ],
+    model: Model,
     recipe: Annotated[str | None, typer.Option(help="For a model: the recipe that says how it thinks.")] = None,
-    base: Annotated[bool, typer.Option("--base", help="Of a run: the model as it was before training.")] = False,
-    best: Annotated[bool, typer.Option("--best", help="Of a run: the best checkpoint.")] = False,
-    host: Annotated[
-        str, typer.Option(help="The address to listen on; 0.0.0.0 is all of this machine's.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
+    base: Annotated[bool, typer.Option("--base", help="For a run: the model as it was before training.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="For a run: the best checkpoint.")] = False,
+    host: Host = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")] = 8000,
     api_key: ApiKeys = None,
-    name: Annotated[
-        str | None, typer.Option(help="The model's id in the API. Default: the folder's or model's name.")
-    ] = None,
-    early_finish: Annotated[
-        bool, typer.Option("--early-finish", help="End with the first round that gives an answer, unless asked not to.")
-    ] = False,
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Answers thought at once. Default: rollout.max_rows.")
-    ] = None,
-    queue: Annotated[int | None, typer.Option(min=0, help="Requests that wait; more get a 429. Default: 256.")] = None,
-    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds for a request. Default: 600.")] = None,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds for what is under way when the server ends.")] = 30.0,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="New tokens a request may ask for in a round. Default: as trained.")
-    ] = None,
-    max_body: Annotated[int | None, typer.Option(min=1, help="Bytes of a request. Default: 1048576.")] = None,
+    name: Name = None,
+    early_finish: EarlyFinish = False,
+    concurrency: Concurrency = None,
+    queue: Queue = None,
+    timeout: Timeout = None,
+    grace: Grace = 30.0,
+    max_tokens: MaxTokens = None,
+    max_body: MaxBody = None,
     upstream: UpstreamUrl = None,
-    upstream_api: Annotated[
-        UpstreamApi, typer.Option(help="completions gets token ids, exactly as in training; chat gets messages.")
-    ] = UpstreamApi.completions,
-    upstream_model: Annotated[str, typer.Option(help="What the upstream calls the model. Default: its only one.")] = "",
-    upstream_key_variable: Annotated[
-        str, typer.Option(help="The environment variable with the upstream's API key.")
-    ] = "UPSTREAM_API_KEY",
+    upstream_api: Api = UpstreamApi.completions,
+    upstream_model: UpstreamModel = "",
+    upstream_key_variable: KeyVariable = "UPSTREAM_API_KEY",
     upstream_body: UpstreamBody = "{}",
-    settings: Changes = None,
+    settings: Settings = None,
 ) -> None:
-    """Serve a trained run, or any model, with OpenAI's API, thinking in rounds (docs/serving.md).
+    """Serve a trained run, or any model, through OpenAI's API, thinking in rounds (docs/serving.md).
 
-    Ctrl-C or SIGTERM: takes nothing new and finishes what is under way; once more: ends at once.
+    Ctrl-C or SIGTERM refuses new requests and finishes those in progress; a second one stops at once.
     """
     require_extra()
     target = _target(model, recipe, base, best, settings or [])

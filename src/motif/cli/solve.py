@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from motif.cli.options import Changes
+from motif.cli.options import Settings
 from motif.config import load_recipe
 from motif.errors import UsageError
 from motif.runs.read import has_weights, recipe_of
@@ -19,28 +19,30 @@ DEMO = Path("runs/demo")
 def solve(
     question: Annotated[
         str | None,
-        typer.Argument(help='The question, e.g. "What is 15 × 24?"; - reads standard input. None: a conversation.'),
+        typer.Argument(
+            help='The question, e.g. "What is 15 × 24?"; - reads standard input. Without one: a conversation.'
+        ),
     ] = None,
     run: Annotated[Path | None, typer.Option(help="A run folder. Default: runs/demo if it exists.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="The untrained model of this recipe. Default without a run: demo.")
+        str | None, typer.Option(help="Use the untrained model of this recipe. Default without a run: demo.")
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds to think. Default: as trained.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Number of rounds. Default: as in training.")] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Sample instead of decoding greedily.")] = False,
     seed: Annotated[int, typer.Option(help="Seed for --sample.")] = 0,
     early_finish: Annotated[
-        bool, typer.Option("--early-finish", help="End with the first round that gives an answer.")
+        bool, typer.Option("--early-finish", help="Stop after the first round that gives an answer.")
     ] = False,
     file: Annotated[Path | None, typer.Option(help="Read the question from this file.")] = None,
     lines: Annotated[
-        bool, typer.Option("--lines", help="Each line of the file or standard input is a question of its own.")
+        bool, typer.Option("--lines", help="Treat each line of the file or of standard input as a question.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each question.")] = False,
-    settings: Changes = None,
+    settings: Settings = None,
 ) -> None:
-    """Answer questions, showing each round as it is thought.
+    """Answer questions and show each round as it is generated.
 
-    Without a question, in a terminal: a conversation. Ctrl-C stops the answer, Ctrl-D ends.
+    Without a question, in a terminal, this starts a conversation: Ctrl-C stops an answer, Ctrl-D exits.
     """
     questions = questions_from(question, file, lines)
     if run is not None and recipe is not None:

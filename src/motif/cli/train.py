@@ -22,31 +22,33 @@ Devices = Annotated[
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe (see the end of this help) or a TOML file.")],
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe (listed above) or a TOML file.")],
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/<recipe>.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint in the run folder.")
+        bool, typer.Option("--resume", help="Resume from the newest checkpoint in the run folder.")
     ] = False,
     allow_changes: Annotated[
         bool,
         typer.Option(
             "--allow-changes",
-            help="With --resume: go on though recipe or data have changed, or the record has lost lines; says which.",
+            help="With --resume: resume even if recipe or data have changed or the record has lost lines; "
+            "prints the changes.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan, check data and memory, train nothing.")
+        bool, typer.Option("--dry-run", help="Show the plan and check data and memory, without training.")
     ] = False,
     on: Devices = None,
     lengths: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="With --on: response lengths as measured in this run folder.")
+        Path | None,
+        typer.Option(metavar="RUN", help="With --on: use the response lengths measured in this run folder."),
     ] = None,
 ) -> None:
     """Fine-tune a model with a recipe.
 
     Writes a run folder with metrics, trees, checkpoints, the trained weights and a report.
-    Ctrl-C finishes the step in progress, saves, and says how to go on.
+    Ctrl-C finishes the current step, saves, and says how to resume.
     """
     if on is not None and not dry_run:
         raise UsageError("--on plans for other devices: it goes with --dry-run")

@@ -10,16 +10,16 @@ import typer
 
 def view(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, shown side by side.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")] = 0,
     host: Annotated[
-        str, typer.Option(help="Where to listen; 0.0.0.0 lets others on the network look too.")
+        str, typer.Option(help="The address to listen on; 0.0.0.0 lets others on the network connect too.")
     ] = "127.0.0.1",
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     save: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write one offline file instead of serving.")
     ] = None,
 ) -> None:
-    """Look at runs in a browser, while they go on or afterwards: curves, trees, before and after (docs/report.md)."""
+    """Show runs in a browser, while they train or afterwards: curves, trees, before and after (docs/report.md)."""
     from motif.report.view import view as show
 
     show(runs, host=host, port=port, browser=not no_browser, save=save)

@@ -14,7 +14,7 @@ def vllm_command(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe or a TOML file.")],
     settings: Settings = None,
 ) -> None:
-    """The command that starts a vLLM server for a recipe, one for each of its sampler.urls."""
+    """Print the commands that start a recipe's vLLM servers, one for each of its sampler.urls."""
     resolved = load_recipe(recipe, settings or [])
     from motif.sampling.vllm.launch import commands
 
