@@ -89,11 +89,20 @@ def levels(graph: Graph) -> int:
     return max(map(measure, below))
 
 
+def function_lengths(file: Path) -> Iterator[int]:
+    """The lines of every function of a file."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield (node.end_lineno or node.lineno) - node.lineno + 1
+
+
 def counts(checkout: Path) -> dict[str, int]:
     """The numbers by which two shapes of the package are compared."""
     imports = module_imports(checkout)
     rooms = room_imports(imports)
     files = modules(checkout).values()
+    lengths = [len(file.read_text(encoding="utf-8").splitlines()) for file in files]
+    functions = [length for file in files for length in function_lengths(file)]
     return {
         "Python files": len(files),
         "of them at the top level": sum(file.parent == checkout / "src" / "motif" for file in files),
@@ -104,7 +113,10 @@ def counts(checkout: Path) -> dict[str, int]:
         "pairs of rooms joined by an import": sum(map(len, rooms.values())),
         "circles of modules": len(circles(imports)),
         "circles of rooms": len(circles(rooms)),
-        "lines": sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files),
+        "lines": sum(lengths),
+        "files over 450 lines": sum(length > 450 for length in lengths),
+        "functions": len(functions),
+        "functions over 60 lines": sum(length > 60 for length in functions),
     }
 
 
