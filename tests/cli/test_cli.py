@@ -1,5 +1,6 @@
 """The command line as a user meets it."""
 
+import io
 import json
 import os
 import subprocess
@@ -161,3 +162,18 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "runs" / "demo" / "report.html").is_file()
+    assert next(home.glob("lib/python*/site-packages/motif/docs/scaling.md")).is_file()
+
+
+def test_doctor_shows_extras_and_where_the_pages_are(monkeypatch):
+    from rich.console import Console
+
+    from motif.cli import doctor
+
+    monkeypatch.setattr(doctor, "REQUIRED", ("no-such-package",))  # and so nothing is tried out
+    monkeypatch.setattr(doctor, "OPTIONAL", {"no_such_module": ("serving", "pip install 'motif-rl[serve]'")})
+    with Console(width=200, record=True, file=io.StringIO()) as console:
+        assert not doctor.examine(console)
+    text = console.export_text()
+    assert "pip install 'motif-rl[serve]'" in text
+    assert str(ROOT / "docs") in text

@@ -8,8 +8,10 @@ import os
 import platform
 import shutil
 import sys
+from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from typer import Exit
 
@@ -37,7 +39,7 @@ def examine(console: Console | None = None) -> bool:
 
     def row(ok: bool | None, what: str, detail: str) -> None:
         mark = {True: "[green]ok[/green]", False: "[red]missing[/red]", None: "[yellow]unavailable[/yellow]"}[ok]
-        table.add_row(mark, what, detail)
+        table.add_row(mark, escape(what), escape(detail))  # [serve] is an extra and not markup
 
     python_fits = sys.version_info >= (3, 11)
     good &= python_fits
@@ -57,9 +59,18 @@ def examine(console: Console | None = None) -> bool:
         row(installed or None, what, "" if installed else how)
     free = shutil.disk_usage(".").free / 2**30
     row(free > 1, "disk", f"{free:.0f} GiB free here")
+    pages = documentation()
+    row(pages is not None or None, "documentation", str(pages or "in the repository"))
     console.print(table)
     console.print("ready: motif train demo" if good else "not ready: see the lines marked missing")
     return good
+
+
+def documentation() -> Path | None:
+    """The folder of the pages that messages call docs/: in the installed package, or beside a checkout's src."""
+    package = Path(__file__).parents[1]
+    places = (package / "docs", package.parents[1] / "docs")
+    return next((place for place in places if (place / "index.md").is_file()), None)
 
 
 def _checks() -> list[tuple[bool | None, str, str]]:
