@@ -137,8 +137,8 @@ def recorded(monkeypatch):
             raise broken[0]
         got.append((step, values))
 
-    monkeypatch.setattr(track, "check", lambda names: None)
-    monkeypatch.setitem(track.OPEN, "wandb", lambda *_: Sink(log, lambda failed: None))
+    kind = track.Kind("json", lambda *_: Sink(log, lambda failed: None), "")
+    monkeypatch.setitem(track.KINDS, "wandb", kind)
     return got, broken
 
 
@@ -230,8 +230,9 @@ def test_a_tracker_that_cannot_be_imported_is_refused_before_anything_is_written
 
 def test_a_tracker_that_cannot_be_opened_is_refused_and_the_others_are_closed(recorded, tmp_path, monkeypatch):
     closed = []
-    monkeypatch.setitem(track.OPEN, "wandb", lambda *_: Sink(lambda values, step: None, closed.append))
-    monkeypatch.setitem(track.OPEN, "trackio", lambda *_: 1 / 0)
+    sink = Sink(lambda values, step: None, closed.append)
+    monkeypatch.setitem(track.KINDS, "wandb", track.Kind("json", lambda *_: sink, ""))
+    monkeypatch.setitem(track.KINDS, "trackio", track.Kind("json", lambda *_: 1 / 0, ""))
     with pytest.raises(ServiceError, match="trackio could not be opened"):
         Trackers(load_recipe("demo", ['track=["wandb", "trackio"]']), tmp_path, print)
     assert closed == [True]

@@ -23,19 +23,20 @@ from motif.runs.folder import RunFolder
 from motif.runs.provenance import versions
 from motif.runs.read import parse, read_json, section
 
-MODULES = {"trackio": "trackio", "wandb": "wandb", "tensorboard": "torch.utils.tensorboard"}
-ADVICE = {
-    "trackio": "Its settings are TRACKIO_DIR, TRACKIO_SPACE_ID and TRACKIO_SERVER_URL",
-    "wandb": "Log in with wandb login, or set WANDB_MODE=offline",
-    "tensorboard": "It writes to tensorboard/ in the run folder",
-}
-
 
 class Sink(NamedTuple):
     """An open tracker: `log` takes numbers by name and their step; `close` takes whether the run failed."""
 
     log: Callable[[dict[str, float], int], object]
     close: Callable[[bool], object]
+
+
+class Kind(NamedTuple):
+    """A tracker that a recipe may name. `open` takes recipe, run folder, id, and whether the tracker knows the id."""
+
+    module: str
+    open: Callable[[Recipe, Path, str, bool], Sink]
+    advice: str
 
 
 def check(names: Sequence[str]) -> None:
@@ -46,7 +47,7 @@ def check(names: Sequence[str]) -> None:
     """
     for name in names:
         try:
-            importlib.import_module(MODULES[name])
+            importlib.import_module(KINDS[name].module)
         except Exception as error:  # packages of this size break in many ways
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise RecipeError(
@@ -80,21 +81,20 @@ class Trackers:
 
     def __init__(self, recipe: Recipe, run: Path, say: Callable[[str], object]):
         check(recipe.track)
-        state = read_json(run / TRACKERS)
-        self.run, self.say, self.id = run, say, state.get("id") or uuid.uuid4().hex[:8]
-        self.sent: dict[str, int] = section(state, "sent")
+        self.metrics, self.file, self.say = run / METRICS, run / TRACKERS, say
+        state = read_json(self.file)
+        self.id, self.sent = state.get("id") or uuid.uuid4().hex[:8], section(state, "sent")
         self.sinks: dict[str, Sink] = {}
         self.warned: set[str] = set()
         for name in recipe.track:
             try:
-                self.sinks[name] = OPEN[name](recipe, run, self.id, name in self.sent)
+                self.sinks[name] = KINDS[name].open(recipe, run, self.id, name in self.sent)
             except Exception as error:
                 self.close(failed=True)
-                message = f"track: {name} could not be opened: {error}. {ADVICE[name]}; or leave it out of track"
-                raise ServiceError(message) from error
+                advice = f"{KINDS[name].advice}; or leave it out of track"
+                raise ServiceError(f"track: {name} could not be opened: {error}. {advice}") from error
             self.sent.setdefault(name, 0)
-        file = run / METRICS
-        self.send(file.stat().st_size if file.is_file() else 0)
+        self.send(self.metrics.stat().st_size if self.metrics.is_file() else 0)
 
     def send(self, start: int) -> None:
         """Send the lines that a tracker has not taken; those from the offset `start` on are new."""
@@ -106,7 +106,7 @@ class Trackers:
                         sink.log(dict(numbers(record)), record["step"])
                     self.sent[name] += len(line)
         with contextlib.suppress(OSError):
-            self._save()
+            write_json(self.file, {"id": self.id, "sent": self.sent})
 
     def close(self, failed: bool) -> None:
         """Let the trackers finish, and report what they have not taken."""
@@ -127,14 +127,11 @@ class Trackers:
             self.warned.add(name)
 
     def _waiting(self, name: str) -> list[bytes]:
-        if not (self.run / METRICS).is_file():
+        if not self.metrics.is_file():
             return []
-        with (self.run / METRICS).open("rb") as file:
+        with self.metrics.open("rb") as file:
             file.seek(self.sent[name])
             return file.readlines()
-
-    def _save(self) -> None:
-        write_json(self.run / TRACKERS, {"id": self.id, "sent": self.sent})
 
 
 def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
@@ -149,23 +146,17 @@ def numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
         yield name, value
 
 
-# -- the three ---------------------------------------------------------------------------------------------------------
-
-
-def _trackio(recipe: Recipe, run: Path, identity: str, resumed: bool) -> Sink:
+def _trackio(recipe: Recipe, run: Path, identity: str, known: bool) -> Sink:
     import trackio
 
+    name = f"{run.resolve().name}-{identity}"  # it knows runs by name only, and another folder may have this one's
     opened = trackio.init(
-        project=recipe.track_project,
-        name=f"{run.resolve().name}-{identity}",  # it knows runs by name only, and another folder may have this one's
-        config=_config(recipe),
-        resume="allow" if resumed else "never",
-        embed=False,
+        recipe.track_project, name=name, config=_config(recipe), resume="allow" if known else "never", embed=False
     )
     return Sink(lambda values, step: opened.log(values, step=step), lambda failed: trackio.finish())
 
 
-def _wandb(recipe: Recipe, run: Path, identity: str, resumed: bool) -> Sink:
+def _wandb(recipe: Recipe, run: Path, identity: str, known: bool) -> Sink:
     import wandb
 
     given = {
@@ -176,7 +167,7 @@ def _wandb(recipe: Recipe, run: Path, identity: str, resumed: bool) -> Sink:
         "settings": ("WANDB_CONSOLE", wandb.Settings(console="off")),  # progress bars are not a log
     }  # options override wandb's own variables, so those that the user has set are left out
     options: dict[str, Any] = {key: value for key, (variable, value) in given.items() if not os.environ.get(variable)}
-    opened = wandb.init(config=_config(recipe), resume="allow" if resumed else None, **options)
+    opened = wandb.init(config=_config(recipe), resume="allow" if known else None, **options)
     opened.define_metric("*", step_metric="step")  # its own counter cannot be set back to where a run is resumed
     return Sink(
         lambda values, step: opened.log(values | {"step": step}),
@@ -184,11 +175,11 @@ def _wandb(recipe: Recipe, run: Path, identity: str, resumed: bool) -> Sink:
     )
 
 
-def _tensorboard(recipe: Recipe, run: Path, identity: str, resumed: bool) -> Sink:
+def _tensorboard(recipe: Recipe, run: Path, identity: str, known: bool) -> Sink:
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(run / "tensorboard"))
-    if not resumed:
+    if not known:
         writer.add_text("recipe", f"```toml\n{recipe.to_toml()}```")
 
     def log(values: dict[str, float], step: int) -> None:
@@ -199,12 +190,12 @@ def _tensorboard(recipe: Recipe, run: Path, identity: str, resumed: bool) -> Sin
     return Sink(log, lambda failed: writer.close())
 
 
-OPEN: dict[str, Callable[[Recipe, Path, str, bool], Sink]] = {
-    "trackio": _trackio,
-    "wandb": _wandb,
-    "tensorboard": _tensorboard,
-}
-
-
 def _config(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json") | {"versions": versions()}
+
+
+KINDS = {
+    "trackio": Kind("trackio", _trackio, "Its settings are TRACKIO_DIR, TRACKIO_SPACE_ID and TRACKIO_SERVER_URL"),
+    "wandb": Kind("wandb", _wandb, "Log in with wandb login, or set WANDB_MODE=offline"),
+    "tensorboard": Kind("torch.utils.tensorboard", _tensorboard, "It writes to tensorboard/ in the run folder"),
+}
