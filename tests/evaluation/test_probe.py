@@ -16,7 +16,7 @@ import pytest
 from motif.config import CreditConfig, ProbeConfig, Recipe, RolloutConfig, RoundsConfig, load_recipe
 from motif.display import Display
 from motif.errors import RecipeError
-from motif.evaluation.probe import Probed, ProbeResult, measure, probe, probe_questions
+from motif.evaluation.probe import ProbedQuestion, ProbeResult, measure, probe, probe_questions
 from motif.grading import Grader
 from motif.method.credit import assign
 from motif.method.keys import sampling_key
@@ -191,7 +191,7 @@ def test_the_same_numbers_at_every_probe_and_others_for_another_seed():
 # -- the measures ------------------------------------------------------------------------------------------------------
 
 
-def made(rng: np.random.Generator, questions: int, K: int, oracle: bool = True) -> list[Probed]:
+def made(rng: np.random.Generator, questions: int, K: int, oracle: bool = True) -> list[ProbedQuestion]:
     """Questions with eight responses of Beta(2, 2) true values, some of which share a note."""
     found = []
     for _ in range(questions):
@@ -199,7 +199,7 @@ def made(rng: np.random.Generator, questions: int, K: int, oracle: bool = True) 
         outcomes = [(rng.random(K) < rng.beta(2, 2)).astype(float) for _ in range(9)]
         values = np.array([outcomes[note].mean() for note in notes])
         advantages = 0.7 * (values - values.mean()) if oracle else rng.normal(size=8)
-        found.append(Probed(notes, advantages.tolist(), values.tolist(), outcomes, empty=7, shuffled=8))
+        found.append(ProbedQuestion(notes, advantages.tolist(), values.tolist(), outcomes, empty=7, shuffled=8))
     return found
 
 
@@ -237,7 +237,7 @@ def test_what_could_not_be_graded_is_counted_and_left_out():
     found = measure(questions, 32)
     assert found.ungraded == 22
     assert found.correlation.value == pytest.approx(1, abs=0.02)
-    nothing = measure([Probed([0], [None], [None], [np.zeros(0)] * 3, 1, 2)] * 2, 32)
+    nothing = measure([ProbedQuestion([0], [None], [None], [np.zeros(0)] * 3, 1, 2)] * 2, 32)
     assert nothing.correlation.value is nothing.icc.value is nothing.values["own"].value is None
     json.dumps(nothing.to_dict(), allow_nan=False)
 

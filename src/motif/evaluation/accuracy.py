@@ -1,4 +1,4 @@
-"""What answers amount to: the numbers of one row of an evaluation, made from its answers and nothing else."""
+"""The numbers of one row of an evaluation, from its answers and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from motif.statistics.estimators import (
 )
 
 ROW = re.compile(r"rounds_(\d+)(_matched)?")
-"""The name of a row: how many rounds, and whether one round had the tokens of all of them."""
+"""The name of a row: its number of rounds, and whether its one round had the tokens of all rounds."""
 
 OUTCOMES: dict[str | None, Outcome] = {"right": 1.0, "wrong": 0.0}
 NUMBERS = (
@@ -31,7 +31,7 @@ NUMBERS = (
 
 @dataclass(frozen=True)
 class GradedAnswer:
-    """One answer, all its rounds together: what the numbers are made of."""
+    """One answer with all its rounds, as far as the numbers need it."""
 
     verdict: str | None
     text: str | None
@@ -45,7 +45,7 @@ Answers = dict[str, list[GradedAnswer]]
 
 
 def row_words(name: str) -> str:
-    """An evaluation row: `rounds_3` is 3 rounds, `rounds_1_matched` 1 round with as many tokens as all rounds have."""
+    """A row in words: `rounds_3` is 3 rounds, `rounds_1_matched` is 1 round with as many tokens as all rounds."""
     match = ROW.fullmatch(name)
     if not match:
         return name
@@ -54,16 +54,17 @@ def row_words(name: str) -> str:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What a row came to over `n` questions that could be graded; the interval is a 95 % one over questions.
+    """The results of a row over `n` graded questions, with a 95 % interval over questions.
 
     accuracy: pass@1, the mean over questions of the mean over their `samples` answers (avg@n), drawn at `temperature`
         (0: greedy).
-    ungraded: answers without a verdict; they are in neither numerator nor denominator.
-    truncated, well_formed: fractions of answers with at least one response cut off, and with all responses in form.
-    mean_tokens: what one answer costs, all rounds together.
+    ungraded: the number of answers without a verdict, which count in neither numerator nor denominator.
+    truncated, well_formed: the shares of answers with at least one response cut off, and with only well-formed ones.
+    mean_tokens: the generated tokens of one answer, all rounds together.
     pass_at: pass@k for k = 2, 4, … up to the number of samples.
-    majority: is the commonest of several answers right. greedy: is one greedy answer, drawn beside the samples.
-    outcomes: mean outcome by question id (None: ungraded), which paired comparisons need.
+    majority: the share of questions whose most frequent answer is right. greedy: that of right greedy answers, drawn
+        beside the samples.
+    outcomes: the mean outcome by question id (None: ungraded), for paired comparisons.
     """
 
     accuracy: float
@@ -82,17 +83,17 @@ class Accuracy:
     outcomes: dict[str, Outcome] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Its numbers, for JSON; the mean of no question is None. The outcomes are not in it (see `outcomes_dict`)."""
-        found: dict[str, Any] = {name: _finite(getattr(self, name)) for name in NUMBERS}
+        """The numbers for JSON, without the outcomes (see `outcomes_dict`); the mean of no question is None."""
+        numbers: dict[str, Any] = {name: _finite(getattr(self, name)) for name in NUMBERS}
         if self.pass_at:
-            found["pass_at"] = {str(k): _proportion_dict(value) for k, value in self.pass_at.items()}
+            numbers["pass_at"] = {str(k): _proportion_dict(value) for k, value in self.pass_at.items()}
         for name, value in (("majority", self.majority), ("greedy", self.greedy)):
             if value is not None:
-                found[name] = _proportion_dict(value)
-        return found
+                numbers[name] = _proportion_dict(value)
+        return numbers
 
     def outcomes_dict(self, row: str) -> dict[str, Any]:
-        """A line of outcomes.jsonl: the row's name, the ids of the questions, the mean outcome of each."""
+        """A line of outcomes.jsonl: the name of the row, the ids of the questions, and the mean outcome of each."""
         return {"row": row, "questions": list(self.outcomes), "outcomes": list(self.outcomes.values())}
 
     def __str__(self) -> str:
@@ -100,10 +101,10 @@ class Accuracy:
 
 
 def answers_of(tree: dict[str, Any]) -> tuple[str, list[GradedAnswer]]:
-    """A question's id and its answers, from the record of its tree (`Tree.to_dict`).
+    """The id of a question and its answers, from the record of its tree (`Tree.to_dict`).
 
     Raises:
-        KeyError, TypeError, ValueError: not the record of a tree that branches in its first round only.
+        KeyError, TypeError, ValueError: this is not the record of a tree that branches only in its first round.
     """
     return tree["question"]["id"], [_answer_of(response) for response in tree["responses"]]
 
@@ -131,15 +132,15 @@ def summarise(
     """The numbers of a row from its answers.
 
     Args:
-        temperature: at which they were drawn.
+        temperature: the sampling temperature of the answers.
         equal: which answers vote together (see `estimators.majority`).
-        greedy: a greedy answer to each question, if there is one beside them.
+        greedy: a greedy answer to each question, if they were drawn beside the samples.
     """
-    outcomes = {name: _outcomes(given) for name, given in answers.items()}
+    outcomes = {name: _outcomes(group) for name, group in answers.items()}
     means = {name: mean_outcome(values) for name, values in outcomes.items()}
-    everything = [answer for given in answers.values() for answer in given]
+    everything = [answer for group in answers.values() for answer in group]
     graded = sum(value is not None for values in outcomes.values() for value in values)
-    samples = max((len(given) for given in answers.values()), default=0)
+    samples = max((len(group) for group in answers.values()), default=0)
     several = samples > 1
     accuracy = proportion(list(means.values()), graded)
     votes = [majority([a.text for a in answers[name]], values, equal) for name, values in outcomes.items() if several]
@@ -159,7 +160,7 @@ def summarise(
             for k in powers_of_two(samples)[1:]
         },
         majority=proportion(votes) if several else None,
-        greedy=proportion([mean_outcome(_outcomes(given)) for given in greedy.values()]) if greedy else None,
+        greedy=proportion([mean_outcome(_outcomes(group)) for group in greedy.values()]) if greedy else None,
         outcomes=means,
     )
 
@@ -173,7 +174,7 @@ def _proportion_dict(value: Proportion) -> dict[str, float | int | None]:
 
 
 def _finite(value: float) -> float | None:
-    return None if math.isnan(value) else value  # JSON knows no NaN
+    return None if math.isnan(value) else value  # JSON has no NaN
 
 
 def _mean(values: Sequence[float]) -> float:

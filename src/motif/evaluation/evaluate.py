@@ -1,8 +1,7 @@
 """Accuracy on held-out questions, with the rounds as deployed and an interval beside every number.
 
-What is reported is a *row* per number of rounds, and what is computed is a *chunk* of questions at a time, so that an
-evaluation can be kept as it goes (`motif.evaluation.store`). What the answers amount to is in
-`motif.evaluation.accuracy`.
+An evaluation reports a *row* per number of rounds. It answers a *chunk* of questions at a time, so that its answers can
+be kept as they come (`motif.evaluation.store`). `motif.evaluation.accuracy` computes the numbers from the answers.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ from motif.sampling.base import Sampler
 from motif.sampling.grow import grow
 
 CHUNK_BATCHES = 2
-"""Answers grown at once, in full decoding batches: what a killed evaluation loses at most."""
+"""Answers per chunk, in full decoding batches; a killed evaluation loses at most one chunk."""
 
 
 class Store(Protocol):
-    """Keeps the answers of an evaluation as they come, and gives them back when it is started again."""
+    """Keeps the answers of an evaluation as they come, and returns them when it is resumed."""
 
     def get(self, row: EvalRow, mode: DecodingMode, questions: Sequence[Question]) -> Answers | None:
-        """The answers to these questions, if all of them are there."""
+        """The answers to these questions, if all of them are kept."""
         ...
 
     def put(self, row: EvalRow, mode: DecodingMode, trees: Sequence[Tree]) -> None:
@@ -54,8 +53,8 @@ def evaluate(
 
     Args:
         on_answer: called once per answer.
-        store: keeps answers, and has those that need not be drawn again.
-        processes: each of which answers its share of the questions; all get the numbers of all.
+        store: keeps new answers, and returns those of an earlier start.
+        processes: each answers its share of the questions, and all get the results of all.
     """
     advance = on_answer or (lambda: None)
     mine = processes.share(questions)
@@ -67,7 +66,7 @@ def evaluate(
             return grow(chunk, sampler, rounds, shape, seed=seed, step="eval", greedy=greedy, on_leaf=on_leaf)
 
     def answers(row: EvalRow, mode: DecodingMode) -> Answers:
-        found: Answers = {}
+        by_question: Answers = {}
         for chunk in _chunks(mine, mode.samples, recipe.rollout):
             kept = store.get(row, mode, chunk) if store else None
             if kept is not None:
@@ -78,8 +77,8 @@ def evaluate(
                 kept = dict(answers_of(tree.to_dict()) for tree in trees)
                 if store:
                     store.put(row, mode, trees)
-            found |= kept
-        return dict(processes.gather_in_order([(question.id, found[question.id]) for question in mine]))
+            by_question |= kept
+        return dict(processes.gather_in_order([(question.id, by_question[question.id]) for question in mine]))
 
     results = {}
     for row in eval_rows(recipe):
@@ -89,7 +88,7 @@ def evaluate(
 
 
 def _chunks(questions: Sequence[Question], samples: int, shape: RolloutConfig) -> Iterator[Sequence[Question]]:
-    # The same chunks whenever they are asked for: which responses share a batch decides the last bits of their logits.
+    # Always the same chunks: which responses share a batch decides the last bits of their logits.
     size = max(1, CHUNK_BATCHES * shape.max_rows // samples)
     for start in range(0, len(questions), size):
         yield questions[start : start + size]
@@ -112,7 +111,7 @@ def _shape(recipe: Recipe, row: EvalRow, mode: DecodingMode) -> RolloutConfig:
 
 
 def _equality(grader: Grader) -> Callable[[str, str], bool] | None:
-    """Which answers are the same to the grader, where asking it that often costs next to nothing."""
+    """Whether two answers are the same to the grader, where that many verdicts cost next to nothing."""
     if not grader.rule.in_process:
         return None
     return lambda first, other: grader.grade(first, other).verdict == "right"

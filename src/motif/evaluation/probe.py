@@ -1,19 +1,19 @@
-"""What the notes are truly worth, measured by continuing each of them hundreds of times.
+"""The true value of notes, measured by hundreds of continuations of each.
 
-Training pays a first-round response by a few trajectories, k of them. The probe grows trees in the training shape on
-held-out questions, credits them as a step would, and then continues every note afresh, by the policy as deployed (the
-current one, at the training temperatures): the mean outcome of these continuations is the note's *true value* V. From
-that follow
+In training, the reward of a first-round response comes from k trajectories, which are few. The probe grows trees in the
+training shape on held-out questions and credits them as a training step would. Then it continues every note afresh with
+the policy as deployed (the current one, at the training temperatures). The mean outcome of these continuations is the
+*true value* V of the note. From V follow
 
 * the correlation of the advantages with V, within questions: does training push towards the better notes?
-* bias and variance of a k-trajectory reward against V, and how much of its variance is not luck;
+* the bias and variance of a k-trajectory reward against V, and the share of its variance that is not due to chance;
 * the share of the outcome's variance that the notes explain (the intraclass correlation of V);
-* the counterfactual value: what the question is worth with the own note, with an empty note, and with a note that was
-  written for another question. The note matters as far as these differ.
+* the counterfactual value: the value of a question with its own note, with an empty note, and with a note to another
+  question. The note matters as far as these differ.
 
-The questions are the same at every probe of a run (drawn by its seed), and so are all random numbers, so probes before
-and after training can be compared in pairs. Equal notes of one question have the same true value and are continued
-once. Nothing is trained, and nothing of it is in the ledger.
+All probes of a run have the same questions (drawn by its seed) and the same random numbers, so probes before and after
+training can be compared in pairs. Equal notes to one question have the same true value and are continued once. A probe
+trains nothing and does not count in the ledger.
 """
 
 from __future__ import annotations
@@ -41,29 +41,29 @@ from motif.statistics.variance import Estimate, jackknife
 from motif.tasks import Task
 
 TRAJECTORIES = (1, 2, 4, 8)
-"""The k whose rewards are compared with the truth."""
+"""The numbers of trajectories k whose rewards are compared with V."""
 FEWEST = 2 * max(TRAJECTORIES)
-"""Graded continuations that a note needs to be counted: two rewards of the largest k."""
+"""The fewest graded continuations of a note that counts: two rewards of the largest k."""
 
 Progress = Callable[[int], AbstractContextManager[Callable[..., None]]]
 
 
 @dataclass(frozen=True)
-class Probed:
-    """One question of a probe. Response i of M wrote note number `notes_M[i]`.
+class ProbedQuestion:
+    """The measurements of one question. Response i of M wrote note number `notes_M[i]`.
 
-    `outcomes[n]` are the 0/1 outcomes of the fresh continuations of note number n.
+    `outcomes[n]` holds the outcomes, 0 or 1, of the fresh continuations of note number n.
     """
 
     notes_M: list[int]
     advantages_M: list[float | None]
-    values_M: list[float | None]  # as training saw them: means over the tree's own trajectories
+    values_M: list[float | None]  # as in training: means over the tree's own trajectories
     outcomes: list[np.ndarray]
     empty: int  # the number of the empty note
     shuffled: int  # the number of a note to another question
 
     def counted(self) -> list[int]:
-        """The responses whose note has enough graded continuations."""
+        """The numbers of the responses whose note has enough graded continuations."""
         return [i for i, note in enumerate(self.notes_M) if len(self.outcomes[note]) >= FEWEST]
 
 
@@ -71,8 +71,8 @@ class Probed:
 class Reward:
     """A k-trajectory reward against the true value.
 
-    `bias` is E[reward - V], V from other continuations; `variance` is E[(reward - its expectation)^2]; `reliability`
-    the share of the rewards' variance within a question that is not luck.
+    `bias` is E[reward - V], with V from other continuations. `variance` is E[(reward - its expectation)^2].
+    `reliability` is the share of the rewards' variance within a question that is not due to chance.
     """
 
     k: int
@@ -83,15 +83,16 @@ class Reward:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe found; intervals are 95 %, over questions (see `motif.statistics.variance.jackknife`).
+    """The results of a probe; intervals are 95 %, over questions (see `motif.statistics.variance.jackknife`).
 
-    `trained_bias` is E[value in the tree - V]: not 0 where training continues by another policy than the deployed one.
-    `values` holds `own`, `empty`, `shuffled` and the paired differences `own_minus_empty`, `own_minus_shuffled`.
+    `trained_bias` is E[value in the tree - V], which is not 0 where training continues with another policy than the
+    deployed one. `values` holds `own`, `empty`, `shuffled` and the paired differences `own_minus_empty` and
+    `own_minus_shuffled`.
     """
 
     questions: int
     responses: int
-    notes: int  # different ones, question by question
+    notes: int  # distinct ones, counted by question
     continuations: int  # of each note
     ungraded: int
     generated_tokens: int
@@ -117,7 +118,7 @@ def probe_questions(task: Task, recipe: Recipe) -> list[Question]:
     """The held-out questions of a recipe's probes: `probe.questions` of them, drawn by the seed.
 
     Raises:
-        RecipeError: there are not that many.
+        RecipeError: there are fewer held-out questions.
     """
     count = recipe.probe.questions
     if count > len(task.test):
@@ -137,8 +138,8 @@ def probe(
     """Grow, credit and continue trees of the training shape on at least two `questions`.
 
     Args:
-        progress: given the number of final responses to come, a context whose value is called as each ends.
-        processes: each of which grows the trees of its share of the questions; all get the numbers of all.
+        progress: from the number of final responses to come, a context whose value is called as each ends.
+        processes: each grows the trees of its share of the questions, and all get the results of all.
     """
     progress = progress or (lambda total: nullcontext(lambda *_: None))
     shape, seed, before = recipe.rollout, recipe.train.seed, sampler.usage.generated_tokens
@@ -151,34 +152,34 @@ def probe(
         assign(tree, recipe.credit)
     notes = [_notes(grown, index) for index in range(len(grown))]
     continued = [
-        Tree(tree.question, 0, [_only_note(index, note) for index, note in enumerate(own)])
-        for tree, own in zip(grown, notes, strict=True)
+        Tree(tree.question, 0, [_only_note(index, note) for index, note in enumerate(distinct)])
+        for tree, distinct in zip(grown, notes, strict=True)
     ]
     later = [recipe.probe.continuations] + [1] * (shape.rounds - 2)
     deployed = shape.model_copy(update={"branching": [1, *later], "continuation_policy": "current"})
     continued = processes.share(continued)
     leaves = sum(len(tree.roots) for tree in continued) * recipe.probe.continuations
-    # Another name in the keys than the trees': the true value must not share the luck of what it is to judge.
+    # The keys differ from those of the trees: the true value must not share the luck of what it judges.
     with progress(leaves) as advance, grading_beside(grader, advance) as on_leaf:
         continue_from(continued, sampler, rounds, deployed, seed=seed, step="probe/continued", on_leaf=on_leaf)
     outcomes = processes.gather_in_order([[_outcomes(root) for root in tree.roots] for tree in continued])
     [generated] = processes.total([sampler.usage.generated_tokens - before])
     probed = [
-        Probed(
-            notes_M=[own.index(root.note) for root in tree.roots],
+        ProbedQuestion(
+            notes_M=[distinct.index(root.note) for root in tree.roots],
             advantages_M=[root.advantage for root in tree.roots],
             values_M=[root.value for root in tree.roots],
             outcomes=after,
-            empty=own.index(""),
-            shuffled=own.index(_foreign(grown, index)),
+            empty=distinct.index(""),
+            shuffled=distinct.index(_note_of_next(grown, index)),
         )
-        for index, (tree, own, after) in enumerate(zip(grown, notes, outcomes, strict=True))
+        for index, (tree, distinct, after) in enumerate(zip(grown, notes, outcomes, strict=True))
     ]
     return measure(probed, recipe.probe.continuations, int(generated))
 
 
-def measure(probed: Sequence[Probed], continuations: int, generated_tokens: int = 0) -> ProbeResult:
-    """All of a probe's numbers from its outcomes."""
+def measure(probed: Sequence[ProbedQuestion], continuations: int, generated_tokens: int = 0) -> ProbeResult:
+    """All results of a probe from its outcomes."""
     spread = _sums(_spread(question) for question in probed)
     counted = [question for question in probed if question.counted()]
     outcomes = [note for question in probed for note in question.outcomes]
@@ -201,13 +202,13 @@ def measure(probed: Sequence[Probed], continuations: int, generated_tokens: int 
 
 
 def _notes(grown: Sequence[Tree], index: int) -> list[str]:
-    """The different notes that a question is continued from: its own, the empty one, another question's."""
+    """The distinct notes that a question is continued from: its own, the empty one, and one to another question."""
     own = [root.note for root in grown[index].roots]
-    return list(dict.fromkeys([*own, "", _foreign(grown, index)]))
+    return list(dict.fromkeys([*own, "", _note_of_next(grown, index)]))
 
 
-def _foreign(grown: Sequence[Tree], index: int) -> str:
-    """A note to the next question: of its first response for the first question, of its second for the second, …"""
+def _note_of_next(grown: Sequence[Tree], index: int) -> str:
+    """A note to the next question: from its first response for the first question, its second for the second, …"""
     others = grown[(index + 1) % len(grown)].roots
     return others[index % len(others)].note
 
@@ -224,10 +225,11 @@ def _outcomes(root: Node) -> np.ndarray:
 # -- measuring ---------------------------------------------------------------------------------------------------------
 
 
-def _correlation(probed: Sequence[Probed]) -> Estimate:
-    """Pearson's, over all responses, of the advantage and V, both centred within the question; interval by Fisher's z.
+def _correlation(probed: Sequence[ProbedQuestion]) -> Estimate:
+    """Pearson's correlation of advantage and V over all responses, both centred within the question.
 
-    V has an error of its own, of variance V (1 - V) / continuations, which can only lower it.
+    The interval uses Fisher's z. V has an error of its own, of variance V (1 - V) / continuations, which can only lower
+    the correlation.
     """
     rows = []
     for question in probed:
@@ -250,11 +252,11 @@ def _correlation(probed: Sequence[Probed]) -> Estimate:
     return Estimate(value, *bounds)
 
 
-def _spread(question: Probed) -> list[float] | None:
+def _spread(question: ProbedQuestion) -> list[float] | None:
     """Unbiased estimates of a question's variance between responses (of V) and within them (of one trajectory).
 
-    What the finite number of continuations adds to the variance of the measured V is taken off; responses that share a
-    note share that error too.
+    The finite number of continuations adds to the variance of the measured V, which is subtracted. Responses that share
+    a note also share that error.
     """
     counted = question.counted()
     m = len(counted)
@@ -269,8 +271,8 @@ def _spread(question: Probed) -> list[float] | None:
     return [float(values.var(ddof=1) - (apart * luck / sizes).sum() / (m - 1)), float(luck.mean())]
 
 
-def _reward(probed: Sequence[Probed], spread: np.ndarray, k: int) -> Reward:
-    """Rewards made of k continuations each; their bias is against the other half of the continuations."""
+def _reward(probed: Sequence[ProbedQuestion], spread: np.ndarray, k: int) -> Reward:
+    """Rewards from k continuations each; the bias is measured against the other half of the continuations."""
     biases, variances = [], []
     for question in probed:
         outcomes = [question.outcomes[question.notes_M[i]] for i in question.counted()]
@@ -292,7 +294,7 @@ def _rewards(outcomes: np.ndarray, k: int) -> np.ndarray:
     return outcomes[: count * k].reshape(count, k).mean(1)
 
 
-def _trained_bias(question: Probed) -> float | None:
+def _trained_bias(question: ProbedQuestion) -> float | None:
     errors = [
         value - question.outcomes[question.notes_M[i]].mean()
         for i in question.counted()
@@ -301,8 +303,8 @@ def _trained_bias(question: Probed) -> float | None:
     return float(np.mean(errors)) if errors else None
 
 
-def _values(probed: Sequence[Probed]) -> dict[str, Estimate]:
-    """Means over the questions for which all three kinds of note could be valued."""
+def _values(probed: Sequence[ProbedQuestion]) -> dict[str, Estimate]:
+    """Means over the questions for which all three kinds of note have a value."""
     rows = []
     for question in probed:
         own = [question.outcomes[question.notes_M[i]].mean() for i in question.counted()]
@@ -310,17 +312,17 @@ def _values(probed: Sequence[Probed]) -> dict[str, Estimate]:
         if own and min(len(empty), len(shuffled)) >= FEWEST:
             rows.append((float(np.mean(own)), float(empty.mean()), float(shuffled.mean())))
     names = ("own", "empty", "shuffled")
-    found = {name: _share(_mean([row[place] for row in rows])) for place, name in enumerate(names)}
+    values = {name: _share(_mean([row[place] for row in rows])) for place, name in enumerate(names)}
     for place, name in list(enumerate(names))[1:]:
-        found[f"own_minus_{name}"] = _mean([row[0] - row[place] for row in rows])
-    return found
+        values[f"own_minus_{name}"] = _mean([row[0] - row[place] for row in rows])
+    return values
 
 
-def _share(found: Estimate) -> Estimate:
-    """The interval of a mean outcome, which is not outside 0 and 1."""
-    if found.low is None or found.high is None:
-        return found
-    return Estimate(found.value, max(0.0, found.low), min(1.0, found.high))
+def _share(mean: Estimate) -> Estimate:
+    """A mean outcome with its interval clipped to [0, 1]."""
+    if mean.low is None or mean.high is None:
+        return mean
+    return Estimate(mean.value, max(0.0, mean.low), min(1.0, mean.high))
 
 
 def _mean(values: Sequence[float | None]) -> Estimate:
@@ -328,6 +330,6 @@ def _mean(values: Sequence[float | None]) -> Estimate:
 
 
 def _sums(rows: Any) -> np.ndarray:
-    """(units, features) of the units that have any."""
+    """The (units, features) of the units that have features."""
     kept = [row for row in rows if row is not None]
     return np.array(kept, dtype=float) if kept else np.zeros((0, 3))

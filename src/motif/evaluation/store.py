@@ -1,12 +1,12 @@
 """The answers of an evaluation on disk, so that it can be stopped at any time and resumed.
 
-settings.json   what decides the answers; its hash is the evaluation's fingerprint
+settings.json   the settings that decide the answers; their hash is the fingerprint of the evaluation
 answers.jsonl   a line per question and row: every response, its notes, its verdict
-results.json    the numbers, and
-outcomes.jsonl  the mean outcome of each question, a line per row: written at the end
+results.json    the numbers, written at the end
+outcomes.jsonl  the mean outcome of each question, a line per row, written at the end
 
-Chunks of questions are appended as they are done. A chunk of which a line is missing or cannot be read is dropped and
-answered again as a whole, so every chunk is decoded with the same rows in its batch whatever happened before.
+Chunks of questions are appended as they are done. A chunk with a missing or unreadable line is dropped and answered
+again as a whole. So every chunk is decoded with the same rows in its batch, whatever happened before.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Key = tuple[str, str, str]
 
 
 def settings_of(session: Session, questions: Sequence[Question]) -> dict[str, Any]:
-    """All that decides what the answers to these questions are and how they are judged, but for the number of rounds.
+    """All settings that decide the answers to these questions and their verdicts.
 
-    Which rows are wanted is left out: more rows are added to what is there.
+    The rows are left out: rows that are requested later are added to the folder.
     """
     recipe, rollout = session.recipe, session.recipe.rollout
     return {
@@ -64,7 +64,7 @@ def fingerprint(settings: dict[str, Any]) -> str:
 
 
 def weights_digest(policy: Policy) -> str:
-    """A hash of all weights as they are in memory, an adapter's included, wherever they came from."""
+    """A hash of all weights in memory, including an adapter's, wherever they come from."""
     import torch
 
     def parts() -> Iterator[bytes]:
@@ -76,14 +76,14 @@ def weights_digest(policy: Policy) -> str:
 
 
 def questions_digest(questions: Sequence[Question], rounds: Rounds) -> str:
-    """A hash of the questions' ids, texts and gold answers, and of their prompts in tokens: so of the tokenizer, the
-    chat template and the system prompt too."""
+    """A hash of the ids, texts and gold answers of the questions and of their prompts in tokens, so also of the
+    tokenizer, the chat template and the system prompt."""
     facts = ([q.id, q.text, q.gold, rounds.prompt(q.text, [], 1)] for q in questions)
     return digest(json.dumps(fact).encode() for fact in facts)
 
 
 class EvalFolder:
-    """A folder with the answers of one evaluation. Use it as a context manager: it is one process's at a time.
+    """A folder with the answers of one evaluation, for one process at a time. Use it as a context manager.
 
     Raises:
         RunFolderError: the folder holds an evaluation with other settings, or another process is writing to it.
@@ -91,7 +91,7 @@ class EvalFolder:
 
     def __init__(self, path: Path, settings: dict[str, Any], model: str):
         self.path, self.file = path, path / "answers.jsonl"
-        self._found: dict[Key, Answers] = {}
+        self._chunks: dict[Key, Answers] = {}
         if is_run(path):
             raise RunFolderError(f"{path} is a run folder: choose another --out")
         try:
@@ -119,17 +119,17 @@ class EvalFolder:
 
     @property
     def answers(self) -> int:
-        """How many answers were found when the folder was opened."""
-        return sum(len(given) for answers in self._found.values() for given in answers.values())
+        """The number of answers that the folder held when it was opened."""
+        return sum(len(of_question) for answers in self._chunks.values() for of_question in answers.values())
 
     def get(self, row: EvalRow, mode: DecodingMode, questions: Sequence[Question]) -> Answers | None:
-        """The answers to these questions, if all of them are there."""
-        found = self._found.get((row.name, mode.name, _chunk([question.id for question in questions])))
-        return found if found and all(len(given) == mode.samples for given in found.values()) else None
+        """The answers to these questions, if all of them are kept."""
+        answers = self._chunks.get((row.name, mode.name, _chunk_name([question.id for question in questions])))
+        return answers if answers and all(len(one) == mode.samples for one in answers.values()) else None
 
     def put(self, row: EvalRow, mode: DecodingMode, trees: Sequence[Tree]) -> None:
         """Append the graded trees of a chunk."""
-        chunk = _chunk([tree.question.id for tree in trees])
+        chunk = _chunk_name([tree.question.id for tree in trees])
         head = {"row": row.name, "drawing": mode.name, "chunk": chunk}
         lines = [json.dumps(head | tree.to_dict()) + "\n" for tree in trees]
         with self.file.open("a", encoding="utf-8") as file:
@@ -138,7 +138,7 @@ class EvalFolder:
             os.fsync(file.fileno())
 
     def finish(self, results: dict[str, Accuracy]) -> None:
-        """Write the numbers."""
+        """Write the results."""
         numbers = {name: accuracy.to_dict() for name, accuracy in results.items()}
         write_json(self.path / "results.json", numbers)
         lines = [json.dumps(accuracy.outcomes_dict(name)) + "\n" for name, accuracy in results.items()]
@@ -159,22 +159,22 @@ class EvalFolder:
             )
 
     def _restore(self) -> None:
-        """Read what is there, and drop the chunks that are not complete."""
+        """Read the kept answers, and drop the chunks that are not complete."""
         total = 0
         for line in self._lines():
             total += 1
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 key, name, answers = _parse(line)
-                self._found.setdefault(key, {})[name] = answers
-        self._found = {key: found for key, found in self._found.items() if key[2] == _chunk(list(found))}
-        if total != sum(len(found) for found in self._found.values()):
+                self._chunks.setdefault(key, {})[name] = answers
+        self._chunks = {key: answers for key, answers in self._chunks.items() if key[2] == _chunk_name(list(answers))}
+        if total != sum(len(answers) for answers in self._chunks.values()):
             self._rewrite()
 
     def _rewrite(self) -> None:
         with replacing(self.file) as file:
             for line in self._lines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):
-                    if _parse(line)[0] in self._found:
+                    if _parse(line)[0] in self._chunks:
                         file.write(line)
 
     def _lines(self) -> Iterator[bytes]:
@@ -190,6 +190,6 @@ def _parse(line: bytes) -> tuple[Key, str, list[GradedAnswer]]:
     return (record["row"], record["drawing"], record["chunk"]), *answers_of(record)
 
 
-def _chunk(questions: Sequence[str]) -> str:
+def _chunk_name(questions: Sequence[str]) -> str:
     """The name of a chunk: a hash of its questions' ids, in order."""
     return digest(name.encode() for name in questions)
