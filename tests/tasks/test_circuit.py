@@ -67,7 +67,8 @@ def test_golds_of_rows():
         gold = gold_from_row(row)
         assert CIRCUIT.check_gold(gold).verdict == "right"
         assert CIRCUIT.quick(gold, module).verdict == "right"
-    for row in ({}, {"verilog": module, "answer": "x"}, {"verilog": 3}, {"truth_table": [1]}):
+    deep = {"truth_table": "[" * 100_000}
+    for row in ({}, {"verilog": module, "answer": "x"}, {"verilog": 3}, {"truth_table": [1]}, deep):
         with pytest.raises(ValueError, match="column"):
             gold_from_row(row)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from motif.config import ArithmeticConfig, DataConfig
+from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.grading.code.sandbox import prepare
 from motif.method.tree import Question
@@ -301,6 +302,17 @@ def test_arithmetic():
     assert not {q.text for q in task.train} & {q.text for q in task.test}
     held = load(DataConfig(task="arithmetic", arithmetic=ArithmeticConfig(digits=1), held_out=10))
     assert len(held.test) == 10
+
+
+@pytest.mark.parametrize("task", ["chain", "circuit"])
+def test_held_out_questions_of_a_task_that_makes_them(task):
+    made = load(DataConfig(task=task, grader="exact", held_out=10))
+    assert len(made.test) == 10 and not {q.id for q in made.test} & {q.id for q in made.train}
+
+
+def test_settings_that_leave_a_side_empty_are_refused():
+    with pytest.raises(RecipeError, match=r"data\.arithmetic leaves no (train|test) questions"):
+        load(DataConfig(task="arithmetic", arithmetic=ArithmeticConfig(largest=1)))
 
 
 def test_gsm8k_form(tmp_path):

@@ -153,11 +153,11 @@ class DataConfig(Section):
 
     def _unread(self) -> dict[str, str]:
         """Keys of `[data]` that neither the task nor its sources read, each with the reason."""
-        own = f"does not apply to task {self.task!r}, which has its own questions"
+        makes = f"does not apply to task {self.task!r}, which has its own questions"
         if self.task in TASK_SECTIONS and self.task not in OWN_OR_ROWS:
-            return dict.fromkeys((*SOURCES, *READING), own)
+            return dict.fromkeys((*SOURCES, *READING), makes)
         if self.task in OWN_OR_ROWS and not (self.train or self.test):
-            return dict.fromkeys(READING, own)
+            return dict.fromkeys(READING, makes)
         unread = {f"{side}_split": f"is read with data.{side} only" for side in SOURCES if not getattr(self, side)}
         if not (self.train or self.test):
             unread["subset"] = "is read with data.train or data.test only"

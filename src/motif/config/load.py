@@ -132,8 +132,8 @@ def _into_sections(data: dict[str, Any]) -> None:
     source = data.get("data")
     if not isinstance(source, dict):
         return
-    given = {key: source.pop(key) for key in TASK_OF if key in source}
-    for key, value in given.items():
+    flat_settings = {key: source.pop(key) for key in TASK_OF if key in source}
+    for key, value in flat_settings.items():
         task = TASK_OF[key]
         if value != DataConfig.model_fields[task].default.model_dump(mode="json")[key]:
             section = source.setdefault(task, {})

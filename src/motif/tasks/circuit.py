@@ -61,13 +61,16 @@ def gold_from_row(row: Mapping[str, Any]) -> str:
     Raises:
         ValueError: none of these columns, more than one of them, or a value of the wrong type.
     """
-    given = [name for name in ("truth_table", "verilog", "answer") if row.get(name) not in (None, "")]
-    if len(given) != 1:
-        problem = "has none of" if not given else "has more than one of"
+    columns = [name for name in ("truth_table", "verilog", "answer") if row.get(name) not in (None, "")]
+    if len(columns) != 1:
+        problem = "has none of" if not columns else "has more than one of"
         raise ValueError(f"the row {problem} the columns truth_table, verilog and answer")
-    name, value = given[0], row[given[0]]
+    name, value = columns[0], row[columns[0]]
     if name == "truth_table":
-        value = json.loads(value) if isinstance(value, str) else value
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except RecursionError:
+            raise ValueError("column 'truth_table' is nested too deeply") from None
         if not isinstance(value, Mapping):
             raise ValueError("column 'truth_table' must hold an object with inputs, outputs and rows")
         return json.dumps({"truth_table": value})
