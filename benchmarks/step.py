@@ -422,6 +422,18 @@ def main() -> None:
         seconds["motif"] = {"trl": theirs_motif, "motif": mine_motif}
     memory = peak_memory(arguments)
 
+    tell_steps(seconds, shares)
+    breakdown = tell_parts({"vanilla": mine, "motif": mine_motif})
+    table("Peak memory (MiB, vanilla)", ["", "peak"], [(name, round(value)) for name, value in memory.items()])
+    write(
+        arguments.json,
+        result | {"ratios": shares, "seconds": seconds, "breakdown": breakdown, "peak_memory": memory},
+    )
+
+
+def tell_steps(seconds: dict[str, Any], shares: dict[str, float]) -> None:
+    """Print how long a step takes."""
+    (theirs, mine), (off, again), (theirs_motif, mine_motif) = (tuple(pair.values()) for pair in seconds.values())
     table(
         "Seconds a step (medians)",
         ["", "TRL", "motif", "TRL ÷ motif"],
@@ -438,9 +450,12 @@ def main() -> None:
             ("MOTIF", median(theirs_motif, "total"), median(mine_motif, "total"), shares["trl_motif"]),
         ],
     )
+
+
+def tell_parts(steps: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """Print, and return, where motif's step goes."""
     breakdown = {
-        name: {part: median(rows, part) for part in rows[0] if part != "update_only"}
-        for name, rows in (("vanilla", mine), ("motif", mine_motif))
+        name: {part: median(rows, part) for part in rows[0] if part != "update_only"} for name, rows in steps.items()
     }
     table(
         "Where motif's step goes (seconds, and share of the step)",
@@ -450,11 +465,7 @@ def main() -> None:
             for part in breakdown["motif"]
         ],
     )
-    table("Peak memory (MiB, vanilla)", ["", "peak"], [(name, round(value)) for name, value in memory.items()])
-    write(
-        arguments.json,
-        result | {"ratios": shares, "seconds": seconds, "breakdown": breakdown, "peak_memory": memory},
-    )
+    return breakdown
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,6 @@ def fuzz(name: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:
     """One slice, in this process: tries, different failures, and the most memory it needed."""
     import resource
 
-    from hypothesis import HealthCheck, Phase, given, settings
-    from hypothesis import seed as seeded
-    from inputs import INPUTS
     from targets import TARGETS
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
@@ -83,24 +81,32 @@ def fuzz(name: str, seconds: float, seed: int, out: Path) -> dict[str, Any]:
                 counts["new"] += 1
                 append(out / "corpus.jsonl", line)
 
+    generate(name, attempt, 20 if target.slow else BLOCK, seconds, seed)
+    own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = sum(usage.ru_utime + usage.ru_stime for usage in (own, below))
+    return counts | {"failures": list(failures.values()), "memory_mib": own.ru_maxrss // 1024, "cpu": spent}
+
+
+def generate(name: str, attempt: Callable[[Any], None], tries: int, seconds: float, seed: int) -> None:
+    """Make inputs for a target, a block of tries at a time, until the time is spent."""
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import seed as seeded
+    from inputs import INPUTS
+
     end = time.monotonic() + seconds
     for block in itertools.count():
         if time.monotonic() >= end:
             break
-        few = 20 if target.slow else BLOCK
         run = settings(
-            max_examples=few,
+            max_examples=tries,
             deadline=None,
             database=None,
             report_multiple_bugs=False,
             phases=[Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck),
         )(given(INPUTS[name])(attempt))
-        with contextlib.suppress(Exception):  # recorded above
+        with contextlib.suppress(Exception):  # recorded by `attempt`
             seeded(f"{seed}/{block}")(run)()
-    own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = sum(usage.ru_utime + usage.ru_stime for usage in (own, below))
-    return counts | {"failures": list(failures.values()), "memory_mib": own.ru_maxrss // 1024, "cpu": spent}
 
 
 def described(name: str, error: BaseException, given_input: Any) -> dict[str, Any]:

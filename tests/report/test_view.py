@@ -154,15 +154,21 @@ def test_a_saved_page_draws_itself(tmp_path: Path, browser: Browser, case: str) 
             assert page.locator(".response pre").first.evaluate("(node) => node.children.length") == 0
 
 
-@needs_browser
-@pytest.mark.slow
-def test_every_part_is_reached_by_clicks(tmp_path: Path, browser: Browser) -> None:
-    runs = [fake_run(tmp_path / name, steps=20, questions=3, seed=seed) for name, seed in (("one", 0), ("two", 1))]
-    # The first question of the first run comes back at the end.
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The saved page of two runs, and the id of the first run's first question, which comes back at its end."""
+    folder = tmp_path_factory.mktemp("two")
+    runs = [fake_run(folder / name, steps=20, questions=3, seed=seed) for name, seed in (("one", 0), ("two", 1))]
     lines = (runs[0] / "trees.jsonl").read_text().splitlines(keepends=True)
     again = json.loads(lines[0]) | {"step": 20}
     (runs[0] / "trees.jsonl").write_text("".join([*lines, json.dumps(again) + "\n"]))
-    with browser.open(save_page(runs, tmp_path / "both.html")) as page:
+    return save_page(runs, folder / "both.html"), again["question"]["id"]
+
+
+@needs_browser
+@pytest.mark.slow
+def test_charts_and_recipes_are_reached_by_clicks(two_runs: tuple[Path, str], browser: Browser) -> None:
+    with browser.open(two_runs[0]) as page:
         for link in page.locator("#nav a").all():
             link.click()
             target = link.get_attribute("href")
@@ -181,7 +187,16 @@ def test_every_part_is_reached_by_clicks(tmp_path: Path, browser: Browser) -> No
         expect(reward.locator("tbody tr")).to_have_count(20)
         plot.hover()
         expect(page.locator("#tip")).to_contain_text("outcome")
-        # Trees: filters, order, pages, both levels of a card, a pair.
+        page.locator("#recipe summary").first.click()
+        expect(page.locator("#recipe pre").first).to_contain_text("branching")
+        expect(page.locator("#recipe table")).to_contain_text("train.seed")
+
+
+@needs_browser
+@pytest.mark.slow
+def test_trees_are_filtered_ordered_and_compared_by_clicks(two_runs: tuple[Path, str], browser: Browser) -> None:
+    file, question = two_runs
+    with browser.open(file) as page:
         total, count = page.locator("[data-kind=all]"), page.locator("#tree-count")
         expect(total).to_have_text("121")
         for shown in ("1–50 of 121", "51–100 of 121", "101–121 of 121"):
@@ -204,7 +219,7 @@ def test_every_part_is_reached_by_clicks(tmp_path: Path, browser: Browser) -> No
         )
         page.locator(".kinds label", has_text="All").first.click()
         expect(count).to_have_text(re.compile(" of 61$"))
-        page.locator("#tree-search").fill(again["question"]["id"])
+        page.locator("#tree-search").fill(question)
         expect(page.locator(".questions button")).to_have_count(2)
         page.locator(".questions button").first.click()
         page.get_by_label("The same question in other trees").select_option(index=1)
@@ -222,9 +237,6 @@ def test_every_part_is_reached_by_clicks(tmp_path: Path, browser: Browser) -> No
         page.locator("#tree-search").fill("I split 9")
         expect(count).to_contain_text(" of ")
         assert 0 < int(count.inner_text().split(" of ")[1]) < 61
-        page.locator("#recipe summary").first.click()
-        expect(page.locator("#recipe pre").first).to_contain_text("branching")
-        expect(page.locator("#recipe table")).to_contain_text("train.seed")
 
 
 @needs_browser

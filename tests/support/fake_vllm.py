@@ -68,7 +68,7 @@ class FakeVLLM:
         """Start, or start again: on the same port, without any adapter."""
         self.loaded.clear()
         self.died = False
-        self.http = _Server(("127.0.0.1", self.port), _handler(self))
+        self.http = _Server(("127.0.0.1", self.port), type("Handler", (_Handler,), {"fake": self}))
         self.port = self.http.server_port
         threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -113,122 +113,120 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
 
-def _handler(fake: FakeVLLM) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeVLLM
+    protocol_version = "HTTP/1.1"
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
+    def log_message(self, *arguments: Any) -> None:
+        pass
 
-        def do_GET(self) -> None:
-            if self._ready():
-                cards = [{"id": "base", "parent": None, "max_model_len": fake.policy.max_length}]
-                cards += [{"id": name, "parent": "base", "max_model_len": None} for name in fake.loaded]
-                self._json(200, {"data": cards})
+    def do_GET(self) -> None:
+        if self._ready():
+            cards = [{"id": "base", "parent": None, "max_model_len": self.fake.policy.max_length}]
+            cards += [{"id": name, "parent": "base", "max_model_len": None} for name in self.fake.loaded]
+            self._json(200, {"data": cards})
 
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if not self._ready():
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self._ready():
+            return
+        if self.path == "/v1/completions":
+            self._complete(body)
+        elif self.path == "/v1/load_lora_adapter":
+            status, text = self.fake.load(body["lora_name"], body["lora_path"])
+            self._json(status, {"error": {"message": text}})
+        elif self.path == "/v1/unload_lora_adapter":
+            there = self.fake.loaded.pop(body["lora_name"], None)
+            self._json(200 if there else 404, {})
+        else:
+            self._json(404, {"detail": "Not Found"})
+
+    def _ready(self) -> bool:
+        if self.fake.died:
+            self.close_connection = True
+            return False
+        self.fake.calls[self.path] += 1
+        if self.fake.key and self.headers.get("Authorization") != f"Bearer {self.fake.key}":
+            self._json(401, {"error": "Unauthorized"})
+            return False
+        return True
+
+    def _complete(self, body: dict[str, Any]) -> None:
+        self.fake.bodies.append(body)
+        body.setdefault("n", 1)
+        deed = self.fake.misbehave(self.fake.calls[self.path], body)
+        if deed == "die":
+            threading.Thread(target=self.fake.stop).start()
+            self.fake.died = True
+        if deed == "hang":
+            self.fake.ended.wait()
+            return None
+        if isinstance(deed, int):
+            return self._json(deed, {"error": {"message": "out of order"}})
+        if body["temperature"] > 2:
+            return self._json(400, {"error": {"message": "temperature must be in [0, 2]"}})
+        if body["model"] != "base" and body["model"] not in self.fake.loaded:
+            return self._json(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
+        self.fake.waiting += 1
+        self.fake.most_waiting = max(self.fake.most_waiting, self.fake.waiting)
+        try:
+            self._stream(body, deed)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+        finally:
+            self.fake.waiting -= 1
+
+    def _stream(self, body: dict[str, Any], deed: Any) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for place, done in enumerate(self.fake.sample(body)):
+            if (deed in ("cut", "die") and place == body["n"] - 1) or (self.fake.died and deed is None):
+                self.close_connection = True  # without the chunk that ends the answer
+                self.connection.close()
                 return
-            if self.path == "/v1/completions":
-                self._complete(body)
-            elif self.path == "/v1/load_lora_adapter":
-                status, text = fake.load(body["lora_name"], body["lora_path"])
-                self._json(status, {"error": {"message": text}})
-            elif self.path == "/v1/unload_lora_adapter":
-                there = fake.loaded.pop(body["lora_name"], None)
-                self._json(200 if there else 404, {})
-            else:
-                self._json(404, {"detail": "Not Found"})
+            if deed == "short" and place == body["n"] - 1:
+                continue
+            self._tell(body, place, done, deed)
+            self.fake.served += 1
+        if body.get("stream_options", {}).get("include_usage"):
+            usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(done.token_ids)}
+            self._chunk(f"data: {json.dumps({'model': body['model'], 'choices': [], 'usage': usage})}\n\n")
+        self._chunk("data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
 
-        def _ready(self) -> bool:
-            if fake.died:
-                self.close_connection = True
-                return False
-            fake.calls[self.path] += 1
-            if fake.key and self.headers.get("Authorization") != f"Bearer {fake.key}":
-                self._json(401, {"error": "Unauthorized"})
-                return False
-            return True
+    def _tell(self, body: dict[str, Any], place: int, done: Completion, deed: Any) -> None:
+        logprobs = list(done.logprobs)
+        if not self.fake.processed and body["temperature"] not in (0, 1):
+            with torch.no_grad():
+                raw, _ = self.fake.policy.token_logprobs([body["prompt"]], [done.token_ids], [1.0])
+            logprobs = raw.tolist()
+        if deed == "lost token":
+            logprobs = logprobs[:-1]
+        model = "another" if deed == "other model" else body["model"]
+        reason = "length" if done.truncated else "stop"
+        cut = max(1, len(done.token_ids) // 2)  # in two events, as a server with another interval would
+        for part, ends in ((slice(0, cut), None), (slice(cut, None), "abort" if deed == "abort" else reason)):
+            choice = {
+                "index": place,
+                "text": self.fake.policy.tokenizer.decode(done.token_ids[part], skip_special_tokens=True),
+                "token_ids": done.token_ids[part] or None,
+                "logprobs": {"token_logprobs": logprobs[part]} if done.token_ids[part] else None,
+                "finish_reason": ends,
+            }
+            text = json.dumps({"model": model, "choices": [choice]})
+            self._chunk(f"data: {text[:20] if deed == 'garbage' else text}\n\n")
 
-        def _complete(self, body: dict[str, Any]) -> None:
-            fake.bodies.append(body)
-            body.setdefault("n", 1)
-            deed = fake.misbehave(fake.calls[self.path], body)
-            if deed == "die":
-                threading.Thread(target=fake.stop).start()
-                fake.died = True
-            if deed == "hang":
-                fake.ended.wait()
-                return None
-            if isinstance(deed, int):
-                return self._json(deed, {"error": {"message": "out of order"}})
-            if body["temperature"] > 2:
-                return self._json(400, {"error": {"message": "temperature must be in [0, 2]"}})
-            if body["model"] != "base" and body["model"] not in fake.loaded:
-                return self._json(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
-            fake.waiting += 1
-            fake.most_waiting = max(fake.most_waiting, fake.waiting)
-            try:
-                self._stream(body, deed)
-            except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True
-            finally:
-                fake.waiting -= 1
+    def _chunk(self, text: str) -> None:
+        data = text.encode()
+        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+        self.wfile.flush()
 
-        def _stream(self, body: dict[str, Any], deed: Any) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            for place, done in enumerate(fake.sample(body)):
-                if (deed in ("cut", "die") and place == body["n"] - 1) or (fake.died and deed is None):
-                    self.close_connection = True  # without the chunk that ends the answer
-                    self.connection.close()
-                    return
-                if deed == "short" and place == body["n"] - 1:
-                    continue
-                self._tell(body, place, done, deed)
-                fake.served += 1
-            if body.get("stream_options", {}).get("include_usage"):
-                usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": len(done.token_ids)}
-                self._chunk(f"data: {json.dumps({'model': body['model'], 'choices': [], 'usage': usage})}\n\n")
-            self._chunk("data: [DONE]\n\n")
-            self.wfile.write(b"0\r\n\r\n")
-
-        def _tell(self, body: dict[str, Any], place: int, done: Completion, deed: Any) -> None:
-            logprobs = list(done.logprobs)
-            if not fake.processed and body["temperature"] not in (0, 1):
-                with torch.no_grad():
-                    raw, _ = fake.policy.token_logprobs([body["prompt"]], [done.token_ids], [1.0])
-                logprobs = raw.tolist()
-            if deed == "lost token":
-                logprobs = logprobs[:-1]
-            model = "another" if deed == "other model" else body["model"]
-            reason = "length" if done.truncated else "stop"
-            cut = max(1, len(done.token_ids) // 2)  # in two events, as a server with another interval would
-            for part, ends in ((slice(0, cut), None), (slice(cut, None), "abort" if deed == "abort" else reason)):
-                choice = {
-                    "index": place,
-                    "text": fake.policy.tokenizer.decode(done.token_ids[part], skip_special_tokens=True),
-                    "token_ids": done.token_ids[part] or None,
-                    "logprobs": {"token_logprobs": logprobs[part]} if done.token_ids[part] else None,
-                    "finish_reason": ends,
-                }
-                text = json.dumps({"model": model, "choices": [choice]})
-                self._chunk(f"data: {text[:20] if deed == 'garbage' else text}\n\n")
-
-        def _chunk(self, text: str) -> None:
-            data = text.encode()
-            self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-            self.wfile.flush()
-
-        def _json(self, status: int, content: Any) -> None:
-            data = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    return Handler
+    def _json(self, status: int, content: Any) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)

@@ -157,17 +157,7 @@ def _training_line(
     for value in values:
         counts[round(value * k)] += 1
     solved = [[response["value"] or 0 for response in tree["responses"]] for tree in trees]
-    ledger["questions"] += len(trees)
-    ledger["updates"] += 1
-    for key, amount in (
-        ("generated_tokens", 24_000),
-        ("prefill_tokens", 9_000),
-        ("prefill_saved", 60_000),
-        ("trained_tokens", 7_000),
-        ("flops", 3.1e12),
-    ):
-        ledger[key] += amount * len(trees)
-    ledger["seconds"] += 21.0
+    _charge(ledger, len(trees))
     line: dict[str, Any] = {
         "step": step,
         "reward": sum(response["reward"] for response in responses) / len(responses),
@@ -207,6 +197,20 @@ def _training_line(
     if k > 1:
         parts = sum((question_components(outcomes_of(tree)) for tree in trees), parts)
     return line | parts.metrics() | {f"ledger/{key}": value for key, value in ledger.items()}
+
+
+def _charge(ledger: dict[str, Any], questions: int) -> None:
+    ledger["questions"] += questions
+    ledger["updates"] += 1
+    for key, amount in (
+        ("generated_tokens", 24_000),
+        ("prefill_tokens", 9_000),
+        ("prefill_saved", 60_000),
+        ("trained_tokens", 7_000),
+        ("flops", 3.1e12),
+    ):
+        ledger[key] += amount * questions
+    ledger["seconds"] += 21.0
 
 
 def outcomes_of(tree: dict[str, Any]) -> list[list[float]]:

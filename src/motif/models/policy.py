@@ -1,4 +1,4 @@
-"""The model being trained: the log-probabilities it gives to sampled tokens, and which of its weights are in force."""
+"""The model being trained: log-probabilities of sampled tokens, and which weights are in use."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from motif.models.shape import context_limit
 from motif.models.sharding import Shards, full_tensor, shard_like
 
 LOGIT_ELEMENTS = 2**24
-"""Logits alive at once in `token_logprobs`: 64 MiB in float32, whatever the vocabulary and the sequence length."""
+"""Logits in memory at once: 64 MiB in float32, for any vocabulary and sequence length."""
 
 
 class Policy:
     """A causal language model with a trainable LoRA adapter, or with all weights trainable.
 
     The sampler and the trainer share these weights. `seed` fixes the adapter's initial values. With `shard` each
-    process of the group keeps a piece of every weight (see `motif.models.sharding`).
+    process of the group keeps a shard of every weight (see `motif.models.sharding`).
 
     Raises:
         ModelError: the model cannot be loaded, or its architecture is not supported (see `_check`).
@@ -38,7 +38,7 @@ class Policy:
         self.config = config
         self.device = pick_device(config.device)
         self.tokenizer = load_tokenizer(config.name)
-        model = load_model(config, self.device, move=not shard)  # what is sharded may not fit the device as a whole
+        model = load_model(config, self.device, move=not shard)  # sharded because it may not fit the device
         if config.adapter == "lora":
             self.wrapped: Any = _with_adapter(model, config, seed)
             self.model: Any = self.wrapped.get_base_model()
@@ -55,14 +55,14 @@ class Policy:
             if not (layers := self._layers()):
                 raise RecipeError("this model has no layers to shard one by one: set train.shard = 'optimizer'")
             self.shards = Shards(self.model, layers, self.device)
-            self.decoder = self.shards.entered_by(self.decoder.__call__)  # no child module
+            self.decoder = self.shards.forward_method(self.decoder.__call__)  # a method, not a child module
         self._trained = {name: p for name, p in self.wrapped.named_parameters() if p.requires_grad}
         self._check()
 
     # -- computing -------------------------------------------------------------------------------------------------
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits (..., V) of hidden states (..., D), with the few scalings that architectures add after the head."""
+        """Logits (..., V) of hidden states (..., D), with the scalings that some architectures add after the head."""
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         settings = self.model.config
         if scale := getattr(settings, "logit_scale", None):

@@ -1,4 +1,4 @@
-"""What token sequences begin with in common is run through the model once.
+"""Common prefixes of token sequences, run through the model once.
 
 Each path through a tree of `Segment`s spells one sequence: the system prompt and the question at the top, the prompts
 with notes below, the responses below those. `build_prefix_tree` builds the tree. `forward` runs some of its segments as
@@ -28,8 +28,8 @@ KeysValues = tuple[Tensor, Tensor]
 class Segment:
     """Tokens that follow those of the parent; the root of a tree has none.
 
-    `keys_values`, by layer: (heads, T, head size) each; `states` (T, D): the decoder's last hidden states. Both are the
-    caller's to fill in, and to drop.
+    `keys_values`, by layer: (heads, T, head size) each. `states` (T, D): the decoder's last hidden states. The caller
+    sets both, and deletes them.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -46,13 +46,13 @@ class Segment:
         return self.start + len(self.tokens)
 
     def add(self, tokens: list[int]) -> Segment:
-        """A new child."""
+        """Add a child with these tokens."""
         child = Segment(tokens, self, self.end)
         self.children.append(child)
         return child
 
     def path(self) -> list[Segment]:
-        """From the root's child down to this segment."""
+        """The segments from the root's child down to this one."""
         segments: list[Segment] = []
         segment: Segment | None = self
         while segment is not None and segment.parent is not None:
@@ -62,21 +62,21 @@ class Segment:
 
     def leaves(self) -> list[Segment]:
         """The segments below this one that have no children, the oldest first."""
-        found: list[Segment] = []
+        leaves: list[Segment] = []
         waiting = list(self.children)
         while waiting:
             segment = waiting.pop(0)
-            found += [] if segment.children else [segment]
+            leaves += [] if segment.children else [segment]
             waiting = segment.children + waiting
-        return found
+        return leaves
 
     def drop(self) -> None:
-        """Leave the tree."""
+        """Remove this segment from the tree."""
         if self.parent is not None:
             self.parent.children.remove(self)
 
     def split(self, count: int) -> Segment:
-        """Cut after `count` tokens: a new parent takes the first ones, with what was computed for them."""
+        """Move the first `count` tokens, with their states, keys and values, to a new parent, which is returned."""
         assert self.parent is not None and self.states is not None and 0 < count < len(self.tokens)
         top = Segment(self.tokens[:count], self.parent, self.start, [self])
         siblings = self.parent.children
@@ -100,7 +100,7 @@ def build_prefix_tree(parent: Segment, sequences: Sequence[Sequence[int]]) -> li
     """
     ends = [parent] * len(sequences)
     order = sorted(range(len(sequences)), key=lambda index: list(sequences[index]))
-    # Each entry: sequences (sorted) that agree up to `common`, of which the tokens from `begun` on are not yet added.
+    # Each entry: sorted sequences that are equal up to `common`, and whose tokens from `begun` on are not added yet.
     groups = [(order, parent, parent.end, parent.end)] if order else []
     while groups:
         group, above, begun, common = groups.pop()
@@ -124,7 +124,7 @@ def build_prefix_tree(parent: Segment, sequences: Sequence[Sequence[int]]) -> li
 
 
 def common_prefix_length(one: Sequence[int], other: Sequence[int], start: int = 0) -> int:
-    """How many tokens two sequences have in common at their beginning, given that the first `start` agree."""
+    """The number of tokens in the common prefix of two sequences, of which the first `start` are known to be equal."""
     limit = min(len(one), len(other))
     for position in range(start, limit):
         if one[position] != other[position]:
@@ -133,12 +133,12 @@ def common_prefix_length(one: Sequence[int], other: Sequence[int], start: int = 
 
 
 def batches(segments: Sequence[Segment], budget: int) -> Iterator[list[Segment]]:
-    """Cut segments into batches of similar length with at most `budget` tokens each, padding included.
+    """Split segments into batches of similar length with at most `budget` tokens each, padding included.
 
     A single segment longer than the budget gets a batch of its own.
     """
     batch: list[Segment] = []
-    for segment in sorted(segments, key=lambda segment: -len(segment.tokens)):  # a batch's first is its longest
+    for segment in sorted(segments, key=lambda segment: -len(segment.tokens)):  # the first of a batch is its longest
         if batch and _ends_before(batch, segment, budget):
             yield batch
             batch = []
@@ -149,7 +149,7 @@ def batches(segments: Sequence[Segment], budget: int) -> Iterator[list[Segment]]
 
 def _ends_before(batch: Sequence[Segment], segment: Segment, budget: int) -> bool:
     longest = len(batch[0].tokens)
-    # A batch that keeps the machine busy already is better closed than padded.
+    # A batch that already keeps the machine busy is better closed than padded.
     padding = len(segment.tokens) < 0.75 * longest and longest * len(batch) >= 512
     return padding or longest * (len(batch) + 1) > budget
 
@@ -166,7 +166,7 @@ def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[i
     for row, segment in enumerate(segments):
         ids[row, : len(segment.tokens)] = torch.tensor(segment.tokens)
     cache = _Context(segments, policy.device)
-    positions, mask = cache.places(longest)
+    positions, mask = cache.positions_and_mask(longest)
     states: Tensor = policy.decoder(
         input_ids=ids.to(policy.device),
         attention_mask=None if mask is None else policy.attention_mask(mask),
@@ -178,7 +178,7 @@ def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[i
 
 
 class _Context(Cache):
-    """Shows every layer the keys and values of the segments' ancestors before the fresh ones, which it collects."""
+    """A cache that puts the keys and values of the segments' ancestors before the fresh ones, which it collects."""
 
     def __init__(self, segments: Sequence[Segment], device: torch.device):
         super().__init__(layers=[])
@@ -187,56 +187,56 @@ class _Context(Cache):
         self.lengths = [path[-1].end if path else 0 for path in self.paths]
         self.length = max(self.lengths)
         self.device = device
-        which = [parents.index(segment.parent) for segment in segments]
-        self.which = None if len(parents) == 1 else torch.tensor(which, device=device)  # path of each segment
+        path_of = [parents.index(segment.parent) for segment in segments]
+        self.path_of = None if len(parents) == 1 else torch.tensor(path_of, device=device)
         self.count = len(segments)
         self.fresh: dict[int, KeysValues] = {}
 
-    def places(self, longest: int) -> tuple[Tensor | None, Tensor | None]:
-        """Positions (segments or 1, T) and which keys are visible (segments or 1, 1, T, context + T).
+    def positions_and_mask(self, longest: int) -> tuple[Tensor | None, Tensor | None]:
+        """Positions (segments or 1, T), and which keys are visible (segments or 1, 1, T, context + T).
 
-        None for both without context: that is the plain causal pass, for which kernels are fastest.
+        Both are None without context: that is the plain causal pass, for which kernels are fastest.
         """
         if not self.length:
             return None, None
         starts = torch.tensor(self.lengths, device=self.device)
-        if self.which is not None:
-            starts = starts[self.which]
-        own = torch.arange(longest, device=self.device)
+        if self.path_of is not None:
+            starts = starts[self.path_of]
+        offsets = torch.arange(longest, device=self.device)
         before = torch.arange(self.length, device=self.device) < starts[:, None]
         context = before[:, None, None, :].expand(-1, 1, longest, -1)
-        causal = (own[None, :] <= own[:, None])[None, None].expand(len(starts), 1, -1, -1)
-        return starts[:, None] + own, torch.cat([context, causal], dim=-1)
+        causal = (offsets[None, :] <= offsets[:, None])[None, None].expand(len(starts), 1, -1, -1)
+        return starts[:, None] + offsets, torch.cat([context, causal], dim=-1)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Called by each attention layer with its new keys and values; returns what it attends to."""
-        # Recomputation in a backward pass comes here again; the graph to keep is the first one.
+        """Return the keys and values that a layer attends to; each attention layer calls this with its fresh ones."""
+        # Recomputation in a backward pass calls this again; the graph to keep is the first one.
         self.fresh.setdefault(layer_idx, (key_states, value_states))
         if not self.length:
             return key_states, value_states
-        keys = torch.cat([self._behind(layer_idx, 0), key_states], dim=2)
-        return keys, torch.cat([self._behind(layer_idx, 1), value_states], dim=2)
+        keys = torch.cat([self._context(layer_idx, 0), key_states], dim=2)
+        return keys, torch.cat([self._context(layer_idx, 1), value_states], dim=2)
 
-    def _behind(self, layer: int, kind: int) -> Tensor:
+    def _context(self, layer: int, kind: int) -> Tensor:
         """The context's keys (kind 0) or values (1): (segments, heads, context, head size)."""
-        whole = [
+        contexts = [
             torch.cat([segment.keys_values[layer][kind] for segment in path], dim=1) for path in self.paths if path
         ]
-        if self.which is None:
-            return whole[0].expand(self.count, -1, -1, -1)
-        empty = whole[0][:, :0]
+        if self.path_of is None:
+            return contexts[0].expand(self.count, -1, -1, -1)
+        empty = contexts[0][:, :0]
         padded = []
         for path in self.paths:
-            tensor = whole.pop(0) if path else empty
-            padded.append(F.pad(tensor, (0, 0, 0, self.length - tensor.shape[1])))
-        return torch.stack(padded)[self.which]
+            context = contexts.pop(0) if path else empty
+            padded.append(F.pad(context, (0, 0, 0, self.length - context.shape[1])))
+        return torch.stack(padded)[self.path_of]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Asked for by transformers."""
+        """Called by transformers."""
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        """Asked for by transformers."""
+        """Called by transformers."""
         return self.length + query_length, 0

@@ -46,7 +46,7 @@ class RunFolder:
             write_recipe(self.path, recipe)
 
     def append_metrics(self, line: Record) -> None:
-        """Append one line of numbers; what is not finite is written as null, because JSON knows no NaN."""
+        """Append one line of numbers; what is not finite is written as null, because JSON has no NaN."""
         start = self._offsets[METRICS][0]
         self._append(METRICS, [{key: _finite(value) for key, value in line.items()}])
         if self.on_metrics:

@@ -1,12 +1,12 @@
 r"""The policy-gradient loss as a pure function of log-probabilities and advantages.
 
-Tokens of all sequences lie in one flat vector, and each token carries the weight with which it enters the batch's loss,
-so the loss of a batch is a plain weighted sum, and cutting the batch into micro-batches cannot change it:
+The tokens of all sequences are in one flat vector, and each has a weight in the batch's loss. So the loss of a batch is
+a weighted sum, and splitting the batch into micro-batches cannot change it:
 
     L = sum_t w_t [ - c_t min(rho_t A_t, clip(rho_t, 1 - eps_low, 1 + eps_high) A_t) + beta KL_t ]
     rho_t = pi(o_t) / pi_old(o_t)
 
-The kinds differ in w only, with S sequences of lengths |o_i|:
+The kinds differ only in w, with S sequences of lengths |o_i|:
 
     grpo      1 / (S |o_i|)      mean over sequences of per-sequence means     arXiv 2402.03300
     dapo      1 / sum_i |o_i|    mean over tokens                              arXiv 2503.14476 (with clip-higher)
@@ -26,7 +26,7 @@ from motif.config import LossConfig
 
 @dataclass(frozen=True)
 class LossInputs:
-    """One micro-batch, all of shape (T,): T response tokens of whole sequences, one after the other."""
+    """One micro-batch: vectors of shape (T,), with the T response tokens of its sequences one after the other."""
 
     logprobs_T: Tensor  # under the policy being updated; carries the gradient
     old_logprobs_T: Tensor  # under the policy before this step's first update
@@ -38,13 +38,13 @@ class LossInputs:
 
 @dataclass(frozen=True)
 class LossOutputs:
-    """The differentiable loss and, detached, sums for logging (divide by the batch's token count)."""
+    """The differentiable loss and, detached, sums over tokens for logging."""
 
     loss: Tensor
     clipped: Tensor  # tokens whose gradient the clip removed
     kl: Tensor  # sum of the per-token KL estimates
     sampler_gap: Tensor  # sum of |log p_old - log p_sampler|
-    sampler_gap_max: Tensor  # its maximum
+    sampler_gap_max: Tensor  # maximum of the same
     capped: Tensor  # tokens whose importance weight was cut to the cap
 
 
@@ -52,9 +52,12 @@ def token_weights(lengths: Sequence[int], kind: str, max_length: int) -> list[fl
     """The weight w of each sequence's tokens in the batch's loss (the table above), one number per sequence.
 
     Args:
-        lengths: response tokens of every sequence of the batch, those of dead groups included: leaving a sequence with
-            advantage 0 out of the computation must not change the others' weight.
+        lengths: response tokens of every sequence of the batch, including dead groups: leaving out a sequence with
+            advantage 0 must not change the weights of the others.
         max_length: L of dr_grpo, the token limit of a response.
+
+    Raises:
+        ValueError: the kind is unknown.
     """
     if kind == "grpo":
         return [1.0 / (len(lengths) * length) for length in lengths]
@@ -66,9 +69,9 @@ def token_weights(lengths: Sequence[int], kind: str, max_length: int) -> list[fl
 
 
 def policy_loss(inputs: LossInputs, config: LossConfig) -> LossOutputs:
-    """The loss of one micro-batch; over the micro-batches of a batch the losses add up to the batch's.
+    """The loss of one micro-batch; the losses of a batch's micro-batches add up to the batch's.
 
-    With `importance_cap` c > 0 a token is weighted by min(c, p_old / p_sampler): truncated importance sampling for a
+    With `importance_cap` c > 0 a token is weighted by min(c, p_old / p_sampler): truncated importance sampling, for a
     sampler that computes in another precision or with older weights. The KL term is the k3 estimate, times the ratio,
     whose gradient is unbiased (arXiv 2512.02556, section 3.1; TRL's default).
     """
