@@ -203,8 +203,8 @@ def measure(probed: Sequence[ProbedQuestion], continuations: int, generated_toke
 
 def _notes(grown: Sequence[Tree], index: int) -> list[str]:
     """The distinct notes that a question is continued from: its own, the empty one, and one to another question."""
-    own = [root.note for root in grown[index].roots]
-    return list(dict.fromkeys([*own, "", _note_of_next(grown, index)]))
+    own_notes = [root.note for root in grown[index].roots]
+    return list(dict.fromkeys([*own_notes, "", _note_of_next(grown, index)]))
 
 
 def _note_of_next(grown: Sequence[Tree], index: int) -> str:

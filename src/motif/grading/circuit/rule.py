@@ -123,14 +123,14 @@ class Circuit(Rule):
 
     def _checked(self, gold: str, wanted: GoldCircuit) -> Grade:
         # A truth table cannot fail to equal itself, and as an answer the x of its open outputs would be refused.
-        own = Grade("right") if wanted.care else self.grade(gold, wanted.text)
-        if own.verdict != "right":
-            return Grade("ungraded", f"the gold answer does not pass as an answer: {own.reason}"[:LONGEST_REASON])
+        itself = Grade("right") if wanted.care else self.grade(gold, wanted.text)
+        if itself.verdict != "right":
+            return Grade("ungraded", f"the gold answer does not pass as an answer: {itself.reason}"[:LONGEST_REASON])
         if self.grade(gold, "").verdict == "right":
             return Grade("ungraded", "no answer at all passes for this gold")
         if all(self.grade(gold, _constant(gold, wanted, bit)).verdict == "right" for bit in "01"):
             return Grade("ungraded", "constant 0 and constant 1 both pass for this gold")
-        return own
+        return itself
 
 
 @functools.cache

@@ -84,8 +84,12 @@ class Code(Rule):
             return of_stub
         if not read.solution:
             return Grade("right", "no solution to run")
-        own = self.grade(gold, read.solution)
-        return own if own.verdict != "wrong" else Grade("wrong", f"its own solution fails: {own.reason}"[:REASON])
+        of_solution = self.grade(gold, read.solution)
+        return (
+            of_solution
+            if of_solution.verdict != "wrong"
+            else Grade("wrong", f"its own solution fails: {of_solution.reason}"[:REASON])
+        )
 
     def prepare(self) -> None:
         """Find a sandbox and try it out.

@@ -44,9 +44,9 @@ class UnitTest:
     relative: float = values.RELATIVE
     absolute: float = values.ABSOLUTE
 
-    def passes(self, found: Encoded) -> bool:
+    def passes(self, value: Encoded) -> bool:
         """Whether this (well-formed) value is the expected one."""
-        return values.same(self.expected, found, self.relative, self.absolute)
+        return values.same(self.expected, value, self.relative, self.absolute)
 
 
 @dataclass(frozen=True)
