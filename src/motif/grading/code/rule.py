@@ -85,11 +85,9 @@ class Code(Rule):
         if not read.solution:
             return Grade("right", "no solution to run")
         of_solution = self.grade(gold, read.solution)
-        return (
-            of_solution
-            if of_solution.verdict != "wrong"
-            else Grade("wrong", f"its own solution fails: {of_solution.reason}"[:REASON])
-        )
+        if of_solution.verdict == "wrong":
+            return Grade("wrong", f"its own solution fails: {of_solution.reason}"[:REASON])
+        return of_solution
 
     def prepare(self) -> None:
         """Find a sandbox and try it out.
