@@ -2,12 +2,12 @@
 
 import json
 import random
-from pathlib import Path
 
 import pytest
 
 import make_circuit_model as maker
 from motif.config import CircuitConfig
+from motif.demo import MODELS
 from motif.grading.circuit import truth_table
 from motif.grading.circuit.rule import Circuit
 from motif.tasks.circuit import gold_from_bits, gold_from_row, questions, side_of
@@ -121,7 +121,7 @@ def test_the_model_is_asked_as_the_task_asks():
 def test_the_shipped_model_knows_the_folds_but_not_which_note_to_write():
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = Path(maker.__file__).parent / "circuit_model"
+    folder = MODELS["embedded-circuit"]
     figures = json.loads((folder / "warm_start.json").read_text())
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     report = maker.warm_start_report(model, tokenizer, limit=100, repeats=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -34,17 +35,21 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(main)
     with ThreadPoolExecutor(1, thread_name_prefix="motif-run") as pool:
         started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+        interrupted = threading.Event()
 
         async def cancellable() -> T:
             task = asyncio.current_task()
             assert task is not None
             started.append((asyncio.get_running_loop(), task))
+            if interrupted.is_set():  # before there was a task to cancel
+                task.cancel()
             return await main
 
         future = pool.submit(asyncio.run, cancellable())
         try:
             return future.result()
         except KeyboardInterrupt:
+            interrupted.set()
             for loop, task in started:
                 loop.call_soon_threadsafe(task.cancel)
             raise
