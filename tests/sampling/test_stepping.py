@@ -33,7 +33,7 @@ class Echo(SteppingSampler):
                     if key == self.fails_at:
                         raise MemoryError("no memory left")
                     self.order.append(key)
-                    await self.hand_over(Completion(request, index, [key], [0.0], False))
+                    await self.hand_over([Completion(request, index, [key], [0.0], False)])
         finally:
             self.queue.clear()
 

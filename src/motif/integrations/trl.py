@@ -247,8 +247,13 @@ class _TrlSampler(SteppingSampler):
             # The last argument: each prompt once, as listed.
             token_ids, logprobs = self.trainer._generate_single_turn(prompts, None, {}, 1)
             self._round = []
-            for (request, index), ids, values in zip(wanted, token_ids, logprobs or [[]] * len(wanted), strict=True):
-                await self.hand_over(Completion(request, index, list(ids), list(values), ids[-1] not in self.ends))
+            drawn = zip(wanted, token_ids, logprobs or [[]] * len(wanted), strict=True)
+            await self.hand_over(
+                [
+                    Completion(request, index, list(ids), list(values), ids[-1] not in self.ends)
+                    for (request, index), ids, values in drawn
+                ]
+            )
 
 
 def _on_own_device(recipe: Recipe) -> Recipe:

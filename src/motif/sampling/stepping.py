@@ -1,9 +1,9 @@
 """Samplers that compute in the thread of those who ask.
 
-A stepping sampler computes only when nobody has anything left to ask. It hands over one completion at a time and waits
-until the task that got it has come back for the next one, so that all requests for the children are there before it
-computes on. What shares a batch therefore depends on the trees alone and not on how tasks are scheduled: the same
-requests give the same bits.
+A stepping sampler computes only when nobody has anything left to ask. It hands completions over and waits until the
+tasks that got them have come back for the next ones, so that all requests for the children are there before it computes
+on. What shares a batch therefore depends on the trees alone and not on how tasks are scheduled: the same requests give
+the same bits.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Sequence
 
 from motif.sampling.base import Completion, OnText, Request
 
@@ -53,13 +54,21 @@ class CompletionStream:
         self.closed = True
         self._asked.set()
 
-    async def hand_over(self, completion: Completion) -> None:
-        """Give a completion to the task that iterates, and wait until it asks for the next."""
+    @property
+    def awaited(self) -> bool:
+        """Whether a task waits for the next completion."""
+        return self._asked.is_set()
+
+    def give(self, completion: Completion) -> None:
+        """Give a completion to the task that iterates."""
         if not self.closed:
             self._asked.clear()
             self._items.append(completion)
             self._news.set()
-            await self._asked.wait()
+
+    async def used(self) -> None:
+        """Wait until the task has made use of what it was given, and asks for the next."""
+        await self._asked.wait()
 
     def fail(self, error: BaseException) -> None:
         """Raise an error where the next completion is waited for."""
@@ -94,12 +103,27 @@ class SteppingSampler(ABC):
     async def compute(self) -> None:
         """Answer all requests with `hand_over`, those that come meanwhile included."""
 
-    async def hand_over(self, completion: Completion) -> None:
-        """Give a completion to the task that waits for it, and wait until that task has made use of it."""
-        stream = self._streams[completion.request]
-        await stream.hand_over(completion)
-        if stream.ended:
-            del self._streams[completion.request]
+    async def hand_over(self, completions: Sequence[Completion]) -> None:
+        """Give completions to the tasks that wait for them, and wait until these have made use of them, in this order.
+
+        A task gets one at a time: of two completions of one request, the second waits for all before it.
+        """
+        given: dict[Request, CompletionStream] = {}
+        for completion in completions:
+            if completion.request in given:
+                await self._used(given)
+            stream = given[completion.request] = self._streams[completion.request]
+            if not stream.awaited:  # its task has not begun: others would come before it
+                await asyncio.sleep(0)
+            stream.give(completion)
+        await self._used(given)
+
+    async def _used(self, given: dict[Request, CompletionStream]) -> None:
+        for request, stream in given.items():
+            await stream.used()
+            if stream.ended:
+                del self._streams[request]
+        given.clear()
 
     async def _drive(self) -> None:
         self._computing = True

@@ -94,8 +94,8 @@ class LocalSampler(SteppingSampler):
 
     async def _empty(self, queue: Queue, batch: DecodingBatch) -> None:
         while queue or batch.count:
-            for completion in batch.step(queue):
-                await self.hand_over(completion)
+            if completions := batch.step(queue):
+                await self.hand_over(completions)
             await asyncio.sleep(0)  # let an interrupt be seen
 
     @contextmanager
