@@ -142,9 +142,10 @@ class Grower:
     ):
         self.sampler, self.rounds, self.shape, self.seed, self.step = sampler, rounds, shape, seed, step
         self.observer, self.threaded = observer or Observer(), threaded
-        # Equal notes make equal prompts, and equal responses read the same: with a small model many are.
-        self._prompt = functools.cache(self._build_prompt)
-        self._decode = functools.cache(self._decode_ids)
+        # Equal notes make equal prompts, and equal responses read the same: with a small model many are. The caches do
+        # not refer to the grower, so that they go with it, at once.
+        self._prompt = functools.cache(functools.partial(_build_prompt, rounds, shape.rounds))
+        self._decode = functools.cache(functools.partial(_decode, rounds))
         self._read = functools.cache(rounds.read)
 
     async def grow(self, trees: Sequence[Tree]) -> None:
@@ -234,12 +235,6 @@ class Grower:
             version=completion.version,
         )
 
-    def _build_prompt(self, question: str, notes: tuple[str, ...]) -> list[int]:
-        return self.rounds.prompt(question, list(notes), self.shape.rounds)
-
-    def _decode_ids(self, token_ids: tuple[int, ...]) -> str:
-        return str(self.rounds.tokenizer.decode(list(token_ids), skip_special_tokens=True))
-
 
 def allowance(left: int | None, limits: Sequence[int]) -> int:
     """The limit of the round that comes next, when `left` tokens are left for it and the later ones.
@@ -268,6 +263,14 @@ class _Callbacks(Observer):
             self._on_response(node)
         if last and self._on_leaf:
             self._on_leaf(tree, node)
+
+
+def _build_prompt(rounds: Rounds, count: int, question: str, notes: tuple[str, ...]) -> list[int]:
+    return rounds.prompt(question, list(notes), count)
+
+
+def _decode(rounds: Rounds, token_ids: tuple[int, ...]) -> str:
+    return str(rounds.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
 def _with_notes(nodes: Sequence[Node], before: tuple[str, ...]) -> Iterator[tuple[Node, tuple[str, ...]]]:
