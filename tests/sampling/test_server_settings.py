@@ -62,6 +62,10 @@ def test_other_servers_are_no_other_run_but_other_draws_are():
     assert one != binding_settings(recipe("loss.importance_cap=2"))
 
 
+def test_another_number_of_threads_is_another_run_because_its_last_bits_differ():
+    assert binding_settings(recipe("train.threads=1")) != binding_settings(recipe("train.threads=2"))
+
+
 def test_the_command_starts_a_server_for_each_address():
     first, second = commands(recipe(LOCAL, "model.lora_rank=20", "rollout.window=200"))
     words = shlex.split(first)
