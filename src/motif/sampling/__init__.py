@@ -1,1 +1,1 @@
-"""Samplers, and the loops that grow trees and answer chats with them."""
+"""Samplers, and the one loop that grows trees and answers chats with them."""
