@@ -189,3 +189,78 @@ FORGERIES = {
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_forged_output_is_wrong(boxed, forgery):
     assert judged(FORGERIES[forgery]).verdict == "wrong"
+
+
+def test_no_metadata_of_a_device_can_be_set(boxed):
+    devices = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"]
+    # Every attempt writes what is there already, so that a sandbox that fails this test does no harm.
+    program = f"""
+        import fcntl, os
+        def f():
+            done = []
+            for device in {devices!r}:
+                state, opened = os.stat(device), os.open(device, os.O_RDONLY)
+                mode, times = state.st_mode & 0o7777, (state.st_atime_ns, state.st_mtime_ns)
+                for name, attempt in {{
+                    "chmod": lambda: os.chmod(device, mode),
+                    "fchmod": lambda: os.fchmod(opened, mode),
+                    "chown": lambda: os.chown(device, -1, -1),
+                    "lchown": lambda: os.lchown(device, -1, -1),
+                    "fchown": lambda: os.fchown(opened, -1, -1),
+                    "utime": lambda: os.utime(device, ns=times),
+                    "futimens": lambda: os.utime(opened, ns=times),
+                    "write hint": lambda: fcntl.fcntl(opened, 1036, bytes(8)),
+                    "flags": lambda: fcntl.ioctl(opened, 0x40086602, bytes(8)),
+                    "lock": lambda: fcntl.flock(opened, fcntl.LOCK_SH),
+                    "range lock": lambda: fcntl.lockf(opened, fcntl.LOCK_SH),
+                    "lease": lambda: fcntl.fcntl(opened, 1024, fcntl.F_UNLCK),
+                }}.items():
+                    try:
+                        attempt()
+                        done.append((device, name))
+                    except PermissionError:
+                        pass
+                os.close(opened)
+            return done
+    """
+    before = [os.stat(device) for device in devices]
+    assert reported(program) == "[]"
+    assert [os.stat(device) for device in devices] == before
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of one machine")
+def test_calls_by_number_are_denied_too(boxed):
+    program = """
+        import ctypes, errno
+        call = ctypes.CDLL(None, use_errno=True).syscall
+        def f():
+            allowed = []
+            calls = {  # none of these file names exists, so that nothing happens without the filter
+                "chmod": 90, "lchown": 94, "utime": 132, "utimes": 235, "setxattr": 188, "removexattr": 197,
+                "fchmodat": 268, "fchmodat2": 452, "fchownat": 260, "futimesat": 261, "utimensat": 280,
+                "setxattrat": 463, "removexattrat": 466, "file_setattr": 469, "x32 chmod": 90 | 1 << 30,
+            }
+            for name, number in calls.items():
+                arguments = (b"/dev/no",) if number < 250 or "x32" in name else (-100, b"/dev/no")
+                if call(number, *arguments, 0, 0, 0) != -1 or ctypes.get_errno() != errno.EPERM: allowed.append(name)
+            for number in (470, 500, 600):  # calls that are not on the list yet
+                if call(number, 0) != -1 or ctypes.get_errno() != errno.ENOSYS: allowed.append(number)
+            return allowed
+    """
+    assert reported(program) == "[]"
+
+
+def test_what_a_function_needs_still_works(boxed):
+    program = """
+        import asyncio, os, random, sqlite3, sys, tempfile, uuid
+        def f():
+            assert asyncio.run(asyncio.sleep(0, 3)) == 3
+            with open(os.devnull, "w") as sink: print("x" * 100_000, file=sink)
+            assert len(os.urandom(8)) == len(open("/dev/urandom", "rb").read(8)) == 8
+            assert not sys.stdin.isatty() and uuid.uuid4() and random.SystemRandom().random() < 1
+            with tempfile.TemporaryDirectory() as folder: open(folder + "/x", "w").close()
+            reading, writing = os.pipe()
+            os.set_blocking(reading, False), os.set_inheritable(reading, True), os.dup(writing)
+            return sqlite3.connect(":memory:").execute("select 1").fetchall()
+    """
+    assert reported(program) == "[(1,)]"

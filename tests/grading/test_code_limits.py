@@ -51,6 +51,38 @@ def test_too_much_memory_is_wrong(boxed):
     assert time.perf_counter() - started < 30
 
 
+def test_buffers_count_as_memory(boxed):
+    program = """
+        import fcntl, os, socket
+        def f():
+            held, ends, done = 0, [], []
+            try:
+                while True: ends += socket.socketpair()
+            except OSError: pass
+            for name, attempt in {
+                "larger": lambda: ends[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22),
+                "carried": lambda: socket.send_fds(ends[0], [b"x"], [ends[1].fileno()]),
+                "listening": lambda: ends[0].bind("/scratch/x") or ends[0].listen(),
+                "pipe": lambda: fcntl.fcntl(ends[0].fileno(), fcntl.F_SETPIPE_SZ, 1 << 20),
+            }.items():
+                try:
+                    attempt()
+                    done.append(name)
+                except OSError: pass
+            for end in ends:
+                end.setblocking(False)
+                try:
+                    while True: held += end.send(bytes(1 << 16))
+                except OSError: pass
+            kept = []
+            try:
+                while True: kept.append(bytearray(1 << 20))
+            except MemoryError: pass
+            return done, (held >> 20) + len(kept) < 256
+    """
+    assert reported(program) == "([], True)"
+
+
 def test_too_many_processes_are_none(boxed):
     program = """
         import os, subprocess, sys, threading

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from motif.grading import Grade, Grader
 from motif.tasks import load
 from support import ROOT
 from support.commands import motif
+from support.programs import gone_soon, processes_with
 
 SOURCE = """
 import os, time
@@ -51,6 +55,57 @@ def test_verdicts_and_failures(mine, busy_machine):
         assert grader.grade("abc", "wait").verdict == "ungraded"
         assert time.perf_counter() - started < 20
         assert grader.grade("abc", "cba").verdict == "right"
+
+
+FAMILY = """
+import os, subprocess, sys, time
+COMMAND = [sys.executable, "-c", "import time; time.sleep(60)  # MARK"]
+def judge(gold, prediction):
+    subprocess.Popen(COMMAND)
+    subprocess.Popen(COMMAND, start_new_session=True)
+    if os.fork() == 0:  # a daemon: its parent ends at once
+        os.setsid()
+        subprocess.Popen(COMMAND)
+        os._exit(0)
+    os.wait()
+    if prediction == "die": os._exit(3)
+    while prediction == "hang": time.sleep(1)
+    return True
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize("ending", ["hang", "close", "kill"])
+def test_what_a_grader_has_started_ends_with_it(tmp_path, ending):
+    marker = f"motif-family-{os.getpid()}-{ending}"
+    (tmp_path / "mine.py").write_text(FAMILY.replace("MARK", marker))
+    name = f"{tmp_path / 'mine.py'}:judge"
+    if ending == "kill":
+        script = f"from motif.grading import Grader; Grader({name!r}, time_limit=60).grade('1', 'hang')"
+        process = subprocess.Popen([sys.executable, "-c", script])
+    else:
+        grader = Grader(name, time_limit=1)
+        assert grader.grade("1", ending).verdict == ("ungraded" if ending == "hang" else "right")
+    end = time.monotonic() + 20
+    while ending != "hang" and len(processes_with(marker)) < 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(processes_with(marker)) == (0 if ending == "hang" else 3)
+    if ending == "kill":
+        process.kill()
+        process.wait()
+    else:
+        grader.close()
+    assert gone_soon(marker)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_the_group_of_a_worker_that_died_ends(tmp_path):
+    marker = f"motif-family-{os.getpid()}-die"
+    source = FAMILY.replace("MARK", marker).replace("subprocess.Popen(COMMAND, start_new_session=True)", "")
+    (tmp_path / "mine.py").write_text(source.replace("os.fork() == 0", "False").replace("os.wait()", ""))
+    with Grader(f"{tmp_path / 'mine.py'}:judge") as grader:
+        assert grader.grade("1", "die").reason == "the grading worker died"
+        assert gone_soon(marker)
 
 
 def test_what_cannot_be_loaded_is_said_before_any_work(tmp_path, mine):

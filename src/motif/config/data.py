@@ -113,7 +113,8 @@ class DataConfig(Section):
     """How answers are compared: `exact`, `numeric`, `math`, `code`, `circuit`, or your own function as
     `module:function` or `file.py:function` (docs/tasks.md); empty: the task's own grader."""
     grader_seconds: Annotated[float, Field(gt=0)] = 5.0
-    """Wall-clock limit of one verdict. Rules that are known to need longer have a longer limit."""
+    """Seconds of computing for one verdict, of an own grader that waits also by the clock. Rules that are known to need
+    longer have a longer limit."""
     skip_bad: bool = False
     """Skip rows that cannot be used, count and list them, instead of stopping."""
     arithmetic: ArithmeticConfig = ArithmeticConfig()

@@ -22,14 +22,15 @@ Pair = tuple[str, str | None]
 
 
 class Grader:
-    """Grades answers by one rule, each within `time_limit` seconds of wall-clock time (or the rule's own, if longer).
+    """Grades answers by one rule, each within `time_limit` seconds of computing (or the rule's own, if longer).
 
-    An answer that takes longer, or more memory than a worker has, is wrong: if it were ungraded, and so left out of all
-    means, a policy could learn to hide there. What is not the answer's fault is `ungraded` with a reason: the machine
-    was too busy, the worker was killed from outside, a user's grader raised an error.
+    On a busy machine these take longer, at most ten times as long. An answer that takes more, or more memory than a
+    worker has, is wrong: if it were ungraded, and so left out of all means, a policy could learn to hide there. What is
+    not the answer's fault is `ungraded` with a reason: the worker was killed from outside; a user's grader raised an
+    error, or spent `time_limit` seconds by the clock mostly waiting.
 
-    A grader may be used from several threads. Use it as a context manager or call `close`. Its workers never outlive
-    this process.
+    A grader may be used from several threads. Use it as a context manager or call `close`. Its workers, and what a
+    user's grader has started in them, never outlive this process.
 
     Raises:
         DataError: there is no rule of this name; the message names the nearest.

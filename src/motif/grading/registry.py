@@ -59,6 +59,7 @@ class UserFunction(Rule):
     """A user's own function of gold and prediction. Only workers import and call it."""
 
     reads_responses = True
+    waits = True
     memory = 8 << 30  # it may import whatever it likes
 
     def __init__(self, name: str, place: str, function: str) -> None:

@@ -22,6 +22,8 @@ class Rule(Protocol):
     """Whether the rule finds the answer in a whole response itself."""
     wrong_answers: tuple[str, ...] = ("", "0")
     """Answers that must not pass for a gold answer, unless they equal it."""
+    waits: bool = False
+    """Whether a verdict may wait for something that is not the answer's fault: a server, a lock, a disk."""
     seconds: float = 0.0
     """The time that one verdict may need; 0 leaves it to the caller."""
     start_seconds: float = 120.0

@@ -25,15 +25,15 @@ REFUSED = (
     "--security-opt apparmor=unconfined)"
 )
 
-_DEVICES = ("null", "zero", "random", "urandom")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 # With a fixed order of sets, a program is always right or always wrong, not by chance.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "TMPDIR": "/scratch", "LC_ALL": "C.UTF-8"}
 
 
 @functools.cache
-def command(filter_fd: int, info_fd: int, seconds: int, memory: int, scratch: int) -> list[str]:
-    """The command that runs `inside.py` with these limits (CPU seconds, bytes, bytes) under the filter.
+def command(filter_fd: int, info_fd: int, seconds: int, memory: int, scratch: int, files: int) -> list[str]:
+    """The command that runs `inside.py` with these limits (CPU seconds, bytes, bytes, open files) under the filter.
 
     It reads the filter from one file descriptor and reports the process id, `child-pid` in JSON, on the other.
     The program is the first process of its namespace (`--as-pid-1`): no signal from inside reaches it, and bubblewrap
@@ -63,11 +63,11 @@ def command(filter_fd: int, info_fd: int, seconds: int, memory: int, scratch: in
         command += ["--ro-bind", str(path), str(path)]
     for path in sorted(hidden):
         command += ["--tmpfs", str(path), "--remount-ro", str(path)]
-    for device in _DEVICES:
-        command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
+    for device in DEVICES:
+        command += ["--dev-bind", device, device]
     command += ["--size", str(scratch), "--tmpfs", "/scratch", "--chdir", "/scratch", "--remount-ro", "/"]
     for name, value in _ENVIRONMENT.items():
         command += ["--setenv", name, value]
     command += [str(python), "-s", "-S", "-P", "-B", "-X", "utf8", "-c"]
     program = Path(inside.__file__).read_text(encoding="utf-8")
-    return [*command, program, str(seconds), str(memory), str(scratch)]
+    return [*command, program, str(seconds), str(memory), str(scratch), str(files)]

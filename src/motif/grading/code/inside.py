@@ -50,14 +50,14 @@ def encode(value: Any, depth: int = 0) -> Encoded:
     raise TypeError(f"a {type(value).__name__} is not plain data")
 
 
-def _limit(seconds: int, memory: int, file_size: int) -> None:
+def _limit(seconds: int, memory: int, file_size: int, files: int) -> None:
     import resource  # here, because Windows has no such module and imports this file for `encode`
 
     for kind, soft, hard in (
         (resource.RLIMIT_CPU, seconds, seconds),  # SIGKILL: the first process of a namespace ignores SIGXCPU
         (resource.RLIMIT_AS, memory, memory),
         (resource.RLIMIT_FSIZE, file_size, file_size),
-        (resource.RLIMIT_NOFILE, 64, 64),
+        (resource.RLIMIT_NOFILE, files, files),
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_MSGQUEUE, 0, 0),
         (resource.RLIMIT_MEMLOCK, 0, 0),
@@ -80,9 +80,9 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}"[:LONGEST_ERROR] if message else type(error).__name__
 
 
-def main(seconds: int, memory: int, file_size: int) -> None:
+def main(seconds: int, memory: int, file_size: int, files: int) -> None:
     """Read one request, answer it, and end the process without a clean-up that the program could delay."""
-    _limit(seconds, memory, file_size)
+    _limit(seconds, memory, file_size, files)
     write, dumps = _reply_channel(), json.JSONEncoder().encode
 
     def reply(kind: str, content: Any) -> None:

@@ -18,6 +18,7 @@ import os
 import select
 import selectors
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -31,9 +32,10 @@ from motif.grading.code import bubblewrap, inside, seccomp
 WALL_SECONDS = 6.0  # from the start of the program; ends a sleeping one
 CPU_SECONDS = 3  # ends a computing program, however busy the machine is
 START_SECONDS = 10.0  # for the interpreter to start
-MEMORY = 256 << 20  # bytes of address space, interpreter included
+MEMORY = 256 << 20  # bytes of address space, interpreter included, and of what its sockets can hold
 SCRATCH = 16 << 20  # bytes of files
 OUTPUT = 1 << 20  # bytes of results, and of printed text
+FILES = 32  # open at a time
 
 _END_SECONDS = 5.0
 _CHUNK = 1 << 16
@@ -41,7 +43,7 @@ _CHUNK = 1 << 16
 # What must not be possible inside; each attempt must raise.
 _PROBE = """
 import os
-def possible(file):
+def possible(file, devices):
     attempts = {
         "open a socket": lambda: __import__("socket").socket(),
         "start a process": lambda: os.fork(),
@@ -50,6 +52,13 @@ def possible(file):
         "see other processes": lambda: os.listdir("/proc"),
         "write outside its folder": lambda: os.open("/", os.O_TMPFILE | os.O_RDWR),
     }
+    for device in devices:
+        was = os.stat(device)  # setting what it has already changes nothing where the sandbox does not hold
+        attempts |= {
+            f"set the mode of {device}": lambda d=device, s=was: os.chmod(d, s.st_mode & 0o7777),
+            f"set the owner of {device}": lambda d=device, s=was: os.chown(d, s.st_uid, s.st_gid),
+            f"set the times of {device}": lambda d=device, s=was: os.utime(d, ns=(s.st_atime_ns, s.st_mtime_ns)),
+        }
     done = []
     for name, attempt in attempts.items():
         try:
@@ -81,7 +90,7 @@ def prepare() -> None:
         SandboxError: there is no sandbox, it does not start, or it does not hold; the message says what to do.
     """
     try:
-        tried = _run(_PROBE, [f"possible({str(Path(inside.__file__).resolve())!r})"])
+        tried = _run(_PROBE, [f"possible({str(Path(inside.__file__).resolve())!r}, {list(bubblewrap.DEVICES)!r})"])
     except SandboxError as error:
         hint = f". {bubblewrap.REFUSED}" if "bwrap:" in str(error) else ""
         raise SandboxError(f"{error}{hint}") from error
@@ -119,7 +128,8 @@ def _start(info_write_fd: int) -> subprocess.Popen[bytes]:
     filter_fd, writing_fd = os.pipe()
     try:
         with open(writing_fd, "wb") as writing:
-            command = bubblewrap.command(filter_fd, info_write_fd, CPU_SECONDS, MEMORY, SCRATCH)
+            memory, files = _memory_and_files()
+            command = bubblewrap.command(filter_fd, info_write_fd, CPU_SECONDS, memory, SCRATCH, files)
             writing.write(seccomp.program())  # fits a pipe's buffer
         return subprocess.Popen(
             command,
@@ -136,6 +146,16 @@ def _start(info_write_fd: int) -> subprocess.Popen[bytes]:
     finally:
         os.close(filter_fd)
         os.close(info_write_fd)
+
+
+@functools.cache
+def _memory_and_files() -> tuple[int, int]:
+    """The address space, and the number of open files: each may be a socket that holds two buffers."""
+    one, other = socket.socketpair()
+    with one, other:
+        held = 2 * one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    files = max(FILES // 2, min(FILES, SCRATCH // held))
+    return MEMORY - files * held, files
 
 
 def _end(process: subprocess.Popen[bytes], program: int | None) -> None:
