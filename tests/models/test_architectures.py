@@ -4,8 +4,7 @@ import random
 
 import pytest
 import torch
-import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from motif.config import ModelConfig, Recipe
 from motif.errors import ModelError, RecipeError
@@ -15,16 +14,9 @@ from motif.sampling.base import Request
 from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 from motif.training.update import update
+from support.tiny import SMALL, write_model
 from support.updates import Keep, plain_gradient, sample
 
-SMALL = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-}
 KINDS = {
     "Qwen2Config": SMALL,
     "Gemma2Config": SMALL | {"head_dim": 8, "sliding_window": 32},  # soft-capped attention and logits, eager kernels
@@ -37,14 +29,7 @@ KINDS = {
 
 
 def build(kind: str, options: dict, tokenizer_folder, folder) -> ModelConfig:
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    torch.manual_seed(0)
-    config = getattr(transformers, kind)(
-        vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, pad_token_id=0, bos_token_id=None, **options
-    )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return ModelConfig(name=str(folder), lora_rank=4)
+    return write_model(folder, kind, options, AutoTokenizer.from_pretrained(tokenizer_folder))
 
 
 @pytest.mark.parametrize("kind", KINDS)

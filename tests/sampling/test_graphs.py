@@ -16,7 +16,7 @@ from motif.method.keys import sampling_key
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request
 from motif.sampling.local.batch import LocalSampler
-from motif.sampling.local.graphs import cuda_graph
+from motif.sampling.local.graphs import CudaGraphs
 from support.sampling import expand
 
 
@@ -107,7 +107,7 @@ def test_a_model_that_cannot_be_recorded_is_sampled_without(tiny_model, monkeypa
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_graphs_draw_what_plain_steps_draw(tiny_model):
     policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, device="cuda", dtype="float32"))
-    plain, recorded = grown(policy, None, 64), grown(policy, cuda_graph, 64)
+    plain, recorded = grown(policy, None, 64), grown(policy, CudaGraphs(), 64)
     for path, completion in plain.items():
         assert recorded[path].token_ids == completion.token_ids
         assert recorded[path].logprobs == pytest.approx(completion.logprobs, abs=1e-4)

@@ -7,6 +7,16 @@ from typing import Any
 
 import torch
 
+from motif.config import ModelConfig
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
 SPECIAL_TOKENS = ["<pad>", "<end>", "<unk>", "<user>", "<model>", "<system>"]
 ADDED_TOKENS = ["<think>", "</think>", "<note>", "</note>", "\\boxed{"]
 CHAT_TEMPLATE = (
@@ -62,3 +72,16 @@ def write_tiny_model(folder: Path) -> str:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+def write_model(folder: Path, kind: str, options: dict[str, Any], tokenizer: Any) -> ModelConfig:
+    """Write a random model of any architecture, by its configuration's class, and a tokenizer into `folder`."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = getattr(transformers, kind)(
+        vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, pad_token_id=0, bos_token_id=None, **options
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ModelConfig(name=str(folder), lora_rank=4, device="cpu")

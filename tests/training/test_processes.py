@@ -348,6 +348,8 @@ def test_the_plan_is_for_each_process():
 def test_what_processes_cannot_do_is_refused(monkeypatch, environment, device, said):
     for name, value in ({"WORLD_SIZE": "2", "RANK": "0"} | environment).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     recipe = load_recipe("demo", [f"model.device={device}"])
     refused = pytest.raises(UsageError if environment else RecipeError, match=said)
     with refused, process_group(pick_device(as_launched(recipe).model.device)):

@@ -81,13 +81,18 @@ def _checks() -> list[tuple[bool | None, str, str]]:
     from motif.config import ModelConfig
     from motif.errors import DataError
     from motif.grading import Grader
-    from motif.models.device import pick_device
+    from motif.models.device import pick_device, weight_dtype
     from motif.models.policy import Policy
 
     device = pick_device("auto")
+    dtype = str(weight_dtype(ModelConfig(), device)).removeprefix("torch.")
     memory = psutil.virtual_memory()
     checks: list[tuple[bool | None, str, str]] = [
-        (True, "device", f"{device}; {os.cpu_count()} CPU cores, torch uses {torch.get_num_threads()} threads"),
+        (
+            True,
+            "device",
+            f"{device}, {dtype}; {os.cpu_count()} CPU cores, torch uses {torch.get_num_threads()} threads",
+        ),
         (True, "memory", f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}"),
     ]
     if device.type == "cuda":

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?")
+"""The names of devices."""
+
 
 class Section(BaseModel):
     """A part of a recipe: it refuses unknown keys and cannot be changed after loading."""
@@ -31,9 +34,17 @@ class ModelConfig(Section):
     four_bit: bool = False
     """Load the frozen base in 4-bit NF4 (needs a CUDA device and bitsandbytes)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Dtype of the frozen base and of matrix products. `auto`: bfloat16 on a GPU that supports it, else float32."""
+    """Dtype of the frozen base and of matrix products. `auto`: bfloat16 on a GPU that multiplies in it, else float32
+    (also on a T4 or V100, where torch only emulates bfloat16)."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not DEVICE.fullmatch(device):
+            raise ValueError(f"{device!r} is not a device: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'")
+        return device
 
 
 class RoundsConfig(Section):

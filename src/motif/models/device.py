@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from motif.config import ModelConfig
+from motif.config.sections import DEVICE
 from motif.errors import ModelError
 
 
@@ -14,22 +19,62 @@ def pick_device(name: str) -> torch.device:
     """The device of a name. `auto` is CUDA, then Apple's MPS, then the CPU, which `accelerate launch --cpu` asks for.
 
     Raises:
-        ModelError: torch does not know the name.
+        ModelError: the name is not one of `model.device`, or this machine has no such device.
     """
-    if name != "auto":
-        try:
-            return torch.device(name)
-        except RuntimeError:
-            raise ModelError(f"model.device = {name!r} is not a device: use 'auto', 'cpu', 'cuda' or 'mps'") from None
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "auto":
+        if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+            return torch.device("cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if not DEVICE.fullmatch(name):
+        raise ModelError(f"model.device = {name!r} is not a device: use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'")
+    kind, _, index = name.partition(":")
+    if missing := _missing(kind, int(index or 0)):
+        raise ModelError(f"model.device = {name!r}, but {missing}: set model.device = 'auto' or 'cpu'")
+    return torch.device(name)
+
+
+def _missing(kind: str, index: int) -> str:
+    """Why a device cannot be used here; empty: it can."""
+    if kind == "mps" and not torch.backends.mps.is_available():
+        return "this machine has no GPU of Apple's that torch can use"
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not count:
+            return "torch finds no CUDA GPU here"
+        if index >= count:
+            return f"this machine has {count} CUDA GPU{'s' if count > 1 else ''}, counted from cuda:0"
+    return ""
+
+
+def current(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a GPU with a number the current one of this thread, inside the block: recordings and libraries' kernels
+    take the current one, whatever tensors they get."""
+    return torch.cuda.device(device) if device.type == "cuda" and device.index is not None else nullcontext()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 matrices itself.
+
+    CUDA GPUs do so from compute capability 8.0 on; on older ones (T4, V100) torch emulates it, slower than float32.
+    """
+    with current(device):
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def weight_dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
-    """The dtype of the base's weights: `auto` is bfloat16 on GPUs that compute in it, and float32 elsewhere."""
+    """The dtype of the base's weights: `auto` is bfloat16 on GPUs that multiply in it, and float32 elsewhere.
+
+    float16 is not used: its gradients overflow without a scaled loss.
+    """
     if config.dtype != "auto":
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on a device. MPS has no float64, so the cast to float32 comes before the transfer."""
+    if device.type == "mps" and array.dtype == np.float64:
+        array = array.astype(np.float32)
+    return torch.from_numpy(array).to(device)

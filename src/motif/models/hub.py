@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import importlib.util
 import os
@@ -141,7 +142,7 @@ def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> 
     """
     from transformers import AutoModelForCausalLM
 
-    options: dict[str, Any] = {"quantization_config": _four_bit(device)} if config.four_bit else {}
+    options: dict[str, Any] = {"quantization_config": _four_bit(config, device)} if config.four_bit else {}
     with readable_errors(config.name):
         model: Any = AutoModelForCausalLM.from_pretrained(
             locate(config.name), dtype=weight_dtype(config, device), trust_remote_code=False, **options
@@ -152,7 +153,36 @@ def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> 
     return model.eval()  # no dropout in either pass: the ratio of two passes must be 1 where nothing was updated
 
 
-def _four_bit(device: torch.device) -> Any:
+def read_model(like: Any, folder: Path) -> Any:
+    """A model of the same kind as another, with weights from a folder, in float32 on the CPU.
+
+    Raises:
+        ModelError: the folder holds the weights of another model.
+        SafetensorError, OSError: a file cannot be read.
+    """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is wrong is said below, once
+    try:
+        model, found = type(like).from_pretrained(
+            folder, config=copy.deepcopy(like.config), ignore_mismatched_sizes=True, output_loading_info=True, **options
+        )
+    finally:
+        logging.set_verbosity(level)
+    for kind, text in (
+        ("mismatched", "of another shape at"),
+        ("missing", "not all there, without"),
+        ("unexpected", "too many, with"),
+    ):
+        if names := sorted(str(name) for name in found[f"{kind}_keys"]):
+            raise ModelError(f"{folder} belongs to another model: its weights are {text} {names[0]}")
+    return model
+
+
+def _four_bit(config: ModelConfig, device: torch.device) -> Any:
     if importlib.util.find_spec("bitsandbytes") is None or device.type != "cuda":
         raise RecipeError(
             "model.four_bit needs CUDA and the extra 'four-bit': pip install 'motif-rl[four-bit]', or set it false"
@@ -162,7 +192,7 @@ def _four_bit(device: torch.device) -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=weight_dtype(config, device),
         bnb_4bit_use_double_quant=True,
     )
 

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
 
 from motif.config import ModelConfig
 from motif.errors import ModelError, RecipeError
 from motif.models.device import pick_device, weight_dtype
-from motif.models.hub import load_model, load_tokenizer, readable_errors
+from motif.models.hub import load_model, load_tokenizer, read_model, readable_errors
 from motif.models.shape import context_limit
 from motif.models.sharding import Shards, full_tensor, shard_like
 
@@ -47,7 +48,8 @@ class Policy:
         for parameter in self.wrapped.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-        self.decoder: Any = self.model.get_decoder()
+        self.text_config: Any = self.model.config.get_text_config()
+        self.decoder: Any = _decoder(self.model)
         self.end_ids = _end_ids(self.model, self.tokenizer)
         self.autocast = weight_dtype(config, self.device) != torch.float32
         self.shards: Shards | None = None
@@ -64,7 +66,7 @@ class Policy:
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., D), with the scalings that some architectures add after the head."""
         logits: Tensor = self.model.get_output_embeddings()(hidden)
-        settings = self.model.config
+        settings = self.text_config
         if scale := getattr(settings, "logit_scale", None):
             logits = logits * scale
         if scaling := getattr(settings, "logits_scaling", None):
@@ -81,7 +83,7 @@ class Policy:
 
     def attention_mask(self, visible: Tensor) -> Tensor:
         """The attention mask (rows, 1, queries, keys) as the model's kernels want it, from booleans."""
-        if self.model.config._attn_implementation != "eager":
+        if self.text_config._attn_implementation != "eager":
             return visible
         # Eager kernels add the mask to their scores.
         return torch.where(visible, 0.0, torch.finfo(self.model.dtype).min).to(self.model.dtype)
@@ -89,7 +91,7 @@ class Policy:
     @contextlib.contextmanager
     def attention(self, name: str) -> Iterator[None]:
         """Use another attention function, by its name in transformers, inside the block."""
-        config = self.model.config
+        config = self.text_config
         default = config._attn_implementation
         config._attn_implementation = name
         try:
@@ -245,27 +247,39 @@ class Policy:
 
     def save_pretrained(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write `state()`, an adapter in PEFT format or the whole model, into a folder; no tokenizer."""
-        self.wrapped.save_pretrained(folder, state_dict=state)
+        # What is saved but never trained, such as the bias with which some routers balance their experts.
+        kept = {} if self.config.adapter == "lora" else self.wrapped.state_dict()
+        buffers = {name: kept[name] for name, _ in self.wrapped.named_buffers() if name in kept}
+        self.wrapped.save_pretrained(folder, state_dict=state | buffers)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty template; an honest card comes with export
 
-    def load_tensors(self, tensors: dict[str, Tensor], source: str) -> None:
-        """Load what `save_pretrained` wrote, or one file of several, from tensors by name; `source` is for errors.
+    def load_adapter(self, tensors: dict[str, Tensor], source: str) -> None:
+        """Load the tensors by name of an adapter that `save_pretrained` wrote; `source` is for errors.
 
         Raises:
             ModelError: they belong to another model or adapter shape.
         """
-        try:
-            if self.config.adapter == "lora":
-                from peft import set_peft_model_state_dict
+        from peft import set_peft_model_state_dict
 
-                loaded: Any = set_peft_model_state_dict(self.wrapped, tensors)
-            else:  # not strict: a large model's files each leave keys missing
-                loaded = self.wrapped.load_state_dict(tensors, strict=False)
+        try:
+            loaded: Any = set_peft_model_state_dict(self.wrapped, tensors)
         except RuntimeError as error:  # torch lists every tensor of another shape
             first = next((line.strip() for line in str(error).split("\n")[1:]), str(error))
             raise ModelError(f"{source} belongs to another model or adapter shape: {first[:300]}") from error
         if loaded.unexpected_keys:
             raise ModelError(f"{source} belongs to another model: it has weights for {loaded.unexpected_keys[0]}")
+
+    def read_model(self, folder: Path) -> dict[str, Tensor]:
+        """The weights, for `load_state`, in a folder to which `save_pretrained` wrote the whole model.
+
+        transformers reads it, because it also wrote it: weights may have other names and shapes there than in memory
+        (experts one by one, say).
+
+        Raises:
+            ModelError: they belong to another model.
+        """
+        weights = dict(read_model(self.model, folder).named_parameters())
+        return {name: weights[name].detach() for name in self._trained}
 
     def _check(self) -> None:
         """Compare our logits with the model's own on a few tokens.
@@ -298,10 +312,32 @@ def _with_adapter(model: nn.Module, config: ModelConfig, seed: int) -> Any:
         lora_alpha=config.lora_alpha,
         lora_dropout=0.0,
         target_modules=config.lora_targets,
+        exclude_modules=_outside_decoder(model) or None,
         task_type="CAUSAL_LM",
     )
     with readable_errors(config.name):
         return get_peft_model(model, lora).eval()
+
+
+def _decoder(model: Any) -> Any:
+    """The part of a model between its tokens and its output head.
+
+    Raises:
+        ModelError: it cannot be told.
+    """
+    decoder = model.get_decoder()
+    if decoder is not model:
+        return decoder
+    parts = [part for part in model.children() if isinstance(part, PreTrainedModel)]
+    if len(parts) != 1:
+        raise ModelError(f"model type {model.config.model_type!r}: motif cannot tell its decoder from its output head")
+    return parts[0]
+
+
+def _outside_decoder(model: Any) -> list[str]:
+    """Names of the linear layers that no text passes, such as a vision tower's; they get no adapter."""
+    passed = {*_decoder(model).modules(), model.get_output_embeddings()}
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module not in passed]
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -35,28 +35,45 @@ def model_shape(name: str) -> Shape:
     config = load_config(name)
     with readable_errors(name), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    heads = config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    text = config.get_text_config()  # of models that also see or hear, the part that writes
+    heads, hidden = _largest(text, "num_attention_heads") or 1, _largest(text, "hidden_size")
+    head_size = _largest(text, "head_dim") or hidden // heads
     return Shape(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
-        vocabulary=config.vocab_size,
-        cache_per_token=2 * config.num_hidden_layers * key_heads * head_size,
+        layers=text.num_hidden_layers,
+        hidden=hidden,
+        intermediate=_largest(text, "intermediate_size") or 4 * hidden,
+        vocabulary=text.vocab_size,
+        cache_per_token=2 * text.num_hidden_layers * (_largest(text, "num_key_value_heads") or heads) * head_size,
         max_length=context_limit(config),
     )
 
 
+def _largest(config: Any, name: str) -> int:
+    """A size of a configuration, of layers that differ the largest; 0 if it has none."""
+    try:
+        size = getattr(config, name, None)
+    except RuntimeError:  # transformers' answer where layers differ
+        size = [getattr(layer, name) for layer in config.per_layer_config]
+    return max(size) if isinstance(size, list | tuple) else size or 0
+
+
 def context_limit(config: Any) -> int:
-    """The longest sequence, in tokens, in which a model of this configuration attends to everything before a token."""
-    limit = getattr(config, "max_position_embeddings", None) or 2**20
+    """The longest sequence, in tokens, in which a model of this configuration computes each token from all before it
+    in one and the same way: up to a sliding window, a chunk of attention, or the length at which `longrope` turns the
+    keys of all positions, also those that are kept."""
+    config = config.get_text_config()
+    limits = [getattr(config, "max_position_embeddings", None) or 2**20]
     kinds = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
-    if window and (kinds is None or "sliding_attention" in kinds):
-        limit = min(limit, window)
-    return int(limit)
+    for kind, name in (("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size")):
+        window = getattr(config, name, None)
+        if window and (kinds is None or kind in kinds):
+            limits.append(window)
+    ropes = getattr(config, "rope_parameters", None) or {}
+    for rope in (ropes, *(part for part in ropes.values() if isinstance(part, dict))):
+        if rope.get("rope_type") == "longrope":
+            limits.append(rope["original_max_position_embeddings"])
+    return int(min(limits))
 
 
 def window_of(recipe: Recipe, model_limit: int) -> int:

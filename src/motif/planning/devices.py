@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from motif.config import nearest
 from motif.errors import UsageError
@@ -25,6 +26,7 @@ class Device:
     tflops: float  # bfloat16 matrix products, dense
     bandwidth: float  # TB/s of its memory
     tflops_float32: float = 0.0  # the same in float32; 0: unknown, taken as `tflops`
+    bfloat16: bool = True  # whether it multiplies in bfloat16; if not, `auto` is float32
     overhead: float | None = None  # ms a layer and decoding step of the local sampler; None: `forecast.LOCAL_LAYER`
 
     def rate(self, half: bool) -> float:
@@ -55,7 +57,7 @@ TABLE = {
         Device("RTX-5090", 32, 209, 1.79, 105),
         Device("RTX-4090", 24, 165, 1.01, 82.6),
         Device("RTX-3090", 24, 71, 0.936, 35.6),
-        Device("T4", 16, 8.1, 0.32, 8.1),  # no bfloat16 units: torch emulates it with float32 arithmetic
+        Device("T4", 16, 8.1, 0.32, 8.1, bfloat16=False),  # torch emulates it with float32 arithmetic
     )
 }
 """By name. H100, H200, B200: SXM modules; A100-80: SXM, A100-40: either."""
@@ -97,7 +99,7 @@ def _plain(name: str) -> str:
 
 
 def _described(text: str) -> Device:
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
     for part in text.replace(",", " ").split():
         key, _, value = part.partition("=")
         if key not in KEYS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from motif.config import Recipe
 from motif.models.shape import Shape
+from motif.planning.devices import Device
 
 GIB = 2**30
 LIBRARIES = 0.5 * GIB
@@ -18,9 +19,9 @@ ADVICE = {
 """What makes each part of `memory` smaller."""
 
 
-def is_half(recipe: Recipe, kind: str) -> bool:
-    """Whether matrix products are in bfloat16 on a device of this kind (`cuda`, `cpu`, …)."""
-    return recipe.model.dtype == "bfloat16" or (recipe.model.dtype == "auto" and kind == "cuda")
+def is_half(recipe: Recipe, device: Device) -> bool:
+    """Whether matrix products are in bfloat16 on a GPU of this kind."""
+    return recipe.model.dtype == "bfloat16" or (recipe.model.dtype == "auto" and device.bfloat16)
 
 
 def weight_size(recipe: Recipe, half: bool) -> float:

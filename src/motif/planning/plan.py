@@ -18,7 +18,7 @@ from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
 from motif.evaluation.probe import probe_questions
 from motif.method.rounds import NOTE_SEAM, Rounds
-from motif.models.device import pick_device
+from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_tokenizer
 from motif.models.shape import Shape, model_shape, window_of
 from motif.planning.devices import Device, parse_devices
@@ -116,6 +116,7 @@ class Plan:
 
     workload: Workload
     device: str
+    dtype: str
     memory: dict[str, float]
     available: float
     step_seconds: float
@@ -134,7 +135,7 @@ class Plan:
         room = f"{self.available / GIB:.1f} GiB free{each}"
         counted = "sampling on the servers not included" if servers else "if every response used up its tokens"
         return [
-            *self.workload.rows(self.device),
+            *self.workload.rows(f"{self.device}, {self.dtype}"),
             *([("processes", self._processes())] if self.processes > 1 else []),
             *([("sampling", self._servers())] if servers else []),
             ("memory", f"about {total / GIB:.1f} GiB of {room}: {_parts(self.memory)}"),
@@ -265,10 +266,11 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
     """
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
+    device = pick_device(recipe.model.device)
     check(recipe.track)
     workload = workload_of(recipe)
-    device = pick_device(recipe.model.device)
-    half, cpu = is_half(recipe, device.type), device.type == "cpu"
+    dtype, cpu = weight_dtype(recipe.model, device), device.type == "cpu"
+    half = dtype != torch.float32
     share = -(-recipe.rollout.questions_per_step // processes.count)
     one = recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})})
     forecast = replace(workload, recipe=one).forecast(_this_machine(device, workload.shape), 1, Lengths(), half)
@@ -276,6 +278,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
     plan = Plan(
         workload=workload,
         device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
         memory=memory(one, workload.shape, workload.prompt_tokens, half=half, cpu=cpu, processes=processes.count),
         available=_available(device) / (processes.local_count if cpu else 1),
         step_seconds=local.training if recipe.sampler.urls else local.seconds,
@@ -301,7 +304,7 @@ def make_device_plan(recipe: Recipe, on: str, lengths: str | Path | None = None)
     count, device = parse_devices(on)
     response_lengths = measured(lengths) if lengths else Lengths()
     workload = workload_of(recipe)
-    plan = DevicePlan(workload, workload.forecast(device, count, response_lengths, is_half(recipe, "cuda")))
+    plan = DevicePlan(workload, workload.forecast(device, count, response_lengths, is_half(recipe, device)))
     plan.forecast.layouts  # noqa: B018  refuses what does not fit
     return plan
 

@@ -6,12 +6,16 @@ Beside them lie the tokenizer and the files' checksums. `best/` holds the same o
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from motif.config import ModelConfig
-from motif.errors import RunFolderError
+from motif.errors import ModelError, MotifError, RunFolderError
 from motif.models.hub import is_own_base
 from motif.models.policy import Policy
 from motif.runs.disk import check_sum, sync, sync_all, write_sums
@@ -58,15 +62,42 @@ def load_weights(run: Path, policy: Policy) -> None:
     if not folder.exists() and is_own_base(policy.config.name, run):
         return
     if policy.config.adapter == "lora":
-        files = [(folder if folder.exists() else run) / ADAPTER_FILE]
-        if not files[0].is_file():
+        file = (folder if folder.exists() else run) / ADAPTER_FILE
+        if not file.is_file():
             raise RunFolderError(f"{run} holds no trained adapter ({ADAPTER}/{ADAPTER_FILE})")
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise RunFolderError(f"{run} holds no trained model ({MODEL}/*.safetensors)")
+        policy.load_adapter(read_tensors(file), str(file))
+        return
+    policy.load_state(_read_model(folder, policy))
+
+
+def check_round_trip(run: Path, policy: Policy, state: dict[str, Tensor]) -> None:
+    """Write a whole model into a run folder and read it back, before work is spent on weights that nobody could read.
+
+    Args:
+        state: what `policy.state()` returned.
+
+    Raises:
+        ModelError: what is read is not what was written.
+    """
+    with tempfile.TemporaryDirectory(dir=run, prefix=".check-") as folder:
+        read = _read_model(save_weights(Path(folder), policy, state), policy)
+    for name, tensor in state.items():
+        if not torch.equal(tensor, read[name]):
+            raise ModelError(
+                f"model type {policy.model.config.model_type!r} cannot be trained with model.adapter = 'full': {name} "
+                "is not the same after saving and loading. Set model.adapter = 'lora'"
+            )
+
+
+def _read_model(folder: Path, policy: Policy) -> dict[str, Tensor]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise RunFolderError(f"{folder.parent} holds no trained model ({MODEL}/*.safetensors)")
     for file in files:
-        policy.load_tensors(read_tensors(file), str(file))
+        with _readable(file):
+            check_sum(file)
+    with _readable(folder):
+        return policy.read_model(folder)
 
 
 def damaged_weights(folder: Path) -> list[tuple[Path, str]]:
@@ -86,12 +117,22 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     Raises:
         RunFolderError: it cannot be read, is cut off, has a header that lies, or has another checksum.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with _readable(file):
         check_sum(file)
         return load_file(file)
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn what is raised over a malformed file, or a folder of them, into one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except MotifError:
+        raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
         raise RunFolderError(
             f"{file} is damaged or not a safetensors file ({error}): motif train --resume writes a run's last weights "

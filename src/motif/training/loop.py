@@ -35,7 +35,7 @@ from motif.runs.metrics import step_metrics
 from motif.runs.provenance import Data, environment, versions
 from motif.runs.result import Result
 from motif.runs.trackers import tracking
-from motif.runs.weights import save_weights
+from motif.runs.weights import check_round_trip, save_weights
 from motif.session import Session, open_session
 from motif.statistics.variance import components
 from motif.tasks import Task
@@ -119,6 +119,9 @@ class Trainer:
             self.state.load(restored.step, restored.extra)
         self.rollouts = Rollouts(session, self.state, display)
         run.write_recipe(self.recipe)
+        if not self.resumed and self.recipe.model.adapter == "full":
+            weights = self.policy.state(self.processes.main)
+            self.processes.on_main(lambda: check_round_trip(run.path, self.policy, weights))
 
     def train(self, interrupted: threading.Event) -> bool:
         """Train to the last step, or until interrupted, and save; returns whether the last step was reached."""

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from motif.errors import ModelError, NonFiniteError, RecipeError
+from motif.models.device import current, to_device
 from motif.models.policy import Policy
 from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, common_prefix_length, forward
 from motif.sampling.base import Completion, Request, Usage
 from motif.sampling.concurrency import complete
 from motif.sampling.local.drawing import draw, uniforms
-from motif.sampling.local.graphs import REPEATS, Decoder, Recorder, cuda_graph
+from motif.sampling.local.graphs import REPEATS, CudaGraphs, Decoder, Recorder
 from motif.sampling.local.packing import sampling_weights
 from motif.sampling.stepping import SteppingSampler
 
@@ -104,13 +105,14 @@ class LocalSampler(SteppingSampler):
 
         To be used in the thread that opened it.
         """
-        with sampling_weights(self.policy, name), torch.inference_mode(), self.policy.precision():
-            yield DecodingBatch(self.policy, self.max_rows, self.usage, Decoder(self.policy, self.record))
+        policy = self.policy
+        with current(policy.device), sampling_weights(policy, name), torch.inference_mode(), policy.precision():
+            yield DecodingBatch(policy, self.max_rows, self.usage, Decoder(policy, self.record))
 
     @staticmethod
     def recorder(device: torch.device) -> Recorder | None:
         """How decoding steps are recorded on a device; None: they are not."""
-        return cuda_graph if device.type == "cuda" else None
+        return CudaGraphs() if device.type == "cuda" else None
 
     def sync_weights(self, version: int) -> None:
         """Nothing to do: the weights are the policy's own."""
@@ -410,4 +412,4 @@ class DecodingBatch:
         del self.prompt_of[left:]
 
     def _to_device(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+        return to_device(array, self.device)

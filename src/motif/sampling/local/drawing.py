@@ -22,7 +22,7 @@ def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, ro
 
     Args:
         logits: (rows, V), overwritten. temperature, top_p: (rows,); temperature 0 is greedy.
-        uniform: (draws,) in [0, 1), float64. row_of: (draws,) the row of each draw.
+        uniform: (draws,) in [0, 1), float64 (float32 on MPS). row_of: (draws,) the row of each draw.
 
     Returns:
         Token ids (draws,) and their log-probabilities (draws,) under softmax(logits / temperature), before top-p.

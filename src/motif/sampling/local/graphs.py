@@ -83,11 +83,21 @@ class Decoder:
         return states
 
 
-def cuda_graph(run: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """Record what `run` launches on the current CUDA device."""
-    graph, autocast = torch.cuda.CUDAGraph(), torch.is_autocast_enabled("cuda")
-    # What autocast has cast and keeps would lie in memory that is the graph's own.
-    uncached = torch.autocast("cuda", torch.get_autocast_dtype("cuda"), autocast, cache_enabled=False)
-    with uncached, torch.cuda.graph(graph):
-        states = run()
-    return graph, states
+class CudaGraphs:
+    """Records what a function launches on the current CUDA device.
+
+    All recordings take their memory from one pool. That is safe because a decoder keeps only its last recording, and
+    what one leaves behind is read before another is made.
+    """
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, run: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """Record `run`."""
+        graph, autocast = torch.cuda.CUDAGraph(), torch.is_autocast_enabled("cuda")
+        # What autocast has cast and keeps would lie in memory that is the graph's own.
+        uncached = torch.autocast("cuda", torch.get_autocast_dtype("cuda"), autocast, cache_enabled=False)
+        with uncached, torch.cuda.graph(graph, pool=self._pool):
+            states = run()
+        return graph, states
