@@ -21,6 +21,7 @@ from motif.sampling.answer import AnswerPlan
 from motif.sampling.grow import RoundLimits
 from motif.session import LoadedModel
 from motif.text import harmless
+from support import forked
 from support.serving import DEMO, Scripted
 from support.tiny import char_tokenizer
 
@@ -76,7 +77,7 @@ def test_where_questions_come_from(tmp_path, monkeypatch):
 
 def test_lines_of_standard_input_become_lines_of_json(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "motif", "solve", "--lines", "--json", "--rounds", "2"],
+        [forked.python(), "-m", "motif", "solve", "--lines", "--json", "--rounds", "2"],
         input="What is 15 × 24?\n\nWhat is 15 × 11?\n",
         capture_output=True, text=True, cwd=tmp_path, timeout=120, check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -27,7 +27,7 @@ from motif.runs.disk import try_lock
 from motif.runs.read import Metrics, read_outcomes
 from motif.runs.settings import changed, settings
 from motif.training.schedule import draw_questions
-from support import ROOT
+from support import ROOT, forked
 from support.studies import ARMS, STUDY, made_up
 
 SMALL = """
@@ -576,7 +576,7 @@ def test_the_example_study_runs_and_is_not_run_twice(tmp_path):
     example = (ROOT / "examples" / "compare_layouts.toml").read_text()
     file, out = tmp_path / "study.toml", tmp_path / "out"
     file.write_text(example.replace("train.steps = 6", "train.steps = 3").replace("questions = 100", "questions = 40"))
-    command = [sys.executable, "-m", "motif", "compare", str(file), "--workers", "2", "--out", str(out)]
+    command = [forked.python(), "-m", "motif", "compare", str(file), "--workers", "2", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "index.html" in done.stdout

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import pytest
 
-from support import ROOT
+from support import ROOT, forked
 
 BENCHMARKS = ROOT / "benchmarks"
 RATIOS = {
@@ -23,7 +22,7 @@ RATIOS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RATIOS)
 def test_a_quick_run_writes_its_numbers(name, tmp_path):
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--json", str(tmp_path / "found.json")]
+    command = [forked.python(), str(BENCHMARKS / f"{name}.py"), "--quick", "--json", str(tmp_path / "found.json")]
     command += ["--skip-continuous-batching"] if name == "rollout" else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

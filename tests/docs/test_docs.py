@@ -1,7 +1,7 @@
 """What the pages say is so: links lead somewhere, settings and options exist, and every command runs, or says why not.
 
 The commands of a page run in order, in one folder that looks like a fresh checkout. Long ones are cut short
-(`forked.SHORT`): that a command works and prints what the page shows is tested here, how well a model learns elsewhere.
+(`SHORT`): that a command works and prints what the page shows is tested here, how well a model learns elsewhere.
 """
 
 from __future__ import annotations
@@ -151,26 +151,38 @@ def test_reading_markdown(tmp_path):
 # -- running it --------------------------------------------------------------------------------------------------------
 
 
+SHORT = {
+    "train": "--set train.steps=2 --set eval.questions=8 --set rollout.questions_per_step=2",
+    "eval": "--questions 8",
+    "probe": "--questions 2 --continuations 16",
+}
+"""What is added to long commands, so that the pages run in a minute or two."""
+SHORTENED = f"""
+import sys
+if not {{"--dry-run", "--help"}} & set(sys.argv):
+    sys.argv += {SHORT!r}.get((sys.argv + [""])[1], "").split()
+sys.argv[0] = "motif"
+from motif.cli.app import main
+main()
+"""
+
+
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory) -> Iterator[Path]:
+def programs(tmp_path_factory) -> Path:
     """A folder with `motif` and `python` as the pages call them."""
     folder = tmp_path_factory.mktemp("programs")
-    kept = {key: os.environ.get(key) for key in ("COLUMNS", "OMP_NUM_THREADS", "HF_HUB_OFFLINE")}
-    os.environ.update(COLUMNS="120", OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
-    server = forked.start(folder / "address")
-    os.environ.update({key: value for key, value in kept.items() if value is not None})
-    for key in (key for key, value in kept.items() if value is None):
-        del os.environ[key]
-    forked.install(folder / "bin", folder / "address")
-    yield folder / "bin"
-    forked.stop(server)
+    (folder / "short.py").write_text(SHORTENED)
+    forked.install(folder, "motif", [str(folder / "short.py")])
+    forked.install(folder, "python", [])
+    return folder
 
 
 @pytest.fixture(scope="session")
 def trained(programs, tmp_path_factory) -> Path:
     """A finished run of two steps, which pages that do not train one themselves call runs/demo."""
     folder = tmp_path_factory.mktemp("trained")
-    subprocess.run([programs / "motif", "train", "demo"], cwd=folder, check=True, capture_output=True, timeout=300)
+    done = run("motif train demo", folder, programs)
+    assert done.returncode == 0, done.stdout
     return folder / "runs" / "demo"
 
 
@@ -207,7 +219,7 @@ def assert_shown(block: Block, printed: str) -> None:
 
 
 def run(script: str, folder: Path, programs: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "COLUMNS": "120"}
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=environment, text=True, timeout=300, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

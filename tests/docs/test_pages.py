@@ -6,7 +6,6 @@ import ast
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,14 @@ from typing import Any
 import pytest
 
 import house
-from support import ROOT
+from support import ROOT, forked
 from support.markdown import LINKED
 
 INTERVAL = re.compile(r"(-?\d+(?:\.\d+)?)(?: %)?(?:\*\*)? \[(-?\d+(?:\.\d+)?)(?:, |–)(-?\d+(?:\.\d+)?)\]")
 
 
 def test_the_generated_parts_are_as_their_files_make_them():
-    command = [sys.executable, str(ROOT / "tools" / "pages.py"), "--check"]
+    command = [forked.python(), str(ROOT / "tools" / "pages.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"python tools/pages.py writes these again:\n{done.stdout}{done.stderr}"
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,13 @@ NOT_IMPORTED = {
 }
 
 
+@functools.cache
+def homes() -> Mapping[str, list[str]]:
+    """The distributions of installed packages by the name that is imported, read once."""
+    return importlib.metadata.packages_distributions()
+
+
+@functools.cache
 def distributions(file: Path) -> set[str]:
     """The distributions that a source file imports, whether at its top or when they are needed."""
     modules = set()
@@ -112,8 +121,7 @@ def distributions(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level:
             modules.add(str(node.module).partition(".")[0])
     modules -= {"motif", *sys.stdlib_module_names}
-    homes = importlib.metadata.packages_distributions()
-    return {canonicalize_name(HOSTS.get(name) or homes.get(name, [name])[0]) for name in modules}
+    return {canonicalize_name(HOSTS.get(name) or homes().get(name, [name])[0]) for name in modules}
 
 
 @pytest.mark.parametrize("folder", sorted({*OF_EXTRAS.values(), "motif/integrations", "motif", "motif_v1"}))

@@ -40,9 +40,13 @@ NUMBERS = "numbers.json"
 INTERFACE = "interface.json"
 
 
+python = sys.executable
+"""What runs the commands; a test sets another one that does the same."""
+
+
 def motif(*arguments: str, folder: Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess:
     """Run a command of motif and return what it printed."""
-    command = [sys.executable, "-m", "motif", *arguments]
+    command = [python, "-m", "motif", *arguments]
     plain = {"NO_COLOR": "1", "COLUMNS": "100", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
     settings = os.environ | plain | (environment or {})
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=900, check=True)
@@ -98,7 +102,7 @@ def folder_keys(run: Path) -> dict[str, Any]:
 
 def killed_and_resumed(folder: Path) -> None:
     """The demo, killed in its second step, and resumed."""
-    command = [sys.executable, "-m", "motif", *DEMO, "--out", "resumed"]
+    command = [python, "-m", "motif", *DEMO, "--out", "resumed"]
     process = subprocess.Popen(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
     checkpoint = folder / "resumed/checkpoints/step-000001/state.pt"
     while not checkpoint.exists():
@@ -116,7 +120,7 @@ def two_processes(folder: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shared = os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-m", "motif", *DEMO, "--out", "two"]
+    command = [python, "-m", "motif", *DEMO, "--out", "two"]
     group = [
         subprocess.Popen(
             command,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from golden import make
+from support import forked
 
 HERE = Path(__file__).parent
 
@@ -16,6 +19,13 @@ HERE = Path(__file__).parent
 def frozen(name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((HERE / name).read_text(encoding="utf-8"))
     return content
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick() -> Iterator[None]:
+    make.python = forked.python()
+    yield
+    make.python = sys.executable
 
 
 @pytest.fixture(scope="module")

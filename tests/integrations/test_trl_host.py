@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from motif.grading.verdict import Grade
 from motif.integrations import HostError, require
 from motif.session import open_session
 from motif.training.batch import Minibatch, UpdateStats, collect
-from support import ROOT
+from support import ROOT, forked
 
 trl = pytest.importorskip("trl", minversion="1.16")
 from motif.integrations.trl import Motif, make_trainer, train  # noqa: E402
@@ -253,7 +252,7 @@ def test_two_processes_train_what_one_does(tmp_path):
     ]
     train("demo", tmp_path / "one", settings=settings)
     example = ROOT / "examples" / "trl_motif.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(example)]
+    command = [forked.python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(example)]
     command += ["demo", str(tmp_path / "two")] + [word for setting in settings for word in ("--set", setting)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

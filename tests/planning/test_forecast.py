@@ -5,7 +5,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from motif.planning.devices import TABLE, parse_devices
 from motif.planning.forecast import Forecast, Replica
 from motif.planning.lengths import Lengths, measured
 from motif.planning.plan import make_device_plan
+from support import forked
 
 QWEN_3B = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
 QWEN_72B = Shape(72_706_203_648, 80, 8192, 29_568, 152_064, 2 * 80 * 8 * 128, 32_768)
@@ -284,7 +284,7 @@ def test_a_hopeless_device_is_refused():
 
 
 def motif(*arguments, cwd):
-    command = [sys.executable, "-m", "motif", *arguments]
+    command = [forked.python(), "-m", "motif", *arguments]
     return subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "120"}
     )

@@ -26,13 +26,14 @@ from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.serve.run import bound, limits_of
 from motif.session import open_model
+from support import forked
 from support.serving import CLIENT, ask, post, until
 
 
 @contextmanager
 def started(*arguments: str, **environment: str):
     process = subprocess.Popen(
-        [sys.executable, "-m", "motif", "serve", "embedded", "--recipe", "demo", "--port", "0", *arguments],
+        [forked.python(), "-m", "motif", "serve", "embedded", "--recipe", "demo", "--port", "0", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-from support import ROOT
+from support import ROOT, forked
 
 
 def motif(*arguments: str, cwd: Path = ROOT, check: bool = True) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     done = subprocess.run(  # noqa: PLW1510
-        [sys.executable, "-m", "motif", *arguments],
+        [forked.python(), "-m", "motif", *arguments],
         cwd=cwd,
         capture_output=True,
         text=True,

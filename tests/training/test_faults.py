@@ -23,7 +23,7 @@ from motif.runs.folder import only_writer
 from motif.runs.weights import load_weights
 from motif.training import batch
 from motif.training.loop import train
-from support import ROOT
+from support import ROOT, forked
 
 SMALL = [
     "model.adapter=lora",
@@ -193,7 +193,7 @@ def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(tmp_path, se
         f"import time; from motif.runs.folder import only_writer; from pathlib import Path\n"
         f"with only_writer(Path({str(tmp_path / 'run')!r})): print('there', flush=True); time.sleep(60)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen([forked.python(), "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "there\n"
     with pytest.raises(RunFolderError, match="another process is writing"):
         run(tmp_path / "run", settings, resume=True)
@@ -414,6 +414,6 @@ def test_campaign_in_small(tmp_path, script, tries):
     path = ROOT / "tests" / "campaigns" / f"{script}.py"
     arguments = ["--tries", str(tries), "--seed", "1", "--out", str(tmp_path / "out.jsonl")]
     arguments += ["--only", "lora"] if script != "preempt" else []
-    done = subprocess.run([sys.executable, str(path), *arguments], check=False, capture_output=True, text=True)
+    done = subprocess.run([forked.python(), str(path), *arguments], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) >= tries

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from motif.models.device import pick_device
 from motif.planning.plan import make_plan
 from motif.training.batch import Sample, split_by_work
 from motif.training.loop import train
-from support import ROOT
+from support import ROOT, forked
 
 SMALL = [
     "model.adapter=lora",
@@ -121,7 +120,7 @@ def torchrun(folder: Path, runs: list[dict[str, Any]]) -> subprocess.CompletedPr
     """All runs, one after the other, in two processes."""
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
+    command = [forked.python(), "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run([*command, json.dumps(runs)], capture_output=True, text=True, env=environment, check=False)
 
@@ -219,7 +218,7 @@ def test_ctrl_c_under_accelerate_launch_stops_all_at_a_step_and_saves(tmp_path, 
     out = tmp_path / "run"
     settings = [*SMALL, "train.steps=500", "eval.questions=0", "probe.questions=0"]
     config = ROOT / "examples" / "accelerate" / "ddp.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", f"--config_file={config}"]
+    launch = [forked.python(), "-m", "accelerate.commands.launch", f"--config_file={config}"]
     command = [*launch, f"--main_process_port={_free_port()}", "-m", "motif", "train", "demo", "--out", str(out)]
     command += [part for setting in settings for part in ("--set", setting)]
     process = subprocess.Popen(
@@ -284,7 +283,7 @@ def test_a_loss_that_is_no_number_in_one_process_skips_the_update_of_all(tmp_pat
     done = torchrun(tmp_path, runs)
     assert done.returncode == 0, done.stderr
     alone = {"out": str(tmp_path / "alone"), "settings": settings, "rank": 0} | troubled
-    command = [sys.executable, str(tmp_path / "script.py"), json.dumps([alone])]
+    command = [forked.python(), str(tmp_path / "script.py"), json.dumps([alone])]
     subprocess.run(command, check=True, env=os.environ | {"RANK": "0"}, capture_output=True)
     for name in (*shards, "alone"):
         lines = numbers(tmp_path / name)

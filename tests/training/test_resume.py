@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from motif.runs import checkpoint
 from motif.training.loop import train
 from motif.training.progress import Progress
 from motif.training.schedule import draw_questions, learning_rate
+from support import forked
 
 SMALL = [
     "model.adapter=lora",
@@ -36,7 +36,7 @@ SMALL = [
 
 def command(out: Path, steps: int, *more: str) -> list[str]:
     settings = [part for setting in [*SMALL, f"train.steps={steps}"] for part in ("--set", setting)]
-    return [sys.executable, "-m", "motif", "train", "demo", "--out", str(out), *settings, *more]
+    return [forked.python(), "-m", "motif", "train", "demo", "--out", str(out), *settings, *more]
 
 
 def start(out: Path, steps: int, *more: str) -> subprocess.Popen:
