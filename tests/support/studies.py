@@ -1,9 +1,10 @@
-"""A made-up study of eight arms and ten seeds, as results.jsonl would hold it."""
+"""Studies: a small one as a file, and a made-up one of eight arms and ten seeds, as results.jsonl would hold it."""
 
 from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 from motif.compare.study import Study
@@ -104,3 +105,20 @@ def _run(rng: random.Random, arm: str, seed: int, luck: float, text: str) -> dic
         "wall_seconds": 200.0,
         "versions": {"motif-rl": "0.1.0", "torch": "2.13.0"},
     }
+
+
+SMALL = """
+name = "small"
+recipe = "demo"
+seeds = [0, 1]
+set = { "train.steps" = 4, "eval.questions" = 20 }
+[arms.paper]
+[arms.single]
+set = { "rollout.branching" = [8], eval.rounds = [1, 3] }
+"""
+
+
+def study_file(folder: Path, text: str = SMALL) -> Path:
+    path = folder / "small.toml"
+    path.write_text(text)
+    return path

@@ -36,6 +36,8 @@ class Active:
     run: StudyRun
     process: subprocess.Popen[bytes]
     started: float
+    interruptions: int = 0
+    """How often it has been interrupted."""
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Runner:
         self.command = command
         self.active: list[Active] = []
         self.elsewhere = 0
+        self.interruptions = 0
         self.tally = Tally(len(self.waiting))
 
     def work(self) -> Tally:
@@ -93,6 +96,7 @@ class Runner:
         with self._interruptions():
             while self.active or (self.waiting and not self.tally.stopped):
                 self._fill()
+                self._pass_on()
                 if not self._reap():
                     time.sleep(POLL)
                 if time.monotonic() - reported > 1:
@@ -142,6 +146,13 @@ class Runner:
         self.active.append(Active(run, process, time.monotonic()))
         self.on_change(self, run)
 
+    def _pass_on(self) -> None:
+        """Interrupt each process as often as this one was, the ones that were being started then as well."""
+        for active in self.active:
+            if active.interruptions < self.interruptions:
+                active.interruptions += 1
+                active.process.send_signal(signal.SIGINT)
+
     def _reap(self) -> bool:
         """Collect the processes that have ended; return whether there were any."""
         ended = [active for active in self.active if active.process.poll() is not None]
@@ -171,8 +182,7 @@ class Runner:
             if not self.tally.stopped:
                 print("\nthe runs finish their steps and save (Ctrl-C again stops them now)", flush=True)
             self.tally.stopped = True
-            for active in self.active:
-                active.process.send_signal(signal.SIGINT)
+            self.interruptions += 1
 
         old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
