@@ -1,8 +1,11 @@
-"""Numbers, durations, intervals and strangers' text as people read them."""
+"""Numbers, durations, intervals and strangers' text as people read them; files and paths that people give."""
 
 from __future__ import annotations
 
+import codecs
+import os
 import re
+from pathlib import Path
 
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 NONE = "–"
@@ -86,3 +89,44 @@ def signed_interval(difference: float, low: float | None, high: float | None) ->
     if low is None or high is None:
         return signed(difference)
     return f"{signed(difference)} [{signed(low)}, {signed(high)}]"
+
+
+def decoded(content: bytes) -> str:
+    """The text of a file that a person wrote: UTF-8, with or without a byte order mark.
+
+    Raises:
+        ValueError: it is in another encoding; the message begins with the line, to follow the name and a colon.
+    """
+    if is_utf16(content):
+        raise ValueError("1: UTF-16 or UTF-32 text: save the file as UTF-8")
+    try:
+        return content.decode("utf-8").lstrip("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise ValueError(f"{line}: not UTF-8 (byte 0x{byte:02x}): save the file as UTF-8") from None
+
+
+def is_utf16(content: bytes) -> bool:
+    """Whether the content of a file is UTF-16 or UTF-32 text."""
+    start = content[:1000]
+    # Without a mark it is known by its null characters: every other byte of Latin text.
+    return start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 4 * start.count(0) > len(start)
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file that a person wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: see `decoded`.
+    """
+    return decoded(Path(path).read_bytes())
+
+
+def expanded(path: str) -> str:
+    """A path as a shell would read it: `~`, `~name`, `$HOME` and `${HOME}` at its beginning are home folders.
+
+    No other variable is filled in: a stranger's recipe could send its value away as the name of a model.
+    """
+    return os.path.expanduser(re.sub(r"^\$(HOME|\{HOME\})(?=/|$)", "~", path))

@@ -280,3 +280,52 @@ def test_evaluation_rounds_are_without_repeats():
 def test_a_recipe_cannot_be_changed_afterwards():
     with pytest.raises(ValueError, match="frozen"):
         Recipe().train.steps = 3
+
+
+def test_paths_in_settings_are_relative_to_the_working_directory(tmp_path, monkeypatch):
+    beside, here = tmp_path / "recipes", tmp_path / "here"
+    for folder in (beside, here):
+        folder.mkdir()
+        for name in ("rows.jsonl", "mine.py", "prompt.txt", "other.jsonl"):
+            (folder / name).touch()
+    (beside / "own.toml").write_text('[data]\ntrain = "rows.jsonl"\ntest = "other.jsonl"\n')
+    monkeypatch.chdir(here)
+    settings = ["data.train=rows.jsonl", "data.grader=mine.py:judge", 'rounds={system_prompt_file="prompt.txt"}']
+    recipe = load_recipe("../recipes/own.toml", settings)
+    assert recipe.data.train == str(here / "rows.jsonl")
+    assert recipe.data.test == str(beside / "other.jsonl")
+    assert recipe.data.grader == f"{here / 'mine.py'}:judge"
+    assert recipe.rounds.system_prompt_file == str(here / "prompt.txt")
+    (here / "rows.jsonl").unlink()
+    assert load_recipe("../recipes/own.toml", settings).data.train == "rows.jsonl"
+    assert load_recipe("../recipes/own.toml", settings, beside).data.train == str(beside / "rows.jsonl")
+
+
+@pytest.mark.parametrize("home", ["~", "$HOME", "${HOME}"])
+def test_home_folders_are_expanded(tmp_path, monkeypatch, home):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SECRET", "hunter2")
+    (tmp_path / "own.toml").write_text(f'model = "{home}/model"\n[data]\ntrain = "{home}/rows.jsonl"\n')
+    recipe = load_recipe(f"{home}/own.toml", [f"data.test={home}/test.csv", f"data.grader={home}/my.py:f"])
+    assert recipe.model.name == str(tmp_path / "model")
+    assert (recipe.data.train, recipe.data.test) == (str(tmp_path / "rows.jsonl"), str(tmp_path / "test.csv"))
+    assert recipe.data.grader == f"{tmp_path / 'my.py'}:f"
+    assert load_recipe({"data": {"train": home}}).data.train == str(tmp_path)
+    # Another variable could be a secret that a stranger's recipe sends away.
+    assert load_recipe({"model": {"name": "x/$SECRET"}}).model.name == "x/$SECRET"
+    assert load_recipe({"model": {"name": "$HOMER"}}).model.name == "$HOMER"
+
+
+def test_a_folder_does_not_take_the_name_of_an_embedded_model(tmp_path, monkeypatch):
+    (tmp_path / "embedded").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text('model = "embedded"\n')
+    assert load_recipe("own.toml").model.name == load_recipe("own.toml", ["model=embedded"]).model.name == "embedded"
+
+
+def test_recipes_of_other_editors(tmp_path):
+    file = tmp_path / "own.toml"
+    file.write_bytes(b'\xef\xbb\xbfabout = "caf\xc3\xa9"\r\n')
+    assert load_recipe(file).about == "café"
+    file.write_text('about = "a"\n', encoding="utf-16")
+    assert "save the file as UTF-8" in refused(file)

@@ -3,16 +3,19 @@
 import csv
 import json
 import os
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from motif.config import ArithmeticConfig, DataConfig
-from motif.errors import RecipeError
+from motif.errors import DataError, RecipeError
 from motif.grading import Grader
 from motif.grading.code.sandbox import prepare
 from motif.method.tree import Question
 from motif.tasks import BadRow, BadRows, load, reject
+from motif.tasks.table import is_missing
 
 GOOD = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(1, 21)]
 
@@ -418,3 +421,90 @@ def test_the_shipped_programs():
         pytest.skip(str(error))
     task = load(DataConfig(task="code"))
     assert (len(task.train), len(task.test), task.grader) == (60, 20, "code")
+
+
+# -- what other programs write -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "string", "int64", "timestamp[ns]", "decimal"])
+@pytest.mark.parametrize("column", ["question", "answer"])
+def test_what_parquet_has_no_value_for_is_empty(tmp_path, column, kind):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    missing = float("nan") if kind.startswith("float") else None
+    columns = {"question": pa.array(["a", "b"]), "answer": pa.array(["1", "2"])}
+    columns[column] = pa.array([None, missing], type=pa.decimal128(9, 2) if kind == "decimal" else kind)
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    found, _ = problems(train=str(tmp_path / "rows.parquet"))
+    assert found == {(1, f"column {column!r} is empty"), (2, f"column {column!r} is empty")}
+
+
+def test_every_kind_of_missing_value_is_missing():
+    pandas = pytest.importorskip("pandas")
+    values = [None, float("nan"), Decimal("nan"), np.float16("nan"), np.datetime64("NaT"), pandas.NaT, pandas.NA]
+    assert all(map(is_missing, values))
+    assert not any(map(is_missing, ["nan", 0, 0.0, False, "", np.float32(0)]))
+
+
+def test_cells_of_any_length(tmp_path):
+    source = write(tmp_path / "train.csv", [{"question": "long " * 60_000, "answer": "1"}])
+    assert len(load(DataConfig(train=source)).train[0].text) == 5 * 60_000 - 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
+def test_utf16_is_refused_by_name(tmp_path, suffix, encoding):
+    (tmp_path / f"train{suffix}").write_text("question,answer\nok,1\n", encoding=encoding)
+    with pytest.raises(DataError, match="UTF-16 or UTF-32 text: save the file as UTF-8"):
+        load(DataConfig(train=str(tmp_path / f"train{suffix}")))
+
+
+def test_tabs_are_read_in_a_tsv(tmp_path):
+    (tmp_path / "train.tsv").write_text('\ufeffquestion\tanswer\nWhat, then?\t"1"\n', encoding="utf-8")
+    assert load(DataConfig(train=str(tmp_path / "train.tsv"))).train == [Question("train-2", "What, then?", "1", 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "rows.csv",
+            "question;answer\na, b;1\n",
+            "separated by semicolons, not by commas: save it with commas instead",
+        ),
+        ("rows.csv", "question\tanswer\na\t1\n", "separated by tabs, not by commas: give it the suffix .tsv"),
+        ("rows.csv", "question|answer\na|1\n", "separated by vertical bars"),
+        ("rows.tsv", "question,answer\na,1\n", "separated by commas, not by tabs: give it the suffix .csv"),
+        ("rows.tsv", "question;answer\na;1\n", "separated by semicolons, not by tabs: save it with tabs instead"),
+        ("rows.csv", "question;answer\na, b;1, 2\n", "separated by semicolons"),
+    ],
+)
+def test_files_with_other_separators_are_named_as_such(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as caught:
+        load(DataConfig(train=str(tmp_path / name)))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "message"),
+    [
+        ([{"Question": "q", "target": "1"}], {}, 'data.question_column = "Question" and data.answer_column = "target"'),
+        ([{"question": "q", "Answer": "1"}], {}, 'set data.answer_column = "Answer"'),
+        (
+            [{"prompt": "q", "answer": "1"}],
+            {},
+            "no column 'question' (has: prompt, answer): set data.question_column = \"prompt\"",
+        ),
+        ([{"question": "q", "answer": "1"}], {"question_column": "questoin"}, 'set data.question_column = "question"'),
+        ([{"x": "q", "y": "1"}], {}, 'set data.question_column = "…" and data.answer_column = "…"'),
+    ],
+)
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_wrong_columns_are_one_error_that_names_the_setting(tmp_path, rows, settings, message, side):
+    source = write(tmp_path / "rows.jsonl", rows * 50)
+    with pytest.raises(DataError) as caught:
+        load(DataConfig(**{"train": write(tmp_path / "good.csv", GOOD), side: source}, **settings))
+    assert settings or f"data.{side}: " in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

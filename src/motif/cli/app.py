@@ -7,11 +7,13 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from motif import __version__
+from motif.cli import streams
 from motif.cli.compare import compare
 from motif.cli.doctor import doctor
 from motif.cli.evaluate import evaluate
@@ -25,7 +27,7 @@ from motif.cli.train import train
 from motif.cli.view import view
 from motif.cli.vllm_command import vllm_command
 from motif.errors import MotifError, OutOfResources, PeerFailed, ran_out
-from motif.text import harmless
+from motif.text import expanded, harmless
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
@@ -74,9 +76,11 @@ def with_readable_errors(command: Callable[..., None]) -> Callable[..., None]:
     """The command, with errors that a user can act on as one sentence on stderr. Bugs keep their traceback."""
 
     @functools.wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
+    def run(**options: Any) -> None:
+        # A shell leaves ~ as it is in --out=~/x, and whoever starts a command without a shell everywhere.
+        options = {name: Path(expanded(str(v))) if isinstance(v, Path) else v for name, v in options.items()}
         try:
-            command(*arguments, **options)
+            command(**options)
         except typer.Exit:
             raise
         except KeyboardInterrupt:
@@ -116,6 +120,7 @@ def main() -> None:
     """Entry point of the `motif` command."""
     # transformers and peft each know the other's deprecated names; a user of motif can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+    streams.occupy()
     app()
 
 

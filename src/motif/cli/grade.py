@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from motif.cli.streams import need_output
+
 
 class Fallback(StrEnum):
     """What to grade in a prediction without a box."""
@@ -37,6 +39,8 @@ def grade(
     from motif.display import counting
     from motif.grading.jsonl import grade_file
 
+    if out is None:
+        need_output("give --out")
     source = None if str(file) == "-" else file
     with counting(f"graded by {grader}") as advance:
         counts = grade_file(source, out, grader, fallback.value, seconds, workers, advance)

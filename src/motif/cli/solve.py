@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import Settings
+from motif.cli.streams import need_output
 from motif.config import load_recipe
 from motif.errors import UsageError
 from motif.runs.read import has_weights, recipe_of
+from motif.text import decoded, read_text
 
 DEMO = Path("runs/demo")
 
@@ -44,6 +46,7 @@ def solve(
 
     Without a question, in a terminal, this starts a conversation: Ctrl-C stops an answer, Ctrl-D exits.
     """
+    need_output("no answer could be read")
     questions = questions_from(question, file, lines)
     if run is not None and recipe is not None:
         raise UsageError("a run has its own recipe: give --run or --recipe, and --set to change a setting")
@@ -77,11 +80,13 @@ def questions_from(question: str | None, file: Path | None, lines: bool) -> list
         if question == "-":
             raise UsageError("--file and - are two places to read from: choose one")
         try:
-            text = file.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--file {file}: {getattr(error, 'strerror', None) or error}") from None
-    elif question == "-" or not sys.stdin.isatty():
-        text = sys.stdin.buffer.read().decode("utf-8", "replace")
+            text = read_text(file)
+        except OSError as error:
+            raise UsageError(f"--file {file}: {error.strerror}") from None
+        except ValueError as error:
+            raise UsageError(f"--file {file}:{error}") from None
+    elif question == "-" or not (sys.stdin and sys.stdin.isatty()):
+        text = standard_input()
     elif lines:
         raise UsageError("--lines needs a file or standard input")
     else:
@@ -90,3 +95,19 @@ def questions_from(question: str | None, file: Path | None, lines: bool) -> list
     if not questions:
         raise UsageError("the question is empty")
     return questions
+
+
+def standard_input() -> str:
+    """All of standard input.
+
+    Raises:
+        UsageError: it is closed, or no text.
+    """
+    if sys.stdin is None:
+        raise UsageError("no question, and standard input is closed")
+    try:
+        return decoded(sys.stdin.buffer.read())
+    except OSError as error:
+        raise UsageError(f"standard input: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UsageError(f"standard input:{error}") from None

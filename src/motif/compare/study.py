@@ -21,6 +21,7 @@ from motif.errors import RecipeError, UsageError
 from motif.evaluation.rows import eval_rows
 from motif.runs.ledger import Ledger
 from motif.runs.read import is_finished
+from motif.text import expanded
 
 CURRENCIES = tuple(field.name for field in fields(Ledger))
 """The quantities of a run's ledger, against which curves can be plotted."""
@@ -33,7 +34,8 @@ class Arm(Section):
     recipe: str = ""
     """A shipped name, or a file relative to the study; empty: the study's recipe."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Settings that override the recipe's and the study's, as `"section.key" = value`."""
+    """Settings that override the recipe's and the study's, as `"section.key" = value`; paths are relative to the
+    study."""
 
 
 class Point(Section):
@@ -224,10 +226,10 @@ def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
     """
     chosen = study.arms[arm] if arm is not None else Arm()
     source = chosen.recipe or study.recipe
-    file = folder / source
+    file = folder / expanded(source)
     settings = [f"{key}={json.dumps(value)}" for part in (study.set, chosen.set) for key, value in flat(part)]
     try:
-        recipe = load_recipe(file if file.is_file() else source, settings)
+        recipe = load_recipe(file if file.is_file() else source, settings, folder)
     except RecipeError as error:
         raise RecipeError(f"arm {arm!r}: {error}" if arm is not None else str(error)) from None
     about = chosen.about or recipe.about

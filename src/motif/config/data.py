@@ -90,7 +90,7 @@ class DataConfig(Section):
     task: TaskName = "file"
     """A shipped task (docs/tasks.md describes them), or `file` for your own data."""
     train: str = ""
-    """A JSONL, Parquet or CSV file, or a Hugging Face data set id; empty: the task's own questions."""
+    """A JSONL, CSV, TSV or Parquet file, or a Hugging Face data set id; empty: the task's own questions."""
     test: str = ""
     """The same for held-out questions; empty: `held_out` rows of `train`, or else the task's own."""
     subset: str = ""

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from motif.config.data import TASK_SECTIONS, DataConfig
 from motif.config.recipe import Recipe
 from motif.config.sections import Section
+from motif.demo import MODELS
 from motif.errors import RecipeError
-from motif.text import brief
+from motif.text import brief, decoded, expanded
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FLAT = {
@@ -28,6 +29,16 @@ FLAT = {
 SWITCHES = [["data", "task"], ["data", "train"], ["data", "test"]]
 """Settings that decide where the questions come from."""
 TASK_OF = {key: task for task, keys in FLAT.items() for key in keys}
+
+PATHS = [
+    ["data", "train"],
+    ["data", "test"],
+    ["data", "grader"],
+    ["rounds", "system_prompt_file"],
+    ["model", "name"],
+    ["model"],
+]
+"""Settings that may name a file or a folder."""
 
 MAX_BYTES = 1 << 20
 """Size limit of a recipe file."""
@@ -51,30 +62,32 @@ def shipped_recipes() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def load_recipe(source: str | Path | Mapping[str, Any], settings: Iterable[str] = ()) -> Recipe:
+def load_recipe(
+    source: str | Path | Mapping[str, Any], settings: Iterable[str] = (), folder: Path | None = None
+) -> Recipe:
     """Read a shipped recipe name, a TOML file or a mapping, and apply `section.key=value` settings.
 
     Relative paths in a recipe file (`data.train`, `rounds.system_prompt_file`, …) are resolved against the file's
-    folder if they exist there, and against the working directory otherwise.
+    folder if they exist there, and against the working directory otherwise. Those in settings are resolved against
+    `folder`, by default the working directory. `~` and `$HOME` are expanded.
 
     Raises:
         RecipeError: an unknown name or key (the message names the nearest), malformed TOML, a value out of range, or a
             setting that the chosen task does not use.
     """
     if isinstance(source, Mapping):
-        data, folder = json.loads(json.dumps(source)), None
+        data = _anchored(json.loads(json.dumps(source)), [], None)
     else:
         path = _find(str(source))
-        data = read_toml(path)
+        data = _anchored(read_toml(path), [], path.parent)
         data.setdefault("name", path.stem)
-        folder = path.parent
     _into_sections(data)
-    _apply(data, [_parse(setting) for setting in settings])
+    parsed = (_parse(setting) for setting in settings)
+    _apply(data, [(place, _anchored(value, place, folder or Path())) for place, value in parsed])
     try:
-        recipe = Recipe.model_validate(data)
+        return Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError("\n".join(_explain(problem) for problem in error.errors()[:MAX_PROBLEMS])) from None
-    return recipe if folder is None else _anchor_paths(recipe, folder)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -88,7 +101,10 @@ def read_toml(path: Path) -> dict[str, Any]:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise RecipeError(f"{path}: larger than {MAX_BYTES >> 20} MiB, so it is not a recipe")
-        text = content.decode("utf-8")
+        try:
+            text = decoded(content)
+        except ValueError as error:
+            raise RecipeError(f"{path}: not valid TOML: line {error}") from None
         if max((line.count(".") for line in text.split("\n")), default=0) > MAX_DOTS:
             raise RecipeError(f"{path}: a line with more than {MAX_DOTS} dots, so it is not a recipe")
         return tomllib.loads(text)
@@ -98,7 +114,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: nested too deeply") from None
     except RecipeError:
         raise
-    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+    except ValueError as error:  # not TOML, or a number of thousands of digits
         raise RecipeError(f"{path}: not valid TOML: {brief(str(error))}") from None
 
 
@@ -111,7 +127,7 @@ def _exists(path: Path) -> bool:
 
 
 def _find(source: str) -> Path:
-    path = Path(source)
+    path = Path(expanded(source))
     if _exists(path) and path.is_file():
         return path
     shipped = RECIPES / f"{source}.toml"
@@ -232,16 +248,22 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {dotted[close[0]]!r}?" if close else f"known are {', '.join(dotted.values())}"
 
 
-def _anchor_paths(recipe: Recipe, folder: Path) -> Recipe:
-    def anchored(text: str) -> str:
-        return str((folder / text).resolve()) if text and _exists(folder / text) else text
+def _anchored(value: Any, place: list[str], folder: Path | None) -> Any:
+    """Settings at a place of the recipe, not validated yet, with their paths expanded and made absolute.
 
-    place, colon, function = recipe.data.grader.rpartition(":")
-    for file in (f"{place}.py", place) if colon else ():  # a module beside the recipe works like a file's path
-        if file.endswith(".py") and _exists(folder / file):
-            place = str((folder / file).resolve())
-    update = {k: anchored(getattr(recipe.data, k)) for k in ("train", "test")}
-    data = recipe.data.model_copy(update=update | {"grader": f"{place}{colon}{function}"})
-    rounds = recipe.rounds.model_copy(update={"system_prompt_file": anchored(recipe.rounds.system_prompt_file)})
-    model = recipe.model.model_copy(update={"name": anchored(recipe.model.name)})
-    return recipe.model_copy(update={"data": data, "rounds": rounds, "model": model})
+    A relative path stays as it is if there is no such file in `folder`: it may be the name of something else.
+    """
+    if isinstance(value, Mapping):
+        return {key: _anchored(below, [*place, key], folder) for key, below in value.items()}
+    if not isinstance(value, str) or place not in PATHS or (place[0] == "model" and value in MODELS):
+        return value
+    text = expanded(value)
+    if not text or folder is None:
+        return text
+    if place != ["data", "grader"]:
+        return str((folder / text).resolve()) if _exists(folder / text) else text
+    file, colon, function = text.rpartition(":")
+    for name in (f"{file}.py", file) if colon else ():  # a module beside the recipe works like a file's path
+        if name.endswith(".py") and _exists(folder / name):
+            file = str((folder / name).resolve())
+    return f"{file}{colon}{function}"

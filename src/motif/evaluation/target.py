@@ -13,6 +13,7 @@ from motif.errors import UsageError
 from motif.evaluation.rows import EvalOverrides
 from motif.runs.files import BEST, EVALUATIONS
 from motif.runs.read import is_run, not_a_run, recipe_of
+from motif.text import expanded
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def find_target(
         UsageError: options that do not apply to a run folder, or to a model, or neither recipe nor task.
         RecipeError: the recipe or a setting cannot be used.
     """
+    model = expanded(model)
     folder = Path(model)
     changes = list(settings)
     overrides = overrides or EvalOverrides()

@@ -15,6 +15,7 @@ from motif.runs.checkpoint import newest_weights
 from motif.runs.files import BEST
 from motif.runs.read import is_finished, read_metrics, read_summary, recipe_of, section
 from motif.runs.weights import load_weights
+from motif.text import read_text
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def for_others(recipe: Recipe, model: str) -> Recipe:
         "track_project": Recipe().track_project,
     }
     if recipe.rounds.system_prompt_file:
-        text = Path(recipe.rounds.system_prompt_file).read_text(encoding="utf-8").strip()
+        text = read_text(recipe.rounds.system_prompt_file).strip()
         update["rounds"] = recipe.rounds.model_copy(update={"system_prompt": text, "system_prompt_file": ""})
     return recipe.model_copy(update=update)
 

@@ -8,12 +8,13 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from motif.errors import UsageError
+from motif.errors import DataError, UsageError
 from motif.grading.grader import Grader
 from motif.grading.verdict import Grade
 from motif.method.answers import final
+from motif.text import is_utf16
 
 BLOCK = 64  # lines that are judged together; all blocks before are written when the user stops
 
@@ -37,8 +38,8 @@ def grade_file(
         on_line: called after each line.
 
     Raises:
-        UsageError: there is no such file.
-        DataError: there is no such rule, or it cannot be loaded.
+        UsageError: there is no such file, or standard input is closed.
+        DataError: there is no such rule, it cannot be loaded, or the file is UTF-16.
     """
     if source is not None and not source.is_file():
         raise UsageError(f"{source}: no such file")
@@ -46,8 +47,7 @@ def grade_file(
     counts = dict.fromkeys(("right", "wrong", "ungraded"), 0)
     with contextlib.ExitStack() as stack:
         stack.callback(grader.close)
-        binary = stack.enter_context(source.open("rb")) if source else sys.stdin.buffer
-        lines = (line.decode("utf-8", "replace").removeprefix("\ufeff") for line in binary)
+        lines = _lines(stack.enter_context(source.open("rb")) if source else _standard_input(), source)
         output = stack.enter_context(target.open("w", encoding="utf-8")) if target else sys.stdout
         for record in grade_lines(lines, grader, fallback):
             counts[record["verdict"]] += 1
@@ -55,6 +55,22 @@ def grade_file(
             print(json.dumps(record), file=output, flush=True)
             on_line()
     return counts
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise UsageError("standard input is closed: name a file, or give it something to read")
+    return sys.stdin.buffer
+
+
+def _lines(binary: BinaryIO, source: Path | None) -> Iterator[str]:
+    try:
+        for number, line in enumerate(binary):
+            if number == 0 and is_utf16(line):
+                raise DataError(f"{source or 'standard input'}: UTF-16 or UTF-32 text: save the file as UTF-8")
+            yield line.decode("utf-8", "replace").lstrip("\ufeff")
+    except OSError as error:
+        raise UsageError(f"{source or 'standard input'}: {error.strerror or error}") from None
 
 
 def grade_lines(lines: Iterable[str], grader: Grader, fallback: str = "text") -> Iterator[dict[str, Any]]:

@@ -34,12 +34,12 @@ import contextlib
 import re
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motif.config import RoundsConfig
 from motif.errors import RecipeError
 from motif.method.answers import boxed, last_number
+from motif.text import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -240,9 +240,11 @@ class Rounds:
 def _system_prompt(config: RoundsConfig) -> str:
     if config.system_prompt_file:
         try:
-            template = Path(config.system_prompt_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            template = read_text(config.system_prompt_file).strip()
+        except OSError as error:
             raise RecipeError(f"rounds.system_prompt_file: {error}") from None
+        except ValueError as error:
+            raise RecipeError(f"rounds.system_prompt_file: {config.system_prompt_file}:{error}") from None
     else:
         template = SYSTEM_PROMPT if config.system_prompt == "default" else config.system_prompt
     names = ("think_open", "think_close", "note_open", "note_close", "answer_open", "answer_close")

@@ -1,6 +1,7 @@
 """Read rows with their line numbers, and describe those that cannot be used.
 
-Files are JSON lines (.jsonl, .ndjson, .json), CSV and Parquet. The "line" of a Parquet or data set row is its number.
+Files are JSON lines (.jsonl, .ndjson, .json), CSV, TSV and Parquet. The "line" of a Parquet or data set row is its
+number.
 """
 
 from __future__ import annotations
@@ -8,15 +9,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from motif.errors import DataError
-from motif.text import brief, counted
+from motif.text import brief, counted, expanded, read_text
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+SEPARATOR_OF = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (".jsonl", ".ndjson", ".json", *SEPARATOR_OF, ".parquet")
 MAX_LISTED = 10
 """Bad rows listed in a message."""
 
@@ -76,6 +80,7 @@ def read(source: str, subset: str = "", split: str = "train") -> Table:
     Raises:
         DataError: it cannot be read; the message says why and what to do.
     """
+    source = expanded(source)
     path = Path(source)
     if path.is_file():
         return _read_file(path, source)
@@ -92,7 +97,7 @@ def _read_file(path: Path, source: str) -> Table:
         rows: Iterable[Row | BadRow] = _parquet(path, source)
     else:
         text = _text(path, source)
-        rows = _csv(text, source) if suffix == ".csv" else _jsonl(text, source)
+        rows = _csv(text, source, SEPARATOR_OF[suffix]) if suffix in SEPARATOR_OF else _jsonl(text, source)
     return _table(source, rows)
 
 
@@ -110,14 +115,12 @@ def _table(source: str, rows: Iterable[Row | BadRow]) -> Table:
 
 
 def _text(path: Path, source: str) -> str:
-    data = path.read_bytes()
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{source}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}): save the file as UTF-8"
-        ) from None
+        return read_text(path)
+    except OSError as error:
+        raise DataError(f"{source}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{source}:{error}") from None
 
 
 def _jsonl(text: str, source: str) -> Iterator[Row | BadRow]:
@@ -159,8 +162,9 @@ def _columns(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return columns
 
 
-def _csv(text: str, source: str) -> Iterator[Row | BadRow]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _csv(text: str, source: str, separator: str) -> Iterator[Row | BadRow]:
+    csv.field_size_limit(sys.maxsize)  # for the whole process: a cell may be as long as the file
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     header: list[str] = []
     while True:
         line = reader.line_num + 1  # where the next record starts: a quoted field may span lines
@@ -174,18 +178,31 @@ def _csv(text: str, source: str) -> Iterator[Row | BadRow]:
         if not fields:
             continue
         if not header:
-            header = _header(fields, source)
+            header = _header(fields, source, separator)
         elif len(fields) != len(header):
             yield BadRow(source, line, f"{len(fields)} fields, but the header has {len(header)}")
         else:
             yield Row(line, dict(zip(header, fields, strict=True)))
 
 
-def _header(fields: list[str], source: str) -> list[str]:
+def _header(fields: list[str], source: str, separator: str) -> list[str]:
     names = [name.strip() for name in fields]
+    if len(names) == 1 and (problem := separated_otherwise(names[0], separator)):
+        raise DataError(f"{source}: {problem}")
     if len(set(names)) < len(names):
         raise DataError(f"{source}:1: a column name occurs twice: {brief(', '.join(names))}")
     return names
+
+
+def separated_otherwise(header: str, separator: str) -> str:
+    """What to do about a header whose columns are separated by something else; empty: they are not."""
+    other = max(SEPARATORS, key=header.count)
+    if not header.count(other) or other == separator:
+        return ""
+    suffix = next((suffix for suffix, own in SEPARATOR_OF.items() if own == other), "")
+    expected = SEPARATORS[separator]
+    help_ = f"give it the suffix {suffix}" if suffix else f"save it with {expected} instead"
+    return f"the columns are separated by {SEPARATORS[other]}, not by {expected}: {help_}"
 
 
 def _parquet(path: Path, source: str) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Callable, Mapping
@@ -19,6 +20,12 @@ from motif.text import brief
 
 SEARCHED = 20_000  # characters of an answer column that data.answer_pattern is tried on
 ID_COLUMNS = ("id", "unique_id", "ID")
+SEEN = 1000  # rows whose columns are looked at before any row is read
+LIKELY = {
+    "question_column": ("question", "problem", "prompt", "query", "instruction", "input", "text", "q"),
+    "answer_column": ("answer", "gold", "target", "solution", "label", "output", "response", "expected", "result", "a"),
+}
+"""Names that columns of others often have, the most likely first."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class TableTask:
             return Side()
         try:
             table = source.read()
+            if not data.skip_bad:
+                self._check_columns(table, data)
         except DataError as error:
             raise DataError(f"data.{split}: {error}") from error
         questions: list[Question] = []
@@ -93,6 +102,33 @@ class TableTask:
             except _Unusable as problem:
                 bad.append(BadRow(table.source, row.line, str(problem)))
         return Side(table.source, _unique_ids(questions, split), bad)
+
+    def _check_columns(self, table: Table, data: DataConfig) -> None:
+        """Refuse a table none of whose rows has a column of questions, or of answers.
+
+        Raises:
+            DataError: names the columns that there are, and the setting.
+        """
+        has = list(dict.fromkeys(str(name) for row in table.rows[:SEEN] for name in row.columns))
+        needed = {"question_column": _columns(data, "question_column", self.questions)}
+        if self.gold is None:
+            solution = (self.solution,) if self.solution else ()
+            needed["answer_column"] = (*_columns(data, "answer_column", self.answers), *solution)
+        missing = {key: names for key, names in needed.items() if not set(names) & set(has)}
+        if not has or not missing:
+            return
+        wanted = " and ".join(f"no column {' or '.join(map(repr, names))}" for names in missing.values())
+        settings = " and ".join(f'data.{key} = "{_nearest(key, names, has)}"' for key, names in missing.items())
+        raise DataError(f"{table.source}: {wanted} (has: {brief(', '.join(has[:50]))}): set {settings}")
+
+
+def _nearest(key: str, names: tuple[str, ...], columns: list[str]) -> str:
+    """The column that is most likely meant; dots if none is like what is wanted."""
+    plain = {name.strip().casefold(): name for name in reversed(columns)}
+    wanted = [*(name.casefold() for name in names), *LIKELY[key]]
+    found = next((plain[name] for name in wanted if name in plain), None)
+    close = difflib.get_close_matches(names[0].casefold(), plain, n=1)
+    return found or (plain[close[0]] if close else "…")
 
 
 class _Unusable(Exception):
@@ -137,7 +173,7 @@ def _text(row: Row, name: str) -> str:
     value = row.columns[name]
     if isinstance(value, (bool, list, dict, bytes)):
         raise _Unusable(f"column {name!r} holds a {type(value).__name__}, not text")
-    text = "" if value is None else str(value).strip()
+    text = "" if is_missing(value) else str(value).strip()
     if not text:
         raise _Unusable(f"column {name!r} is empty")
     try:
@@ -145,6 +181,14 @@ def _text(row: Row, name: str) -> str:
     except UnicodeEncodeError:
         raise _Unusable(f"column {name!r} holds half of a surrogate pair, which is not a character") from None
     return text
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value says that there is none: None, a float or decimal NaN, or pandas' NaT and NA."""
+    try:
+        return value is None or bool(value != value)  # noqa: PLR0124
+    except TypeError:  # NA is neither equal to itself nor not
+        return True
 
 
 def _extracted(answer: str, pattern: str, boxes: bool) -> str:

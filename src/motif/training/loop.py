@@ -39,6 +39,7 @@ from motif.runs.weights import check_round_trip, save_weights
 from motif.session import Session, open_session
 from motif.statistics.variance import components
 from motif.tasks import Task
+from motif.text import expanded
 from motif.training.batch import UpdateStats, collect
 from motif.training.progress import Clock, Progress
 from motif.training.resume import explain_resume, interruptions, restore, session_environment
@@ -77,7 +78,7 @@ def train(
             training; the last good weights are in the newest checkpoint.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
-    folder = Path(out) if out else default_folder(recipe.name)
+    folder = Path(expanded(str(out))) if out else default_folder(recipe.name)
     recipe = as_launched(recipe)
     with process_group(pick_device(recipe.model.device)) as processes:
         display = (display or Display()) if processes.main else Display(quiet=True)
