@@ -81,8 +81,9 @@ class Grader:
     def check(self, golds: Iterable[str]) -> list[Grade]:
         """Whether each gold answer can tell right from wrong: `right` if so, else the verdict and reason against it.
 
-        A gold answer must be right against itself, without the shortcut that equal texts are equal answers. Neither an
-        empty answer nor "0" may pass for it, unless it is 0. Rules for programs and circuits have checks of their own.
+        A response that gives the gold answer in its box must be right, without the shortcut that equal texts are equal
+        answers. Neither an empty answer nor "0" or "0.0" may pass for it, unless it is 0. Worked solutions, headings and
+        missing values (nan) are refused. Rules for programs and circuits have checks of their own.
         """
         golds = list(golds)
         distinct = list(dict.fromkeys(golds))
@@ -139,7 +140,7 @@ class Grader:
 
 
 def _same(gold: str, answer: str) -> bool:
-    return gold.strip() == answer or (answer == "0" and number(gold) == 0)
+    return gold.strip() == answer or (answer in ("0", "0.0") and number(gold) == 0)
 
 
 def _stop(workers: list[Worker]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Protocol
 
+from motif.grading.gold import answer_in_box, problem
 from motif.grading.verdict import Grade
 
 
@@ -20,7 +21,7 @@ class Rule(Protocol):
     """Whether a verdict is always fast and safe: `thorough` then runs in the caller's process, without a worker."""
     reads_responses: bool = False
     """Whether the rule finds the answer in a whole response itself."""
-    wrong_answers: tuple[str, ...] = ("", "0")
+    wrong_answers: tuple[str, ...] = ("", "0", "0.0")
     """Answers that must not pass for a gold answer, unless they equal it."""
     waits: bool = False
     """Whether a verdict may wait for something that is not the answer's fault: a server, a lock, a disk."""
@@ -49,8 +50,14 @@ class Rule(Protocol):
         return None
 
     def check_gold(self, gold: str) -> Grade:
-        """Right if the gold answer is right against itself, without shortcuts; else what is the matter with it."""
-        return self.thorough(gold, gold)
+        r"""Right if a response that boxes the gold answer is right, without shortcuts; else what is the matter with it.
+
+        A rule that reads whole responses is given the gold answer as it is.
+        """
+        if self.reads_responses:
+            return self.thorough(gold, gold)
+        wrong = problem(gold)
+        return Grade("wrong", wrong) if wrong else self.thorough(gold, answer_in_box(gold) or "")
 
     def prepare(self) -> None:
         """Load what is slow to load.

@@ -18,7 +18,6 @@ from motif.tasks.sides import Side
 from motif.tasks.splits import Split
 from motif.text import brief
 
-SEARCHED = 20_000  # characters of an answer column that data.answer_pattern is tried on
 ID_COLUMNS = ("id", "unique_id", "ID")
 SEEN = 1000  # rows whose columns are looked at before any row is read
 LIKELY = {
@@ -193,10 +192,11 @@ def is_missing(value: Any) -> bool:
 
 def _extracted(answer: str, pattern: str, boxes: bool) -> str:
     if pattern:
-        match = re.search(pattern, answer[:SEARCHED])
-        if match is None:
+        # The last match counts: steps and headings bear the same marks as the answer, and come before it.
+        matches = [match[1] or "" for match in re.finditer(pattern, answer)]
+        if not matches:
             raise _Unusable(f"the answer does not match {pattern!r}: {answer[-60:]!r}")
-        return match[1] or ""
+        return next((match for match in reversed(matches) if match.strip()), "")
     if not boxes:
         return answer
     content = boxed(answer, join=False)

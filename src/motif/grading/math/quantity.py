@@ -1,108 +1,151 @@
-r"""Numbers with what stands beside them: units, currencies, percent and degree signs, bases, powers of ten.
+r"""Numbers as they are written down, with what stands beside them: units, currencies, percent signs, powers of ten.
 
-Every value is an exact rational, so no rounding makes two answers equal. Units are compared only where both sides have
-one, and they are never converted. A percent sign may be missing or added where the number itself is the percentage:
-0.15 is 15 %, but not 0.15 %.
+`numeric` and `math` read numbers here. Every number is an exact rational, so no rounding makes two answers equal.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 
-from motif.grading.math.latex import without_text
-from motif.grading.numeric import DECIMAL, DIGITS, VALUE_WORDS, value
+from motif.grading.math.expression import Node, Unreadable, parse, repeating
+from motif.grading.math.values import Scalar
+from motif.grading.math.words import currency, magnitude, spelled_number, unit
 
-LONGEST = 120  # characters
+LONGEST = 200  # characters
+LARGEST_EXPONENT = 300  # of ten: Fraction writes out every digit of the power
 
-_FRACTION = r"\\frac\{\s*(?P<over>\d{1,60})\s*\}\{\s*(?P<under>\d{1,60})\s*\}"
-_VALUE = re.compile(
-    r"(?P<sign>[-+]?)\s*(?P<currency>(?:\\?\$|[£€¥]|USD|EUR|GBP)?)\s*(?P<inner>[-+]?)\s*"
-    rf"(?:(?:(?P<units>{DIGITS})\s*)?{_FRACTION}"
-    rf"|(?:(?P<mixed>{DIGITS})\s+)?(?P<top>{DIGITS})\s*/\s*(?P<bottom>{DIGITS})"
-    rf"|{DECIMAL})"
-    r"(?:(?:\s*(?:\\times|\\cdot|x)\s*10\s*\^\s*\{?\s*|[eE])(?P<exponent>[-+]?\d{1,4})\}?)?"
-    r"(?P<rest>.*)",
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!,?\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!,?\d)|\d{1,3}(?:'\d{3})+(?!\d)|\d+)"
+_CURRENCY = r"(?:\\?[A-Z]{0,2}\\?\$|[€£¥₹₩₽₺₫₪₦₱฿₴¢₵₡₲₸]|(?:USD|EUR|GBP|JPY|INR|CNY|RMB|CHF|CAD|AUD|KRW|RUB|Rs\.?)(?![A-Za-z]))"
+_FRACTION = r"\\frac\s*(?:\{\s*(?P<over>[-+]?\d{1,200})\s*\}|(?P<over1>\d))\s*(?:\{\s*(?P<under>\d{1,200})\s*\}|(?P<under1>\d))"
+_NUMBER = re.compile(
+    rf"(?P<sign>[-+]?)\s*(?P<currency>{_CURRENCY}?)\s*(?P<inner>[-+]?)\s*"
+    rf"(?:(?:(?P<units>\d+)\s*)?{_FRACTION}"
+    rf"|(?:(?P<mixed>\d+)\s+)?(?P<top>{_DIGITS})\s*/\s*(?P<bottom>{_DIGITS})"
+    r"|(?P<repeating>\d*\.\d*\\(?:overline|bar)\s*(?:\{\d+\}|\d)|\d*\.\d*(?:\\dot\s*\{?\d\}?\d*)+|\d+\.\d*\(\d+\))"
+    r"|(?P<dotted>\d*\.\d+)\s*\\ldots"
+    r"|(?P<european>\d{1,3}(?:\.\d{3})+,\d{1,2}|\d{1,3}(?:\.\d{3}){2,})(?![\d.,])"
+    rf"|(?P<decimal>{_DIGITS}(?:\.\d*)?|\.\d+)"
+    r"(?:(?:\s*(?:\\times|\\cdot|x)\s*10\s*\^\s*(?:\{\s*(?P<power>[-+]?\d{1,5})\s*\}|(?P<power1>[-+]?\d{1,5}))|[eE](?P<exponent>[-+]?\d{1,5}))(?!\d))?"
+    r")(?P<rest>.*)",
     re.DOTALL,
 )
-_BASED = re.compile(r"\(?\s*(?:\\text\{)?([0-9A-Za-z]+)\}?\s*\)?_\{?\s*(?:\\text\{)?\s*(\w+)\s*\}?\s*\}?")
-_BASES = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
-    "twelve": 12, "sixteen": 16,
-}  # fmt: skip
-_SYNONYMS = {
-    "dollar": "$", "usd": "$", "\\$": "$", "euro": "€", "eur": "€", "£": "pound", "gbp": "pound", "lb": "pound",
-    "percent": "%", "\\%": "%",
-    "degree": "°", "deg": "°", "^\\circ": "°", "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m",
-    "kilometer": "km", "kilometre": "km", "millimeter": "mm", "millimetre": "mm", "inche": "inch", "in": "inch",
-    "feet": "foot", "ft": "foot", "hour": "h", "hr": "h", "minute": "min", "second": "s", "sec": "s", "gram": "g",
-    "kilogram": "kg", "liter": "l", "litre": "l", "rad": "radian", "cent": "¢", "people": "person", "mph": "mile/h",
-}  # fmt: skip
-_UNIT = re.compile(r"(?:[A-Za-z]{1,20}|[$€£¢%°'])(?:\^?(?:\d|\{-?\d\}))?")
-_NOT_UNITS = re.compile(rf"{VALUE_WORDS}|[a-z]", re.IGNORECASE)
-_LETTER_UNITS = frozenset("mgshlLCFNJWKV")
+_PLAIN = re.compile(r"([-+]?)\$?(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
+_ROUND = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)")
+_AGAIN = re.compile(r"(\d{1,6}?)\1{2,}")
+_TAIL = re.compile(r"\\text\s*\{|\\%|%|\^\\circ|\\(?:\$)|[€£¥₹₩₽]|(?<=[\s\d}])[^\W\d_]{2,}|(?<=\s)[A-Za-z](?![A-Za-z(])")
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A number and its unit, which may be empty."""
-
-    value: Fraction
-    unit: str
-
-    def equals(self, gold: Quantity) -> bool:
-        """Whether this means the same as the gold."""
-        if self.unit == gold.unit:
-            return self.value == gold.value
-        if "%" in (self.unit, gold.unit) and not (self.unit and gold.unit):
-            return self._percent(gold)
-        return self.value == gold.value and not (self.unit and gold.unit)
-
-    def _percent(self, gold: Quantity) -> bool:
-        percent, plain = (self, gold) if self.unit else (gold, self)
-        if percent.value == 100 * plain.value:
-            return True
-        return percent.value == plain.value and (abs(plain.value) >= 1 or percent is gold)
+def plain_number(text: str) -> Fraction | None:
+    """The value of the commonest spellings: digits, thousands commas, decimals, a sign, a dollar sign."""
+    match = _PLAIN.fullmatch(text) if len(text) <= LONGEST else None
+    return Fraction(match[1] + match[2].replace(",", "") + (match[3] or "")) if match else None
 
 
-def quantity(text: str) -> Quantity | None:
-    """The quantity in a cleaned text, or None if the text is not one quantity."""
-    match = _VALUE.fullmatch(text) if len(text) <= LONGEST else None
-    if match is None or re.match(r"[A-Za-z](?![A-Za-z])", match["rest"]):
-        return None  # 3m is three times m; 3 m are metres
-    number, unit = value(match), _unit(f"{match['currency']} {match['rest']}")
-    return None if number is None or unit is None else Quantity(number, unit)
-
-
-def numeral(text: str) -> tuple[str, int] | None:
-    """The digits and the base of a numeral with its base as a subscript; None if the text is not one."""
-    match = _BASED.fullmatch(text) if len(text) <= LONGEST else None
-    if match is None:
+def quantity(text: str) -> Scalar | None:
+    """The number and unit in a cleaned text, or None if the text is not one number."""
+    if len(text) > LONGEST:
         return None
-    base = int(match[2]) if match[2].isdecimal() else _BASES.get(match[2].lower(), -1)
-    is_numeral = 2 <= base <= 36 or (base >= 0 and match[1].isdecimal())  # x_1 is a variable, 40_1 a slip
-    return (match[1].upper().lstrip("0") or "0", base) if is_numeral else None
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        spelled = spelled_number(_without_text(text)) if text[:1].isalpha() or text.startswith("\\text") else None
+        return None if spelled is None else Scalar(("n", spelled, 0), "", True)
+    value = _value(match)
+    rest = match["rest"]
+    if value is None or (re.match(r"[^\W\d_](?![^\W\d_])", rest) and rest.isascii()):
+        return None  # 3m is three times m; 3 m are metres
+    tail = _unit(match["currency"], rest)
+    if tail is None:
+        return None
+    places = len((match["decimal"] or "").partition(".")[2]) if match["decimal"] else 0
+    return Scalar(("n", value * tail[0], places), tail[1], True)
 
 
-def _unit(text: str) -> str | None:
-    """The unit in one spelling; None if the text is not a unit but part of an expression."""
-    in_text = re.findall(r"\\text\{([^{}]*)\}", text)  # as text, even one letter is a unit
-    plain = re.sub(r"\s+\^", "^", without_text(text.replace("^\\circ", "°")))
-    plain = plain.replace("\\%", "%").replace("\\$", "$").strip(" .")
-    words = re.split(r"(?:[\s.]|(?<![{^])-)+|(?<=\S)(?=/)|(?<=/)", plain)
-    parts = []
-    for word in filter(None, words):
-        if word in ("/", "per"):
-            parts.append("/")
+def scalar(text: str) -> Scalar | None:
+    """The expression and unit in a cleaned text; None if the text is not one expression."""
+    number = quantity(text)
+    if number is not None:
+        return number
+    money = re.match(rf"([-+]?)\s*({_CURRENCY})\s*(.+)", text, re.DOTALL)
+    if money:
+        inside = _expression(money[1] + money[3])
+        return None if inside is None else Scalar(inside, currency(money[2]) or "")
+    for match in _TAIL.finditer(text):
+        if match.start() == 0 or text.count("{", 0, match.start()) != text.count("}", 0, match.start()):
             continue
-        if not _UNIT.fullmatch(word):
+        tail = _unit("", text[match.start() :])
+        if tail is not None and tail[1] == "°" and _ROUND.search(text):
+            continue  # the degrees of an angle in a sine
+        if tail is not None and tail[0] == 1 and tail[1]:
+            head = _expression(text[: match.start()])
+            if head is not None:
+                return Scalar(head, tail[1])
+    whole = _expression(text)
+    return None if whole is None else Scalar(whole)
+
+
+def _expression(text: str) -> Node | None:
+    try:
+        return parse(text.strip())
+    except (Unreadable, RecursionError):
+        return None
+
+
+def _without_text(text: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)).strip()
+
+
+def _unit(money: str, rest: str) -> tuple[int, str] | None:
+    """The power of ten and the unit after a number; None if there is something else."""
+    if not money and not rest:
+        return 1, ""
+    singles = {word.strip() for word in re.findall(r"\\text\s*\{([^{}]*)\}", rest)}
+    text = _without_text(rest.replace("^\\circ", "°").replace("\\%", "%").replace("\\$", "$"))
+    text = re.sub(r"° ?([CFK])(?![A-Za-z])", r"\1", re.sub(r"\s*\^\s*", "^", text)).strip(" .,")
+    if not re.search(r"[^\W\d_]|[%°$'\"]|[^\x00-\x7f]", text) and text:
+        return None
+    if re.fullmatch(r"[A-Za-z]", text) and text not in "mgshlLCFNJWKVA" and text not in singles:
+        return None
+    factor, text = magnitude(text) if text else (1, "")
+    name = unit(f"{_money(money)} {text}" if money and text.startswith(("per ", "/", "a ", "an ", "each")) else text)
+    if name is None:
+        return (factor, text) if text in singles and re.fullmatch(r"[A-Za-z]", text) else None
+    sign = _money(money)
+    if money and name and not name.startswith(sign) and name not in (sign, "person"):
+        return None if name in ("%", "°") else (factor, sign)
+    return factor, name or sign
+
+
+def _money(sign: str) -> str:
+    return (currency(sign.replace("\\", "")) or "") if sign else ""
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    """The number that the pattern has matched; None for two signs, a division by zero, or a large exponent."""
+    part = {name: (text or "").replace(",", "").replace("'", "") for name, text in match.groupdict().items()}
+    power = int(part["exponent"] or part["power"] or part["power1"] or 0)
+    under, over = part["under"] or part["under1"] or part["bottom"], part["over"] or part["over1"] or part["top"]
+    whole = part["units"] or part["mixed"]
+    if (part["sign"] and part["inner"]) or abs(power) > LARGEST_EXPONENT:
+        return None
+    if part["repeating"]:
+        try:
+            result = repeating(part["repeating"])
+        except Unreadable:
             return None
-        bare = re.sub(r"[\^{}]", "", word)
-        letters = bare.rstrip("0123456789-")
-        if _NOT_UNITS.fullmatch(letters) and not (letters in _LETTER_UNITS or any(word in name for name in in_text)):
+    elif part["dotted"]:
+        again = _AGAIN.search(part["dotted"].partition(".")[2])
+        if again is None or again.end() != len(part["dotted"].partition(".")[2]):
             return None
-        is_singular = letters.lower() in _SYNONYMS or len(letters) < 3
-        singular = letters if is_singular else letters.removesuffix("s")
-        parts.append(_SYNONYMS.get(singular.lower(), singular) + bare[len(letters) :])
-    return "".join(parts)
+        stem = part["dotted"][: part["dotted"].index(".") + 1 + again.start()]
+        result = repeating(f"{stem}\\overline{{{again[1]}}}")
+    elif match["european"]:
+        whole_part, _, decimals = match["european"].partition(",")
+        result = Fraction(f"{whole_part.replace('.', '')}.{decimals or 0}")
+    elif under:
+        if not int(under) or (whole and not 0 < int(over) < int(under)):
+            return None
+        result = Fraction(int(over), int(under)) + int(whole or 0)
+    else:
+        result = Fraction(part["decimal"]) * Fraction(10) ** power
+    return -result if "-" in (part["sign"], part["inner"]) else result
