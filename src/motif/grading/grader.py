@@ -81,9 +81,9 @@ class Grader:
     def check(self, golds: Iterable[str]) -> list[Grade]:
         """Whether each gold answer can tell right from wrong: `right` if so, else the verdict and reason against it.
 
-        A response that gives the gold answer in its box must be right, without the shortcut that equal texts are equal
-        answers. Neither an empty answer nor "0" or "0.0" may pass for it, unless it is 0. Worked solutions, headings and
-        missing values (nan) are refused. Rules for programs and circuits have checks of their own.
+        A response with the gold answer in its box must be right, without the shortcut that equal texts are equal
+        answers. Neither an empty answer nor "0" or "0.0" may pass for it, unless it is 0. Worked solutions, headings
+        and missing values (nan) are refused. Rules for programs and circuits have checks of their own.
         """
         golds = list(golds)
         distinct = list(dict.fromkeys(golds))

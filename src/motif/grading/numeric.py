@@ -51,7 +51,7 @@ def number(text: str) -> Fraction | None:
 
 
 def _number(value: Value) -> Fraction | None:
-    if isinstance(value, Named) and value.plain:
+    if isinstance(value, Named):
         value = value.value
     if isinstance(value, Chain) and not value.rounded:  # 3 x 4 = 12
         values = {_exact(part) for part in value.values}

@@ -53,7 +53,7 @@ class Data:
 
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
-    names = ("motif-rl", "torch", "transformers", "peft", "math-verify", "numpy")
+    names = ("motif-rl", "torch", "transformers", "peft", "mpmath", "numpy")
     installed = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
     for name in names:
         try:

@@ -6,9 +6,20 @@ import re
 
 from motif.grading.math.values import Date, Time
 
-_MONTHS = (
-    "january february march april may june july august september october november december".split()
-)
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
 _NAMES = {name: index for index, name in enumerate(_MONTHS, start=1)} | {
     name[:3]: index for index, name in enumerate(_MONTHS, start=1)
 } | {"sept": 9}  # fmt: skip
@@ -26,7 +37,8 @@ _FORMS = tuple(
 )
 _NUMBERS = re.compile(r"(\d{1,2})([-–/.])(\d{1,2})\2(\d{4})")
 _TIME = re.compile(
-    r"(?:at )?(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::(?P<second>\d{2}))?)?\s*(?P<half>[ap]\s?\.?\s?m\.?)?(?: o'clock)?",
+    r"(?:at )?(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::(?P<second>\d{2}))?)?"
+    r"\s*(?P<half>[ap]\s?\.?\s?m\.?)?(?: o'clock)?",
     re.IGNORECASE,
 )
 

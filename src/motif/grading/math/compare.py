@@ -13,8 +13,28 @@ from motif.grading.math import region
 from motif.grading.math.evaluate import Undefined, exact, points, same, value_at
 from motif.grading.math.expression import Node, Unreadable, letters
 from motif.grading.math.values import (
-    Chain, Choice, Choices, Date, Equation, Listing, Matrix, Named, Numeral, Pattern, Qualified, Range, Ratio, Region,
-    Relation, Scalar, Set, System, Time, Tuple, Value, Words,
+    Chain,
+    Choice,
+    Choices,
+    Date,
+    Equation,
+    Listing,
+    Matrix,
+    Named,
+    Numeral,
+    Pattern,
+    Qualified,
+    Range,
+    Ratio,
+    Region,
+    Relation,
+    Scalar,
+    Set,
+    System,
+    Time,
+    Tuple,
+    Value,
+    Words,
 )  # fmt: skip
 
 HUNDRED: Node = ("n", Fraction(100), 0)
@@ -37,7 +57,7 @@ def _scalars(gold: Scalar, given: Scalar) -> bool:
         percent, plain = (gold, given) if gold.unit else (given, gold)
         if _same_value(percent.node, ("*", HUNDRED, plain.node)):
             return True
-        whole = percent is gold or abs(exact(plain.node) or 0) >= 1
+        whole = percent is gold or abs(exact(plain.node) or Fraction(0)) >= 1
         return whole and same(gold.node, given.node)
     if len(units) > 1 and not _same_things(gold.unit, given.unit):
         return False
@@ -55,7 +75,9 @@ def _same_value(one: Node, other: Node) -> bool:
 
 def _same_things(gold: str, given: str) -> bool:
     """Whether two names of things differ only in what is said beside the thing: right triangles, triangles."""
-    return gold.isascii() and min(len(gold), len(given)) > 3 and (gold.endswith(f" {given}") or given.endswith(f" {gold}"))
+    return (
+        gold.isascii() and min(len(gold), len(given)) > 3 and (gold.endswith(f" {given}") or given.endswith(f" {gold}"))
+    )
 
 
 def _numeral_as_number(gold: Numeral, given: Scalar) -> bool:
@@ -189,9 +211,25 @@ def _system_in_order(gold: System, given: Tuple | Listing) -> bool:
     return _in_order([value for _, value in gold.parts], given.items)
 
 
+def _solutions(gold: Listing, given: System) -> bool:
+    """`x_1 = 2, x_2 = 3` are the values 2 and 3 of one letter."""
+    stems = {name.partition("_")[0] for name, _ in given.parts}
+    values = [value for _, value in given.parts]
+    return len(stems) == 1 and _in_any_order(gold.items, values)
+
+
+def _rows(gold: Matrix, given: Tuple) -> bool:
+    if _in_order(_vector(gold), given.items):
+        return True
+    rows = [item.items for item in given.items if isinstance(item, Tuple) and item.brackets == given.brackets]
+    return len(rows) == len(given.items) == len(gold.rows) and all(map(_in_order, gold.rows, rows))
+
+
 def _systems(gold: System, given: System) -> bool:
     parts = dict(given.parts)
-    return len(gold.parts) == len(parts) and all(name in parts and equal(value, parts[name]) for name, value in gold.parts)
+    return len(gold.parts) == len(parts) and all(
+        name in parts and equal(value, parts[name]) for name, value in gold.parts
+    )
 
 
 def _all_equal(gold: Value, given: Chain) -> bool:
@@ -214,7 +252,7 @@ def _rounds(values: Sequence[Value]) -> bool:
 
 
 def _times(gold: Time, given: Time) -> bool:
-    if gold.half and given.half or not (gold.half or given.half):
+    if (gold.half and given.half) or not (gold.half or given.half):
         return _clock(gold) == _clock(given)
     if _clock(gold) == _clock(given):
         return True
@@ -242,7 +280,9 @@ def _ratios(gold: Ratio, given: Ratio) -> bool:
     if all(map(same, gold.parts, given.parts)):
         return True
     first, second = gold.parts[0], given.parts[0]
-    return all(same(("*", one, second), ("*", other, first)) for one, other in zip(gold.parts, given.parts, strict=True))
+    return all(
+        same(("*", one, second), ("*", other, first)) for one, other in zip(gold.parts, given.parts, strict=True)
+    )
 
 
 def _ratio_as_fraction(ratio: Ratio, fraction: Scalar) -> bool:
@@ -290,7 +330,7 @@ def _renamed(node: Node, old: str, new: str) -> Node:
 
 
 def _words(gold: Words, given: Words) -> bool:
-    return gold.words == given.words or gold.words == given.said
+    return gold.words in (given.words, given.said)
 
 
 def _one(items: Set, single: Value) -> bool:
@@ -317,8 +357,11 @@ RULES: dict[tuple[Any, Any], Callable[[Any, Any], bool]] = {
     (Region, Tuple): _regions,
     (Region, Region): _regions,
     (Region, Set): _regions,
+    (Listing, Region): lambda gold, given: _regions(Set(gold.items), given),
     (Set, Region): _regions,
     (Set, Set): _sets,
+    (Listing, System): _solutions,
+    (Set, System): lambda gold, given: _solutions(Listing(gold.items), given),
     (Set, Listing): lambda gold, given: _sets(gold, Set(given.items)) and len(given.items) == len(gold.items),
     (Listing, Set): lambda gold, given: _sets(Set(gold.items), given),
     (Set, Scalar): _one,
@@ -326,7 +369,7 @@ RULES: dict[tuple[Any, Any], Callable[[Any, Any], bool]] = {
     (Set, Tuple): _one,
     (Listing, Listing): _lists,
     (Matrix, Matrix): _matrices,
-    (Matrix, Tuple): lambda gold, given: _in_order(_vector(gold), given.items),
+    (Matrix, Tuple): _rows,
     (Tuple, Matrix): lambda gold, given: _in_order(gold.items, _vector(given)),
     (Equation, Equation): _equations,
     (Equation, Named): _named_as_equation,
@@ -365,7 +408,9 @@ RULES: dict[tuple[Any, Any], Callable[[Any, Any], bool]] = {
     (Named, Any): _value_of_name,
     (Any, Named): lambda gold, given: equal(gold, given.value),
     (Chain, Chain): lambda gold, given: all(_all_equal(value, given) for value in gold.values),
-    (Chain, Any): lambda gold, given: _rounds(gold.values) if gold.rounded else any(equal(value, given) for value in gold.values),
+    (Chain, Any): lambda gold, given: (
+        _rounds(gold.values) if gold.rounded else any(equal(value, given) for value in gold.values)
+    ),
     (Any, Chain): _all_equal,
     (Words, Words): _words,
 }

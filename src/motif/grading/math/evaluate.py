@@ -47,7 +47,7 @@ def exact(node: Node) -> Fraction | None:
     parts = [exact(part) for part in node[1:]]
     if any(part is None for part in parts):
         return None
-    result = _EXACT[kind](*parts)
+    result: Fraction | None = _EXACT[kind](*parts)
     if result is not None and max(result.numerator.bit_length(), result.denominator.bit_length()) > LARGEST:
         raise Undefined("a number of too many digits")
     return result
@@ -144,7 +144,7 @@ def _rounded(wanted: Fraction, found: Fraction, gold: Node, given: Node) -> bool
     few = _few_places(wanted)
     if few and _few_places(found):
         return False
-    return abs(wanted - found) <= Fraction(NOISE if few else CLOSE) * min(1, abs(wanted))
+    return abs(wanted - found) <= Fraction(NOISE if few else CLOSE) * min(Fraction(1), abs(wanted))
 
 
 def _few_places(value: Fraction) -> bool:
@@ -262,7 +262,7 @@ class Evaluation:
         elif node[0] == "call":
             result = self._unknown(node[1], self._of(node[2]))
         else:
-            result = getattr(self, _METHODS.get(node[0], "function"))(node[0], *(self._of(part) for part in node[1:]))
+            result = getattr(self, _METHODS.get(node[0], "_function"))(node[0], *(self._of(part) for part in node[1:]))
         if not self.mp.isfinite(result):
             if node[0] in ("neg", "+"):
                 return result
@@ -287,19 +287,19 @@ class Evaluation:
         digits = self.mp.nstr(argument, 20)
         return self._rational(_hashed(f"{name}({digits})") + Fraction(1, 3))
 
-    def add(self, _: str, *terms: Any) -> Any:
+    def _add(self, _: str, *terms: Any) -> Any:
         return self.mp.fsum(terms) if len(terms) > 2 else terms[0] + terms[1]
 
-    def multiply(self, _: str, a: Any, b: Any) -> Any:
+    def _multiply(self, _: str, a: Any, b: Any) -> Any:
         return a * b
 
-    def divide(self, _: str, a: Any, b: Any) -> Any:
+    def _divide(self, _: str, a: Any, b: Any) -> Any:
         return a / b
 
-    def negate(self, _: str, a: Any) -> Any:
+    def _negate(self, _: str, a: Any) -> Any:
         return -a
 
-    def power(self, _: str, base: Any, exponent: Any) -> Any:
+    def _power(self, _: str, base: Any, exponent: Any) -> Any:
         if base == 0 and not (self.mp.im(exponent) == 0 and exponent > 0):
             raise Undefined("a power of zero")
         if base != 0 and abs(exponent) * abs(self.mp.log(base)) > 10_000:
@@ -307,12 +307,12 @@ class Evaluation:
         self._real(base, self.mp.isint(exponent) if self.mp.im(exponent) == 0 else False)
         return base**exponent
 
-    def root(self, _: str, index: Any, value: Any) -> Any:
+    def _root(self, _: str, index: Any, value: Any) -> Any:
         if value < 0 and self.mp.isint(index) and int(index) % 2:
-            return -self.power("", -value, 1 / index)
-        return self.power("", value, 1 / index)
+            return -self._power("", -value, 1 / index)
+        return self._power("", value, 1 / index)
 
-    def square_root(self, _: str, value: Any) -> Any:
+    def _square_root(self, _: str, value: Any) -> Any:
         self._real(value, False)
         return self.mp.sqrt(value)
 
@@ -321,7 +321,7 @@ class Evaluation:
         if not whole_power and self.point and self.mp.im(value) == 0 and self.mp.re(value) < 0:
             raise Undefined("not real")
 
-    def function(self, name: str, *arguments: Any) -> Any:
+    def _function(self, name: str, *arguments: Any) -> Any:
         mp, value = self.mp, arguments[-1]
         match name:
             case "abs":
@@ -352,4 +352,7 @@ class Evaluation:
         raise Undefined("too large")
 
 
-_METHODS = {"+": "add", "*": "multiply", "/": "divide", "neg": "negate", "^": "power", "root": "root", "sqrt": "square_root"}
+_METHODS = {
+    "+": "_add", "*": "_multiply", "/": "_divide", "neg": "_negate", "^": "_power",
+    "root": "_root", "sqrt": "_square_root"
+}  # fmt: skip

@@ -22,7 +22,8 @@ MOST_FACTORS = 100
 LONGEST_NUMBER = 400  # digits
 
 _TOKEN = re.compile(
-    r"(?P<repeating>\d*\.\d*\\(?:overline|bar)\s*(?:\{\d+\}|\d)|\d*\.\d*(?:\\dot\s*\{?\d\}?\d*)+(?!\w)|\d+\.\d*\(\d+\)(?![\d(]))"
+    r"(?P<repeating>\d*\.\d*\\(?:overline|bar)\s*(?:\{\d+\}|\d)|\d*\.\d*(?:\\dot\s*\{?\d\}?\d*)+(?!\w)"
+    r"|\d+\.\d*\(\d+\)(?![\d(]))"
     r"|(?P<number>\d+(?:\.\d+)?|\.\d+)"
     r"|(?P<mark>\\(?:overline|bar|vec|hat|tilde|overrightarrow|dot)\s*\{\s*\\?[A-Za-z]{1,3}\s*\}"
     r"|\\(?:vec|hat|bar|tilde)\s+[A-Za-z](?![A-Za-z]))"
@@ -33,11 +34,11 @@ _TOKEN = re.compile(
     r"|(?P<space>\s+)"
 )
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "  # noqa: SIM905
     "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar nabla odot".split()
 )
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan arccot arcsec arccsc ln log lg exp".split()
+    "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan arccot arcsec arccsc ln log lg exp".split()  # noqa: SIM905
 )
 _ROUND = frozenset(name for name in FUNCTIONS if name not in ("ln", "log", "lg", "exp"))
 _BARE_WORDS = re.compile(
@@ -134,7 +135,7 @@ class _Reader:
         while self.token in ("+", "-"):
             sign = self.next()
             if self.token in ("+", "-"):  # 14.0 + -1.0i, as programs print it
-                sign = "-" if self.next() == "-" and sign == "+" else self._refuse("two signs")
+                sign = "-" if self.next() == "-" and sign == "+" else str(self._refuse("two signs"))
             term = self.product()
             terms.append(term if sign == "+" else ("neg", term))
         self.depth -= 1
@@ -168,7 +169,11 @@ class _Reader:
             return self._text_name() is not None
         if self.kind == "command":
             name = self.token[1:]
-            return name in GREEK or name in FUNCTIONS or name in ("pi", "frac", "sqrt", "binom", "infty", "lfloor", "lceil")
+            return (
+                name in GREEK
+                or name in FUNCTIONS
+                or name in ("pi", "frac", "sqrt", "binom", "infty", "lfloor", "lceil")
+            )
         return self.token in ("(", "{", "[") or (self.token == "|" and not self.in_bars)
 
     def _text_name(self) -> str | None:
@@ -360,9 +365,6 @@ class _Reader:
         if exponent == ("neg", ("n", Fraction(1), 0)):
             return (f"arc{name}", inside) if f"arc{name}" in FUNCTIONS else self._refuse("an inverse function")
         return node if exponent is None else ("^", node, exponent)
-
-    def _refuse(self) -> Node:
-        raise Unreadable("an inverse function")
 
     def _refuse(self, what: str) -> Any:
         raise Unreadable(what)

@@ -37,7 +37,17 @@ _NAMES = "sin|cos|tan|cot|sec|csc|sinh|cosh|tanh|ln|log|lg|exp|sqrt|pi|infty|gcd
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"</?(?:b|i|u|em|strong|span|mark|sub)>|&nbsp;", " "),
+        (r"</?(?:b|i|u|em|strong|span|mark|font|p|div)(?:\s[^<>]*)?>|&nbsp;|<br\s*/?>", " "),
+        (r"\\(?:pounds|textsterling)(?![A-Za-z])", "£"),
+        (r"\\(?:yen|textyen)(?![A-Za-z])", "¥"),
+        (r"\\(?:euro|texteuro)(?![A-Za-z])(?:\{\})?", "€"),
+        (r"\\(?:rupee|textrupee)(?![A-Za-z])", "₹"),
+        (r"\\textdollar(?![A-Za-z])", r"\\$"),
+        (
+            r"(?<!\\)\\(?:text|mathrm|textrm)\{\s*(\\?[A-Z]{0,2}\\?\$|[€£¥₹₩₽]|Rs\.?|USD|EUR|GBP|INR|CHF|CAD|AUD)\s*\}\s*(?=[\d\\])",
+            r"\1 ",
+        ),
+        (r"\\\\\[[^\]]{0,8}\]", r"\\\\"),
         (r"\\(?:left|right|[Bb]igg?[lrm]?|middle)(?![A-Za-z])(?:\s*\.(?=\s|$|\\|[|}]))?", ""),
         (
             r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|bf|it|rm|sf|tt|boldmath|large|Large|LARGE|huge|Huge"
@@ -47,7 +57,10 @@ _REWRITES = tuple(
         ),
         (r"\{,\}|,\s*\\!\s*|\\text\{,\}(?=\d{3})", "\N{SINGLE LOW-9 QUOTATION MARK}"),
         (r"\\[!/](?!\w*\{)", ""),
-        (r"(?<!\\)\\(?:[,;:> ]|q?quad(?![A-Za-z])|(?:thin|med|thick|en)space(?![A-Za-z])|nobreakspace(?![A-Za-z]))|~", " "),
+        (
+            r"(?<!\\)\\(?:[,;:> ]|q?quad(?![A-Za-z])|(?:thin|med|thick|en|nobreak)space(?![A-Za-z]))|(?<!~)~(?!~)",
+            " ",
+        ),
         (r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc|up)|emph|mbox|hbox|operatorname\*?|mathop)\s*\{", r"\\text{"),
         (r"\\(?:mathrm|mathup|text)\s*\{([^{}]*\{[^{}]*\}[^{}]*)\}", r" \1"),
         (r"\\(?:mathrm|mathup)\s*\{\s*([eid])\s*\}", r"\1"),
@@ -72,7 +85,10 @@ _REWRITES = tuple(
         (r"\\(?:Leftrightarrow|Longrightarrow|Rightarrow|iff)(?![A-Za-z])", r"\\implies "),
         (r"\\lvert(?![A-Za-z])|\\rvert(?![A-Za-z])|\\vert(?![A-Za-z])|\\lVert|\\rVert", "|"),
         (r"\\log_\{?\s*e\s*\}?(?![A-Za-z])", r"\\ln "),
-        (r"\^\s*\{?\s*(?:\\circ|\\text\{\s*o\s*\}|\\degree|o(?=\}))\s*\}?|\\degree(?![A-Za-z])|\\textdegree", r"^\\circ "),
+        (
+            r"\^\s*\{?\s*(?:\\circ|\\text\{\s*o\s*\}|\\degree|o(?=\}))\s*\}?|\\degree(?![A-Za-z])|\\textdegree",
+            r"^\\circ ",
+        ),
         (r"(?<![\d.,])(\d{1,3})((?: \d{3})+)(?![\d/,])(?!\.\d{3}\.)", lambda m: m[0].replace(" ", "")),
         (r"(?<=\d)\N{SINGLE LOW-9 QUOTATION MARK}(?=\d{3})", ""),
         (r"\N{SINGLE LOW-9 QUOTATION MARK}", ","),
@@ -81,21 +97,23 @@ _REWRITES = tuple(
         (r"\*\*", "^"),
         (r"\^\(([^()]*)\)", r"^{(\1)}"),
         (r"\*", r"\\cdot "),
-        (rf"(?<![\\A-Za-z{{])(?:arc|a)(sin|cos|tan)(?![A-Za-z])", r"\\arc\1 "),
+        (r"(?<![\\A-Za-z{])(?:arc|a)(sin|cos|tan)(?![A-Za-z])", r"\\arc\1 "),
         (rf"(?<![\\A-Za-z{{])({_NAMES})(?![A-Za-z])", r"\\\1 "),
-        (r"(?<![\\A-Za-z])(?:infinity|oo|Infinity)(?![A-Za-z])|\\text\{\s*infinity\s*\}", r"\\infty "),
+        (r"(?<![\\A-Za-z])(?:infinity|oo|Infinity|inf)(?![A-Za-z])|\\text\{\s*infinity\s*\}", r"\\infty "),
         (r"\\imath(?![A-Za-z])", "i"),
         (r"(?:(?<=^)|(?<=[=(,{[]))\s*–\s*(?=[\d\\.])", "-"),
         (r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\text\{\s*)?(?:st|nd|rd|th)(?![A-Za-z])\s*\}?\s*\}?", ""),
+        (r"\\text\{\s*\{([^{}]*)\}\s*\}", r"\\text{\1}"),
+        (r"(?<![\w}])\\text\{\s*(\d+)\s*\}", r"\1"),
         (r"\s+", " "),
     )
 )
 # Marks that change how a text looks, not what it says. The last argument is what is marked.
 _LOOKS = re.compile(
-    r"\\(?:textcolor|colorbox|fcolorbox|fbox|boxed|framebox|underline|uline|uuline|mathbf|boldsymbol|bm|pmb|bold|mathit|"
+    r"\\(?:textcolor|mathcolor|colorbox|fcolorbox|fbox|boxed|framebox|underline|uline|uuline|mathbf|boldsymbol|bm|pmb|bold|mathit|"
     r"mathsf|mathtt|mathnormal|mathcal|ensuremath|mathstrut|smash|hl)(?![A-Za-z])\s*(?=[{\[])"
 )
-_COLOURED = {r"\textcolor": 1, r"\colorbox": 1, r"\fcolorbox": 2}
+_COLOURED = {r"\textcolor": 1, r"\mathcolor": 1, r"\colorbox": 1, r"\fcolorbox": 2}
 _WRAPS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("***", "***"), ("**", "**"), ("__", "__"),
           ("```", "```"), ("`", "`"), ('"', '"'), ("*", "*"))  # fmt: skip
 
@@ -109,6 +127,11 @@ def clean(text: str) -> str:
     return unwrapped(text.strip())
 
 
+def without_text(text: str) -> str:
+    r"""The words of `\text{…}` without the command, with single spaces."""
+    return re.sub(r"\s+", " ", re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)).strip()
+
+
 def unwrapped(text: str) -> str:
     """The text without the marks and braces that enclose all of it, and without stops at its end."""
     while True:
@@ -116,11 +139,12 @@ def unwrapped(text: str) -> str:
         for left, right in _WRAPS:
             if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
                 inner = text[len(left) : -len(right)]
-                if not (text.endswith("\\" + right) and right == "$") and left not in inner and right not in inner:
+                bare = inner.replace(r"\$", "") if right == "$" else inner
+                if not (text.endswith("\\" + right) and right == "$") and left not in bare and right not in bare:
                     text = inner.strip()
         if text.startswith("{") and closing(text, 0) == len(text) - 1:
             text = text[1:-1].strip()
-        if not text.endswith(r"\ldots"):
+        if not text.endswith((r"\ldots", "..")):
             text = text.rstrip(".,;: ") if not text.endswith("\\ ") and not re.search(r"\\[,;:]$", text) else text[:-2]
         if text == before:
             return text
@@ -224,4 +248,8 @@ def _character(char: str) -> str:
     if kind == "<fraction>":
         top, _, below = unicodedata.normalize("NFKC", char).partition("⁄")
         return f"\\frac{{{top}}}{{{below}}}" if below else char
-    return unicodedata.normalize("NFKC", char) if kind in ("<wide>", "<narrow>", "<noBreak>", "<compat>", "<font>") else char
+    return (
+        unicodedata.normalize("NFKC", char)
+        if kind in ("<wide>", "<narrow>", "<noBreak>", "<compat>", "<font>")
+        else char
+    )

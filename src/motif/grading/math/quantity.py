@@ -6,9 +6,11 @@ r"""Numbers as they are written down, with what stands beside them: units, curre
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
 
 from motif.grading.math.expression import Node, Unreadable, parse, repeating
+from motif.grading.math.latex import without_text
 from motif.grading.math.values import Scalar
 from motif.grading.math.words import currency, magnitude, spelled_number, unit
 
@@ -16,8 +18,13 @@ LONGEST = 200  # characters
 LARGEST_EXPONENT = 300  # of ten: Fraction writes out every digit of the power
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!,?\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!,?\d)|\d{1,3}(?:'\d{3})+(?!\d)|\d+)"
-_CURRENCY = r"(?:\\?[A-Z]{0,2}\\?\$|[€£¥₹₩₽₺₫₪₦₱฿₴¢₵₡₲₸]|(?:USD|EUR|GBP|JPY|INR|CNY|RMB|CHF|CAD|AUD|KRW|RUB|Rs\.?)(?![A-Za-z]))"
-_FRACTION = r"\\frac\s*(?:\{\s*(?P<over>[-+]?\d{1,200})\s*\}|(?P<over1>\d))\s*(?:\{\s*(?P<under>\d{1,200})\s*\}|(?P<under1>\d))"
+_SIGNS = "".join(char for char in map(chr, range(0xA2, 0x20D0)) if unicodedata.category(char) == "Sc")
+_CURRENCY = (
+    rf"(?:\\?[A-Z]{{0,2}}\\?\$|[{_SIGNS}]|(?:USD|EUR|GBP|JPY|INR|CNY|RMB|CHF|CAD|AUD|KRW|RUB|Rs\.?)(?![A-Za-z]))"
+)
+_FRACTION = (
+    r"\\frac\s*(?:\{\s*(?P<over>[-+]?\d{1,200})\s*\}|(?P<over1>\d))\s*(?:\{\s*(?P<under>\d{1,200})\s*\}|(?P<under1>\d))"
+)
 _NUMBER = re.compile(
     rf"(?P<sign>[-+]?)\s*(?P<currency>{_CURRENCY}?)\s*(?P<inner>[-+]?)\s*"
     rf"(?:(?:(?P<units>\d+)\s*)?{_FRACTION}"
@@ -33,7 +40,9 @@ _NUMBER = re.compile(
 _PLAIN = re.compile(r"([-+]?)\$?(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?")
 _ROUND = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)")
 _AGAIN = re.compile(r"(\d{1,6}?)\1{2,}")
-_TAIL = re.compile(r"\\text\s*\{|\\%|%|\^\\circ|\\(?:\$)|[€£¥₹₩₽]|(?<=[\s\d}])[^\W\d_]{2,}|(?<=\s)[A-Za-z](?![A-Za-z(])")
+_TAIL = re.compile(
+    r"\\text\s*\{|\\%|%|\^\\circ|\\(?:\$)|[€£¥₹₩₽]|\\Omega|\\mu(?![A-Za-z])|(?<=[\s\d}])[^\W\d_]{2,}|(?<=\s)[A-Za-z](?![A-Za-z(])"
+)
 
 
 def plain_number(text: str) -> Fraction | None:
@@ -48,7 +57,7 @@ def quantity(text: str) -> Scalar | None:
         return None
     match = _NUMBER.fullmatch(text)
     if match is None:
-        spelled = spelled_number(_without_text(text)) if text[:1].isalpha() or text.startswith("\\text") else None
+        spelled = spelled_number(without_text(text)) if text[:1].isalpha() or text.startswith("\\text") else None
         return None if spelled is None else Scalar(("n", spelled, 0), "", True)
     value = _value(match)
     rest = match["rest"]
@@ -91,16 +100,13 @@ def _expression(text: str) -> Node | None:
         return None
 
 
-def _without_text(text: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)).strip()
-
-
 def _unit(money: str, rest: str) -> tuple[int, str] | None:
     """The power of ten and the unit after a number; None if there is something else."""
     if not money and not rest:
         return 1, ""
     singles = {word.strip() for word in re.findall(r"\\text\s*\{([^{}]*)\}", rest)}
-    text = _without_text(rest.replace("^\\circ", "°").replace("\\%", "%").replace("\\$", "$"))
+    text = without_text(rest.replace("^\\circ", "°").replace("\\%", "%").replace("\\$", "$"))
+    text = re.sub(r"\\mu(?![A-Za-z])\s*", "µ", re.sub(r"\\Omega(?![A-Za-z])", "ohm", text))
     text = re.sub(r"° ?([CFK])(?![A-Za-z])", r"\1", re.sub(r"\s*\^\s*", "^", text)).strip(" .,")
     if not re.search(r"[^\W\d_]|[%°$'\"]|[^\x00-\x7f]", text) and text:
         return None

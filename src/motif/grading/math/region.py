@@ -1,11 +1,13 @@
 r"""Sets of real numbers: intervals as they are written anywhere, inequalities, unions, holes, set-builders.
 
-A set is a condition: ("<", bound) and its like for `x < bound`, ("all",), ("and", …), ("or", …), ("comma", …) and ("not", …). Two
-conditions are the same if they agree at every bound of either, between neighbouring bounds, and beyond the outermost.
+A set is a condition: ("<", bound) and its like for `x < bound`, ("all",), and ("and", …), ("or", …), ("comma", …) or
+("not", …) of conditions. Two conditions are the same if they agree at every bound of either, between neighbouring
+bounds, and beyond the outermost.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -31,15 +33,30 @@ _WORDS = {
     "no real solution": EMPTY, "there is no solution": EMPTY, "there are no solutions": EMPTY, "null set": EMPTY,
     "there are no real solutions": EMPTY, "no real roots": EMPTY, "has no solution": EMPTY, "no real root": EMPTY,
 }  # fmt: skip
+_REALS = re.compile(
+    r"(?:[a-z] (?:is|can be) )?(?:the set of )?(?:all|any|every)(?: of the)?(?: real)? (?:numbers?|values?|reals?)"
+    r"(?: of)?(?: [a-z])?"
+)
+_EXCEPT = re.compile(
+    rf"({_REALS.pattern}),? (?:except|other than|besides|excluding)(?: for| when)?(?: [a-z] =)? (.+)", re.DOTALL
+)
 _VARIABLE = re.compile(r"[A-Za-z](?:_\{?\w\}?)?|\\(?!in(?:fty)?\b|le\b|ge\b|ne\b)[a-z]+(?:_\{?\w\}?)?")
-_AND = (",", ";", r"\text{and}", r"\wedge", r"\cap", "&")
-_OR = (r"\text{or}", r"\cup", r"\vee")
+_AND = (",", ";", r"\text{and}", r"\wedge", r"\cap", r"\&")
 
 
 def in_words(text: str) -> Region | None:
     """The set that a phrase names."""
-    condition = _WORDS.get(re.sub(r"\s+", " ", text.casefold()).strip(" ."))
+    phrase = re.sub(r"\s+", " ", text.casefold()).strip(" .")
+    condition = ALL if _REALS.fullmatch(phrase) and "real" in phrase else _WORDS.get(phrase)
     return None if condition is None else Region(condition)
+
+
+def all_except(text: str, items: Callable[[str], list[Node]]) -> Region | None:
+    """All real numbers except some, in words; None for other text."""
+    match = _EXCEPT.fullmatch(text)
+    if match is None or "real" not in match[1]:
+        return None
+    return Region(("not", ("or", *(("=", node) for node in items(match[2])))))
 
 
 def interval(text: str) -> Node | None:
@@ -78,7 +95,9 @@ def region(text: str, items: Callable[[str], list[Node]]) -> Region | None:
         Unreadable: it looks like a set but cannot be read whole.
     """
     variables: set[str] = set()
-    member = re.match(r"([A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(?=[(\[\]\\])(?!\\mathbb\{[ZNQC]\})(.*)", text, re.DOTALL)
+    member = re.match(
+        r"([A-Za-z]|\\[a-z]+)\s*\\in(?![A-Za-z])\s*(?=[(\[\]\\])(?!\\mathbb\{[ZNQC]\})(.*)", text, re.DOTALL
+    )
     if member:
         variables.add(member[1])
         text = member[2].strip()
@@ -91,7 +110,9 @@ def region(text: str, items: Callable[[str], list[Node]]) -> Region | None:
 
 
 def _union(text: str, items: Callable[[str], list[Node]], variables: set[str]) -> Node | None:
-    parts = split(text, _OR)
+    parts = [part.strip() for part in re.split(r"\\text\{or\}|\\cup(?![A-Za-z])|\\vee(?![A-Za-z])", text)]
+    if re.search(r"\\text\{or\}|\\vee", text) and not all(_relations(part) for part in parts):
+        return None  # "(0,1) or (2,3)" are two answers
     conditions = [_all_of(part, items, variables) for part in parts]
     if any(condition is None for condition in conditions):
         return None
@@ -102,7 +123,9 @@ def _all_of(text: str, items: Callable[[str], list[Node]], variables: set[str]) 
     whole = _simple(text, items, variables)
     if whole is not None:
         return whole
-    minus = re.fullmatch(r"(.+?)\s*(?:\\setminus(?![A-Za-z])|(?<=\})\s*-|\\text\{\s*except\s*\})\s*(.+)", text, re.DOTALL)
+    minus = re.fullmatch(
+        r"(.+?)\s*(?:\\setminus(?![A-Za-z])|(?<=\})\s*-|\\text\{\s*except\s*\})\s*(.+)", text, re.DOTALL
+    )
     if minus:
         base = _all_of(minus[1].strip(), items, variables)
         inner = re.fullmatch(r"\\\{(.*)\\\}", minus[2].strip(), re.DOTALL)
@@ -124,7 +147,12 @@ def _joined(parts: list[str]) -> list[str]:
     """The parts of a list in which `x \\ne 1, 3` is one condition."""
     joined: list[str] = []
     for part in parts:
-        if joined and r"\ne" in joined[-1] and not any(sign in part for sign in RELATIONS) and not part.startswith(("(", "[")):
+        if (
+            joined
+            and r"\ne" in joined[-1]
+            and not any(sign in part for sign in RELATIONS)
+            and not part.startswith(("(", "["))
+        ):
             joined[-1] += "," + part
         else:
             joined.append(part)
@@ -160,11 +188,16 @@ def _inequality(text: str, items: Callable[[str], list[Node]], variables: set[st
     if not 1 <= len(names) <= 2 or not all(sides) or (len(names) == 2 and (r"\ne" in names or "=" in names)):
         return None
     conditions: list[Node] = []
-    for left, name, right in zip(sides, names, sides[1:], strict=False):
+    inside = re.fullmatch(r"\|\s*([A-Za-z])\s*\|", sides[0])
+    if inside and names[0] in ("<", r"\le", ">", r"\ge") and len(names) == 1 and len(bounds := items(sides[1])) == 1:
+        variables.add(inside[1])
+        mirrored = (_TURNED[names[0]], ("neg", bounds[0]))
+        return ("and" if names[0] in ("<", r"\le") else "or", (names[0], bounds[0]), mirrored)
+    for before, sign_, after in zip(sides, names, sides[1:], strict=False):
         if len(names) == 2 and not _VARIABLE.fullmatch(sides[1]):
             return None
-        if _VARIABLE.fullmatch(right) and not _VARIABLE.fullmatch(left):
-            left, name, right = right, _TURNED.get(name, name), left
+        turned = bool(_VARIABLE.fullmatch(after)) and not _VARIABLE.fullmatch(before)
+        left, name, right = (after, _TURNED.get(sign_, sign_), before) if turned else (before, sign_, after)
         if not _VARIABLE.fullmatch(left):
             return None
         sign = INFINITE.get(right.replace(" ", ""))
@@ -193,16 +226,16 @@ def _bounds(condition: Node) -> list[Node]:
     return [bound for part in condition[1:] for bound in _bounds(part)]
 
 
-def _holds(condition: Node, x: Any, value: Callable[[Node], Any]) -> bool:
+def _holds(condition: Node, x: Any, values: dict[Node, Any]) -> bool:
     kind = condition[0]
     if kind == "all":
         return True
     if kind == "not":
-        return not _holds(condition[1], x, value)
+        return not _holds(condition[1], x, values)
     if kind in ("and", "or"):
-        results = (_holds(part, x, value) for part in condition[1:])
+        results = (_holds(part, x, values) for part in condition[1:])
         return all(results) if kind == "and" else any(results)
-    bound = value(condition[1])
+    bound = values[condition[1]]
     return bool({"<": x < bound, ">": x > bound, r"\le": x <= bound, r"\ge": x >= bound, "=": x == bound}[kind])
 
 
@@ -241,9 +274,11 @@ def same_condition(gold: Node, given: Node) -> bool:
         except (Undefined, TypeError):
             continue
         tried += 1
-        middles = [(low + high) / 2 for low, high in zip(where, where[1:], strict=False)]
-        for x in [*where, *middles, *([where[0] - 1, where[-1] + 1] if where else [0])]:
-            if _holds(gold, x, lambda node: values[stands_for[node]]) != _holds(given, x, lambda node: values[stands_for[node]]):
+        middles = [(low + high) / 2 for low, high in itertools.pairwise(where)]
+        beyond = [where[0] - 1, where[-1] + 1] if where else [0]
+        standing = {bound: values[known] for bound, known in stands_for.items()}
+        for x in (*where, *middles, *beyond):
+            if _holds(gold, x, standing) != _holds(given, x, standing):
                 return False
     if not tried:
         raise Unreadable("bounds that are not real")

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import re
 
+from motif.errors import DataError
 from motif.grading.exact import canonical
 from motif.grading.gold import LONGEST_TEXT, answer_in_box, problem
 from motif.grading.math.compare import equal
 from motif.grading.math.latex import clean
 from motif.grading.math.quantity import plain_number
 from motif.grading.math.read import LONGEST, read
-from motif.grading.math.values import Choice, Choices, Date, Numeral, Pattern, Scalar, Time, Value, Words
+from motif.grading.math.values import Choice, Choices, Date, Listing, Numeral, Pattern, Scalar, Time, Value, Words
 from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
 _PLAIN = (Numeral, Choices, Date, Time, Pattern, Words)
+_COMMAS = re.compile(r"\d{1,3}(?:,\d{2,3}){2,}")
+_DECIMAL_COMMA = re.compile(r"-?(?:\d+,(?:\d{1,2}|\d{4,})|0,\d+)")
 _SPACES = re.compile(r"(?<![^\W_])\s+|\s+(?![^\W_\\])")
 
 
@@ -47,15 +50,25 @@ class Math(Rule):
             return Grade("wrong", "empty")
         if _SPACES.sub("", wanted) == _SPACES.sub("", given):
             return Grade("right")
-        return _quickly(read(wanted), read(given))
+        return None if _COMMAS.fullmatch(wanted) or _COMMAS.fullmatch(given) else _quickly(read(wanted), read(given))
 
     def thorough(self, gold: str, prediction: str) -> Grade:
         """The verdict without the shortcut that equal texts are equal answers."""
         wanted, given = read(clean(gold)), read(clean(prediction))
-        if equal(wanted, given):
+        if equal(wanted, given) or _as_lists(gold, prediction) or _with_decimal_comma(wanted, clean(prediction)):
             return Grade("right")
         return Grade("wrong", _difference(wanted, given))
 
+    def prepare(self) -> None:
+        """Import mpmath.
+
+        Raises:
+            DataError: it is not installed; the message says how to install it.
+        """
+        try:
+            import mpmath  # noqa: F401
+        except Exception as error:
+            raise DataError(f"{type(error).__name__}: {error}. Install it with: pip install mpmath") from error
 
     def quick_check(self, gold: str) -> Grade | None:
         """The verdict on a gold answer that is compared in this process, or that no response would give."""
@@ -65,9 +78,30 @@ class Math(Rule):
         if not gold.strip() or len(gold) > LONGEST:
             return self.quick(gold, gold)
         wrong = problem(gold)
-        if not wrong and isinstance(value, Words) and len(value.words) > LONGEST_TEXT:
-            wrong = "a sentence that no response would box, and that cannot be read as mathematics"
+        if not wrong and isinstance(value, Words) and not 0 < _count(value) <= LONGEST_TEXT:
+            wrong = "text that no response would box, and that cannot be read as mathematics"
         return Grade("wrong", wrong) if wrong else _quickly(value, read(clean(answer_in_box(gold) or "")))
+
+
+def _count(value: Words) -> int:
+    return sum(word[-1].isalnum() for word in value.words)
+
+
+def _as_lists(gold: str, prediction: str) -> bool:
+    """Whether 100,200,300 is meant as a list, as the other side shows."""
+    texts = [clean(gold), clean(prediction)]
+    if any(map(_COMMAS.fullmatch, texts)):
+        wanted, given = (read(re.sub(r",\s*", ", ", text)) for text in texts)
+        return isinstance(wanted, Listing) and isinstance(given, Listing) and equal(wanted, given)
+    return False
+
+
+def _with_decimal_comma(wanted: Value, prediction: str) -> bool:
+    """Whether `0,5` is meant as a decimal, as the gold shows."""
+    is_decimal = isinstance(wanted, Scalar) and wanted.literal and wanted.node[1].denominator != 1
+    return (
+        is_decimal and bool(_DECIMAL_COMMA.fullmatch(prediction)) and equal(wanted, read(prediction.replace(",", ".")))
+    )
 
 
 def _quickly(wanted: Value, given: Value) -> Grade | None:
@@ -75,7 +109,7 @@ def _quickly(wanted: Value, given: Value) -> Grade | None:
         few = all(value.node[2] <= 6 and value.node[1].denominator <= 10**6 for value in (wanted, given))
         same = equal(wanted, given)
         return Grade("right") if same else Grade("wrong", _difference(wanted, given)) if few else None
-    if isinstance(wanted, _PLAIN) and isinstance(given, _PLAIN) or isinstance(given, Words):
+    if (isinstance(wanted, _PLAIN) and isinstance(given, _PLAIN)) or isinstance(given, Words):
         return Grade("right") if equal(wanted, given) else Grade("wrong", _difference(wanted, given))
     if isinstance(wanted, Choice) and isinstance(given, Choice) and (wanted.text is None or given.text is None):
         return _verdict(equal(wanted, given))

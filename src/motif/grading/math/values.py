@@ -81,7 +81,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Named:
-    """A value with the name before its sign of equality. A `plain` name is one letter, object or function."""
+    """A value with the name before its equals sign. A `plain` name is one letter, object or function."""
 
     name: str
     value: Value
@@ -91,7 +91,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Chain:
-    """Expressions with signs of equality between them: all of them are the value. `rounded`: a sign of approximation."""
+    """Expressions with equals signs between them, all of which are the value; `rounded`: some signs are ≈."""
 
     values: tuple[Value, ...]
     rounded: bool = False
