@@ -136,6 +136,15 @@ def agreement() -> str:
     return markdown(["cases", *columns], [[names[name], *(counts[name][c] for c in columns)] for name in names])
 
 
+def answers() -> str:
+    """Errors of the campaign of wrong answers and right phrasings."""
+    rows = [
+        [kind, row["want"], *(f"{row[rule]} of {row[f'of_{rule}']:,}" for rule in ("math", "numeric"))]
+        for kind, row in load("answers").items()
+    ]
+    return markdown(["answers", "should be", "math errs", "numeric errs"], rows)
+
+
 def view() -> str:
     """How fast the page of a run is."""
     numbers = load("view")
@@ -321,7 +330,7 @@ def gpu_hours(plan: Any) -> str:
 
 
 MAKERS = (
-    machines, rollout, limits, step, scaling, speed, agreement, view,
+    machines, rollout, limits, step, scaling, speed, agreement, answers, view,
     fuzzing, waiting, demo, study, recipes, presets, forecast, costs, tree, layer_table,
 )  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)

@@ -62,7 +62,7 @@ _REWRITES = tuple(
             " ",
         ),
         (r"\\(?:text(?:bf|it|rm|sf|tt|normal|sc|up)|emph|mbox|hbox|operatorname\*?|mathop)\s*\{", r"\\text{"),
-        (r"\\(?:mathrm|mathup|text)\s*\{([^{}]*\{[^{}]*\}[^{}]*)\}", r" \1"),
+        (r"\\(?:mathrm|mathup|text)\s*\{((?:[^{}]*\{[^{}]*\})+[^{}]*)\}", r" \1"),
         (r"\\(?:mathrm|mathup)\s*\{\s*([eid])\s*\}", r"\1"),
         (r"\\(?:mathrm|mathup)\s*\{", r"\\text{"),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),

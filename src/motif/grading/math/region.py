@@ -124,7 +124,7 @@ def _all_of(text: str, items: Callable[[str], list[Node]], variables: set[str]) 
     if whole is not None:
         return whole
     minus = re.fullmatch(
-        r"(.+?)\s*(?:\\setminus(?![A-Za-z])|(?<=\})\s*-|\\text\{\s*except\s*\})\s*(.+)", text, re.DOTALL
+        r"(.+?)\s*(?:\\setminus(?![A-Za-z])|(?<=\\mathbb\{R\})\s*-|\\text\{\s*except\s*\})\s*(.+)", text, re.DOTALL
     )
     if minus:
         base = _all_of(minus[1].strip(), items, variables)

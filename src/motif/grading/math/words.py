@@ -58,7 +58,7 @@ _SENTENCE = re.compile(
 def spelled_number(text: str) -> Fraction | None:
     """The value of a number in English words, such as "two hundred and five" or "minus three"; None for other text."""
     words = re.split(r"[\s-]+", text.casefold().replace(",", " ").strip())
-    if len(words) > 16:
+    if len(words) > 24:
         return None
     negative = words[0] in ("minus", "negative")
     words = words[negative:]
@@ -231,7 +231,7 @@ def _counted(text: str) -> str | None:
         return None
     last = folded[-1]
     if not last.isascii():
-        return text
+        return None if _FOREIGN_VALUE.search(last) else text
     if last in _KNOWN or (last in _SYNONYMS and len(last) > 2):
         return " ".join([*folded[:-1], last])
     is_plural = len(last) > 3 and last.endswith("s") and not _NO_PLURAL.search(last)
