@@ -28,7 +28,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from motif.config import Recipe
-from motif.errors import ModelError, PeerFailed, RecipeError, UsageError
+from motif.errors import ModelError, PeerFailed, RecipeError, UsageError, first_line
 
 T = TypeVar("T")
 
@@ -161,7 +161,7 @@ class Processes:
             raise self._peer_failed(error) from error
 
     def _peer_failed(self, error: RuntimeError) -> PeerFailed:
-        unreported = f"another process ended without a word (killed, or out of memory?): {_first_line(error)}"
+        unreported = f"another process ended without a word (killed, or out of memory?): {first_line(error)}"
         return PeerFailed(self.failure() or unreported)
 
 
@@ -302,7 +302,3 @@ def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         bucket.append(gradient)
     if bucket:
         yield bucket
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -61,6 +61,10 @@ class NonFiniteError(MotifError, FloatingPointError):
     """The model's numbers are not finite."""
 
 
+class SamplerMismatch(SamplerError):
+    """Sampler and trainer compute different log-probabilities. All processes raise it at once."""
+
+
 class OutOfResources(MotifError, RuntimeError):
     """Disk, memory or open files have run out, or a disk failed. The run can be resumed."""
 
@@ -71,6 +75,12 @@ class PeerFailed(MotifError, RuntimeError):
     """Another process of this run failed; the message says which, and of what."""
 
     exit_status = 1
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 500 characters, with the error's kind where that says more."""
+    line = str(error).strip().split("\n")[0][:500]
+    return line if isinstance(error, OSError | ValueError) and line else f"{type(error).__name__} {line}".strip()
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -169,6 +169,7 @@ def open_session(
         torch.set_num_threads(recipe.train.threads)
     shard = recipe.train.shard == "weights" and processes.count > 1
     policy = Policy(recipe.model, recipe.train.seed, shard)
+    recipe = recipe.with_importance_cap(policy.half)
     if run is not None:
         load_weights(Path(run), policy)
     if task is None:

@@ -22,8 +22,8 @@ from motif.config.sections import (
     TrainConfig,
 )
 
-SERVER_IMPORTANCE_CAP = 2.0
-"""`loss.importance_cap` of recipes that name servers and set no cap."""
+IMPORTANCE_CAP = 2.0
+"""`loss.importance_cap` where none is set and sampler and trainer do not round in the same way."""
 
 
 class Recipe(Section):
@@ -63,9 +63,8 @@ class Recipe(Section):
                 "sampler.urls needs model.adapter = 'lora': servers get an adapter after each update, not a whole "
                 "model. To train all weights with vLLM use the TRL host (motif.integrations, docs/scaling.md)"
             )
-        if self.sampler.urls and "importance_cap" not in self.loss.model_fields_set:
-            loss = self.loss.model_copy(update={"importance_cap": SERVER_IMPORTANCE_CAP})
-            object.__setattr__(self, "loss", loss)  # frozen for users, but still being validated here
+        if self.sampler.urls:  # frozen for users, but still being validated here
+            object.__setattr__(self, "loss", self.with_importance_cap(half=True).loss)
         if self.sampler.overlap and not self.loss.importance_cap:
             raise ValueError("sampler.overlap trains on samples of older weights: set loss.importance_cap, e.g. 2.0")
         return self
@@ -96,6 +95,17 @@ class Recipe(Section):
             raise ValueError("probe.questions needs several rounds: with one round there is no note to continue from")
         return self
 
+    def with_importance_cap(self, half: bool) -> Recipe:
+        """The recipe with `loss.importance_cap` decided, if it is not set.
+
+        Args:
+            half: whether sampler and trainer compute in half precision, or the sampler is elsewhere.
+        """
+        if "importance_cap" in self.loss.model_fields_set:
+            return self
+        loss = self.loss.model_copy(update={"importance_cap": IMPORTANCE_CAP if half else 0.0})
+        return self.model_copy(update={"loss": loss})
+
     @property
     def eval_rounds(self) -> list[int]:
         """The numbers of rounds at which accuracy is reported, without repeats."""
@@ -112,7 +122,10 @@ class Recipe(Section):
 
     def to_toml(self) -> str:
         """Return the resolved recipe as TOML, which `load_recipe` reads back as an equal recipe."""
-        return "\n".join(_tables(self.model_dump(mode="json"))) + "\n"
+        settings = self.model_dump(mode="json")
+        if "importance_cap" not in self.loss.model_fields_set:
+            del settings["loss"]["importance_cap"]  # decided where the run computes
+        return "\n".join(_tables(settings)) + "\n"
 
 
 def _tables(settings: Mapping[str, Any], name: str = "") -> Iterator[str]:

@@ -168,6 +168,10 @@ class SamplerConfig(Section):
     """How often a failed request is sent again, to another server if there is one, before the run stops."""
     patience: Annotated[float, Field(gt=0)] = 600.0
     """Seconds to wait for a server to return when none is left, before the run stops."""
+    max_mean_gap: Annotated[float, Field(ge=0)] = 0.3
+    """Largest mean difference (nats) between the trainer's log-probabilities of a step's tokens and the sampler's
+    (`sampler/mean_gap`). Beyond it the run stops before it trains on them. Rounding to bfloat16 makes some hundredths.
+    0: no limit."""
     overlap: bool = False
     """Sample step t + 1 while step t trains, with the weights from before step t (a lag of one)."""
 
@@ -240,7 +244,7 @@ class LossConfig(Section):
     """Optimiser updates in each inner epoch."""
     importance_cap: Annotated[float, Field(ge=0)] = 0.0
     """Weight tokens by min(cap, p_trainer / p_sampler) when sampler and trainer differ; 0: off. If not set: 2 with
-    servers, whose kernels are not the trainer's, and off without servers."""
+    servers, whose kernels are not the trainer's, and with bfloat16, which both round in their own way; else off."""
 
 
 class TrainConfig(Section):

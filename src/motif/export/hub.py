@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from motif.errors import ServiceError, UsageError
+from motif.errors import ServiceError, UsageError, first_line
 
 TOKEN = "log in with hf auth login, or set HF_TOKEN to a token with write access"
 
@@ -33,7 +33,7 @@ def check_login(repository: str) -> None:
         raise ServiceError(f"--push needs a token for the hub: {TOKEN}") from None
     except Exception as error:
         raise ServiceError(
-            f"--push: the hub rejects this token, or cannot be reached ({_first_line(error)}): {TOKEN}"
+            f"--push: the hub rejects this token, or cannot be reached ({first_line(error)}): {TOKEN}"
         ) from None
 
 
@@ -60,11 +60,7 @@ def push(folder: Path, repository: str, private: bool, say: Callable[[str], Any]
         )
     except Exception as error:
         raise ServiceError(
-            f"the upload to {repository} failed ({_first_line(error)}). The export is in {folder}; to upload it later: "
+            f"the upload to {repository} failed ({first_line(error)}). The export is in {folder}; to upload it later: "
             f"hf upload {repository} {folder}"
         ) from None
     say(f"uploaded: {getattr(commit, 'commit_url', repository)}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -18,7 +18,7 @@ from torch import nn
 
 from motif.config import ModelConfig
 from motif.demo import MODELS
-from motif.errors import ModelError, MotifError, RecipeError
+from motif.errors import ModelError, MotifError, RecipeError, first_line
 from motif.models.device import weight_dtype
 
 
@@ -212,12 +212,6 @@ def readable_errors(name: str) -> Iterator[None]:
     except MotifError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ModelError(f"model {name!r} does not fit in memory: {_first_line(error)}") from error
+        raise ModelError(f"model {name!r} does not fit in memory: {first_line(error)}") from error
     except Exception as error:  # readers of a dozen formats raise anything over a malformed file
-        raise ModelError(f"model {name!r} could not be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of an error's message, with the error's kind where that says more."""
-    line = str(error).strip().split("\n")[0][:500]
-    return line if isinstance(error, OSError | ValueError) and line else f"{type(error).__name__} {line}".strip()
+        raise ModelError(f"model {name!r} could not be loaded: {first_line(error)}") from error

@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from motif.config import ModelConfig
-from motif.errors import ModelError, RecipeError
+from motif.errors import ModelError, RecipeError, first_line
 from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_model, load_tokenizer, read_model, readable_errors
 from motif.models.shape import context_limit
@@ -51,7 +53,8 @@ class Policy:
         self.text_config: Any = self.model.config.get_text_config()
         self.decoder: Any = _decoder(self.model)
         self.end_ids = _end_ids(self.model, self.tokenizer)
-        self.autocast = weight_dtype(config, self.device) != torch.float32
+        self.half = weight_dtype(config, self.device) != torch.float32
+        self.autocast = self.half
         self.shards: Shards | None = None
         if shard:
             if not (layers := self._layers()):
@@ -80,6 +83,16 @@ class Policy:
         if not self.autocast:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    @contextlib.contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Compute in float32 inside the block, also with weights in bfloat16: each is cast when it is used."""
+        self.autocast = False
+        try:
+            with CastToFloat32() if self.half else contextlib.nullcontext():
+                yield
+        finally:
+            self.autocast = self.half
 
     def attention_mask(self, visible: Tensor) -> Tensor:
         """The attention mask (rows, 1, queries, keys) as the model's kernels want it, from booleans."""
@@ -287,11 +300,17 @@ class Policy:
         Raises:
             ModelError: they differ, or are not finite.
         """
+        kind = self.model.config.model_type
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(0, self.vocabulary, (2, 5), generator=generator).to(self.device)
-        with torch.no_grad(), self.precision():
-            theirs = self.model(input_ids=ids, use_cache=False).logits.float()
-            ours = self.head(self.decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
+        try:
+            with torch.no_grad(), self.precision():
+                theirs = self.model(input_ids=ids, use_cache=False).logits.float()
+                ours = self.head(self.decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
+        except (TypeError, AttributeError, NotImplementedError, ValueError, IndexError, KeyError) as error:
+            raise ModelError(
+                f"model type {kind!r} computes its logits in a way motif does not know: {first_line(error)}"
+            ) from error
         if not bool(torch.isfinite(theirs).all()):
             raise ModelError(
                 f"model {self.config.name!r} computes logits that are not finite: its weights are broken, or its "
@@ -299,8 +318,20 @@ class Policy:
             )
         gap = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
         if not gap < (2e-2 if self.autocast else 1e-3):
-            kind = self.model.config.model_type
             raise ModelError(f"model type {kind!r} computes its logits in a way motif does not know (gap {gap:.2g})")
+
+
+class CastToFloat32(TorchFunctionMode):
+    """Gives every function of torch its bfloat16 arguments in float32."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by torch for each function."""
+        args, kwargs = tree_map_only(Tensor, _float32, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
 
 
 def _with_adapter(model: nn.Module, config: ModelConfig, seed: int) -> Any:

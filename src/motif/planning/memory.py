@@ -58,8 +58,8 @@ def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool, 
     rollout, train = recipe.rollout, recipe.train
     size = weight_size(recipe, half)
     pieces = processes if train.shard == "weights" else 1
-    # Sampling has its own weights: with the adapter merged, or on a CPU laid out for few rows.
-    copied = not recipe.model.four_bit and (recipe.model.adapter == "lora" or (cpu and not half))
+    # In float32 sampling has its own weights: with the adapter merged, or on a CPU laid out for few rows.
+    copied = not (recipe.model.four_bit or half) and (recipe.model.adapter == "lora" or cpu)
     copy = size * shape.parameters if copied else 0
     gathered = size * shape.parameters if pieces > 1 else 0  # sharded weights are gathered to sample
     sampled = rollout.questions_per_step * rollout.responses * rollout.trajectories

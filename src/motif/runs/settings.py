@@ -8,7 +8,8 @@ from typing import Any
 from motif.config import Recipe, flat
 
 FREE = frozenset(
-    {"about", "name", "track", "track_project", "train.save_every", "train.keep_checkpoints", "train.threads"}
+    {"about", "name", "track", "track_project", "sampler.max_mean_gap"}
+    | {"train.save_every", "train.keep_checkpoints", "train.threads"}
 )
 """Settings that change nothing about what a run computes (threads: at most the last bits)."""
 UNSET = "unset"

@@ -18,7 +18,7 @@ from typing import Any
 from motif.config import Recipe, load_recipe
 from motif.display import Display
 from motif.distributed import Processes, as_launched, process_group
-from motif.errors import NonFiniteError, RecipeError, SamplerError
+from motif.errors import NonFiniteError, RecipeError, SamplerError, SamplerMismatch
 from motif.evaluation.evaluate import evaluate
 from motif.evaluation.probe import probe, probe_questions
 from motif.evaluation.rows import answers_in
@@ -72,7 +72,7 @@ def train(
             writes to it, say); nothing has been spent yet.
         BadRows: the data has unusable rows (see `data.skip_bad`).
         PeerFailed: another process of this run failed.
-        SamplerError: no server is left to sample on; `resume` later.
+        SamplerError: no server is left to sample on, or sampler and trainer compute different numbers; `resume` later.
         OutOfResources: disk, memory or open files have run out; `resume` later.
         NonFiniteError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in
             training; the last good weights are in the newest checkpoint.
@@ -151,9 +151,10 @@ class Trainer:
         self.state.step += 1
         try:
             self.step()
-        except (SamplerError, NonFiniteError):  # before anything was trained
+        except (SamplerError, NonFiniteError) as error:  # before anything was trained
             self.state.step -= 1
-            if self.processes.count == 1:  # the others are elsewhere, and a checkpoint needs all
+            # Most such errors leave the other processes elsewhere, and a checkpoint needs all.
+            if self.processes.count == 1 or isinstance(error, SamplerMismatch):
                 self.save()
             raise
         if self.state.skips.too_many:
@@ -174,7 +175,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.state.step, self.recipe)
         samples = collect(trees, self.recipe)
-        stats = update(self.policy, self.optimizer, samples, self.recipe, self.processes, self.state.budget)
+        parts = (self.policy, self.optimizer, samples, self.recipe, self.processes, self.state.budget)
+        stats = update(*parts, max_gap=self.recipe.sampler.max_mean_gap)
         if warning := self.state.budget.pop_warning(self.state.step):
             self.display.message(warning)
         self.state.skips.add(stats.skipped)

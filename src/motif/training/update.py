@@ -14,7 +14,7 @@ from torch import nn
 
 from motif.config import Recipe, TrainConfig
 from motif.distributed import ALONE, Processes
-from motif.errors import OutOfResources, out_of_memory
+from motif.errors import OutOfResources, SamplerMismatch, out_of_memory
 from motif.models.policy import Policy
 from motif.models.sharding import full_tensor
 from motif.training.batch import Minibatch, Sample, UpdateStats, split_by_work
@@ -107,6 +107,7 @@ def update(
     recipe: Recipe,
     processes: Processes = ALONE,
     budget: Budget | None = None,
+    max_gap: float = 0.0,
 ) -> UpdateStats:
     """Train on `samples` for `inner_epochs` × `minibatches` optimiser steps.
 
@@ -118,12 +119,14 @@ def update(
         samples: of the whole batch, the same in every process.
         processes: among which every minibatch is divided; they take the same optimiser steps.
         budget: tokens of a micro-batch; by default the recipe's.
+        max_gap: mean difference (nats) from the sampler's log-probabilities up to which it trains; 0: no limit.
 
     Returns:
         Statistics of all processes together; of no sample, all zero.
 
     Raises:
         OutOfResources: see `Budget.run`.
+        SamplerMismatch: the sampler's log-probabilities are not the trainer's. Nothing has been trained.
     """
     if not samples:
         return UpdateStats()
@@ -144,6 +147,8 @@ def update(
         for batch in minibatches:
             before = stats
             stats = budget.run(batch, functools.partial(_fresh_gradient, batch, recipe, optimizer, before))
+            if max_gap and before.computed_tokens == 0:  # of the first: nothing has been changed yet
+                _refuse_mismatch(stats, optimizer, processes, max_gap)
             if not policy.shards:  # which sum them on the way
                 processes.sum_gradients(policy.trainable())
             norm = full_tensor(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm))
@@ -166,6 +171,19 @@ def _fresh_gradient(
     with batch.policy.activation_checkpointing(recipe.train.activation_checkpointing):
         batch.gradient(recipe, budget, after)
     return after
+
+
+def _refuse_mismatch(
+    stats: UpdateStats, optimizer: torch.optim.Optimizer, processes: Processes, max_gap: float
+) -> None:
+    gap, tokens = processes.total([stats.sampler_gap, stats.tokens])
+    if tokens and gap / tokens > max_gap:
+        optimizer.zero_grad(set_to_none=True)
+        raise SamplerMismatch(
+            f"sampler and trainer do not compute the same: log-probabilities differ by {gap / tokens:.2g} nats on "
+            f"average, above sampler.max_mean_gap = {max_gap:g}. Nothing was trained in this step. Set model.dtype = "
+            "'float32' and add --allow-changes, or raise the limit"
+        )
 
 
 def _skip(stats: UpdateStats, before: UpdateStats, batch: Minibatch, processes: Processes) -> UpdateStats:

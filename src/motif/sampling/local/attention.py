@@ -289,8 +289,11 @@ def tree_attention(
     Raises:
         NotImplementedError: the architecture attends in a way this function does not know.
     """
-    if tree is None or any(kwargs.get(name) is not None for name in ("s_aux", "position_bias")):
-        raise NotImplementedError("attention over a tree of prompts")
+    for name in ("s_aux", "position_bias"):
+        if kwargs.get(name) is not None:
+            raise NotImplementedError(f"its attention has {name}, which motif does not know")
+    if tree is None:
+        raise NotImplementedError("its attention is not told of the cache")
     rows, heads, _, size = query.shape
     scaled = query.reshape(rows, key.shape[1], heads // key.shape[1], size) * (
         size**-0.5 if scaling is None else scaling

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from motif.errors import ModelError, NonFiniteError, RecipeError
+from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
 from motif.models.device import current, to_device
 from motif.models.policy import Policy
 from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, common_prefix_length, forward
 from motif.sampling.base import Completion, Request, Usage
-from motif.sampling.concurrency import complete
+from motif.sampling.local.check import find_problem
 from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.graphs import REPEATS, CudaGraphs, Decoder, Recorder
 from motif.sampling.local.packing import sampling_weights
@@ -107,7 +107,8 @@ class LocalSampler(SteppingSampler):
         """
         policy = self.policy
         with current(policy.device), sampling_weights(policy, name), torch.inference_mode(), policy.precision():
-            yield DecodingBatch(policy, self.max_rows, self.usage, Decoder(policy, self.record))
+            record = None if policy.half and not policy.autocast else self.record
+            yield DecodingBatch(policy, self.max_rows, self.usage, Decoder(policy, record))
 
     @staticmethod
     def recorder(device: torch.device) -> Recorder | None:
@@ -122,33 +123,42 @@ class LocalSampler(SteppingSampler):
 
     def _check(self) -> None:
         """Refuse a model that this sampler would compute wrongly, such as a recurrent one: compare with the trainer."""
-        kind, allowed = self.policy.model.config.model_type, 0.5 if self.policy.autocast else 1e-3
-        problem, cause = "", None  # type: tuple[str, Exception | None]
+        kind = self.policy.model.config.model_type
+        cause: Exception | None = None
+        steps = 6 if self.record is None else 6 * REPEATS  # long enough for a recording
         try:
-            gap = self._gap()
-            if gap < allowed:
-                return
-            problem = f": log-probabilities are off by {gap:.2g}"
-        except (TypeError, AttributeError, NotImplementedError, RuntimeError, IndexError, KeyError) as error:
-            cause = error
-        if self.record is not None:
+            problem = find_problem(self.policy, self._sample_past_ends, steps)
+        except (MotifError, MemoryError):
+            raise
+        except Exception as error:  # a model that does not fit may raise anything
+            if out_of_memory(error):
+                raise
+            cause, problem = error, first_line(error)
+        if problem and self.record is not None:
             self.record = None
-            print(f"model type {kind!r} is sampled without CUDA graphs, several times slower", file=sys.stderr)
-            return self._check()
-        raise ModelError(f"model type {kind!r} cannot be sampled here{problem}") from cause
-
-    def _gap(self) -> float:
-        """The largest difference between this sampler's log-probabilities and the trainer's, in a few tokens."""
-        end = self.policy.end_ids[0]
-        prompts = [[end] * 5, [end] * 2]  # of unequal length, so that one row is padded
-        tokens = 3 if self.record is None else 4 * REPEATS  # long enough for a recording
-        done = complete(self, [Request(prompt, [7, 8], max_tokens=tokens) for prompt in prompts])
-        with torch.no_grad():
-            theirs, _ = self.policy.token_logprobs(
-                [done_.request.prompt_ids for done_ in done], [done_.token_ids for done_ in done], [1.0] * len(done)
+            print(
+                f"model type {kind!r} is sampled without CUDA graphs, several times slower ({problem})", file=sys.stderr
             )
-        ours = torch.tensor([value for done_ in done for value in done_.logprobs], device=theirs.device)
-        return (ours - theirs).abs().max().item()
+            return self._check()
+        if problem:
+            raise ModelError(f"model type {kind!r} cannot be sampled here: {problem}") from cause
+
+    def _sample_past_ends(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer requests up to their limits; of each policy, the last enters when the others are being decoded."""
+        completions: list[Completion] = []
+        for name in self._queues:
+            turns = [turn for request in requests if request.policy == name for turn in self.turns(request)]
+            queue: Queue = deque(turns[:-1] or turns)
+            if not turns:
+                continue
+            with self.open(name) as batch:
+                batch.ends = batch.ends[:0]
+                for _ in range(2):
+                    completions += batch.step(queue)
+                queue.extend(turns[1:][-1:])
+                while queue or batch.count:
+                    completions += batch.step(queue)
+        return completions
 
     def check_length(self, request: Request) -> None:
         """Refuse a request that does not fit the model's context.

@@ -1,4 +1,4 @@
-"""The weights to sample with: the adapter folded in, and laid out for products with few rows.
+"""The weights to sample with: the adapter folded in (in float32), and laid out for products with few rows.
 
 Decoding multiplies a handful of rows with every weight, and for few rows the kernels for plain matrices are far from
 what memory allows. On a CPU, oneDNN's blocked layout is closer to it, and laying out costs about one decoding step.
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motif.models.policy import Policy
@@ -25,34 +26,76 @@ LARGE = 2**16
 def sampling_weights(policy: Policy, name: str) -> Iterator[None]:
     """For a while, `policy` runs as its bare model: for `current` with the adapter folded in, for `base` without it.
 
-    The policy's own weights are put aside, not changed, so they come back exactly. A quantised base is used as it is.
+    The policy's own weights are put aside, not changed, so they come back exactly. In bfloat16 the adapter is added to
+    each output instead: folded in, what is smaller than half a step between two bfloat16 numbers would be lost, always
+    the same part of it. A quantised base is used as it is.
     """
+    layers = lora_layers(policy)
+    apart = policy.half or policy.config.four_bit
+    with contextlib.ExitStack() as stack:
+        if name == "current" and apart:
+            for layer in layers:
+                stack.enter_context(_added(layer, policy))
+            yield
+            return
+        if layers:
+            stack.enter_context(policy.adapter_disabled())
+        bases = {layer.get_base_layer() for layer in layers}
+        # A layer's adapter is off by now, and no use to lay out.
+        ignored = {part for layer in layers for part in layer.modules()} - bases
+        folded = {(layer.get_base_layer(), _parameter(layer)): layer for layer in layers if name == "current"}
+        for (module, parameter), layer in folded.items():
+            stack.enter_context(_running_with(module, parameter, _folded(layer), policy))
+        for module in () if apart else policy.model.modules():
+            if module not in ignored and (module, "weight") not in folded and _packs(policy, module):
+                stack.enter_context(_running_with(module, "weight", module.weight.detach(), policy))
+        yield
+
+
+def lora_layers(policy: Policy) -> list[Any]:
+    """The layers of a policy that have an adapter."""
     from peft.tuners.lora import LoraLayer
 
-    adapted: dict[nn.Module, Any] = {
-        layer.get_base_layer(): layer for layer in policy.wrapped.modules() if isinstance(layer, LoraLayer)
-    }
-    with contextlib.ExitStack() as stack:
-        if adapted and not (policy.config.four_bit and name == "current"):
-            stack.enter_context(policy.adapter_disabled())
-        # A layer's adapter is off by now, and no use to lay out.
-        ignored = {part for layer in adapted.values() for part in layer.modules()} - adapted.keys()
-        for module in () if policy.config.four_bit else policy.model.modules():
-            if module in adapted and name == "current":
-                stack.enter_context(_running_with(module, _folded(adapted[module]), policy))
-            elif module not in ignored and _packs(policy, module):
-                stack.enter_context(_running_with(module, module.weight.detach(), policy))
-        yield
+    return [layer for layer in policy.wrapped.modules() if isinstance(layer, LoraLayer)]
+
+
+def _parameter(layer: Any) -> str:
+    """The parameter of its base that an adapter changes; peft names it where it is not the weight (fused experts)."""
+    return str(getattr(layer, "parameter_name", None) or "weight")
 
 
 @torch.no_grad()
 def _folded(layer: Any) -> Tensor:
-    weight: Tensor = layer.get_base_layer().weight
+    weight: Tensor = getattr(layer.get_base_layer(), _parameter(layer))
     return weight + layer.get_delta_weight("default").to(weight.dtype)
 
 
 @contextlib.contextmanager
-def _running_with(module: Any, weight: Tensor, policy: Policy) -> Iterator[None]:
+def _added(layer: Any, policy: Policy) -> Iterator[None]:
+    """Add a layer's adapter to its output by two products in the base's precision, without peft's casts of every input.
+
+    Adapters of embeddings and experts stay as peft computes them.
+    """
+    if not isinstance(layer.get_base_layer(), nn.Linear):
+        yield
+        return
+    dtype = torch.bfloat16 if policy.autocast else torch.float32
+    down = layer.lora_A["default"].weight.detach().to(dtype)
+    up = (layer.scaling["default"] * layer.lora_B["default"].weight.detach()).to(dtype)
+
+    def forward(rows: Tensor) -> Tensor:
+        output: Tensor = layer.base_layer(rows)
+        return output + F.linear(F.linear(rows.to(dtype), down), up).to(output.dtype)
+
+    layer.forward = forward
+    try:
+        yield
+    finally:
+        del layer.forward
+
+
+@contextlib.contextmanager
+def _running_with(module: Any, name: str, weight: Tensor, policy: Policy) -> Iterator[None]:
     if _packs(policy, module):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), FEW_ROWS)
         del weight  # a second copy of the model is enough
@@ -63,11 +106,12 @@ def _running_with(module: Any, weight: Tensor, policy: Policy) -> Iterator[None]
         finally:
             del module.forward
     else:
-        own, module.weight.data = module.weight.data, weight
+        parameter = getattr(module, name)
+        own, parameter.data = parameter.data, weight
         try:
             yield
         finally:
-            module.weight.data = own
+            parameter.data = own
 
 
 def _packs(policy: Policy, module: nn.Module) -> bool:
@@ -75,7 +119,7 @@ def _packs(policy: Policy, module: nn.Module) -> bool:
         type(module) is nn.Linear
         and module.weight.numel() >= LARGE
         and policy.device.type == "cpu"
-        and not policy.autocast
+        and not policy.half
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )

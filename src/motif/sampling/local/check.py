@@ -1,0 +1,129 @@
+"""Whether a sampler computes what the trainer computes, found out before it is used.
+
+The sampler answers random prompts that have parts in common, at several temperatures and past end tokens; rows enter
+late and leave early. The trainer's plain pass over each sequence says which log-probabilities it should have reported
+and which tokens it should have drawn. Rounding to bfloat16 hides most faults, so a sampler in bfloat16 is first checked
+in float32, and then its mean difference is compared with that of the trainer's own rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request
+from motif.sampling.local.drawing import uniforms
+from motif.sampling.local.packing import lora_layers
+
+LONGEST = 96
+"""Tokens of the longest prompt, where the model takes as many."""
+STRICT = 1e-3
+"""Difference of a log-probability (nats) that rounding explains in float32."""
+MEAN = 0.05
+"""Mean difference (nats) that rounding explains in bfloat16, where the trainer's own is smaller."""
+OTHER_TOKENS = 0.1
+"""Share of tokens that may be drawn otherwise: a random number may lie between two tokens."""
+ADAPTER = 0.1
+"""Size of what a random adapter adds to a layer's output, where inputs are of size 1."""
+Sample = Callable[[Sequence[Request]], list[Completion]]
+"""Answers requests past end tokens; the last request enters when the others are being decoded."""
+Expected = tuple[Tensor, Tensor]
+"""What the trainer says of a response: log-probabilities (T,) of its tokens, and the tokens (T,) to be drawn."""
+
+
+def find_problem(policy: Policy, sample: Sample, steps: int) -> str:
+    """Compare a sampler with the trainer; returns what is wrong in a few words, or nothing.
+
+    Args:
+        steps: tokens of the longest response.
+    """
+    requests, own = _requests(policy, steps), 0.0
+    with _random_adapter(policy):
+        if not policy.config.four_bit:  # whose kernels have one precision
+            with policy.in_float32():
+                done = sample(requests)
+                exact = [_expected(policy, one) for one in done]
+            if problem := _strict_problem(done, exact):
+                return problem
+            if not policy.half:
+                return ""
+            rounded = [_expected(policy, one) for one in done]
+            own = torch.cat([a[0] - b[0] for a, b in zip(rounded, exact, strict=True)]).abs().mean().item()
+        done = sample(requests)
+        mean = _differences(done, [_expected(policy, one) for one in done]).mean().item()
+    return "" if mean < max(MEAN, 2 * own) else f"log-probabilities are off by {mean:.2g} on average"
+
+
+def _requests(policy: Policy, steps: int) -> list[Request]:
+    rng = random.Random(0)
+    vocabulary = min(policy.vocabulary, policy.model.get_input_embeddings().weight.shape[0])
+    size = max(1, min(LONGEST, policy.max_length - steps))
+
+    def tokens(count: int) -> list[int]:
+        return [rng.randrange(vocabulary) for _ in range(count)]
+
+    prompt = tokens(size)
+    cousin, other = prompt[: size * 3 // 4] + tokens(size // 8), prompt[: size // 2] + tokens(size // 4)
+    requests = [
+        Request(prompt, [1, 2], max_tokens=steps),
+        Request(cousin or prompt, [3], max_tokens=max(3, steps // 2), temperature=1.5),
+        Request(other or prompt, [4], max_tokens=steps, temperature=0.7),
+    ]
+    if policy.config.adapter == "lora":
+        requests.append(Request(other or prompt, [5], max_tokens=3, policy="base"))
+    return requests
+
+
+@contextlib.contextmanager
+def _random_adapter(policy: Policy) -> Iterator[None]:
+    """Let a LoRA adapter change the outputs inside the block; a new one changes nothing, and would not be missed."""
+    layers = [] if policy.shards else [layer for layer in lora_layers(policy) if "default" in layer.lora_B]
+    weights = [layer.lora_B["default"].weight for layer in layers]
+    before = [weight.detach().clone() for weight in weights]
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad():
+            for layer, weight in zip(layers, weights, strict=True):
+                size = ADAPTER / (layer.scaling["default"] * layer.r["default"] ** 0.5)
+                weight.copy_(size * torch.randn(weight.shape, generator=generator))
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(weights, before, strict=True):
+                weight.copy_(value)
+
+
+@torch.no_grad()
+def _expected(policy: Policy, done: Completion) -> Expected:
+    request, tokens = done.request, done.token_ids
+    switched = policy.adapter_disabled() if request.policy == "base" else contextlib.nullcontext()
+    with switched, policy.precision():
+        ids = torch.tensor([[*request.prompt_ids, *tokens[:-1]]], device=policy.device)
+        states = policy.decoder(input_ids=ids, use_cache=False).last_hidden_state[0, len(request.prompt_ids) - 1 :]
+        logprobs_T_V = (policy.head(states).float() / request.temperature).log_softmax(-1).cpu()
+    sums_T_V = logprobs_T_V.double().exp().cumsum(-1)
+    keys = np.full(len(tokens), request.keys[done.index], dtype=np.uint64)
+    points = torch.from_numpy(uniforms(keys, np.arange(len(tokens)))).unsqueeze(-1) * sums_T_V[:, -1:]
+    drawn = torch.searchsorted(sums_T_V, points, right=True).squeeze(-1)
+    return logprobs_T_V.gather(-1, torch.tensor(tokens).unsqueeze(-1)).squeeze(-1), drawn
+
+
+def _differences(done: Sequence[Completion], expected: Sequence[Expected]) -> Tensor:
+    pairs = zip(done, expected, strict=True)
+    return torch.cat([torch.tensor(one.logprobs) - logprobs for one, (logprobs, _) in pairs]).abs()
+
+
+def _strict_problem(done: Sequence[Completion], exact: Sequence[Expected]) -> str:
+    gap = _differences(done, exact).max().item()
+    if not gap < STRICT:  # nor not a number
+        return f"log-probabilities are off by {gap:.2g}"
+    pairs = zip(done, exact, strict=True)
+    others = torch.cat([torch.tensor(one.token_ids) != tokens for one, (_, tokens) in pairs])
+    share = others.float().mean().item()
+    return f"{100 * share:.0f} % of its tokens are not the ones to be drawn" if share > OTHER_TOKENS else ""
