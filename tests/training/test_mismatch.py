@@ -16,7 +16,7 @@ from motif.runs.read import recipe_of
 from motif.session import open_session
 from motif.training.loop import train
 
-SETTINGS = ["rollout.questions_per_step=1", "rollout.branching=[4,1]", "eval.questions=0", "train.save_every=50"]
+SETTINGS = ["rollout.questions_per_step=3", "rollout.branching=[4,2]", "eval.questions=0", "train.save_every=50"]
 
 
 def quietly(out, *settings: str, **more):
