@@ -8,8 +8,9 @@ export TOKENIZERS_PARALLELISM ?= false
 
 HOSTS := .venv-hosts
 AUDIT := .venv-audit
+NEWEST := .venv-newest
 
-.PHONY: demo test test-fast test-vllm test-hosts test-api campaigns check audit format docs setup lock clean model
+.PHONY: demo test test-fast test-newest test-vllm test-hosts test-api campaigns check audit format docs setup lock clean model
 
 demo: $(VENV)/.ready
 	$(BIN)/motif train demo --out runs/demo $(if $(wildcard runs/demo/checkpoints),--resume)
@@ -23,6 +24,17 @@ test: $(VENV)/.ready-dev  ## WORKERS=0: one after the other, in this process
 
 test-fast: $(VENV)/.ready-dev
 	$(PYTEST) -m "not slow"
+
+# torch and whatever else they do not need newer stay as pinned. test_supply.py compares with the pins.
+NEWEST_OF := transformers peft trl openai math-verify
+
+test-newest:  ## the fast tests with the newest of NEWEST_OF, in an environment made anew; a warning of theirs is a failure
+	rm -rf $(NEWEST)
+	$(NEW_VENV) $(NEWEST)
+	$(call INSTALL,$(NEWEST)) -r constraints.txt -e .
+	$(NEWEST)/bin/python -m pip install --quiet --upgrade -e . $(NEWEST_OF) $$(grep '^torch==' constraints.txt)
+	PYTHONPATH=tests $(NEWEST)/bin/python -m pytest -p support.newest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  -m "not slow" --ignore tests/docs/test_supply.py
 
 test-vllm: $(VENV)/.ready-dev $(VLLM)/.ready  ## through real vLLM servers, on the CPU
 	MOTIF_VLLM=$(abspath $(VLLM))/bin $(BIN)/python -m pytest tests/engines -s
@@ -136,4 +148,4 @@ $(HOSTS)/lm_eval/.ready:
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(HOSTS) $(AUDIT) runs build dist
+	rm -rf $(VENV) $(VLLM) $(HOSTS) $(AUDIT) $(NEWEST) runs build dist

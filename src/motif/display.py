@@ -57,7 +57,7 @@ class Outcome(Protocol):
 
 
 class PlainConsole(Console):
-    """A console that prints text as it is: it follows no markup and lets no escape sequence through."""
+    """The one console of motif. Text is printed as it is: `[x]` is no markup, and no escape sequence gets through."""
 
     def __init__(self, **options: Any):
         super().__init__(**({"highlight": False, "markup": False, "emoji": False} | options))
@@ -71,7 +71,7 @@ class PlainConsole(Console):
 def counting(what: str) -> Iterator[Callable[[], None]]:
     """A counter on standard error, if that is a terminal; call the value to count one more."""
     console = PlainConsole(stderr=True)
-    columns = (TextColumn("{task.completed} {task.description}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.completed} {task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda: bar.advance(task)
@@ -80,11 +80,11 @@ def counting(what: str) -> Iterator[Callable[[], None]]:
 class Display:
     """Progress of one run on a console. `Display(quiet=True)` prints nothing."""
 
-    def __init__(self, console: Console | None = None, quiet: bool = False):
+    def __init__(self, console: PlainConsole | None = None, quiet: bool = False):
         self.console = console or PlainConsole(quiet=quiet)
         self._live = self.console.is_terminal and not quiet
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -104,14 +104,14 @@ class Display:
 
     def message(self, text: str) -> None:
         """Print a line of text."""
-        self.console.print(harmless(text), soft_wrap=True, markup=False)
+        self.console.print(text, soft_wrap=True)
 
     def plan(self, rows: Iterable[tuple[str, str]]) -> None:
         """Print a plan, given as (name, text) pairs, before anything is spent."""
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in rows:
-            table.add_row(Text(name, style="bold"), harmless(value))
-        self.console.print(table, markup=False)
+            table.add_row(Text(name, style="bold"), value)
+        self.console.print(table)
 
     @contextmanager
     def _counting(self, what: str, total: int) -> Iterator[Callable[..., None]]:

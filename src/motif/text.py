@@ -21,6 +21,11 @@ def harmless(text: str) -> str:
     return _COMMANDS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def one_line(text: str) -> str:
+    """A stranger's text as one line of a log: whatever could begin another one, or command a terminal, is an escape."""
+    return harmless(text).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+
+
 def brief(text: str, most: int = 300) -> str:
     """Text for a message, cut to so many characters: a value or a name in a file may be megabytes long."""
     return text if len(text) <= most else f"{text[:most]}…"

@@ -166,13 +166,12 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path):
 
 
 def test_doctor_shows_extras_and_where_the_pages_are(monkeypatch):
-    from rich.console import Console
-
     from motif.cli import doctor
+    from motif.display import PlainConsole
 
     monkeypatch.setattr(doctor, "REQUIRED", ("no-such-package",))  # and so nothing is tried out
     monkeypatch.setattr(doctor, "OPTIONAL", {"no_such_module": ("serving", "pip install 'motif-rl[serve]'")})
-    with Console(width=200, record=True, file=io.StringIO()) as console:
+    with PlainConsole(width=200, record=True, file=io.StringIO()) as console:
         assert not doctor.examine(console)
     text = console.export_text()
     assert "pip install 'motif-rl[serve]'" in text

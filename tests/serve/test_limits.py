@@ -17,7 +17,20 @@ import pytest
 from motif.method.rounds import Rounds
 from motif.serve import admission
 from motif.serve.admission import AdmissionQueue, QueueFull
-from support.serving import CHAT, CLIENT, DEMO, Scripted, ask, post, raw, requests_counted, serving, together, until
+from support.serving import (
+    CHAT,
+    CLIENT,
+    DEMO,
+    Scripted,
+    ask,
+    post,
+    raw,
+    request_head,
+    requests_counted,
+    serving,
+    together,
+    until,
+)
 from support.tiny import char_tokenizer
 
 ROUNDS = Rounds(DEMO.rounds, char_tokenizer())
@@ -284,8 +297,7 @@ def test_bodies_that_are_not_declared_as_json(small):
 def test_a_body_that_does_not_come(small):
     host, port = small.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as client:
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
-        client.sendall(head.encode() + b"{")
+        client.sendall(request_head(99) + b"{")
         client.settimeout(5)
         assert b" 408 " in client.recv(4096).split(b"\r\n")[0]
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from motif.config import ModelConfig
 from motif.errors import UsageError
 from motif.method.rounds import Rounds
-from motif.sampling.openai import OpenAISampler, UpstreamError, _Streamed, base_url
+from motif.sampling.openai import OpenAISampler, UpstreamAddress, UpstreamError, _Streamed
 from support.fake_vllm import FakeVLLM
 from support.serving import CHAT, CLIENT, DEMO, ask, post, raw, serving, until
 
@@ -48,8 +48,9 @@ def greeted(upstream: OpenAISampler) -> str:
 @contextmanager
 def behind(url: str, rounds: Rounds, api: Any = "completions", **options: Any):
     model, key, extra = options.pop("model", ""), options.pop("key", ""), options.pop("extra", {})
-    model = greeted(OpenAISampler(base_url(url), api, rounds, model, key, extra, 20.0))
-    upstream = OpenAISampler(base_url(url), api, rounds, model, key, extra, 20.0)  # it lives in the server's loop
+    address = UpstreamAddress.parse(url, key)
+    model = greeted(OpenAISampler(address, api, rounds, model, extra, 20.0))
+    upstream = OpenAISampler(address, api, rounds, model, extra, 20.0)  # it lives in the server's loop
     with serving(upstream, rounds, **options) as running:
         yield running
 
@@ -77,13 +78,15 @@ def test_answers_through_vllm_are_those_of_the_model_itself(vllm, rounds):
     ("deed", "said"),
     [(500, "500"), (400, "out of order"), ("garbage", "cannot be read"), ("cut", "failed"), ("short", "broke off")],
 )
-def test_an_upstream_that_fails_is_a_502_with_its_reason(vllm, rounds, deed, said):
+def test_an_upstream_that_fails_is_a_502_with_its_reason_in_the_log(vllm, rounds, deed, said, caplog):
     vllm.reset()
     with behind(vllm.url, rounds) as (url, service):
         vllm.misbehave = lambda count, body: deed
         answer = post(url, ask())
         assert answer.status_code == 502, answer.text
-        assert said in answer.json()["error"]["message"]
+        assert answer.json()["error"]["message"] == "the upstream server failed; this server's log has the cause"
+        [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert said in warning and vllm.url in warning and answer.headers["x-request-id"] in warning
         vllm.misbehave = lambda count, body: None
         assert post(url, ask()).status_code == 200
         until(lambda: service.queue.taken == 0)
@@ -98,7 +101,7 @@ def test_an_upstream_that_is_away(vllm, rounds):
         assert CLIENT.get(url + "/health/ready").status_code == 503
         assert CLIENT.get(url + "/health").status_code == 200
     with pytest.raises(UpstreamError, match="failed"):
-        greeted(OpenAISampler(base_url(vllm.url), "chat", rounds, "", "", {}, 5.0))
+        greeted(OpenAISampler(UpstreamAddress.parse(vllm.url), "chat", rounds, "", {}, 5.0))
 
 
 def test_the_upstreams_key(vllm, rounds):
@@ -115,13 +118,13 @@ def test_the_upstreams_key(vllm, rounds):
     [("http://a:8000", "http://a:8000/v1"), ("http://a:8000/v1/", "http://a:8000/v1"), ("https://a/x/y", "https://a/x/y")],
 )  # fmt: skip
 def test_addresses(given, base):
-    assert base_url(given) == base
+    assert UpstreamAddress.parse(given).url == base
 
 
 @pytest.mark.parametrize("given", ["a:8000", "ftp://a", "http://", "http://a?x=1", ""])
 def test_what_is_no_address(given):
     with pytest.raises(UsageError, match="not the address of a server"):
-        base_url(given)
+        UpstreamAddress.parse(given)
 
 
 # -- a server that knows chats only ------------------------------------------------------------------------------------
@@ -180,7 +183,7 @@ def chat_only(request):
 
 def test_a_chat_upstream_gets_the_messages_of_each_round(chat_only, rounds):
     with pytest.raises(UpstreamError, match="'one', 'two': choose"):
-        greeted(OpenAISampler(base_url(chat_only.url), "chat", rounds, "", "", {}, 5.0))
+        greeted(OpenAISampler(UpstreamAddress.parse(chat_only.url), "chat", rounds, "", {}, 5.0))
     with behind(chat_only.url, rounds, api="chat", model="two") as (url, _):
         found = post(url, ask("q")).json()
     messages = [rounds.messages("q", notes, 3) for notes in ([], ["\\boxed{1}"], ["\\boxed{1}", "\\boxed{2}"])]
@@ -214,7 +217,7 @@ def test_a_busy_upstream_is_a_429(chat_only, rounds):
 
 
 def test_reasoning_that_was_taken_out_is_put_back():
-    heard = _Streamed(("<think>", "</think>"))
+    heard = _Streamed(("<think>", "</think>"), room=100)
     deltas = [{"reasoning": "a"}, {"reasoning": "b", "content": "c"}, {"content": "d"}, {"content": None}]
     pieces = [heard.take(json.dumps({"choices": [{"delta": delta}]})) for delta in deltas]
     assert pieces == ["<think>a", "b</think>c", "d", ""]

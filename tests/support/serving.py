@@ -18,8 +18,8 @@ import uvicorn
 from motif.config import Recipe, load_recipe
 from motif.sampling.base import Completion, OnText, Request
 from motif.serve.admission import ServerLimits
-from motif.serve.app import make_app
 from motif.serve.requests import ServedModel
+from motif.serve.run import ServerOptions, server_config
 from motif.serve.service import Service
 
 DEMO = load_recipe("demo")
@@ -91,8 +91,7 @@ def serving(
     """A running service; yields its address and itself."""
     served = ServedModel("demo", recipe, rounds, sampler, window, created=1, fingerprint="motif-test")
     service = Service(served, ServerLimits(**limits))
-    config = uvicorn.Config(make_app(service, keys), port=0, lifespan="off", http="h11", ws="none", log_level="warning")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(service, ServerOptions(port=0, keys=keys)))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)
@@ -144,12 +143,17 @@ def together(url: str, bodies: list[Any]) -> list[httpx2.Response]:
     return asyncio.run(main())
 
 
+def request_head(length: int) -> bytes:
+    """The headers of a chat request whose body has so many bytes."""
+    lines = f"POST {CHAT} HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {length}"
+    return "\r\n".join((*lines, "", "")).encode()
+
+
 @contextmanager
 def raw(url: str, body: Any) -> Iterator[socket.socket]:
     """A connection over which a chat has been asked for, and nothing has been read."""
     host, port = url.removeprefix("http://").split(":")
     data = json.dumps(body).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     with socket.create_connection((host, int(port))) as client:
-        client.sendall(head.encode() + data)
+        client.sendall(request_head(len(data)) + data)
         yield client

@@ -10,10 +10,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from typer import Exit
+
+from motif.display import PlainConsole
 
 REQUIRED = ("torch", "transformers", "peft", "datasets", "pydantic", "rich", "typer", "mpmath")
 OPTIONAL = {
@@ -31,15 +32,15 @@ def doctor() -> None:
         raise Exit(1)
 
 
-def examine(console: Console | None = None) -> bool:
+def examine(console: PlainConsole | None = None) -> bool:
     """Print what works and what is missing; return whether the demo can run."""
-    console = console or Console(highlight=False)
+    console = console or PlainConsole()
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     good = True
 
     def row(ok: bool | None, what: str, detail: str) -> None:
-        mark = {True: "[green]ok[/green]", False: "[red]missing[/red]", None: "[yellow]unavailable[/yellow]"}[ok]
-        table.add_row(mark, escape(what), escape(detail))  # [serve] is an extra and not markup
+        mark, style = {True: ("ok", "green"), False: ("missing", "red"), None: ("unavailable", "yellow")}[ok]
+        table.add_row(Text(mark, style), what, detail)
 
     python_fits = sys.version_info >= (3, 11)
     good &= python_fits

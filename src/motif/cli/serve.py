@@ -97,7 +97,7 @@ def serve(
     target = _target(model, recipe, base, best, settings or [])
     keys, extra = keys_of(api_key or []), _object(upstream_body)
     # The imports take seconds: wrong names are refused before them.
-    from motif.sampling.openai import base_url
+    from motif.sampling.openai import UpstreamAddress
     from motif.serve.run import ServerOptions, UpstreamConfig, limits_of
     from motif.serve.run import serve as run
 
@@ -105,8 +105,8 @@ def serve(
     limits |= {"max_tokens": max_tokens, "body": max_body}
     upstream_config = None
     if upstream is not None:
-        key = os.environ.get(upstream_key_variable, "")
-        upstream_config = UpstreamConfig(base_url(upstream), upstream_api.value, upstream_model, key, extra)
+        address = UpstreamAddress.parse(upstream, os.environ.get(upstream_key_variable, ""))
+        upstream_config = UpstreamConfig(address, upstream_api.value, upstream_model, extra)
     options = ServerOptions(host, port, name or _name(model), keys, early_finish, grace)
     run(target, options, limits_of(target.recipe, limits), upstream_config)
 

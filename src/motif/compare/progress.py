@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping
 from statistics import fmean
 
-from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from motif.compare.runner import Runner
 from motif.compare.study import StudyRun
 from motif.display import PlainConsole
 from motif.runs.read import last_step, wall_seconds
-from motif.text import duration
+from motif.text import duration, harmless
 
 
 class StudyProgress:
@@ -23,7 +23,7 @@ class StudyProgress:
         planned: seconds that a run of each arm may take, until one has ended; their ratios matter most.
     """
 
-    def __init__(self, planned: Mapping[str, float], console: Console | None = None):
+    def __init__(self, planned: Mapping[str, float], console: PlainConsole | None = None):
         self.planned = planned
         self.console = console or PlainConsole()
         self.seconds: dict[str, list[float]] = {}
@@ -46,9 +46,9 @@ class StudyProgress:
             failure, seconds = runner.tally.failed.get(str(run)), wall_seconds(run.folder)
             outcome = f"failed: {failure}" if failure else "done" + (f" in {duration(seconds)}" if seconds else "")
             text = f"{run}: {outcome}" + ("" if self._live else f"  ({self.line(runner)})")
-            self.console.print(text, soft_wrap=True, markup=False)
+            self.console.print(text, soft_wrap=True)
         if self._live:
-            self._live.update(self.line(runner))
+            self._live.update(Text(harmless(self.line(runner))))
 
     def line(self, runner: Runner) -> str:
         """The runs done, running (with their steps) and left, and the time left."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from motif.compare.analysis import summarise
@@ -66,9 +65,9 @@ def compare(
     if len(lines) > 1:
         present(study, lines, prepared.out, console)
     for name, why in tally.failed.items():
-        console.print(f"failed: {name}: {why}", soft_wrap=True, markup=False)
+        console.print(f"failed: {name}: {why}", soft_wrap=True)
     if tally.stopped:
-        console.print("stopped; the same command resumes", markup=False)
+        console.print("stopped; the same command resumes")
     return 130 if tally.stopped else 1 if tally.failed else 0
 
 
@@ -202,7 +201,7 @@ def run_study(
 # -- presenting --------------------------------------------------------------------------------------------------------
 
 
-def present(study: Study, lines: Sequence[Record], out: Path, console: Console) -> None:
+def present(study: Study, lines: Sequence[Record], out: Path, console: PlainConsole) -> None:
     """Print the summary, and write it as summary.json, table.md and index.html.
 
     Raises:
@@ -216,4 +215,4 @@ def present(study: Study, lines: Sequence[Record], out: Path, console: Console) 
     write_atomically(out / "table.md", markdown(summary))
     write_page(out / "index.html", summary, lines)
     print_summary(summary, console)
-    console.print(f"page: {out / 'index.html'} (numbers: summary.json, table.md)", soft_wrap=True, markup=False)
+    console.print(f"page: {out / 'index.html'} (numbers: summary.json, table.md)", soft_wrap=True)

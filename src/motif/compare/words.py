@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from motif.display import PlainConsole
 from motif.evaluation.accuracy import row_words
 from motif.text import NONE, amount, counted, percent, percent_interval, points, signed_interval
 
@@ -149,7 +149,7 @@ def cost_columns(summary: Record) -> tuple[list[str], list[list[str]]]:
     return ["arm", *(currency_words(key) for key in COSTS), "dead groups", "cut off"], lines
 
 
-def print_summary(summary: Record, console: Console) -> None:
+def print_summary(summary: Record, console: PlainConsole) -> None:
     """The tables, and a line for every contrast, threshold and note."""
     for title, (heads, lines) in (
         ("accuracy at the end, mean over seeds, 95 % intervals", accuracy_columns(summary)),
@@ -162,9 +162,9 @@ def print_summary(summary: Record, console: Console) -> None:
             table.add_row(*line)
         console.print(table)
     for one in summary["contrasts"] + summary["thresholds"]:
-        console.print(one["sentence"], soft_wrap=True, markup=False)
+        console.print(one["sentence"], soft_wrap=True)
     for remark in remarks(summary):
-        console.print(f"note: {remark}", soft_wrap=True, markup=False)
+        console.print(f"note: {remark}", soft_wrap=True)
 
 
 def markdown(summary: Record) -> str:

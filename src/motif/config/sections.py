@@ -181,6 +181,8 @@ class SamplerConfig(Section):
         urls = [url.strip().rstrip("/").removesuffix("/v1") for url in urls]
         for url in urls:
             parts = urlsplit(url)
+            if "@" in parts.netloc:  # the recipe and messages are shared; a key has its place in api_key_variable
+                raise ValueError("names a user or password: give a key by sampler.api_key_variable instead")
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError(f"{url!r} is not the address of a server: write it like http://gpu1:8000")
         if len(set(urls)) < len(urls):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Policy:
         self.end_ids = _end_ids(self.model, self.tokenizer)
         self.half = weight_dtype(config, self.device) != torch.float32
         self.autocast = self.half
+        self.cache_argument = _cache_argument(self.decoder)
         self.shards: Shards | None = None
         if shard:
             if not (layers := self._layers()):
@@ -332,6 +334,12 @@ class CastToFloat32(TorchFunctionMode):
 
 def _float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+
+def _cache_argument(decoder: nn.Module) -> str:
+    """What the decoder's forward pass calls its cache: transformers 5.24 has renamed it."""
+    names = inspect.signature(type(decoder).forward).parameters
+    return "cache" if "cache" in names and "past_key_values" not in names else "past_key_values"
 
 
 def _with_adapter(model: nn.Module, config: ModelConfig, seed: int) -> Any:

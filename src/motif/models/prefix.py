@@ -171,8 +171,8 @@ def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[i
         input_ids=ids.to(policy.device),
         attention_mask=None if mask is None else policy.attention_mask(mask),
         position_ids=positions,
-        past_key_values=cache,
         use_cache=True,
+        **{policy.cache_argument: cache},
     ).last_hidden_state
     return states, cache.fresh
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import ipaddress
 import threading
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from motif.hosts import names_this_machine
 from motif.report import saved_page
 from motif.report.data import RunView, page_data
 from motif.report.page import Page, render, to_json
@@ -104,20 +104,6 @@ class ViewServer(ThreadingHTTPServer):
         host = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
         return f"http://{host}:{self.server_address[1]}/"
 
-    def accepts(self, host: str) -> bool:
-        """Whether a Host header names this server: its name, this machine, or an IP address.
-
-        A website can let its own name point here (DNS rebinding), but cannot make a browser send another name.
-        """
-        name = urlsplit(f"//{host}").hostname or ""
-        if name in ("localhost", self.host.lower()):
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
-
 
 class Handler(BaseHTTPRequestHandler):
     """Answers one request."""
@@ -129,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer with the page, its data, or an error."""
         try:
-            if not self.server.accepts(self.headers.get("Host", "")):
+            if not names_this_machine(self.headers.get("Host", ""), self.server.host):
                 self._answer(b"unknown host\n", "text/plain", HTTPStatus.MISDIRECTED_REQUEST)
                 return
             with self.server.lock:

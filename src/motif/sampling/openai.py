@@ -8,61 +8,125 @@ fields is sent, and what `extra` holds.
 from __future__ import annotations
 
 import asyncio
+import base64
+import email.utils
 import functools
-import json
+import math
+import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import httpx2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from motif.errors import SamplerError, UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.base import Completion, OnText, Request
 from motif.sampling.concurrency import sample_each
-from motif.sampling.http import CONNECT_SECONDS, events, make_client, message_of, read_timeout
+from motif.sampling.http import (
+    CONNECT_SECONDS,
+    SHOWN,
+    bearer,
+    describe,
+    events,
+    make_client,
+    message_of,
+    read_reply,
+    read_timeout,
+    spellings,
+)
 
 Api = Literal["completions", "chat"]
 SEEDS = 2**63
 """Servers take signed 64-bit seeds."""
+LONGEST_TOKEN = 32
+"""Characters of a token, at least: the server may have another tokenizer."""
+SMALLEST_EVENT = 2**16
+"""Bytes that an event may have beside its text, each character of which has 12 at most."""
+LONGEST_WAIT = 3600
+"""Most seconds that a busy server's Retry-After counts for."""
 
 
 class UpstreamError(SamplerError):
-    """The server failed, or answered what cannot be used; `retry_after` is what a busy one says."""
+    """The server failed, or answered what cannot be used. The message is for the log.
 
-    def __init__(self, message: str, retry_after: str | None = None):
+    Attributes:
+        retry_after: seconds after which a busy server wants to be asked again; None: it is not busy.
+    """
+
+    def __init__(self, message: str, retry_after: int | None = None):
         super().__init__(message)
         self.retry_after = retry_after
 
 
-def base_url(url: str) -> str:
-    """The address to which `/completions` and the like are appended: as given, or with /v1 where it names no path.
+@dataclass(frozen=True)
+class UpstreamAddress:
+    """Where a server is, and how it knows us.
 
-    Raises:
-        UsageError: it is not an address.
+    url: the address to which `/completions` and the like are appended, without user info. authorization: the header of
+    requests; "": none. secrets: what no message may repeat.
     """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise UsageError(f"--upstream {url!r} is not the address of a server: write it like http://gpu1:8000/v1")
-    return url.strip().rstrip("/") + ("" if parts.path.strip("/") else "/v1")
+
+    url: str
+    authorization: str = field(default="", repr=False)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @classmethod
+    def parse(cls, given: str, key: str = "") -> UpstreamAddress:
+        """The address as given, or with /v1 where it names no path. User info becomes an Authorization header.
+
+        Raises:
+            UsageError: it is not an address, or both it and a key say who asks.
+        """
+        given = given.strip()
+        shown = re.sub(r"[^/]*@", "…@", given)  # without a password
+        problem = UsageError(f"--upstream {shown!r} is not the address of a server: write it like http://gpu1:8000/v1")
+        try:
+            parts = urlsplit(given)
+            httpx2.URL(given)
+            _ = parts.port  # which checks it
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+                raise problem
+        except (ValueError, httpx2.InvalidURL):
+            raise problem from None
+        info, at, host = parts.netloc.rpartition("@")
+        user, _, password = info.partition(":")
+        authorization, pair = bearer(key), f"{unquote(user)}:{unquote(password)}"
+        if at and authorization:
+            raise UsageError(f"--upstream {shown!r} names a user, and a key is set too: give one of them")
+        if info:
+            authorization = "Basic " + base64.b64encode(pair.encode()).decode()
+        path = parts.path.rstrip("/")
+        secrets = {text for part in (key.strip(), pair, unquote(password)) if part != ":" for text in spellings(part)}
+        return cls(f"{parts.scheme}://{host}{path or '/v1'}", authorization, frozenset(secrets | spellings(info)))
+
+    def without_secrets(self, text: str) -> str:
+        """A text for the log, with dots for what it repeats of a password or key."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, "…")
+        return text
 
 
 class OpenAISampler:
     """A sampler at an address. To be made, used and closed in one event loop.
 
     Args:
-        url: from `base_url`. model: what it calls the model; empty: the only one that it serves.
-        key: its API key, if it asks for one. extra: fields added to each request.
+        model: what it calls the model; empty: the only one that it serves. extra: fields added to each request.
         seconds: without a word from it until a response counts as lost.
     """
 
-    def __init__(self, url: str, api: Api, rounds: Rounds, model: str, key: str, extra: dict[str, Any], seconds: float):
-        self.url, self.api, self.rounds, self.model, self.extra = url, api, rounds, model, extra
+    def __init__(
+        self, address: UpstreamAddress, api: Api, rounds: Rounds, model: str, extra: dict[str, Any], seconds: float
+    ):
+        self.address, self.url, self.api = address, address.url, api
+        self.rounds, self.model, self.extra = rounds, model, extra
         self.window: int | None = None
         self.decoding = 0
-        self._client = make_client(key, read_timeout(seconds))
+        self._client = make_client(address.authorization, read_timeout(seconds))
 
     async def start(self) -> None:
         """Ask what it serves.
@@ -71,18 +135,17 @@ class OpenAISampler:
             UpstreamError: it does not answer, or the model is not there.
         """
         async with self._response("GET", "/models", None) as response:
-            await response.aread()
             try:
-                cards = {str(card["id"]): card for card in response.json()["data"]}
-            except (ValueError, KeyError, TypeError):
-                raise UpstreamError(f"{self.url} answers /models with no list of models") from None
+                cards = {card.id: card for card in _Models.model_validate_json(await read_reply(response)).data}
+            except ValidationError:
+                raise self._error("answers /models with no list of models") from None
         if self.model and self.model not in cards:
-            raise UpstreamError(f"{self.url} serves {_listed(cards)}, not {self.model!r} (--upstream-model)")
+            raise self._error(f"serves {_listed(cards)}, not {self.model!r} (--upstream-model)")
         if not self.model and len(cards) != 1:
-            raise UpstreamError(f"{self.url} serves {_listed(cards)}: choose one with --upstream-model")
+            raise self._error(f"serves {_listed(cards)}: choose one with --upstream-model")
         self.model = self.model or next(iter(cards))
-        window = cards[self.model].get("max_model_len")
-        self.window = window if isinstance(window, int) else None
+        window = cards[self.model].max_model_len
+        self.window = window if type(window) is int and window > 0 else None
 
     async def ready(self) -> str | None:
         """Why no answer can be had now; None if it can."""
@@ -92,6 +155,9 @@ class OpenAISampler:
         except (UpstreamError, TimeoutError) as error:
             return str(error) or f"{self.url} does not answer"
         return None
+
+    def _error(self, what: str, retry_after: int | None = None) -> UpstreamError:
+        return UpstreamError(self.address.without_secrets(f"{self.url} {what}"), retry_after)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -108,16 +174,21 @@ class OpenAISampler:
     async def _complete(self, on_text: OnText | None, request: Request, index: int) -> Completion:
         path = "/chat/completions" if self.api == "chat" else "/completions"
         body = await asyncio.to_thread(self._body, request, index)
-        streamed = _Streamed(self.rounds.config.think_tags)
-        async with self._response("POST", path, body) as response:
-            async for content in events(response):
-                piece = streamed.take(content)
-                if piece and on_text:
-                    await on_text(piece)
+        streamed = _Streamed(self.rounds.config.think_tags, request.max_tokens * self._longest_token)
+        try:
+            async with self._response("POST", path, body) as response:
+                async for content in events(response, 12 * streamed.room + SMALLEST_EVENT):
+                    piece = streamed.take(content)
+                    if piece and on_text:
+                        await on_text(piece)
+        except BadReply as bad:
+            raise self._error(str(bad)) from None
         if not streamed.reason:
-            raise UpstreamError(f"{self.url} broke off an answer")
-        text, usage = "".join(streamed.pieces), streamed.usage
-        count = len(self.rounds.tokenizer(text, add_special_tokens=False)["input_ids"]) if not usage else 0
+            raise self._error("broke off an answer")
+        text = "".join(streamed.pieces)
+        prompt_tokens, completion_tokens = streamed.usage.prompt_tokens, streamed.usage.completion_tokens
+        if completion_tokens is None:
+            completion_tokens = len(self.rounds.tokenizer(text, add_special_tokens=False)["input_ids"])
         return Completion(
             request=request,
             index=index,
@@ -125,9 +196,13 @@ class OpenAISampler:
             logprobs=[],
             truncated=streamed.reason == "length",
             text=text,
-            prompt_tokens=int(usage.get("prompt_tokens", len(request.prompt_ids))),
-            completion_tokens=int(usage.get("completion_tokens", count)),
+            prompt_tokens=len(request.prompt_ids) if prompt_tokens is None else prompt_tokens,
+            completion_tokens=completion_tokens,
         )
+
+    @functools.cached_property
+    def _longest_token(self) -> int:
+        return max(LONGEST_TOKEN, *map(len, self.rounds.tokenizer.get_vocab()))
 
     def _body(self, request: Request, index: int) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -150,52 +225,112 @@ class OpenAISampler:
         try:
             async with self._client.stream(method, self.url + path, json=body) as response:
                 if response.status_code != httpx2.codes.OK:
-                    await response.aread()
                     busy = response.status_code == httpx2.codes.TOO_MANY_REQUESTS
-                    raise UpstreamError(
-                        f"{self.url} answered {response.status_code} to {path}: {message_of(response)}",
-                        response.headers.get("Retry-After", "1") if busy else None,
-                    )
+                    said = message_of(await read_reply(response))
+                    wait = retry_after(response.headers.get("Retry-After", "")) if busy else None
+                    raise self._error(f"answered {response.status_code} to {path}: {said}", wait)
                 yield response
         except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise UpstreamError(f"{self.url} failed: {type(error).__name__} {error}".strip()) from error
+            raise self._error(f"failed: {describe(error)}") from error
+
+
+def retry_after(value: str) -> int:
+    """The seconds of a Retry-After header, which holds a number or a date; 1 where it holds neither."""
+    try:
+        if re.fullmatch(r"\d{1,9}(\.\d*)?", value.strip()):
+            seconds = float(value)
+        else:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        seconds = 1
+    return min(max(1, math.ceil(seconds)), LONGEST_WAIT)
+
+
+# -- replies -----------------------------------------------------------------------------------------------------------
+
+
+class BadReply(Exception):
+    """What a server sent cannot be used; the message says why."""
+
+
+class _Part(BaseModel):
+    """A part of a reply. Types are not converted; fields that are not read may hold anything."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+Count = Annotated[int, Field(ge=0, le=2**31)]
+
+
+class _Usage(_Part):
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+
+
+class _Delta(_Part):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(_Part):
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class _Event(_Part):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Model(_Part):
+    id: str
+    max_model_len: Any = None
+
+
+class _Models(_Part):
+    data: list[_Model]
 
 
 @dataclass
 class _Streamed:
-    """A streamed response, as far as it has come."""
+    """A streamed response, as far as it has come; `room`: characters that it may still have."""
 
     think_tags: tuple[str, str]
+    room: int
     pieces: list[str] = field(default_factory=list)
     reason: str = ""
-    usage: dict[str, Any] = field(default_factory=dict)
+    usage: _Usage = field(default_factory=_Usage)
     _reasoning: bool = False
 
     def take(self, content: str) -> str:
         """The text that an event adds.
 
         Raises:
-            UpstreamError: it is an error, or nothing that can be read.
+            BadReply: it is an error, nothing that can be read, or more than was asked for.
         """
         try:
-            event = json.loads(content)
-            if event.get("error"):
-                error = event["error"]
-                raise UpstreamError(f"upstream: {error.get('message', error) if isinstance(error, dict) else error}")
-            self.usage = event.get("usage") or self.usage
-            piece = "".join(self._choice(choice) for choice in event.get("choices", [])[:1])
-        except (ValueError, TypeError, AttributeError, KeyError):
-            raise UpstreamError(f"upstream sent what cannot be read: {content[:100]!r}") from None
+            event = _Event.model_validate_json(content)
+        except ValidationError:
+            raise BadReply(f"sent what cannot be read: {content[:100]!r}") from None
+        if event.error:
+            error = event.error
+            raise BadReply(f"failed: {str(error.get('message', error) if isinstance(error, dict) else error)[:SHOWN]}")
+        self.usage = event.usage or self.usage
+        piece = "".join(self._choice(choice) for choice in (event.choices or [])[:1])
         if piece:
             self.pieces.append(piece)
         return piece
 
-    def _choice(self, choice: dict[str, Any]) -> str:
-        self.reason = choice.get("finish_reason") or self.reason
-        if "delta" not in choice:
-            return str(choice.get("text") or "")
-        delta = choice["delta"]
-        content, thought = delta.get("content") or "", delta.get("reasoning_content") or delta.get("reasoning") or ""
+    def _choice(self, choice: _Choice) -> str:
+        self.reason = choice.finish_reason or self.reason
+        delta = choice.delta or _Delta(content=choice.text)
+        content, thought = delta.content or "", delta.reasoning_content or delta.reasoning or ""
+        self.room -= len(content) + len(thought)
+        if self.room < 0:
+            raise BadReply("sent more text than the tokens that were asked for can hold")
         opening, closing = self.think_tags
         piece = ""
         if thought:  # the server has taken the reasoning out, and its tags with it

@@ -20,7 +20,7 @@ class ServerLimits:
 
     concurrency: answers generated at once. queue: requests that wait for a free place. timeout: seconds from a
     request's arrival until the server gives it up. body: bytes of a request. body_seconds: seconds for a request's body
-    to arrive. max_tokens: new tokens that a request may ask for in one round.
+    to arrive. header_seconds: the same for its headers. max_tokens: new tokens that a request may ask for in one round.
     """
 
     concurrency: int = 256
@@ -28,6 +28,7 @@ class ServerLimits:
     timeout: float = 600.0
     body: int = 2**20
     body_seconds: float = 30.0
+    header_seconds: float = 10.0
     max_tokens: int = 1024
 
 

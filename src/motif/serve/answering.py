@@ -14,12 +14,13 @@ from motif.errors import MotifError
 from motif.sampling.answer import Event, Trace, answer
 from motif.sampling.concurrency import together
 from motif.sampling.openai import UpstreamError
-from motif.serve.admission import QueueFull
+from motif.serve.admission import LONGEST_RETRY, QueueFull
 from motif.serve.middleware import AccessRecord, while_connected
 from motif.serve.protocol import ApiError
 from motif.serve.replies import EventStream, Reply, ReplyKind
 from motif.serve.requests import Job, check_fit
 from motif.serve.service import Service
+from motif.text import one_line
 
 log = logging.getLogger("motif.serve")
 
@@ -94,7 +95,7 @@ class Answering(Response):
                 raise
             raise _shutting_down() from None
         except UpstreamError as error:
-            log.warning("%s", error)
+            log.warning("%s (request %s)", one_line(str(error)), scope["state"]["access_record"].id)
             raise _upstream_error(error) from None
         except MotifError as error:
             raise ApiError(500, str(error), kind="server_error", code="decoding_failed") from None
@@ -156,7 +157,10 @@ def _shutting_down() -> ApiError:
 
 
 def _upstream_error(error: UpstreamError) -> ApiError:
+    """What a client is told: where the upstream server is, and what it said, is for the log."""
     if error.retry_after:
-        wait = {"Retry-After": error.retry_after}
-        return ApiError(429, str(error), kind="rate_limit_error", code="upstream_busy", headers=wait)
-    return ApiError(502, str(error), kind="upstream_error", code="upstream_failed")
+        wait = min(error.retry_after, LONGEST_RETRY)
+        message, headers = f"the upstream server is busy: try again in {wait} s", {"Retry-After": str(wait)}
+        return ApiError(429, message, kind="rate_limit_error", code="upstream_busy", headers=headers)
+    message = "the upstream server failed; this server's log has the cause"
+    return ApiError(502, message, kind="upstream_error", code="upstream_failed")

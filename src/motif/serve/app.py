@@ -21,15 +21,17 @@ from motif.serve.openapi import document
 from motif.serve.protocol import ApiError, ChatRequest, CompletionRequest, parse_request
 from motif.serve.requests import chat_job, completion_job
 from motif.serve.service import Service
+from motif.text import one_line
 
 log = logging.getLogger("motif.serve")
 
 
-def make_app(service: Service, keys: Sequence[str] = ()) -> Starlette:
+def make_app(service: Service, keys: Sequence[str] = (), host: str = "127.0.0.1") -> Starlette:
     """The ASGI application of a service.
 
     Args:
         keys: API keys, any of which grants access; empty: no key is required.
+        host: the address that the server listens on.
     """
     endpoints = _Endpoints(service, keyed=bool(keys))
     routes = [
@@ -43,7 +45,7 @@ def make_app(service: Service, keys: Sequence[str] = ()) -> Starlette:
         Route("/v1/completions", endpoints.completions, methods=["POST"]),
     ]
     handlers: Any = {ApiError: _api_error, HTTPException: _http_error, Exception: _internal_error}
-    middleware = [Middleware(RequestMiddleware, keys=keys, metrics=service.metrics)]
+    middleware = [Middleware(RequestMiddleware, keys=keys, host=host, metrics=service.metrics)]
     app = Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
     app.router.redirect_slashes = False
     return app
@@ -66,7 +68,7 @@ class _Endpoints:
         if self.service.draining:  # perhaps only since the upstream was asked
             reason = "shutting down"
         if reason:
-            log.warning("not ready: %s", reason)
+            log.warning("not ready: %s", one_line(reason))
             return JSONResponse({"status": "unready", "reason": "see the server's log"}, 503)
         return JSONResponse({"status": "ok"})
 

@@ -15,9 +15,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from motif.hosts import names_this_machine
 from motif.serve.admission import ServerLimits
 from motif.serve.metrics import ServerMetrics
 from motif.serve.protocol import ApiError
+from motif.text import one_line
 
 log = logging.getLogger("motif.serve")
 
@@ -88,43 +90,42 @@ async def read_body(request: Request, limits: ServerLimits) -> bytes:
 
 
 class AccessRecord:
-    """What the log says of a request when it has ended: its status, and details without any of its text."""
+    """What the log says of a request when it has ended: its id, its status, and details without any of its text."""
 
-    def __init__(self) -> None:
-        self.status, self.details = 0, ""
+    def __init__(self, request_id: str) -> None:
+        self.id, self.status, self.details = request_id, 0, ""
 
 
 class RequestMiddleware:
-    """Checks the API key before anything else, and logs one line for every request, without any of its text.
+    """Checks who asks before anything else, and logs one line for every request, without any of its text.
 
     Args:
-        keys: API keys, any of which grants access; empty: no key is required.
+        keys: API keys, any of which grants access; empty: no key is required, but a Host that names this machine.
+        host: the address that the server listens on.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str], metrics: ServerMetrics):
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: ASGIApp, keys: Sequence[str], host: str, metrics: ServerMetrics):
+        self.app, self.host, self.metrics = app, host, metrics
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        begun, request_id, record = time.monotonic(), secrets.token_hex(8), AccessRecord()
+        begun, record = time.monotonic(), AccessRecord(secrets.token_hex(8))
         scope.setdefault("state", {})["access_record"] = record
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = record.status or message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                message["headers"] = [*message["headers"], (b"x-request-id", record.id.encode())]
             await send(message)
 
         try:
-            if scope["path"] in OPEN or self._authorized(Request(scope)):
-                await self.app(scope, receive, send_with_id)
+            if error := self._refusal(Request(scope)):
+                await JSONResponse(error.content, error.status, error.headers)(scope, receive, send_with_id)
             else:
-                error = ApiError(401, "wrong or missing API key", code="invalid_api_key")
-                headers = {"WWW-Authenticate": "Bearer", **CLOSE}
-                await JSONResponse(error.content, 401, headers)(scope, receive, send_with_id)
+                await self.app(scope, receive, send_with_id)
         except ClientGone:
             record.status = DISCONNECTED
         except asyncio.CancelledError:
@@ -134,25 +135,40 @@ class RequestMiddleware:
             record.status = 500
             raise
         finally:
-            self._log(scope, record, time.monotonic() - begun, request_id)
+            self._log(scope, record, time.monotonic() - begun)
+
+    def _refusal(self, request: Request) -> ApiError | None:
+        """Why a request is not answered, before its body is read; None if it is."""
+        if "content-length" in request.headers and "transfer-encoding" in request.headers:
+            # A proxy may see another end of this body than we do, and take the rest for a request of somebody else.
+            message = "a body has either a Content-Length or a Transfer-Encoding, not both"
+            return ApiError(400, message, code="ambiguous_length", headers=CLOSE)
+        if not self._digests and not names_this_machine(request.headers.get("host", ""), self.host):
+            message = (
+                "this server answers to its IP address, localhost and the name given by --host only, as no API key is "
+                "set (--api-key, MOTIF_API_KEY)"
+            )
+            return ApiError(421, message, code="unknown_host", headers=CLOSE)
+        if request.scope["path"] in OPEN or not self._digests or self._authorized(request):
+            return None
+        headers = {"WWW-Authenticate": "Bearer", **CLOSE}
+        return ApiError(401, "wrong or missing API key", code="invalid_api_key", headers=headers)
 
     def _authorized(self, request: Request) -> bool:
-        if not self._digests:
-            return True
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         digest = hashlib.sha256(key.strip().encode("latin-1", "replace")).digest()
         # All digests are compared, each in constant time, so that the time reveals nothing.
         matches = [hmac.compare_digest(digest, expected) for expected in self._digests]
         return scheme.lower() == "bearer" and any(matches)
 
-    def _log(self, scope: Scope, record: AccessRecord, seconds: float, request_id: str) -> None:
+    def _log(self, scope: Scope, record: AccessRecord, seconds: float) -> None:
         self.metrics.request(_route(scope["path"]), record.status, seconds)
         if scope["path"] in (*OPEN, "/metrics") and record.status == 200:
             return  # polled every few seconds
         client = scope["client"][0] if scope.get("client") else "-"
-        path = scope["path"][:200].encode("unicode_escape").decode()  # one line, whatever the client sent
+        path = one_line(scope["path"][:200])
         details = f" {record.details}" if record.details else ""
-        log.info("%s %s %s %d %.2f s%s %s", client, scope["method"], path, record.status, seconds, details, request_id)
+        log.info("%s %s %s %d %.2f s%s %s", client, scope["method"], path, record.status, seconds, details, record.id)
 
 
 def _route(path: str) -> str:

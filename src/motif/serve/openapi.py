@@ -8,17 +8,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from motif import __version__
-from motif.serve.protocol import (
-    SEMANTIC_ERRORS,
-    ChatRequest,
-    ChatResponse,
-    CompletionRequest,
-    CompletionResponse,
-    ErrorResponse,
-    Health,
-    ModelCard,
-    ModelList,
-)
+from motif.serve.protocol import SEMANTIC_ERRORS, ChatRequest, CompletionRequest
+from motif.serve.responses import ChatResponse, CompletionResponse, ErrorResponse, Health, ModelCard, ModelList
 
 ERRORS = {
     400: "the request is invalid; the message says why. Codes of requests that fit the schema: "
@@ -28,14 +19,14 @@ ERRORS = {
     408: "the body did not arrive in time",
     413: "the body is too long",
     415: "the body is not declared as JSON",
+    421: "the request names a host that is not this machine, and no API key is set",
     429: "the queue is full; Retry-After says when to try again",
     500: "decoding failed",
     502: "the upstream server failed",
     503: "the server is shutting down",
     504: "no answer within the server's time limit",
 }
-READ_ERRORS = (401,)
-GENERATE_ERRORS = (400, 401, 404, 408, 413, 415, 429, 500, 502, 503, 504)
+GENERATE_ERRORS = (400, 404, 408, 413, 415, 429, 500, 502, 503, 504)
 
 
 def document(model: str, keyed: bool) -> dict[str, Any]:
@@ -55,14 +46,14 @@ def document(model: str, keyed: bool) -> dict[str, Any]:
 
 
 def _paths(model: str, keyed: bool) -> dict[str, Any]:
-    reading = READ_ERRORS if keyed else ()
-    generating = tuple(status for status in GENERATE_ERRORS if keyed or status != 401)
+    reading, polling = ((401,), ()) if keyed else ((421,), (421,))
+    generating = tuple(sorted((*GENERATE_ERRORS, *reading)))
     parameter = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}, "example": model}
     card = _get("The served model by its id", _json("OK", ModelCard), (*reading, 404)) | {"parameters": [parameter]}
-    ready = _get("Whether it accepts requests", _json("It does", Health), (), keyless=True)
+    ready = _get("Whether it accepts requests", _json("It does", Health), polling, keyless=True)
     ready["responses"]["503"] = _json("It does not", Health)
     return {
-        "/health": {"get": _get("Whether the process is alive", _json("It is", Health), (), keyless=True)},
+        "/health": {"get": _get("Whether the process is alive", _json("It is", Health), polling, keyless=True)},
         "/health/ready": {"get": ready},
         "/metrics": {"get": _get("Metrics for Prometheus", _content("Text format", "text/plain", "string"), reading)},
         "/openapi.json": {"get": _get("This document", _content("OpenAPI", "application/json", "object"), reading)},

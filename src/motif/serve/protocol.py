@@ -1,14 +1,26 @@
-"""Request and response models: OpenAI's format with a few additional fields.
+"""Request models and errors: OpenAI's format with a few additional fields.
 
 Requests are parsed strictly. Parameters of the API that rounds do not support (tools, log-probabilities, penalties, …)
-are accepted only with the value that has no effect. Every other field is refused by name.
+are accepted only with a value that asks for nothing. So is every other field, by whatever name: null, [] and {} ask for
+nothing. An answer that is sent back may hold whatever a server or a client has added to it.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
 from motif.config import nearest
 
@@ -37,12 +49,22 @@ class ApiError(Exception):
         self.content = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def _nothing(value: Any) -> None:
+    if value is not None and value not in ([], {}):
+        raise PydanticCustomError("asks_for_something", "is not supported")
+
+
+Nothing = Annotated[Any, AfterValidator(_nothing), WithJsonSchema({"enum": [None, [], {}]})]
+"""A value that asks for nothing, in a field of a feature that rounds do not have."""
+
+
 class RequestModel(BaseModel):
-    """A part of a request. Types are not converted, and unknown fields are refused."""
+    """A part of a request. Types are not converted, and unknown fields must ask for nothing."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+        extra="allow", strict=True, frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+    __pydantic_extra__: dict[str, Nothing] = Field(init=False)
 
 
 SEMANTIC_ERRORS = {
@@ -82,20 +104,45 @@ class TextPart(RequestModel):
 
     type: Literal["text"]
     text: Content
+    prompt_cache_breakpoint: dict[str, Any] | None = None
+    """A hint to a cache, which changes no answer."""
+
+
+Texts = Content | Annotated[list[TextPart], Field(max_length=1024)]
+Name = Annotated[str, Field(max_length=64, pattern=r"^[^\s<|\\/>]*$")]
 
 
 class ChatMessage(RequestModel):
-    """One message of a chat."""
+    """One message of a chat that is not an answer."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content | Annotated[list[TextPart], Field(max_length=1024)]
+    role: Literal["system", "developer", "user"]
+    content: Texts
+    name: Name | None = None
+    """Who of several users wrote it."""
     type: Literal["text", "message"] | None = None
-    reasoning_content: Content | None = None
-    """Reasoning of an answer that is sent back. It is ignored, as reasoning is dropped between rounds."""
-    refusal: None = None
-    tool_calls: None = None
-    motif: dict[str, Any] | None = None
-    """Details of an answer that is sent back. They are ignored."""
+
+
+class AnswerMessage(RequestModel):
+    """An answer that is sent back. Only its text is read, not its reasoning or whatever else was added to it."""
+
+    model_config = ConfigDict(extra="ignore")
+    role: Literal["assistant"]
+    content: Texts | None = None
+    name: Name | None = None
+    """Who of several assistants wrote it."""
+    refusal: Nothing = None
+    tool_calls: Nothing = None
+    function_call: Nothing = None
+    audio: Nothing = None
+
+
+def _kind_of_message(message: Any) -> str:
+    return "answer" if isinstance(message, dict) and message.get("role") == "assistant" else "message"
+
+
+Message = Annotated[
+    Annotated[ChatMessage, Tag("message")] | Annotated[AnswerMessage, Tag("answer")], Discriminator(_kind_of_message)
+]
 
 
 class StreamOptions(RequestModel):
@@ -103,6 +150,7 @@ class StreamOptions(RequestModel):
 
     include_usage: bool | None = None
     """Send a last chunk with the usage."""
+    include_obfuscation: FalseOnly | None = None
 
 
 class GenerationRequest(RequestModel):
@@ -153,13 +201,34 @@ class GenerationRequest(RequestModel):
 class ChatRequest(GenerationRequest):
     """A chat. The last message is the question; earlier messages are written out above it (docs/serving.md)."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=1024)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1024)]
     max_completion_tokens: Tokens | None = None
     """The same as `max_tokens`."""
     top_logprobs: Annotated[int, Field(ge=0, le=0), WholeNumber] | None = None
     response_format: Annotated[dict[Literal["type"], Literal["text"]], Field(min_length=1)] | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
-    tool_choice: Literal["none"] | None = None
+    tools: Nothing = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    """Without tools it has no effect."""
+    functions: Nothing = None
+    function_call: Literal["none", "auto"] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    audio: Nothing = None
+    prediction: Nothing = None
+    moderation: Nothing = None
+    web_search_options: None = None
+    """Null only: {} turns the search on."""
+    reasoning_effort: Nothing = None
+    """The rounds decide how long the model thinks: see `rounds`, `tokens_first` and `tokens_continue`."""
+    verbosity: Literal["medium"] | None = None
+    store: FalseOnly | None = None
+    metadata: Nothing = None
+    service_tier: Literal["auto", "default"] | None = None
+    safety_identifier: Annotated[str, Field(max_length=256)] | None = None
+    """Not used: it changes no answer. The same holds for the hints to a cache."""
+    prompt_cache_key: Annotated[str, Field(max_length=512)] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
 
     @property
     def budget(self) -> tuple[str, int | None]:
@@ -174,7 +243,7 @@ class CompletionRequest(GenerationRequest):
 
     prompt: QuestionText | Annotated[list[QuestionText], Field(min_length=1, max_length=MOST_CHOICES)]
     echo: FalseOnly | None = None
-    suffix: None = None
+    suffix: Annotated[str, Field(max_length=0)] | None = None
     best_of: Annotated[int, Field(ge=1, le=1), WholeNumber] | None = None
 
 
@@ -193,27 +262,39 @@ def parse_request(model: type[R], body: bytes) -> R:
         raise _api_error(model, error) from None
 
 
-NEUTRAL_ONLY = {"logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "logit_bias", "tools"}
-NEUTRAL_ONLY |= {"tool_choice", "echo", "suffix", "best_of", "response_format", "refusal", "tool_calls"}
-"""Fields that are accepted only with the value that has no effect."""
+NEUTRAL_ONLY = {"logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "logit_bias", "response_format"}
+NEUTRAL_ONLY |= {
+    "tool_choice",
+    "function_call",
+    "modalities",
+    "web_search_options",
+    "verbosity",
+    "store",
+    "service_tier",
+}
+NEUTRAL_ONLY |= {"echo", "suffix", "best_of", "include_obfuscation"}
+"""Fields that are accepted only with a value that has no effect, beside those that are `Nothing`."""
 EXPECTED = {
     "prompt": f"a question or a list of 1 to {MOST_CHOICES} questions, each a text that is not empty (no token ids)",
     "content": "a text or a list of text parts",
     "stop": "a text or a list of up to 16 texts, none of them empty",
+    "role": "'system', 'developer', 'user' or 'assistant'",
+    "name": "at most 64 characters, without white space and < > | / \\",
 }
-"""Values of fields with several types; pydantic's message would name the first type only."""
+"""Values of fields whose own message would say less."""
 
 
 def _api_error(model: type[GenerationRequest], error: ValidationError) -> ApiError:
     problem = error.errors(include_url=False, include_input=False)[0]
-    fields = set().union(*(part.model_fields for part in (model, ChatMessage, TextPart, StreamOptions)))
+    parts = (model, ChatMessage, AnswerMessage, TextPart, StreamOptions)
+    fields = set().union(*(part.model_fields for part in parts))
     path = [str(part) for part in problem["loc"] if isinstance(part, int) or part in fields]  # without names of types
     where = ".".join(path) or None
     if problem["type"] == "json_invalid":
         reason = problem["msg"].removeprefix("Invalid JSON: ")
         return ApiError(400, f"the body is not valid JSON: {reason}", code="bad_json")
-    if problem["type"] == "extra_forbidden":
-        name = str(problem["loc"][-1])[:100]
+    if problem["type"] == "asks_for_something" and (last := problem["loc"][-1]) not in fields:
+        name = str(last)[:100]
         hint = f": {nearest(name, model.model_fields)}" if len(problem["loc"]) == 1 else f" in {'.'.join(path)}"
         return ApiError(400, f"unknown or unsupported parameter {name!r}{hint}", param=name, code="unknown_parameter")
     if problem["type"] == "missing":
@@ -221,151 +302,7 @@ def _api_error(model: type[GenerationRequest], error: ValidationError) -> ApiErr
     for name, expected in EXPECTED.items():
         if path and name in (path[0], path[-1]):
             return ApiError(400, f"{where} must be {expected}", param=where, code="bad_value")
-    reason = "is not supported" if path and path[-1] in NEUTRAL_ONLY else problem["msg"].removeprefix("Input ")
+    reason = problem["msg"].removeprefix("Input ")
+    if NEUTRAL_ONLY.intersection(path[:1] + path[-1:]):
+        reason = "is not supported"
     return ApiError(400, f"{where or 'the body'}: {reason}", param=where, code="bad_value")
-
-
-# -- responses -------------------------------------------------------------------------------------------------------
-
-
-class ResponseModel(BaseModel):
-    """A part of a response."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class ErrorDetails(ResponseModel):
-    """The error of a request."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorResponse(ResponseModel):
-    """An error in the API's format."""
-
-    error: ErrorDetails
-
-
-class ModelCard(ResponseModel):
-    """The served model."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-    max_model_len: int | None
-    """Tokens of the context window, if known."""
-    motif: dict[str, Any]
-    """Its defaults: `rounds`, `tokens_first`, `tokens_continue`, `temperature`."""
-
-
-class ModelList(ResponseModel):
-    """The served models, of which there is one."""
-
-    object: Literal["list"]
-    data: list[ModelCard]
-
-
-class ReasoningTokens(ResponseModel):
-    """New tokens of all rounds except the one that answers."""
-
-    reasoning_tokens: int
-
-
-class UsageInfo(ResponseModel):
-    """Tokens of all rounds and all choices."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    completion_tokens_details: ReasoningTokens
-
-
-class RoundCard(ResponseModel):
-    """Details of a round, without its text."""
-
-    round: int
-    note: str
-    answer: str | None
-    truncated: bool
-    well_formed: bool
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class ChoiceRounds(ResponseModel):
-    """The answer and the rounds that led to it."""
-
-    of: int
-    answer: str | None
-    rounds: list[RoundCard]
-
-
-class ResponseMessage(ResponseModel):
-    """The answer, and the text of the rounds that led to it."""
-
-    role: Literal["assistant"]
-    content: str
-    reasoning_content: str
-
-
-class ChatChoice(ResponseModel):
-    """One answer."""
-
-    index: int
-    message: ResponseMessage
-    finish_reason: Literal["stop", "length"]
-    logprobs: None
-    motif: ChoiceRounds
-
-
-class SeedInfo(ResponseModel):
-    """The seed that repeats a response."""
-
-    seed: int
-
-
-class ChatResponse(ResponseModel):
-    """Answers to a chat."""
-
-    id: str
-    object: Literal["chat.completion"]
-    created: int
-    model: str
-    system_fingerprint: str | None = None
-    choices: list[ChatChoice]
-    usage: UsageInfo
-    motif: SeedInfo
-
-
-class TextChoice(ResponseModel):
-    """One answer to one prompt. Answers to the first prompt come first."""
-
-    index: int
-    text: str
-    finish_reason: Literal["stop", "length"]
-    logprobs: None
-    motif: ChoiceRounds
-
-
-class CompletionResponse(ResponseModel):
-    """Answers to prompts."""
-
-    id: str
-    object: Literal["text_completion"]
-    created: int
-    model: str
-    system_fingerprint: str | None = None
-    choices: list[TextChoice]
-    usage: UsageInfo
-    motif: SeedInfo
-
-
-class Health(ResponseModel):
-    """Whether the server is alive, and whether it accepts requests."""
-
-    status: Literal["ok", "unready"]
-    reason: str | None = None

@@ -12,8 +12,20 @@ from motif.sampling.answer import AnswerPlan
 from motif.sampling.base import ServingSampler
 from motif.sampling.grow import RoundLimits
 from motif.serve.admission import ServerLimits
-from motif.serve.protocol import MOST_CHOICES, ApiError, ChatMessage, ChatRequest, CompletionRequest, GenerationRequest
+from motif.serve.protocol import (
+    MOST_CHOICES,
+    AnswerMessage,
+    ApiError,
+    ChatMessage,
+    ChatRequest,
+    CompletionRequest,
+    GenerationRequest,
+)
 
+FIRST_LOOK = 4
+"""Characters of a question for each token of the window that are read first."""
+CUT_TOKENS = 16
+"""Tokens that the beginning of a text may have beyond its part of the whole, because of the cut."""
 GREEDY_BELOW = 0.01
 """Lower temperatures count as 0, because logits divided by them overflow."""
 
@@ -68,7 +80,7 @@ def completion_job(request: CompletionRequest, served: ServedModel, limits: Serv
     return _job(request, prompts, served, limits, "prompt")
 
 
-def question_of(messages: Sequence[ChatMessage]) -> str:
+def question_of(messages: Sequence[ChatMessage | AnswerMessage]) -> str:
     """The one question of a chat: the last message as it is, with any earlier messages written above it.
 
     Raises:
@@ -78,12 +90,17 @@ def question_of(messages: Sequence[ChatMessage]) -> str:
     if last.role != "user" or not _text(last).strip():
         message = "the last message must be a user's and contain the question"
         raise ApiError(400, message, param="messages", code="no_question")
-    names = {"user": "User: ", "assistant": "Assistant: ", "system": "", "developer": ""}
-    return "\n\n".join([*(names[message.role] + _text(message) for message in earlier), _text(last)])
+    return "\n\n".join([*(_speaker(message) + _text(message) for message in earlier), _text(last)])
 
 
-def _text(message: ChatMessage) -> str:
-    content = message.content
+def _speaker(message: ChatMessage | AnswerMessage) -> str:
+    if message.role in ("system", "developer"):
+        return ""
+    return message.role.title() + (f" ({message.name}): " if message.name else ": ")
+
+
+def _text(message: ChatMessage | AnswerMessage) -> str:
+    content = message.content or ""
     return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
@@ -126,7 +143,7 @@ def _job(
 
 def _check_conflicts(request: GenerationRequest, questions: Sequence[str], rounds: Sequence[RoundLimits]) -> None:
     """Refuse parameters that conflict."""
-    if request.stream_options is not None and not request.stream:
+    if request.stream_options and request.stream_options.include_usage and not request.stream:
         raise _conflict("stream_options", "requires stream = true")
     if request.question_id is not None and len(questions) > 1:
         raise _conflict("question_id", "identifies one question, not several")
@@ -165,11 +182,16 @@ def check_fit(plan: AnswerPlan, served: ServedModel) -> None:
     if served.window is None:
         return
     room = served.window - max(limits.tokens for limits in plan.limits)
-    count = len(plan.limits)
-    # The first round's prompt alone quickly rules out a question that is far too long.
-    prompt = len(served.rounds.prompt(plan.question, [], count))
+    count, question = len(plan.limits), plan.question
+    # A question that is far too long is ruled out by its beginning: a megabyte takes seconds to read.
+    length, prompt = FIRST_LOOK * served.window, 0
+    while length < len(question) and prompt <= room + CUT_TOKENS:
+        prompt = len(served.rounds.prompt(question[:length], [], count))
+        length *= FIRST_LOOK
+    if prompt <= room + CUT_TOKENS:
+        prompt = len(served.rounds.prompt(question, [], count))
     if prompt <= room:
-        prompt = served.rounds.longest_prompt(plan.question, count)
+        prompt = served.rounds.longest_prompt(question, count)
     if prompt > room:
         message = (
             f"the question makes a prompt of at least {prompt} tokens, but the window of {served.window} has room for "

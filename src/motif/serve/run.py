@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import shlex
@@ -21,17 +22,22 @@ from motif.errors import SamplerError, ServiceError, UsageError
 from motif.evaluation.target import Target
 from motif.method.rounds import Rounds
 from motif.models.hub import load_tokenizer
-from motif.sampling.openai import Api, OpenAISampler
+from motif.sampling.openai import Api, OpenAISampler, UpstreamAddress
 from motif.serve.admission import ServerLimits
 from motif.serve.app import make_app
+from motif.serve.connections import Connection, WaitingRoom
 from motif.serve.requests import ServedModel
 from motif.serve.service import Service
 from motif.session import LoadedModel, open_model
 
 DEAD_PEER_SECONDS = 120
 """Timeout after which the kernel drops a connection whose client acknowledges nothing."""
+WAITING_CONNECTIONS = 256
+"""Connections that may wait for a request's headers: idle clients, and those that hold on to the server."""
 SPARE_CONNECTIONS = 512
-"""Connections beyond those of requests that run or wait: health checks, idle clients."""
+"""Connections beyond those of requests that run or wait in the queue: those above, and health checks."""
+LAST_SECOND = 1.0
+"""The end of the grace period, in which clients are told that it is over."""
 
 log = logging.getLogger("motif.serve")
 
@@ -40,14 +46,12 @@ log = logging.getLogger("motif.serve")
 class UpstreamConfig:
     """The server that continues prompts in place of the local model (see `motif.sampling.openai`).
 
-    url: from `base_url`. model: the server's name for the model; "" if it serves only one. key: its API key, if it
-    requires one. extra: fields added to each request.
+    model: the server's name for the model; "" if it serves only one. extra: fields added to each request.
     """
 
-    url: str
+    address: UpstreamAddress
     api: Api = "completions"
     model: str = ""
-    key: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -55,7 +59,8 @@ class UpstreamConfig:
 class ServerOptions:
     """Where a server listens, the model's name in the API, and the API keys.
 
-    early_finish: the default of requests that do not set it. grace: seconds for requests in progress at shutdown.
+    early_finish: the default of requests that do not set it. grace: seconds in which requests in progress may end at
+    shutdown, of which the last is for telling those that do not.
     """
 
     host: str = "127.0.0.1"
@@ -104,8 +109,8 @@ def serve(target: Target, options: ServerOptions, limits: ServerLimits, upstream
 def _open_upstream(target: Target, upstream: UpstreamConfig, seconds: float) -> LoadedModel:
     """Prepare sampling on a server elsewhere; of the model only the tokenizer is loaded, which cuts the notes."""
     rounds = Rounds(target.recipe.rounds, load_tokenizer(target.recipe.model.name))
-    sampler = OpenAISampler(upstream.url, upstream.api, rounds, upstream.model, upstream.key, upstream.extra, seconds)
-    return LoadedModel(sampler, rounds, target.recipe.rollout.window or None, f"{upstream.url} ({upstream.api})")
+    sampler = OpenAISampler(upstream.address, upstream.api, rounds, upstream.model, upstream.extra, seconds)
+    return LoadedModel(sampler, rounds, target.recipe.rollout.window or None, f"{sampler.url} ({upstream.api})")
 
 
 @contextmanager
@@ -161,6 +166,26 @@ async def _run(
     log.info("ended")
 
 
+def server_config(service: Service, options: ServerOptions) -> uvicorn.Config:
+    """How uvicorn runs a service: HTTP/1.1 alone, with limits on connections."""
+    limits = service.limits
+    room = WaitingRoom(limits.header_seconds, WAITING_CONNECTIONS)
+    return uvicorn.Config(
+        make_app(service, options.keys, options.host),
+        host=options.host,
+        port=options.port,
+        http=functools.partial(Connection, room),  # type: ignore[arg-type]
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=limits.concurrency + limits.queue + SPARE_CONNECTIONS,
+        timeout_graceful_shutdown=int(options.grace) + 5,
+    )
+
+
 class _Server(uvicorn.Server):
     """A uvicorn server that prints `banner` when it listens, and leaves signals to its caller.
 
@@ -168,21 +193,7 @@ class _Server(uvicorn.Server):
     """
 
     def __init__(self, service: Service, options: ServerOptions, banner: str):
-        limits = service.limits
-        super().__init__(
-            uvicorn.Config(
-                make_app(service, options.keys),
-                http="h11",
-                ws="none",
-                loop="asyncio",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                limit_concurrency=limits.concurrency + limits.queue + SPARE_CONNECTIONS,
-                timeout_graceful_shutdown=int(options.grace) + 5,
-            )
-        )
+        super().__init__(server_config(service, options))
         self._service, self._grace, self._banner = service, options.grace, banner
 
     @contextmanager
@@ -198,11 +209,20 @@ class _Server(uvicorn.Server):
     def shut_down(self) -> None:
         """Accept nothing new, and give requests in progress the grace period; called again, end them at once."""
         if self.should_exit:
-            self._service.stop()
+            self._stop()
             return
         log.info("shutting down; requests in progress have %g s", self._grace)
         self.should_exit = self._service.draining = True
-        asyncio.get_running_loop().call_later(self._grace, self._service.stop)
+        asyncio.get_running_loop().call_later(max(0.0, self._grace - LAST_SECOND), self._stop)
+
+    def _stop(self) -> None:
+        """Cancel requests in progress; clients that do not read that they are have one second."""
+        self._service.stop()
+        asyncio.get_running_loop().call_later(LAST_SECOND, self._abort)
+
+    def _abort(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
 
 def _banner(options: ServerOptions, listener: socket.socket, loaded: LoadedModel, recipe: Recipe) -> str:

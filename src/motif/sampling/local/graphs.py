@@ -61,9 +61,9 @@ class Decoder:
                 states: Tensor = self.policy.decoder(
                     input_ids=ids[:, None],
                     position_ids=places[:, None],
-                    past_key_values=self.cache,
                     use_cache=True,
                     tree=self.cache,
+                    **{self.policy.cache_argument: self.cache},
                 ).last_hidden_state
             return states[:, -1]
 

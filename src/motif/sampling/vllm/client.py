@@ -5,16 +5,16 @@ Nothing is trusted: a response that is not exactly what was requested is a `Faul
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
+from pydantic_core import from_json
 
 from motif.errors import SamplerError, ServiceError
-from motif.sampling.http import CONNECT_SECONDS, describe, events, message_in, message_of, read_timeout
+from motif.sampling.http import CONNECT_SECONDS, describe, events, message_in, message_of, read_reply, read_timeout
 
 LOAD_SECONDS = 120.0
 """Timeout for loading an adapter."""
@@ -99,9 +99,9 @@ class Server:
             Fault: it does not answer, or not as a vLLM server would.
             ServiceError: it requires another API key.
         """
-        response = await self._call(client, "GET", "/v1/models", None, CONNECT_SECONDS)
+        _, content = await self._call(client, "GET", "/v1/models", None, CONNECT_SECONDS)
         try:
-            cards = response.json()["data"]
+            cards = from_json(content)["data"]
             card = next(card for card in cards if not card.get("parent"))
             base, length = str(card["id"]), int(card["max_model_len"])
             loaded = {str(card["id"]) for card in cards if card.get("parent")}
@@ -119,10 +119,10 @@ class Server:
             ServiceError: it refuses the adapter.
         """
         body = {"lora_name": name, "lora_path": path}
-        response = await self._call(client, "POST", "/v1/load_lora_adapter", body, LOAD_SECONDS)
+        status, content = await self._call(client, "POST", "/v1/load_lora_adapter", body, LOAD_SECONDS)
         # What it has already is that adapter: a name is given once, see `adapters`.
-        if response.status_code != httpx2.codes.OK and "already been loaded" not in response.text:
-            raise ServiceError(self._why_not_loaded(response, path))
+        if status != httpx2.codes.OK and b"already been loaded" not in content:
+            raise ServiceError(self._why_not_loaded(status, message_of(content), path))
         self.loaded.add(name)
 
     async def unload(self, client: httpx2.AsyncClient, name: str) -> None:
@@ -153,8 +153,7 @@ class Server:
         try:
             async with client.stream("POST", url, json=call.body(), timeout=timeout) as response:
                 if response.status_code != httpx2.codes.OK:
-                    await response.aread()
-                    self._refuse(response)
+                    self._refuse(response.status_code, message_of(await read_reply(response)))
                 async for content in events(response):
                     for index, reason in self._read(content, call, open_choices):
                         yield index, _checked(open_choices.pop(index), reason, call)
@@ -167,7 +166,7 @@ class Server:
     def _read(self, text: str, call: VllmRequest, open_choices: dict[int, VllmChoice]) -> list[tuple[int, str]]:
         """Take in one event; returns which choices ended with it and why."""
         try:
-            event = json.loads(text)
+            event = from_json(text)
             if "error" in event:
                 raise Fault(f"failed in mid-answer: {message_in(event)}")
             model, ended = event["model"], []
@@ -186,28 +185,28 @@ class Server:
 
     async def _call(
         self, client: httpx2.AsyncClient, method: str, path: str, body: Any, seconds: float
-    ) -> httpx2.Response:
+    ) -> tuple[int, bytes]:
+        """The status and the body of a reply."""
         try:
-            response = await client.request(method, self.url + path, json=body, timeout=seconds)
+            async with client.stream(method, self.url + path, json=body, timeout=seconds) as response:
+                status, content = response.status_code, await read_reply(response)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise Fault(describe(error)) from error
-        _check_key(self.url, response)
-        if response.status_code >= 500 or response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
-            raise Fault(f"answered {response.status_code} to {path}: {message_of(response)}")
-        return response
+        _check_key(self.url, status)
+        if status >= 500 or status == httpx2.codes.TOO_MANY_REQUESTS:
+            raise Fault(f"answered {status} to {path}: {message_of(content)}")
+        return status, content
 
-    def _refuse(self, response: httpx2.Response) -> None:
-        _check_key(self.url, response)
-        code, message = response.status_code, message_of(response)
+    def _refuse(self, code: int, message: str) -> None:
+        _check_key(self.url, code)
         if code == httpx2.codes.NOT_FOUND:
             raise NotLoaded(f"does not know the adapter: {message}")
         if 400 <= code < 500 and code not in (httpx2.codes.REQUEST_TIMEOUT, httpx2.codes.TOO_MANY_REQUESTS):
             raise ServiceError(f"{self.url} refuses a request: {message}")
         raise Fault(f"answered {code}: {message}")
 
-    def _why_not_loaded(self, response: httpx2.Response, path: str) -> str:
-        message = message_of(response)
-        if response.status_code == httpx2.codes.NOT_FOUND and message == "Not Found":
+    def _why_not_loaded(self, status: int, message: str, path: str) -> str:
+        if status == httpx2.codes.NOT_FOUND and message == "Not Found":
             return (
                 f"{self.url} takes no adapters at run time: start it as `motif vllm-command` says "
                 "(VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora)"
@@ -242,8 +241,8 @@ def _checked(choice: VllmChoice, reason: str, call: VllmRequest) -> VllmChoice:
     return choice
 
 
-def _check_key(url: str, response: httpx2.Response) -> None:
-    if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
+def _check_key(url: str, status: int) -> None:
+    if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
         raise ServiceError(
             f"{url} requires an API key: put it into the environment variable that sampler.api_key_variable names"
         )

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Iterable
 
 from motif.config import SamplerConfig
 from motif.errors import SamplerError, ServiceError
-from motif.sampling.http import make_client
+from motif.sampling.http import bearer, make_client
 from motif.sampling.vllm.adapters import Adapter, AdapterFolder
 from motif.sampling.vllm.client import Fault, Server
 
@@ -25,7 +25,7 @@ class Pool:
     def __init__(self, config: SamplerConfig, folder: AdapterFolder):
         self.config, self.folder = config, folder
         self.servers = [Server(url) for url in config.urls]
-        self.client = make_client(os.environ.get(config.api_key_variable))
+        self.client = make_client(bearer(os.environ.get(config.api_key_variable)))
         self._adapter: Adapter | None = None
         self._any_up = asyncio.Event()
         self._any_up.set()

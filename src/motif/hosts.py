@@ -1,0 +1,26 @@
+"""Which names a server on this machine answers to, so that no web page can ask it through a visitor's browser."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([^\s:@/?#\[\]]+))(?::\d{0,5})?")
+
+
+def names_this_machine(host: str, own: str) -> bool:
+    """Whether a Host header names this server: by `own`, its name; as this machine; or by an IP address.
+
+    A website can let its own name point here (DNS rebinding), but cannot make a browser send another name.
+    """
+    match = _HOST.fullmatch(host)
+    if not match:
+        return False
+    name = (match[1] or match[2]).lower()
+    if name in ("localhost", own.lower()):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
