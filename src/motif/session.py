@@ -6,7 +6,7 @@ Everything is checked before anything is spent on it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.engine import Engine
 from motif.tasks import BadRow, Task, load, reject
+
+CHUNK = 1000
+"""Questions that are tokenised at once: a tokenizer makes several Python objects of every token."""
+SEAM = 16
+"""Tokens by which a prompt may differ from the sum of its parts."""
 
 
 @dataclass
@@ -65,16 +70,10 @@ def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
     rounds = Rounds(recipe.rounds, tokenizer)
     limit = window - max(recipe.rollout.tokens_first, recipe.rollout.tokens_continue)
     count = max([recipe.rollout.rounds, *recipe.eval_rounds])
-    overhead = rounds.longest_prompt("", count)
     bad: list[BadRow] = []
     usable: dict[str, list[Any]] = {"train": [], "test": []}
     for split, questions in (("train", task.train), ("test", task.test)):
-        lengths = [len(ids) for ids in tokenizer([q.text for q in questions])["input_ids"]] if questions else []
-        for question, length in zip(questions, lengths, strict=True):
-            # The sum bounds the length but for tokens that merge at the seam; only near the limit is it worth counting.
-            tokens = overhead + length
-            if tokens > limit - 16:
-                tokens = rounds.longest_prompt(question.text, count)
+        for question, tokens in zip(questions, _longest_prompts(questions, rounds, count, limit), strict=True):
             if tokens > limit:
                 problem = f"prompt of up to {tokens} tokens leaves no room for a response in the window of {window}"
                 bad.append(BadRow(f"{task.name} {split}", question.line or 0, problem))
@@ -84,6 +83,33 @@ def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
     if recipe.eval.matched:
         _check_matched(recipe, rounds, usable["test"][: recipe.eval.questions], window)
     return Task(task.name, usable["train"], usable["test"], task.grader, [*task.skipped, *bad])
+
+
+def _longest_prompts(questions: Sequence[Question], rounds: Rounds, count: int, limit: int) -> Iterator[int]:
+    """Tokens of each question's longest prompt in `count` rounds; exact enough to say whether it is above `limit`."""
+    overhead = rounds.longest_prompt("", count)
+    times = max(1, rounds.config.question.count("{question}"))
+    room = (limit - overhead - SEAM) / times
+    for start in range(0, len(questions), CHUNK):
+        chunk = questions[start : start + CHUNK]
+        texts = [rounds.shown(question.text) for question in chunk]
+        sizes = [_most_tokens(text) for text in texts]
+        long = [text for text, size in zip(texts, sizes, strict=True) if size > room]
+        if long:
+            encoded = iter(rounds.tokenizer(long, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+            sizes = [len(next(encoded)) if size > room else size for size in sizes]
+        for question, size in zip(chunk, sizes, strict=True):
+            # The sum is the length but for tokens that merge at the seam; only near the limit is it worth rendering.
+            tokens = overhead + times * size
+            yield rounds.longest_prompt(question.text, count) if abs(tokens - limit) <= SEAM else tokens
+
+
+def _most_tokens(text: str) -> int:
+    """A bound on the tokens of a text: one a byte, and as many bytes as a tokenizer's normal form can make of one.
+
+    That is three of a space (as `▁`), and eleven of one character of 18 letters in the compatibility form of Unicode.
+    """
+    return (3 if text.isascii() else 11) * len(text.encode())
 
 
 def _check_matched(recipe: Recipe, rounds: Rounds, questions: list[Any], window: int) -> None:

@@ -105,8 +105,7 @@ class Rounds:
         """The chat of the round that follows `notes` (one per earlier round), of `rounds` rounds in all."""
         config, current = self.config, len(notes) + 1
         counters = {"round": str(current), "rounds": str(rounds)}
-        shown = self._neutralised(_without_surrogates(question), self._special)
-        text = _fill(config.question, counters | {"question": shown})
+        text = _fill(config.question, counters | {"question": self.shown(question)})
         for previous, note in list(enumerate(notes, start=1))[-1 if config.carry == "latest" else 0 :]:
             text += _fill(config.progress, counters | {"previous": str(previous), "note": note})
         text += _fill(config.final if current == rounds else config.counter, counters)
@@ -115,6 +114,10 @@ class Rounds:
             system = _fill(self.system_prompt, {"rounds": str(rounds)})
             messages.insert(0, {"role": "system", "content": system})
         return messages
+
+    def shown(self, question: str) -> str:
+        """A question as it stands in the prompts: without special tokens and marks of turns."""
+        return self._neutralised(_without_surrogates(question), self._special)
 
     def prompt(self, question: str, notes: list[str], rounds: int) -> list[int]:
         """The token ids of the same, through the chat template where the tokenizer has one."""
