@@ -5,7 +5,10 @@ This machine may have no GPU: what concerns one is shown with doubles of torch's
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from motif.cli.app import app
 from motif.config import ModelConfig, Recipe, load_recipe
 from motif.errors import ModelError, RecipeError
 from motif.models import device as module
-from motif.models.device import pick_device, to_device, weight_dtype
+from motif.models.device import give_back_memory, pick_device, to_device, weight_dtype
 from motif.planning.devices import TABLE
 from motif.planning.memory import is_half
 from motif.sampling.local.batch import LocalSampler
@@ -155,3 +158,19 @@ def test_a_numbered_gpu_is_the_current_one_while_it_samples(tiny_model, monkeypa
     monkeypatch.setattr("motif.sampling.local.batch.current", entering)
     with sampler.open():
         assert entered[1:] == ["cpu"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_freed_memory_is_given_back_to_the_system():
+    torch.ones(7_500_000)  # blocks of up to this size, freed once, come from the heap from now on
+    before = resident()
+    blocks = [(torch.ones(1_500_000), torch.ones(20_000)) for _ in range(60)]  # 365 MB, with small ones between
+    small = [block[1] for block in blocks]
+    del blocks
+    give_back_memory()
+    assert len(small) == 60 and resident() - before < 60e6
+
+
+def resident() -> int:
+    """Bytes that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

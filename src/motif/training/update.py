@@ -15,6 +15,7 @@ from torch import nn
 from motif.config import Recipe, TrainConfig
 from motif.distributed import ALONE, Processes
 from motif.errors import OutOfResources, SamplerMismatch, out_of_memory
+from motif.models.device import give_back_memory
 from motif.models.policy import Policy
 from motif.models.sharding import full_tensor
 from motif.training.batch import Minibatch, Sample, UpdateStats, split_by_work
@@ -60,6 +61,7 @@ class Budget:
             # Here, after the handler: the error's traceback held the tensors of the pass that failed.
             self.fits = max(1, min(self.tokens, sum(sample.length for sample in batch.samples)) // 2)
             gc.collect()
+            give_back_memory()
             if batch.policy.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -170,6 +172,7 @@ def _fresh_gradient(
     optimizer.zero_grad(set_to_none=True)
     with batch.policy.activation_checkpointing(recipe.train.activation_checkpointing):
         batch.gradient(recipe, budget, after)
+    give_back_memory()
     return after
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
-from motif.models.device import current, to_device
+from motif.models.device import current, give_back_memory, to_device
 from motif.models.policy import Policy
 from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, common_prefix_length, forward
 from motif.sampling.base import Completion, Request, Usage
@@ -92,6 +92,7 @@ class LocalSampler(SteppingSampler):
         finally:
             for queue in self._queues.values():
                 queue.clear()
+            give_back_memory()
 
     async def _empty(self, queue: Queue, batch: DecodingBatch) -> None:
         while queue or batch.count:
