@@ -91,7 +91,7 @@ ARGUMENTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", COMMANDS.keys() - {"doctor"})
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"doctor"}))
 def test_errors_of_every_command_name_what_was_given(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = "[red]x[serve] [bold]y"
