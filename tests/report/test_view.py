@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
 import re
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,7 +84,7 @@ def test_the_server_answers_what_the_page_asks(tmp_path: Path, serve: Serve) -> 
     [
         *("/metrics.jsonl", "/../recipe.toml", "/%2e%2e/etc/passwd", "//etc/passwd", "/tree.json", "/data.json/x"),
         *("/tree.json?run=0&place=9", "/tree.json?run=7&epoch=0.0&place=0", "/tree.json?run=-1&epoch=0.0&place=0"),
-        "/heads.json?run=x",
+        *("/heads.json?run=x", "//[evil/"),
     ],
 )
 def test_the_server_knows_its_own_addresses_only(tmp_path: Path, serve: Serve, path: str) -> None:
@@ -91,13 +93,26 @@ def test_the_server_knows_its_own_addresses_only(tmp_path: Path, serve: Serve, p
 
 
 @pytest.mark.parametrize(
-    ("host", "status"), [("evil.example", 421), ("evil.example:80", 421), ("", 421), ("[::1]:9", 200)]
+    ("host", "status"), [("evil.example", 421), ("evil.example:80", 421), ("", 421), ("[evil", 421), ("[::1]:9", 200)]
 )
 def test_another_name_is_refused(tmp_path: Path, serve: Serve, host: str, status: int) -> None:
     server = serve(fake_run(tmp_path / "run", steps=1))
     assert ask(server, "/data.json", Host=host)[0] == status
     assert ask(server, "/data.json", Host=f"localhost:{server.server_address[1]}")[0] == 200
     assert ask(server, "/", "POST")[0] == 501
+
+
+def test_a_body_is_no_next_request(tmp_path: Path, serve: Serve) -> None:
+    server = serve(fake_run(tmp_path / "run", steps=1))
+    hidden = b"GET /data.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    for field in (b"Content-Length: %d" % len(hidden), b"Transfer-Encoding: chunked"):
+        with socket.create_connection(server.server_address, timeout=5) as client:
+            client.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n" + hidden)
+            found = b""
+            with contextlib.suppress(ConnectionResetError):  # as what was sent is not read
+                while part := client.recv(4096):
+                    found += part
+        assert found.count(b"HTTP/1.1 ") <= 1 and b" 200 " not in found
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import os
 import sys
 import warnings
@@ -121,6 +123,7 @@ def main() -> None:
     # transformers and peft each know the other's deprecated names; a user of motif can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     streams.occupy()
+    atexit.register(gc.freeze)  # else Python looks for cycles in all of torch at the end, which takes a second
     app()
 
 

@@ -114,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with the page, its data, or an error."""
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # a body is not read, and must not pass for the next request
         try:
             if not names_this_machine(self.headers.get("Host", ""), self.server.host):
                 self._answer(b"unknown host\n", "text/plain", HTTPStatus.MISDIRECTED_REQUEST)
@@ -129,7 +131,10 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _find(self) -> tuple[bytes, str, dict[str, str]]:
-        address = urlsplit(self.path)
+        try:
+            address = urlsplit(self.path)
+        except ValueError:  # http://[ and the like
+            raise NotFound("nothing at this address") from None
         query = {key: values[-1] for key, values in parse_qs(address.query).items()}
         viewer, run, epoch = self.server.viewer, _whole(query.get("run")), query.get("epoch", "")
         if address.path == "/":

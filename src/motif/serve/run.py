@@ -216,9 +216,9 @@ class _Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(max(0.0, self._grace - LAST_SECOND), self._stop)
 
     def _stop(self) -> None:
-        """Cancel requests in progress; clients that do not read that they are have one second."""
+        """Cancel requests in progress; their clients are told, and need not have read it to the end."""
         self._service.stop()
-        asyncio.get_running_loop().call_later(LAST_SECOND, self._abort)
+        asyncio.get_running_loop().call_later(LAST_SECOND / 2, self._abort)
 
     def _abort(self) -> None:
         for connection in list(self.server_state.connections):
