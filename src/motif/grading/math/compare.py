@@ -5,13 +5,14 @@ A pair of types that is not in the table is different. Every rule takes the gold
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
 from motif.grading.math import region
 from motif.grading.math.evaluate import Undefined, exact, points, same, value_at
-from motif.grading.math.expression import Node, Unreadable, letters
+from motif.grading.math.expression import Node, Unreadable, letters, parse
 from motif.grading.math.values import (
     Chain,
     Choice,
@@ -143,7 +144,9 @@ def _regions(gold: Value, given: Value) -> bool:
     one, other = _region_of(gold), _region_of(given)
     if one is None or other is None or len(names) > 1:
         return False
-    return region.same_condition(one, other)
+    # (5,-3) is a point, not an empty interval.
+    is_point = any(isinstance(side, Tuple) for side in (gold, given)) and region.same_condition(one, region.EMPTY)
+    return not is_point and region.same_condition(one, other)
 
 
 def _matrices(gold: Matrix, given: Matrix) -> bool:
@@ -199,8 +202,10 @@ def _names(gold: Named, given: Named) -> bool:
     if not equal(gold.value, given.value):
         return _named_as_equation(gold, given)
     # y = 2x and f(x) = 2x are one function, but y = 5 and x = 5 are not one number.
-    function = isinstance(gold.value, Scalar) and bool(letters(gold.value.node) - {gold.name, given.name})
-    return function or {gold.name.casefold(), given.name.casefold()} == {gold.name.casefold()}
+    if gold.name.casefold() == given.name.casefold():
+        return True
+    function = any(one.name == "y" or (one.left or "s")[0] in ("call", "*") for one in (gold, given))
+    return function and isinstance(gold.value, Scalar) and bool(letters(gold.value.node) - {gold.name, given.name})
 
 
 def _value_of_name(gold: Named, given: Value) -> bool:
@@ -235,7 +240,9 @@ def _systems(gold: System, given: System) -> bool:
 def _all_equal(gold: Value, given: Chain) -> bool:
     if not given.rounded:
         return all(equal(gold, value) for value in given.values)
-    return any(equal(gold, value) for value in given.values) and _rounds(given.values)
+    first = given.values[0]
+    counted = given.values[:1] if isinstance(first, Scalar) and first.literal and first.node[2] else given.values
+    return any(equal(gold, value) for value in counted) and _rounds(given.values)
 
 
 def _rounds(values: Sequence[Value]) -> bool:
@@ -301,6 +308,14 @@ def _choices(gold: Choice, given: Choice) -> bool:
 
 def _word_of_choices(gold: Words, given: Choices) -> bool:
     return len(gold.words) == 1 and gold.words[0].upper() == "".join(given.letters)
+
+
+def _word_as_product(word: Words, product: Scalar) -> bool:
+    """Letters side by side are a product, if the other side shows it: xy and y x."""
+    text = word.words[0] if len(word.words) == 1 else ""
+    if not re.fullmatch("[A-Za-z]{2,4}", text) or product.unit or product.literal:
+        return False
+    return same(parse(" ".join(text)), product.node)
 
 
 def _qualified(gold: Qualified, given: Qualified) -> bool:
@@ -408,9 +423,9 @@ RULES: dict[tuple[Any, Any], Callable[[Any, Any], bool]] = {
     (Named, Any): _value_of_name,
     (Any, Named): lambda gold, given: equal(gold, given.value),
     (Chain, Chain): lambda gold, given: all(_all_equal(value, given) for value in gold.values),
-    (Chain, Any): lambda gold, given: (
-        _rounds(gold.values) if gold.rounded else any(equal(value, given) for value in gold.values)
-    ),
+    (Chain, Any): lambda gold, given: any(equal(value, given) for value in gold.values),
+    (Words, Scalar): _word_as_product,
+    (Scalar, Words): lambda gold, given: _word_as_product(given, gold),
     (Any, Chain): _all_equal,
     (Words, Words): _words,
 }

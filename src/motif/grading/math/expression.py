@@ -189,7 +189,9 @@ class _Reader:
                 exponent = self.atom()
                 exponent = ("neg", exponent) if sign == "-" else exponent
             else:
-                exponent = self.argument()
+                # x^10, as programs print it
+                is_number = self.kind == "number" and self.token.isdigit()
+                exponent = ("n", Fraction(self.next()), 0) if is_number else self.argument()
             if self.token == "^":
                 raise Unreadable("two powers")
             node = self.postfix(("^", node, exponent))
@@ -352,7 +354,8 @@ class _Reader:
             if self.next() == "_":
                 base = self.argument()
             elif self.token == "-":
-                raise Unreadable("a power of a function")
+                self.next()
+                exponent = ("neg", self.argument())
             else:
                 exponent = self.argument()
         inside = self._function_argument(name in _ROUND)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from motif.grading.math.latex import split, without_text
-from motif.grading.math.words import NEGATIVE, is_value
+from motif.grading.math.words import ABOUT_ANSWERS, CHANGED, FACT_WORDS, NEGATIVE, is_value
 
 _GREEK = (
     r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|rho|sigma|tau|phi|omega|kappa|eta|zeta|xi|psi|ell|Delta|"
@@ -14,7 +14,8 @@ _GREEK = (
 _NAME = re.compile(
     r"(?:\\(?:vec|hat|bar|overline|tilde|overrightarrow|widehat)\s*\{?\s*[A-Za-z]{1,3}\s*\}?"
     rf"|m?\s*\\?(?:angle|triangle)\s*[A-Z]{{1,4}}|\|?[A-Z]{{2,3}}\|?|[A-Za-z]|{_GREEK})"
-    r"(?:_\s*(?:\{[^{}]*\}|\w))?(?:\^\s*\{?-1\}?|'{1,2})?(?:\s*\([^()]*\))?"
+    r"(?:_\s*(?:\{[^{}]*\}|\w))?(?:\^\s*\{?-1\}?(?=\s*\()|'{1,2})?"
+    r"(?:\s*\([\w\s,.\\]*\)|(?<=[A-Zfgh}'1])\s*\([^()]*\))?"
 )
 _IN_WORDS = re.compile(r"\\text\s*\{[^{}]*\}|[A-Z]?[a-z]{2,}(?: [A-Za-z]+){0,4}")
 _LETTER = r"[A-Za-z](?:_\{?\w\}?)?"
@@ -22,7 +23,7 @@ _ASKED = re.compile(
     rf"{_LETTER}(?:\s*(?:[-+]|\\cdot|\\times|/|:)?\s*{_LETTER})+"
     r"|\\frac\s*\{?[A-Za-z]\}?\s*\{?[A-Za-z]\}?|\\frac\s*\{d[A-Za-z]?\}\{d[A-Za-z]\}"
     r"|(?:[PE]|Var|Pr|\\text\s*\{\s*\w+\s*\})\s*\(.*\)|\|(?:[zwvu]|[A-Z]{1,3}|\\vec\s*\{?\w\}?)\|"
-    r"|\\(?:lim|int|sum|prod|det|max|min|deg|dim|ln|log|gcd)(?![A-Za-z]).*"
+    r"|\\(?:lim|int|sum|prod|det|max|min|deg|dim|gcd)(?![A-Za-z]).*"
     r"|\\(?:sin|cos|tan)\s*[({]?\s*(?:[A-Z]|\\(?:theta|alpha|beta|phi)|\\angle\s*[A-Z]+)\s*[)}]?"
 )
 _BEFORE = (
@@ -40,73 +41,9 @@ _SAID = re.compile(
     r"|(?P<bare>(?:[A-Za-z]{2,}|[aA]|I|[xyzn](?= is))(?: [A-Za-z]{2,}| [a-zA-Z](?= ))*?) (?:is|are|equals)"
     r"(?: equal to)?:?)\s*(?=\S)"
 )
-_CHANGED = frozenset(
-    [
-        "twice",
-        "thrice",
-        "half",
-        "double",
-        "triple",
-        "minus",
-        "plus",
-        "less",
-        "more",
-        "than",
-        "times",
-        "squared",
-        "cubed",
-        "root",
-        "reciprocal",
-        "inverse",
-        "over",
-        "divided",
-        "and",
-        "or",
-        "multiplied",
-        "factorial",
-        "modulo",
-        "mod",
-        "percent",
-        "fraction",
-        "part",
-        "before",
-        "after",
-        "until",
-    ]
-)
 _FACTS = re.compile(
-    r"(?:,|;)?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b|(?<=[\s,])(?:for (?:all|any|every|each|some)|where)\b"
+    r"(?:,|;)?\s*(?:\\text\s*\{\s*,?\s*(?:for|where|with)\b|(?<=[\s,])(?:for (?:all|any|every)|where)\b"
     r"|\(?\s*\\forall|(?<=[\s,;])\(?\s*[A-Za-z]\s*\\in\s*\\mathbb\{[RZNQC]\})"
-)
-_FACT_WORDS = frozenset(
-    [
-        "for",
-        "all",
-        "any",
-        "every",
-        "each",
-        "some",
-        "real",
-        "integer",
-        "integers",
-        "number",
-        "numbers",
-        "value",
-        "values",
-        "of",
-        "where",
-        "with",
-        "is",
-        "are",
-        "an",
-        "a",
-        "arbitrary",
-        "constant",
-        "constants",
-        "in",
-        "the",
-        "natural",
-    ]
 )
 _DOMAINS = {
     "integer": "Z",
@@ -126,6 +63,11 @@ def is_plain(text: str) -> bool:
 def is_asked_for(text: str) -> bool:
     """Whether a text is what a question may ask for: a sum of letters, a probability, a limit."""
     return bool(_ASKED.fullmatch(text))
+
+
+def is_denied(text: str) -> bool:
+    """Whether a name in words says that what it equals is not the answer."""
+    return not _NAME.fullmatch(text) and _is_changed(without_text(text))
 
 
 def name(text: str) -> str:
@@ -159,7 +101,9 @@ def after_lead(text: str) -> str | None:
 def _is_changed(subject: str) -> bool:
     """Whether the words before a value say that it is not the answer, or not yet."""
     words = re.findall(r"[^\W\d_]+", subject.casefold())
-    if any(word in NEGATIVE or word in _CHANGED or (is_value(word) and word != "one") for word in words):
+    if any(word in NEGATIVE or word in CHANGED or is_value(word) for word in words):
+        return True
+    if "answer" in words and not ABOUT_ANSWERS.issuperset(words):
         return True
     return bool(re.search(r"\d|(?:square|cube|one) of|one (?:less|more)", subject)) or len(words) > 10
 
@@ -173,7 +117,7 @@ def domain(text: str) -> tuple[str, frozenset[str], str] | None:
     found = re.search(r"\\mathbb\s*([RZNQC])", tail)
     words = re.findall(r"[A-Za-z]+|[^\sA-Za-z]", re.sub(r"\\(?:mathbb\s*[RZNQC]|in|forall)(?![A-Za-z])", " ", tail))
     letters = {word for word in words if len(word) == 1 and word.isalpha() and word != "a"}
-    if any(word not in _FACT_WORDS and word not in letters and word not in ",()" for word in words):
+    if any(word not in FACT_WORDS and word not in letters and word not in ",()" for word in words):
         return None
     named = found[1] if found else next((_DOMAINS[word] for word in words if word in _DOMAINS), "")
     return text[: match.start()].strip(), frozenset(letters), named

@@ -22,6 +22,7 @@ _BASED_IN_WORDS = re.compile(r"(-?)([0-9A-Za-z]+)(?: in)? \(?base[ -](\w+)\)?")
 _BASES = {"binary": 2, "octal": 8, "decimal": 10, "hex": 16, "hexadecimal": 16}
 _MEASURE = r"\d[\d.,]*\s?[A-Za-z]+"
 _COMPOUND = re.compile(rf"{_MEASURE}(?:,? (?:and )?{_MEASURE}){{1,3}}")
+_WORDS = re.compile(r"[A-Za-z]+(?: [A-Za-z]+)+|[A-Za-z]{3,}(?:-[A-Za-z]{3,})+")
 _TO = re.compile(r"\\text\s*\{\s*to\s*\}|(?<=[\d)}])\s+to\s+(?=[\d(\\])")
 _RANGE = re.compile(
     r"(?:\\text\s*\{\s*(?:from|between)\s*\}|from |between )?\s*\$?([\d,.]+)\s*"
@@ -144,4 +145,6 @@ def expression(text: str) -> Value | None:
     """A number or an expression, and its unit."""
     if re.fullmatch(r"\d+(?:-\d+){2,}", text) or re.search(r"\\mathbb", text):
         raise Unreadable("a code, or a set of numbers")
+    if _WORDS.fullmatch(text) and re.search(r"[A-Za-z]{2}", text):
+        return None  # words, not a product of letters
     return scalar(text.replace("–", "-"))

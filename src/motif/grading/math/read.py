@@ -129,6 +129,13 @@ def _part(text: str, depth: int) -> Value:
     raise Unreadable(text)
 
 
+def _value_or_words(text: str, depth: int) -> Value:
+    try:
+        return _read(unwrapped(text), depth + 1) or _words(text)
+    except Unreadable:
+        return _words(text)
+
+
 def _number(text: str, depth: int) -> Value | None:
     return quantity(text)
 
@@ -139,7 +146,7 @@ def _in_words(text: str, depth: int) -> Value | None:
         inner = wrapped[1].strip()
         if text.startswith("(") and re.fullmatch("[A-J]", inner):
             return Choice(inner)
-        return _read(unwrapped(inner), depth + 1) or _words(inner) if inner else None
+        return _value_or_words(inner, depth) if inner else None
     named = region.in_words(without_text(text))
     if named is not None:
         return named
@@ -175,13 +182,17 @@ def _choice(text: str, depth: int) -> Value | None:
     said = without_text(rest)
     if _OTHER_CHOICE.search(said) or (is_negative(said) and names.phrase(said).strip(" .") not in _OPTION_TEXTS):
         raise Unreadable("a second choice or a doubt")
-    return Choice(letter, _read(unwrapped(rest), depth + 1) or _words(rest))
+    return Choice(letter, _value_or_words(rest, depth))
 
 
 def _qualified(text: str, depth: int) -> Value | None:
     found = names.domain(text)
     value = _read(unwrapped(found[0]), depth + 1) if found else None
-    return None if found is None or value is None or isinstance(value, Words) else Qualified(value, *found[1:])
+    if found is None or value is None or isinstance(value, Words):
+        return None
+    if found[2] not in ("", "R") and isinstance(value, Region):
+        raise Unreadable("a set of whole numbers")
+    return Qualified(value, *found[1:])
 
 
 def _system_of_cases(text: str, depth: int) -> Value | None:
@@ -222,7 +233,7 @@ def _equal(sides: list[str], rounded: bool, depth: int) -> Value:
         if isinstance(value, (Tuple, Listing)) and len(value.items) == len(several):
             return System(tuple(zip(several, value.items, strict=True)))
     is_plain = names.is_plain(left)
-    if is_plain and is_negative(left):
+    if is_plain and names.is_denied(left):
         raise Unreadable("a denial")
     is_power = r"\begin" in sides[-1] and re.fullmatch(r"[A-Z]\^\s*(?:\{[\w-]+\}|\w)", left)
     if is_plain or is_power or names.is_asked_for(left):

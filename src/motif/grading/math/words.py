@@ -29,6 +29,11 @@ _PARTS: dict[str, int] = _DATA["numbers"]["parts"]
 _MAGNITUDES = {word: int(value) for word, value in _inverted(_DATA["magnitudes"]).items()}
 NEGATIVE = frozenset(_DATA["meaning"]["negative"].split())
 """Words that turn what stands beside them into something else, or leave it open."""
+CHANGED = frozenset(_DATA["meaning"]["changed"].split())
+"""Words that say before an answer that it is not the answer, or not yet."""
+ABOUT_ANSWERS = frozenset(_DATA["meaning"]["about_answers"].split())
+FACT_WORDS = frozenset(_DATA["meaning"]["facts"].split())
+"""Words that say that a letter is any number of a kind."""
 _SMALL_WORDS = frozenset(_DATA["meaning"]["small"].split())
 _NO_UNITS = frozenset(_DATA["meaning"]["no_units"].split())
 _UNITS: dict[str, Any] = _DATA["units"]
@@ -132,6 +137,9 @@ def unit(text: str) -> str | None:
     text = re.sub(r"\((?:in )?([^()\d]*)\)", r"\1", text)
     if not text:
         return ""
+    text = re.sub(r"\bper cent\b", "percent", text)
+    if text == "times":
+        return text
     for reader in (currency, _combined):
         found = reader(text)
         if found is not None:
@@ -225,7 +233,9 @@ def _counted(text: str) -> str | None:
     if len(words) > 4 or not all(re.fullmatch(r"[^\W\d_]+(?:'s?)?", word) for word in words):
         return None
     folded = [word.casefold() for word in words]
-    if any((word in NEGATIVE and word != "different") or word in _NO_UNITS or is_value(word) for word in folded):
+    if "times" in folded or any(
+        (word in NEGATIVE and word != "different") or word in _NO_UNITS or is_value(word) for word in folded
+    ):
         return None
     if any(word.endswith("ly") and len(word) > 4 for word in folded):
         return None
