@@ -8,6 +8,8 @@ from typing import Any, get_type_hints
 
 import openai
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from openai.types.chat import (
     ChatCompletionAssistantMessageParam,
     ChatCompletionContentPartTextParam,
@@ -19,7 +21,16 @@ from openai.types.chat import (
 from openai.types.completion_create_params import CompletionCreateParamsBase
 
 from motif.method.rounds import Rounds
-from motif.serve.protocol import AnswerMessage, ChatMessage, ChatRequest, CompletionRequest, StreamOptions, TextPart
+from motif.serve.protocol import (
+    AnswerMessage,
+    ApiError,
+    ChatMessage,
+    ChatRequest,
+    CompletionRequest,
+    StreamOptions,
+    TextPart,
+    parse_request,
+)
 from motif.serve.requests import question_of
 from support.serving import DEMO, Scripted, ask, post, serving
 from support.tiny import char_tokenizer
@@ -133,6 +144,26 @@ def test_what_is_not_supported_is_refused_by_name(url, fields, name):
 )
 def test_neutral_values_of_completions(url, fields):
     assert post(url, {"prompt": "What is 12 × 13?", **fields}, "/v1/completions").status_code == 200
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "tool"]), "content": ANYTHING | st.just("x")},
+    optional=dict.fromkeys((*(AnswerMessage.model_fields.keys() - {"role", "content"}), "more"), ANYTHING),
+)
+
+
+@given(st.lists(MESSAGE, max_size=3), st.dictionaries(st.sampled_from([*FIELDS, "more"]), ANYTHING, max_size=3))
+def test_any_body_is_read_or_refused(messages, fields):
+    body = json.dumps({"messages": messages} | fields).encode()
+    try:
+        assert isinstance(parse_request(ChatRequest, body), ChatRequest)
+    except ApiError as error:
+        assert error.status == 400 and len(str(error)) < 1000
 
 
 def test_names_say_who_speaks():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import email.utils
 import gzip
 import json
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -22,7 +25,7 @@ from motif.config import SamplerConfig
 from motif.errors import UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.http import bearer
-from motif.sampling.openai import OpenAISampler, UpstreamAddress, retry_after
+from motif.sampling.openai import BadReply, OpenAISampler, UpstreamAddress, _Streamed, retry_after
 from support.serving import CLIENT, DEMO, ask, post, serving, until
 from support.tiny import char_tokenizer
 
@@ -126,6 +129,31 @@ def test_malformed_replies_are_502(upstream, front, lines):
     assert '"upstream_failed"' in streamed.text and "[DONE]" not in streamed.text
     upstream.lines = [event(ANSWER)]
     assert post(front, ask()).status_code == 200
+
+
+NAMES = [
+    "choices",
+    "delta",
+    "content",
+    "usage",
+    "error",
+    "finish_reason",
+    "text",
+    "prompt_tokens",
+    "reasoning",
+    "message",
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES | st.builds(lambda inner: {"choices": [{"delta": inner}]}, VALUES))
+def test_any_event_is_read_or_refused(content):
+    with contextlib.suppress(BadReply):
+        assert isinstance(_Streamed(("<think>", "</think>"), 100).take(json.dumps(content)), str)
 
 
 def test_replies_with_gaps_are_read(upstream, front):

@@ -108,7 +108,12 @@ class TextPart(RequestModel):
     """A hint to a cache, which changes no answer."""
 
 
-Texts = Content | Annotated[list[TextPart], Field(max_length=1024)]
+class AnswerPart(TextPart):
+    """A part of an answer that is sent back."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 Name = Annotated[str, Field(max_length=64, pattern=r"^[^\s<|\\/>]*$")]
 
 
@@ -116,7 +121,7 @@ class ChatMessage(RequestModel):
     """One message of a chat that is not an answer."""
 
     role: Literal["system", "developer", "user"]
-    content: Texts
+    content: Content | Annotated[list[TextPart], Field(max_length=1024)]
     name: Name | None = None
     """Who of several users wrote it."""
     type: Literal["text", "message"] | None = None
@@ -127,7 +132,7 @@ class AnswerMessage(RequestModel):
 
     model_config = ConfigDict(extra="ignore")
     role: Literal["assistant"]
-    content: Texts | None = None
+    content: Content | Annotated[list[AnswerPart], Field(max_length=1024)] | None = None
     name: Name | None = None
     """Who of several assistants wrote it."""
     refusal: Nothing = None
