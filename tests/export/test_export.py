@@ -21,7 +21,7 @@ from motif.errors import ModelError, RunFolderError, ServiceError, UsageError
 from motif.evaluation.target import find_target
 from motif.export import run as command
 from motif.export.base_model import describe
-from motif.export.formats import find_converter, write_gguf
+from motif.export.formats import find_converter, rounded, write_gguf
 from motif.export.run import ExportOptions, export
 from motif.export.source import for_others, public_name
 from motif.models.policy import Policy
@@ -403,3 +403,21 @@ def test_a_token_is_asked_for_before_any_work(hub, lora_run, tmp_path, monkeypat
     with pytest.raises(UsageError, match="OWNER/NAME"):
         export(lora_run, ExportOptions(out=tmp_path, push="it"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_keeps_what_was_learnt_on_average(dtype):
+    generator = torch.Generator().manual_seed(1)
+    base = torch.randn(300, 300, generator=generator).to(dtype)
+    learnt = 0.1 * torch.finfo(dtype).eps * torch.randn(300, 300, generator=generator)
+    whole = base.float() + learnt
+
+    def kept(stored: torch.Tensor) -> float:
+        return float(((stored.float() - base.float()) * learnt).sum() / learnt.pow(2).sum())
+
+    stored = rounded(whole, dtype, torch.Generator().manual_seed(0))
+    assert stored.dtype == dtype and kept(stored) == pytest.approx(1, abs=0.1) and kept(whole.to(dtype)) < 0.6
+    assert torch.equal(stored, rounded(whole, dtype, torch.Generator().manual_seed(0)))
+    assert (stored.float() - whole).abs().max() <= torch.finfo(dtype).eps * whole.abs().max()
+    assert torch.equal(rounded(base.float(), dtype, generator), base)  # numbers that need no rounding
+    assert torch.equal(rounded(whole, torch.float32, generator), whole)

@@ -4,11 +4,13 @@ import random
 
 import pytest
 import torch
+import transformers
 from transformers import AutoTokenizer
 
 from motif.config import ModelConfig, Recipe
 from motif.errors import ModelError, RecipeError
 from motif.models.policy import Policy
+from motif.models.shape import context_limit, model_shape
 from motif.runs.weights import load_weights, save_weights
 from motif.sampling.base import Request
 from motif.sampling.concurrency import complete
@@ -17,6 +19,15 @@ from motif.training.update import update
 from support.tiny import SMALL, write_model
 from support.updates import Keep, plain_gradient, sample
 
+SLIDING = {"head_dim": 8, "sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"]}
+LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 32}
+LONGROPE |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+SEES = {
+    "text_config": SMALL | SLIDING | {"initializer_range": 0.3},
+    "vision_config": VISION | {"image_size": 28, "patch_size": 14},
+    "mm_tokens_per_image": 4,
+}
 KINDS = {
     "Qwen2Config": SMALL,
     "Gemma2Config": SMALL | {"head_dim": 8, "sliding_window": 32},  # soft-capped attention and logits, eager kernels
@@ -24,6 +35,9 @@ KINDS = {
     "MistralConfig": SMALL | {"sliding_window": 32},
     "GraniteConfig": SMALL | {"logits_scaling": 2.0},
     "CohereConfig": SMALL,  # scaled logits, layer norm
+    "MixtralConfig": SMALL | {"num_local_experts": 4, "num_experts_per_tok": 2},  # adapters of fused experts
+    "Phi3Config": SMALL | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 32},
+    "Gemma3Config": SEES,  # what text needs is one part of it
     "GPT2Config": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},  # learned positions
 }
 
@@ -65,6 +79,39 @@ def test_a_sliding_window_bounds_the_context(tiny_model, tmp_path):
     policy = Policy(build("MistralConfig", KINDS["MistralConfig"], tiny_model, tmp_path))
     with pytest.raises(RecipeError, match="32"):
         complete(LocalSampler(policy), [Request([5] * 30, [1], max_tokens=8)])
+
+
+def test_rotary_factors_that_change_with_the_length_bound_the_context(tiny_model, tmp_path):
+    """Beyond the switch of longrope all positions turn, also those whose keys are kept."""
+    policy = Policy(build("Phi3Config", KINDS["Phi3Config"], tiny_model, tmp_path))
+    assert policy.max_length == 32 == model_shape(policy.config.name).max_length
+    sampler = LocalSampler(policy)
+    for length in (20, 40):  # on either side of the switch, before the response and after it
+        with pytest.raises(RecipeError, match=f"a prompt of {length} tokens and 16 new ones do not fit the model's 32"):
+            complete(sampler, [Request([5] * length, [1], max_tokens=16)])
+
+
+def test_of_a_model_that_sees_only_text_is_adapted(tiny_model, tmp_path):
+    policy = Policy(build("Gemma3Config", KINDS["Gemma3Config"], tiny_model, tmp_path))
+    assert policy.max_length == 32 == model_shape(policy.config.name).max_length
+    assert len(policy.trainable()) == 2 * 2 * 7 and not any("vision" in name for name in policy.state())
+
+
+def test_attention_in_chunks_bounds_the_context():
+    options = {"attention_chunk_size": 24, "layer_types": ["chunked_attention", "full_attention"]}
+    chunked = transformers.Llama4TextConfig(**SMALL | options)
+    assert context_limit(chunked) == 24
+    chunked.layer_types = ["full_attention"] * 2
+    assert context_limit(chunked) == 64
+
+
+@pytest.mark.parametrize("kind", ["BloomConfig", "StableLmConfig", "GptOssConfig"])
+def test_a_refusal_names_its_cause(kind, tiny_model, tmp_path):
+    options = (
+        SMALL | {"num_local_experts": 4, "num_experts_per_tok": 2} if kind != "BloomConfig" else {"hidden_size": 32}
+    )
+    with pytest.raises(ModelError, match=r"cannot be sampled here: (too many|NotImplementedError its attention)"):
+        LocalSampler(Policy(build(kind, options, tiny_model, tmp_path)))
 
 
 def test_a_recurrent_model_is_refused(tiny_model, tmp_path):

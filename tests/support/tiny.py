@@ -79,9 +79,15 @@ def write_model(folder: Path, kind: str, options: dict[str, Any], tokenizer: Any
     import transformers
 
     torch.manual_seed(0)
-    config = getattr(transformers, kind)(
-        vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id, pad_token_id=0, bos_token_id=None, **options
-    )
+    ids = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": 0,
+        "bos_token_id": None,
+    }
+    if text := options.get("text_config"):
+        options = options | {"text_config": ids | text}
+    config = getattr(transformers, kind)(**(ids if not text else {}), **options)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return ModelConfig(name=str(folder), lora_rank=4, device="cpu")

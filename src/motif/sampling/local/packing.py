@@ -106,12 +106,12 @@ def _running_with(module: Any, name: str, weight: Tensor, policy: Policy) -> Ite
         finally:
             del module.forward
     else:
-        parameter = getattr(module, name)
-        own, parameter.data = parameter.data, weight
+        own = getattr(module, name)  # an embedding may share it, and has no part in this
+        setattr(module, name, nn.Parameter(weight, requires_grad=False))
         try:
             yield
         finally:
-            parameter.data = own
+            setattr(module, name, own)
 
 
 def _packs(policy: Policy, module: nn.Module) -> bool:
