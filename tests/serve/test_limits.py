@@ -14,6 +14,7 @@ import httpx2
 import openai
 import pytest
 
+from motif.errors import SamplerError
 from motif.method.rounds import Rounds
 from motif.serve import admission
 from motif.serve.admission import AdmissionQueue, QueueFull
@@ -326,6 +327,18 @@ def test_an_error_of_our_own_is_a_500_without_its_insides():
         assert "insides" not in answer.text
         until(lambda: requests_counted(service, 500) == 1)
         until(lambda: service.queue.taken == 0)
+
+
+def test_an_error_of_the_sampler_stays_in_the_log(caplog):
+    def fail(_: Any) -> str:
+        raise SamplerError("no memory left for /home/anna/model\n2026 forged")
+
+    with serving(Scripted(fail), ROUNDS) as (url, _):
+        answer = post(url, ask())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "decoding_failed")
+    assert "anna" not in answer.text
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "/home/anna/model\\n2026" in warning and answer.headers["x-request-id"] in warning
 
 
 def test_when_it_ends_those_under_way_are_told():

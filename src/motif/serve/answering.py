@@ -94,11 +94,9 @@ class Answering(Response):
             if not service.stopped:
                 raise
             raise _shutting_down() from None
-        except UpstreamError as error:
-            log.warning("%s (request %s)", one_line(str(error)), scope["state"]["access_record"].id)
-            raise _upstream_error(error) from None
         except MotifError as error:
-            raise ApiError(500, str(error), kind="server_error", code="decoding_failed") from None
+            log.warning("%s (request %s)", one_line(str(error)), scope["state"]["access_record"].id)
+            raise _told(error) from None
 
     async def _streamed(self, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
@@ -156,8 +154,11 @@ def _shutting_down() -> ApiError:
     return ApiError(503, "the server is shutting down", kind="server_error", code="shutting_down")
 
 
-def _upstream_error(error: UpstreamError) -> ApiError:
-    """What a client is told: where the upstream server is, and what it said, is for the log."""
+def _told(error: MotifError) -> ApiError:
+    """What a client is told: where a file or the upstream server is, and what it said, is for the log."""
+    if not isinstance(error, UpstreamError):
+        message = "the answer could not be generated; this server's log has the cause"
+        return ApiError(500, message, kind="server_error", code="decoding_failed")
     if error.retry_after:
         wait = min(error.retry_after, LONGEST_RETRY)
         message, headers = f"the upstream server is busy: try again in {wait} s", {"Retry-After": str(wait)}
