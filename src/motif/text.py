@@ -26,6 +26,11 @@ def one_line(text: str) -> str:
     return harmless(text).replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
 
 
+def without_user_info(text: str) -> str:
+    """A text without the users and passwords that addresses in it name."""
+    return re.sub(r"(?<=//)[^/\s]*@", "…@", text)
+
+
 def brief(text: str, most: int = 300) -> str:
     """Text for a message, cut to so many characters: a value or a name in a file may be megabytes long."""
     return text if len(text) <= most else f"{text[:most]}…"

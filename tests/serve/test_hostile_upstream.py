@@ -21,8 +21,8 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from motif.config import SamplerConfig
-from motif.errors import UsageError
+from motif.config import load_recipe
+from motif.errors import RecipeError, UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.http import bearer
 from motif.sampling.openai import BadReply, OpenAISampler, UpstreamAddress, _Streamed, retry_after
@@ -281,6 +281,6 @@ def test_a_key_that_no_header_holds_is_said_without_it():
 
 
 def test_servers_of_a_recipe_name_no_user():
-    with pytest.raises(ValueError, match="api_key_variable") as error:
-        SamplerConfig(urls=["http://anna:hunter2@gpu1:8000"])
-    assert "names a user or password" in str(error.value)
+    with pytest.raises(RecipeError, match=r"names a user or password.*api_key_variable") as error:
+        load_recipe("demo", ['sampler.urls=["http://anna:hunter2@gpu1:8000"]'])
+    assert "hunter2" not in str(error.value) and "…@gpu1" in str(error.value)

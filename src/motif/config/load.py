@@ -17,7 +17,7 @@ from motif.config.recipe import Recipe
 from motif.config.sections import Section
 from motif.demo import MODELS
 from motif.errors import RecipeError
-from motif.text import brief, decoded, expanded
+from motif.text import brief, decoded, expanded, without_user_info
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FLAT = {
@@ -224,7 +224,9 @@ def _explain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if not where or message.startswith(f"{where}."):
         return message
-    shown = "" if isinstance(problem["input"], Mapping) else f" (got {brief(repr(problem['input']))})"
+    shown = (
+        "" if isinstance(problem["input"], Mapping) else f" (got {brief(without_user_info(repr(problem['input'])))})"
+    )
     return f"{brief(where)}: {message}{shown}"
 
 
