@@ -239,6 +239,78 @@ def test_dates(day, other):
     assert not right(day.isoformat(), str(day.year - day.month - day.day))
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.lists(fractions, min_size=2, max_size=2), min_size=2, max_size=3), st.data())
+def test_matrices(rows, data):
+    def written(kind: str, cells: list[list[Fraction]]) -> str:
+        return rf"\begin{{{kind}}}" + r" \\ ".join(" & ".join(map(latex, row)) for row in cells) + rf"\end{{{kind}}}"
+
+    gold = written("pmatrix", rows)
+    assert right(gold, written("bmatrix", rows)) and right(gold, "A = " + gold)
+    other = [list(row) for row in rows]
+    other[data.draw(st.integers(0, len(rows) - 1))][data.draw(st.integers(0, 1))] += 1
+    assert not right(gold, written("pmatrix", other)) and not right(gold, latex(rows[0][0]))
+    if len(rows) == 2 and rows[0][1] != rows[1][0]:
+        assert not right(gold, written("pmatrix", [list(column) for column in zip(*rows, strict=True)]))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(25, 99), st.integers(2, 99), st.integers(2, 9))
+def test_ratios(a, b, factor):
+    assert right(f"{a}:{b}", f"{a} : {b}") and right(f"{a}:{b}", rf"{a} \text{{ to }} {b}")
+    assert right(f"{a}:{b}", f"{a * factor}:{b * factor}")
+    assert right(f"{a}:{b}", f"{b}:{a}") == (a == b)
+    assert not right(f"{a}:{b}", f"{a}:{b + 1}") and not right(f"{a}:{b}", f"{a}:{b}:{b}")
+
+
+@settings(deadline=None)
+@given(st.times(), st.times())
+def test_times(time_, other):
+    gold = f"{time_:%H:%M}"
+    assert right(gold, f"{time_.hour}:{time_:%M}")
+    assert right(gold, f"{time_.hour % 12 or 12}:{time_:%M} {time_:%p}")
+    assert right(gold, f"{other:%H:%M}") == (f"{other:%H:%M}" == gold)
+    if time_.minute:
+        assert not right(gold, rf"\frac{{{time_.hour}}}{{{time_.minute}}}")
+
+
+@settings(deadline=None)
+@given(st.integers(2, 16), st.integers(17, 10**6), st.integers(2, 16))
+def test_numerals(base, value, other):
+    digits, left = "", value
+    while left:
+        left, digit = divmod(left, base)
+        digits = "0123456789ABCDEF"[digit] + digits
+    gold = f"{digits}_{{{base}}}"
+    if digits[0].isdigit() or len(digits) > 1:
+        assert right(gold, rf"({digits})_{{\text{{{in_words(base)}}}}}") and right(gold, f"{digits} in base {base}")
+        assert right(gold, f"{digits}_{{{other}}}") == (base == other)
+        assert not right(gold, f"{digits}1_{{{base}}}")
+    assert not right(str(value), gold) or base == 10
+
+
+@settings(deadline=None)
+@given(st.sampled_from("ABCDEFGHIJ"), st.sampled_from("ABCDEFGHIJ"), fractions)
+def test_choices_with_their_texts(letter, other, value):
+    forms = (
+        "{c}",
+        "({c})",
+        "{c}.",
+        "{c})",
+        r"\text{{{c}}}",
+        r"\textbf{{({c})}}\ {v}",
+        "({c}) {v}",
+        "Option {c}",
+        "{c}. {v}",
+    )
+    for form in forms:
+        answer = form.format(c=letter, v=latex(value))
+        assert right(letter, answer), answer
+        assert right(f"({other}) {latex(value)}", answer) == (letter == other), answer
+        assert right(letter, form.format(c=other, v=latex(value))) == (letter == other), answer
+    assert not right(letter, f"({letter}) or ({'A' if letter != 'A' else 'B'})")
+
+
 @given(st.integers(0, 10**9 - 1))
 def test_numbers_in_words(value):
     assert spelled_number(in_words(value)) == value

@@ -75,7 +75,9 @@ def _same_value(one: Node, other: Node) -> bool:
 
 
 def _same_things(gold: str, given: str) -> bool:
-    """Whether two names of things differ only in what is said beside the thing: right triangles, triangles."""
+    """Whether two names of things differ only in what is said beside the thing (right triangles), or are pounds."""
+    if "pound" in (gold, given):
+        return {gold, given} <= {"pound", "lb", "£"}
     return (
         gold.isascii() and min(len(gold), len(given)) > 3 and (gold.endswith(f" {given}") or given.endswith(f" {gold}"))
     )

@@ -313,6 +313,8 @@ def _in_order(named: list[Named]) -> list[Named]:
 
 
 def _bracketed(text: str, depth: int) -> Value | None:
+    turned = re.fullmatch(r"(.*[)\]])\s*\^\s*\{?\s*(?:T|\\top)\s*\}?", text, re.DOTALL)
+    text = turned[1] if turned else text
     inner = re.fullmatch(r"\\\{(.*)\\\}|\{(.*)\}", text, re.DOTALL)
     if inner:
         return _set((inner[1] if inner[1] is not None else inner[2]).strip(), depth)
@@ -324,7 +326,7 @@ def _bracketed(text: str, depth: int) -> Value | None:
     parts = split(content, [by])
     if len(parts) < 2:
         is_relation = any(token in _RELATIONS for token, _, _, _ in top_level(content))
-        return None if brackets[0] != "(" or is_relation else scalar(content)
+        return None if brackets[0] != "(" or is_relation or turned else scalar(content)
     if len(parts) > MOST_ITEMS:
         raise Unreadable("a long tuple")
     items = tuple(_part(re.sub(r"(?<=\d),(?=\d)", ".", part) if by == ";" else part, depth) for part in parts)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from motif.grading.math.evaluate import Undefined, points, same, value_at
@@ -169,6 +170,10 @@ def _simple(text: str, items: Callable[[str], list[Node]], variables: set[str]) 
         return ALL
     if text == r"\emptyset":
         return EMPTY
+    part = re.fullmatch(r"\\mathbb\{R\}\s*\^\s*\{?\s*(\\cdot|\+|-)\s*\}?", text)
+    if part:
+        zero = ("n", Fraction(0), 0)
+        return {"+": (">", zero), "-": ("<", zero)}.get(part[1], ("not", ("=", zero)))
     found = interval(text) if not _relations(text) else None
     if found is not None:
         return found

@@ -78,13 +78,15 @@ class Math(Rule):
         if not gold.strip() or len(gold) > LONGEST:
             return self.quick(gold, gold)
         wrong = problem(gold)
-        if not wrong and isinstance(value, Words) and not 0 < _count(value) <= LONGEST_TEXT:
+        if not wrong and isinstance(value, Words) and not _can_be_boxed(value):
             wrong = "text that no response would box, and that cannot be read as mathematics"
         return Grade("wrong", wrong) if wrong else _quickly(value, read(clean(answer_in_box(gold) or "")))
 
 
-def _count(value: Words) -> int:
-    return sum(word[-1].isalnum() for word in value.words)
+def _can_be_boxed(value: Words) -> bool:
+    """Whether a text says something, and is short."""
+    counted = sum(word.isalpha() and len(word) > 1 for word in value.words)
+    return any(word[-1].isalnum() for word in value.words) and counted <= LONGEST_TEXT
 
 
 def _as_lists(gold: str, prediction: str) -> bool:
