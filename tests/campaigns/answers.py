@@ -50,6 +50,11 @@ HANGING = (
     "9" * 1999,
     r"\prod_{n=1}^{\infty} 2",
     "|" * 300 + "x" + "|" * 300,
+    r"\arcsin 2 + \tan(90^\circ)",
+    r"\frac{x}{\sin(\pi)}",
+    r"\sqrt[3]{10000!}",
+    "(2^{1000})^{200}+x",
+    "+".join(f"{k}!" for k in range(9000, 9200)),
 )
 HUNG_GOLDS = ("42", r"\frac{1}{2}", "x+1", "(1,2)", r"\sqrt{2}", "ABD")
 

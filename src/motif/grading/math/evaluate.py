@@ -18,6 +18,7 @@ from typing import Any
 from motif.grading.math.expression import Node, letters
 
 LARGEST = 1 << 18  # bits of an exact number
+LARGEST_ROOT = 1 << 12  # bits of a number whose cube root, or a higher one, is looked for
 MOST_DIGITS = 4_000
 CLOSE = 5e-7
 """How near a decimal must be to an exact answer: six places, or six digits for answers below 1."""
@@ -31,7 +32,7 @@ class Undefined(ArithmeticError):
     """The expression has no value here, or none that can be computed."""
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=1024)
 def exact(node: Node) -> Fraction | None:
     """The rational value of a tree of rational numbers; None for other trees.
 
@@ -75,6 +76,8 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction | None:
 
 def _root(index: Fraction, value: Fraction) -> Fraction | None:
     if index.denominator != 1 or not 2 <= index <= 64 or value < 0:
+        return None
+    if index > 2 and max(value.numerator, value.denominator).bit_length() > LARGEST_ROOT:
         return None
     parts = [_whole_root(part, int(index)) for part in (value.numerator, value.denominator)]
     return None if None in parts else Fraction(parts[0] or 0, parts[1] or 1)
@@ -190,8 +193,8 @@ def _hashed(text: str) -> Fraction:
 
 def _compare(gold: Node, given: Node, point: dict[str, Fraction], is_decimal: bool) -> bool | None:
     """Whether both agree at a point; None where one of them has no value there."""
-    digits = 50
-    while digits <= MOST_DIGITS:
+    digits, grown = 50, 0
+    while digits <= MOST_DIGITS and grown < 3:  # a value that grows with the digits, as the tangent of a right angle
         try:
             (wanted, wide), (found, long) = (Evaluation(point, digits).value(node) for node in (gold, given))
         except Undefined:
@@ -201,7 +204,7 @@ def _compare(gold: Node, given: Node, point: dict[str, Fraction], is_decimal: bo
         largest = max(wide, long, 1)
         needed = 50 + int(math.log10(largest)) if largest < 1e300 else 50 + int(_mpmath().log10(largest))
         if needed > digits + 10:
-            digits = needed
+            digits, grown = needed, grown + 1
             continue
         gap, size = abs(wanted - found), abs(wanted)
         noise = largest * _mpmath().mpf(10) ** (12 - digits)
