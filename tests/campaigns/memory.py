@@ -11,6 +11,7 @@ exit status is 1 if any is above `MOST` times the plan. An interrupted campaign 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import re
 import sys
@@ -59,6 +60,23 @@ class Campaign:
         ]
         complete(self.sampler, requests)
 
+    def step(self, number: int) -> dict[str, Any]:
+        """One step of the loop: tokens and seconds, the GiB held at most in each part, and after all of them."""
+        start, recipe = time.perf_counter(), self.recipe
+        parts: dict[str, float] = {}
+        forget_peak()
+        self.sample(number, recipe.rollout.questions_per_step, recipe.rollout.responses)
+        parts["sample"] = resident("VmHWM")
+        forget_peak()
+        tokens = self.train(number)
+        parts["update"] = resident("VmHWM")
+        if number % EVERY == 0:
+            forget_peak()
+            self.sample(number, recipe.eval.questions, 1)
+            parts["evaluate"] = resident("VmHWM")
+        counts = {"update": number, "tokens": tokens, "seconds": round(time.perf_counter() - start, 2)}
+        return counts | {"held": resident("VmRSS"), "peak": max(parts.values()), "parts": parts}
+
     def train(self, step: int) -> int:
         """One update on trees of varied lengths; returns its tokens."""
         samples = collect(
@@ -102,7 +120,7 @@ def resident(name: str) -> float:
     """GiB that this process holds (`VmRSS`), or held at most since `forget_peak` (`VmHWM`)."""
     match = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert match
-    return int(match[1]) / 2**20
+    return round(int(match[1]) / 2**20, 3)
 
 
 def forget_peak() -> None:
@@ -146,47 +164,16 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     recipe, records = recipe_of(options), Records(options.out)
-    shape = model_shape(recipe.model.name)
-    plan = sum(memory(recipe, shape, options.prompt, half=options.dtype == "bfloat16", cpu=True).values()) / GIB
+    parts = {"half": options.dtype == "bfloat16", "cpu": True}
+    plan = sum(memory(recipe, model_shape(options.model), options.prompt, options.rows, **parts).values()) / GIB
     begun, worst = len(records), max((record["peak"] for record in records.all), default=0.0)
     campaign = Campaign(recipe, options.prompt, begun)
-    loaded = resident("VmRSS")
-    print(f"plan {plan:.2f} GiB, loaded {loaded:.2f}", flush=True)
+    print(f"plan {plan:.2f} GiB, loaded {resident('VmRSS'):.2f}", flush=True)
     for number in range(begun + 1, options.updates + 1):
-        start = time.perf_counter()
-        parts: dict[str, float] = {}
-        forget_peak()
-        campaign.sample(number, options.questions, 4)
-        parts["sample"] = resident("VmHWM")
-        forget_peak()
-        tokens = campaign.train(number)
-        parts["update"] = resident("VmHWM")
-        if number % EVERY == 0:
-            forget_peak()
-            campaign.sample(number, options.rows, 1)
-            parts["evaluate"] = resident("VmHWM")
-        worst = max(worst, *parts.values())
-        seconds = round(time.perf_counter() - start, 2)
-        line = {name: round(value, 3) for name, value in parts.items()}
-        held = round(resident("VmRSS"), 3)
-        records.add(
-            [
-                {
-                    "update": number,
-                    "process": begun,
-                    "tokens": tokens,
-                    "seconds": seconds,
-                    "held": held,
-                    "peak": round(max(parts.values()), 3),
-                    "plan": round(plan, 3),
-                }
-                | line
-            ]
-        )
-        print(
-            f"update {number}: {tokens} tokens, {seconds} s, held {held}, {line}, worst {worst:.2f} of {plan:.2f} GiB",
-            flush=True,
-        )
+        record = campaign.step(number)
+        records.add([record | {"process": begun, "plan": round(plan, 3)}])
+        worst = max(worst, record["peak"])
+        print(f"{json.dumps(record)}: at most {worst:.2f} of {plan:.2f} GiB", flush=True)
     print(f"at most {worst:.2f} GiB, {worst / plan:.2f} times the plan of {plan:.2f}")
     return 0 if worst <= MOST * plan else 1
 

@@ -28,6 +28,9 @@ class Device:
     tflops_float32: float = 0.0  # the same in float32; 0: unknown, taken as `tflops`
     bfloat16: bool = True  # whether it multiplies in bfloat16; if not, `auto` is float32
     overhead: float | None = None  # ms a layer and decoding step of the local sampler; None: `forecast.LOCAL_LAYER`
+    token_overhead: float = 0.0  # ms a layer and sampled or prompt token, beside matrix products
+    mfu: float | None = None  # share of its peak that sampling reaches; None: `forecast.MFU`
+    training_mfu: float | None = None  # the same of updates; None: `forecast.TRAINING_MFU`
 
     def rate(self, half: bool) -> float:
         """FLOP per second of matrix products, in bfloat16 or else float32."""

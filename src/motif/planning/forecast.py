@@ -14,8 +14,9 @@ FLOP/s and M bytes/s, by its data sheet or description:
 * Prompts: (2P + 2·L·D·x) FLOP a token at MFU·F; the question's prompt once, then only what notes add.
 * Update: (4P with a frozen base, 6P without, + 2P if activations are recomputed, + 2P for reference or old
   log-probabilities) and 3 or 4 times 2·L·D·x for attention, a token of trained responses and their prompts, per inner
-  epoch, at TRAINING_MFU·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive; dead ones cost
-  less.
+  epoch, at TRAINING_MFU·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive, dead ones cost
+  less; with `right`, as many are as if answers were right with this chance, independently.
+* On a CPU the peak is measured, the shares of it are others, and every token costs `token_overhead` a layer.
 * Several training processes share a step's questions (a question is not divided) and add up gradients at LINK.
 * Grading: GRADING seconds a final response on 2 workers, beside sampling; what exceeds the time of sampling is added.
 * Servers: requests for questions and notes are spread evenly (siblings are one request, so a question's first round is
@@ -24,8 +25,7 @@ FLOP/s and M bytes/s, by its data sheet or description:
 * A model that needs several devices per server (tensor parallel) or training process (sharded) gets their sum times
   PARALLEL_EFFICIENCY.
 
-Left out: start-up, loading the model, checkpoints, failures, how much of a step is dead groups, and that a cached
-system prompt is not computed again.
+Left out: start-up, loading the model, checkpoints, failures; for devices elsewhere also dead groups and cached prompts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,16 @@ from motif.models.shape import Shape
 from motif.planning.devices import Device
 from motif.planning.layouts import Layout, fastest, server_counts
 from motif.planning.lengths import Lengths
-from motif.planning.memory import ADVICE, GIB, longest_sequence, memory, trainable, weight_size
+from motif.planning.memory import (
+    GIB,
+    advice,
+    longest_sequence,
+    memory,
+    sampled_at_once,
+    smaller,
+    trainable,
+    weight_size,
+)
 
 MBU, MFU, TRAINING_MFU = 0.6, 0.4, 0.1
 """Shares of a device's peak that are reached: of memory bandwidth in decoding, of matrix products in sampling and in
@@ -115,7 +124,17 @@ class Replica:
 
     def rate(self, half: bool) -> float:
         """FLOP per second that decoding and prompts reach."""
-        return MFU * self.device.rate(half) * self._factor
+        mfu = MFU if self.device.mfu is None else self.device.mfu
+        return mfu * self.device.rate(half) * self._factor
+
+    def training_rate(self, half: bool) -> float:
+        """FLOP per second that updates reach."""
+        mfu = TRAINING_MFU if self.device.training_mfu is None else self.device.training_mfu
+        return mfu * self.device.rate(half) * self._factor
+
+    def tokens_time(self, tokens: np.ndarray | float, layers: int) -> np.ndarray | float:
+        """Seconds that tokens cost beside matrix products."""
+        return 1e-3 * self.device.token_overhead * layers * tokens
 
 
 @dataclass(frozen=True)
@@ -123,7 +142,8 @@ class Forecast:
     """The cost of a recipe on `count` devices of one kind.
 
     prompt: tokens of a typical first-round prompt. seam: tokens that the scaffold adds to it in later rounds. held_out:
-    number of held-out questions. half: whether matrix products are in bfloat16.
+    number of held-out questions. half: whether matrix products are in bfloat16. right: the chance of a right answer, by
+    which groups are dead; None: none is. shared: tokens with which all prompts begin, computed once.
     """
 
     recipe: Recipe
@@ -136,6 +156,8 @@ class Forecast:
     held_out: int
     grader: str
     half: bool = True
+    right: float | None = None
+    shared: int = 0
 
     # -- the work --------------------------------------------------------------------------------------------------
 
@@ -147,7 +169,8 @@ class Forecast:
             carried = index if rounds.carry == "all" else min(index, 1)
             added = self.lengths.note(index + 1, self.seam + note * carried)
             lengths = self.lengths.of(index + 1, limits[min(index, 1)])
-            levels.append(Level(requests, forks, lengths, self.prompt + added, added if index else self.prompt))
+            fresh = added if index else self.prompt - self.shared
+            levels.append(Level(requests, forks, lengths, self.prompt + added, fresh))
             requests *= forks
         return levels
 
@@ -183,7 +206,11 @@ class Forecast:
 
     def local_memory(self, processes: int = 1) -> dict[str, float]:
         """Bytes of one of `processes` that sample and train, by part."""
-        return memory(self.recipe, self.shape, self.prompt, half=self.half, cpu=False, processes=processes)
+        return self.memory_of(self.recipe, processes)
+
+    def memory_of(self, recipe: Recipe, processes: int) -> dict[str, float]:
+        """The same of another recipe for the same model and data."""
+        return memory(recipe, self.shape, self.prompt, self.held_out, half=self.half, cpu=False, processes=processes)
 
     def trainer_memory(self, devices: int = 1) -> dict[str, float]:
         """Bytes a device of a training process that does not sample, if `devices` share weights and optimiser."""
@@ -208,7 +235,7 @@ class Forecast:
 
     @property
     def _row_bytes(self) -> float:
-        length = longest_sequence(self.recipe, self.prompt)
+        length = longest_sequence(self.recipe, self.prompt, min(self.held_out, self.recipe.eval.questions) > 0)
         return float(length * self.shape.cache_per_token * (2 if self.half else 4))
 
     @cached_property
@@ -237,7 +264,8 @@ class Forecast:
         adapter = 2.0 * trainable(self.recipe, self.shape) if replica.server else 0.0
         moved = self._weights + adapter + rows_at_once * context * self.shape.cache_per_token * size
         flops = rows_at_once * (self._token_flops + self._attention * context)
-        return self._overhead(replica) + np.maximum(moved / replica.bandwidth(), flops / replica.rate(self.half))
+        seconds = np.maximum(moved / replica.bandwidth(), flops / replica.rate(self.half))
+        return self._overhead(replica) + replica.tokens_time(rows_at_once, self.shape.layers) + seconds
 
     def _overhead(self, replica: Replica) -> float:
         if replica.server:
@@ -247,7 +275,8 @@ class Forecast:
 
     def prompt_time(self, replica: Replica, tokens: float, context: float) -> float:
         """Seconds to run prompt tokens through the model."""
-        return tokens * (self._token_flops + self._attention * context / 2) / replica.rate(self.half)
+        seconds = tokens * (self._token_flops + self._attention * context / 2) / replica.rate(self.half)
+        return seconds + float(replica.tokens_time(tokens, self.shape.layers))
 
     def sampling_time(self, levels: Sequence[Level], replica: Replica, replicas: int = 1) -> float:
         """Seconds in which equal replicas, over which requests are spread evenly, answer them round by round."""
@@ -275,16 +304,24 @@ class Forecast:
         recomputed = int(recipe.train.activation_checkpointing)
         frozen = 2.0 * self.shape.parameters if self._lora else 0.0  # no gradients of the base's weights
         flops = 0.0
-        for level in trained:
+        for index, level in enumerate(trained):
             forward = self._token_flops + self._attention * level.context / 2
             passes = (3 + recomputed) * recipe.loss.inner_epochs
             passes += (recipe.loss.kl_beta > 0) + (recipe.loss.minibatches * recipe.loss.inner_epochs > 1)
-            flops += level.computed * (passes * forward - frozen * recipe.loss.inner_epochs)
+            computed = level.computed * self._alive(level, levels[index + 1 :])
+            flops += computed * (passes * forward - frozen * recipe.loss.inner_epochs)
         numbers = trainable(recipe, self.shape)
         steps = recipe.loss.inner_epochs * recipe.loss.minibatches
         optimiser = steps * 32 * numbers / replica.bandwidth()
         exchange = steps * 8 * numbers / LINK if replicas > 1 else 0.0  # a ring sends every gradient twice
-        return flops * MFU / TRAINING_MFU / replica.rate(self.half) + optimiser + exchange
+        return flops / replica.training_rate(self.half) + optimiser + exchange
+
+    def _alive(self, level: Level, below: Sequence[Level]) -> float:
+        """The share of a round's groups whose answers are not all right or all wrong."""
+        if self.right is None or self.recipe.loss.kl_beta:
+            return 1.0
+        answers = max(2, level.forks * math.prod(deeper.forks for deeper in below))
+        return 1 - self.right**answers - (1 - self.right) ** answers
 
     def grading_time(self, levels: Sequence[Level], sampling: float) -> float:
         """Seconds of grading that exceed the time of sampling."""
@@ -388,10 +425,16 @@ class Forecast:
     def _too_big(self) -> str:
         parts = self.local_memory(self.count)
         needed, largest = sum(parts.values()), max(parts, key=lambda name: parts[name])
+        changes = smaller(
+            self.recipe,
+            sampled_at_once(self.recipe, self.held_out),
+            largest,
+            lambda recipe: sum(self.memory_of(recipe, self.count).values()) <= self.device.bytes,
+        )
         text = (
             f"this does not fit one {self.device}: a process that samples and trains needs about {needed / GIB:.1f} "
             f"GiB, and {self.device.bytes / GIB:.1f} can be used (largest part: {largest}, "
-            f"{parts[largest] / GIB:.1f} GiB: use {ADVICE[largest]})"
+            f"{parts[largest] / GIB:.1f} GiB: {advice(changes, largest)})"
         )
         if fewest := self.min_processes or self.sharded().min_processes:
             sharding = "" if self.recipe.train.shard == "weights" else " and train.shard = 'weights'"

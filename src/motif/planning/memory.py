@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from motif.config import Recipe
 from motif.models.shape import Shape
 from motif.planning.devices import Device
@@ -38,19 +40,36 @@ def trainable(recipe: Recipe, shape: Shape) -> float:
     return min(shape.layers * rank * (8 * shape.hidden + 3 * (shape.hidden + shape.intermediate)), linear)
 
 
-def longest_sequence(recipe: Recipe, prompt: int) -> int:
-    """Tokens of the longest prompt and response if all limits are used up; `prompt`: of a first-round prompt."""
+def longest_sequence(recipe: Recipe, prompt: int, tested: bool = True) -> int:
+    """Tokens of the longest prompt and response if all limits are used up.
+
+    `prompt`: of a first-round prompt. `tested`: whether there are evaluations, which may have more or longer rounds.
+    """
     rollout = recipe.rollout
-    rounds = max(rollout.rounds, *recipe.eval_rounds)
-    note = min(recipe.rounds.note_tokens, rollout.tokens_first) if rounds > 1 else 0
-    return prompt + note + max(rollout.tokens_first, rollout.tokens_continue)
+    rounds = max(rollout.rounds, *recipe.eval_rounds) if tested else rollout.rounds
+    carried = rounds - 1 if recipe.rounds.carry == "all" else min(rounds - 1, 1)
+    longest = prompt + carried * min(recipe.rounds.note_tokens, rollout.tokens_first)
+    longest += max(rollout.tokens_first, rollout.tokens_continue if rounds > 1 else 0)
+    return max(longest, prompt + recipe.matched_tokens) if tested and recipe.eval.matched else longest
 
 
-def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool, processes: int = 1) -> dict[str, float]:
+def sampled_at_once(recipe: Recipe, held_out: int) -> int:
+    """Responses that are sampled together, in a step, an evaluation or a probe, if there is room for all."""
+    rollout, probe = recipe.rollout, recipe.probe
+    step = rollout.questions_per_step * rollout.responses * rollout.trajectories
+    tested = min(recipe.eval.questions, held_out) * recipe.eval.samples
+    probed = probe.questions * max(rollout.responses * rollout.trajectories, rollout.responses * probe.continuations)
+    return min(rollout.max_rows, max(step, tested, probed))
+
+
+def memory(
+    recipe: Recipe, shape: Shape, prompt: int, held_out: int, *, half: bool, cpu: bool, processes: int = 1
+) -> dict[str, float]:
     """Bytes of a process that samples and trains, by part.
 
     Args:
         prompt: tokens of a typical first-round prompt.
+        held_out: questions that are held out; more than these are not tested on.
         half: whether matrix products are in bfloat16.
         cpu: whether the device is a CPU.
         processes: how many train together.
@@ -62,10 +81,8 @@ def memory(recipe: Recipe, shape: Shape, prompt: int, *, half: bool, cpu: bool, 
     copied = not (recipe.model.four_bit or half) and (recipe.model.adapter == "lora" or cpu)
     copy = size * shape.parameters if copied else 0
     gathered = size * shape.parameters if pieces > 1 else 0  # sharded weights are gathered to sample
-    sampled = rollout.questions_per_step * rollout.responses * rollout.trajectories
-    tested = recipe.eval.questions * recipe.eval.samples
-    rows = min(rollout.max_rows, max(sampled, tested))
-    length = longest_sequence(recipe, prompt)
+    rows = sampled_at_once(recipe, held_out)
+    length = longest_sequence(recipe, prompt, tested=min(held_out, recipe.eval.questions) > 0)
     activation = 2 if half else 4
     per_token = shape.layers * (14 * shape.hidden + 5 * shape.intermediate)
     if train.activation_checkpointing:
@@ -90,3 +107,49 @@ def _gathered_in_a_pass(shape: Shape) -> float:
     """Parameters of a sharded model that are gathered at a time: embeddings and head, a layer and the next one."""
     ends = min(2 * shape.vocabulary * shape.hidden, shape.parameters)
     return ends + 2 * (shape.parameters - ends) / shape.layers
+
+
+Settings = dict[str, int | bool]
+"""Values by the names of settings, such as `rollout.max_rows`."""
+
+
+def smaller(recipe: Recipe, rows: int, largest: str, fits: Callable[[Recipe], bool]) -> Settings | None:
+    """The largest powers of two that make a recipe fit, for as few settings as possible; None: none do.
+
+    Args:
+        rows: responses that are sampled together.
+        largest: the largest part of the memory, whose setting is tried first.
+        fits: whether a recipe does.
+    """
+    tried = {"rollout.max_rows": rows, "train.microbatch_tokens": recipe.train.microbatch_tokens}
+    if recipe.sampler.urls:
+        del tried["rollout.max_rows"]
+    singly = sorted(tried, key=lambda name: name.startswith("train") != (largest == "update"))
+    ways = [*([name] for name in singly), list(tried)]
+    for extra in ({}, {"train.activation_checkpointing": True}):  # which costs time
+        for names in ways:
+            for shift in range(1, 30):
+                changes = {name: max(1, _power_above(tried[name]) >> shift) for name in names} | extra
+                if fits(_changed(recipe, changes)):
+                    return changes
+    return None
+
+
+def _power_above(number: int) -> int:
+    return 1 << (number - 1).bit_length()
+
+
+def _changed(recipe: Recipe, changes: Settings) -> Recipe:
+    for name, value in changes.items():
+        section, _, key = name.partition(".")
+        below = getattr(recipe, section).model_copy(update={key: value})
+        recipe = recipe.model_copy(update={section: below})
+    return recipe
+
+
+def advice(changes: Settings | None, largest: str) -> str:
+    """What to do about a recipe that is too big: set values that fit, or else what makes its largest part smaller."""
+    if changes is None:
+        return f"use {ADVICE[largest]}"
+    values = " and ".join(f"{name} = {str(value).lower()}" for name, value in changes.items())
+    return f"set {values}, with which it fits"

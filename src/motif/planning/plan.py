@@ -8,6 +8,7 @@ data sheets. Once steps run, the display goes by their times.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,18 +21,24 @@ from motif.evaluation.probe import probe_questions
 from motif.method.rounds import NOTE_SEAM, Rounds
 from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_tokenizer
+from motif.models.prefix import common_prefix_length
 from motif.models.shape import Shape, model_shape, window_of
 from motif.planning.devices import Device, parse_devices
 from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
-from motif.planning.memory import ADVICE, GIB, is_half, memory
+from motif.planning.memory import GIB, advice, is_half, memory, sampled_at_once, smaller
 from motif.runs.trackers import check
 from motif.session import open_task
 from motif.tasks import Task
 from motif.text import duration
 
-CPU_LAYER = 0.1
-"""Overhead on a CPU in milliseconds a layer and decoding step, for any number of rows."""
+CPU_LAYER, CPU_TOKEN = 0.1, 0.007
+"""Overhead on a CPU in milliseconds a layer: of a decoding step for any number of rows, and of a token beside its
+matrix products."""
+CPU_MFU, CPU_TRAINING_MFU = 0.9, 0.7
+"""Shares of the measured rate of matrix products that sampling and updates reach on a CPU (docs/reliability.md)."""
+RIGHT = 0.25
+"""The chance of a right answer by which the plan estimates how many groups are dead."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Workload:
     task: Task
     prompt_tokens: int  # of a typical first-round prompt
     seam_tokens: int  # that the scaffold adds to it in later rounds, besides notes
+    shared_tokens: int = 0  # with which the prompts of all questions begin
 
     @property
     def evaluations(self) -> int:
@@ -121,6 +129,7 @@ class Plan:
     available: float
     step_seconds: float
     eval_seconds: float
+    memory_of: Callable[[Recipe], dict[str, float]]
     processes: int = 1
 
     @property
@@ -159,15 +168,22 @@ class Plan:
         """Stop before anything is loaded if the estimate exceeds the free memory.
 
         Raises:
-            RecipeError: it does; the message names the largest part and what makes it smaller.
+            RecipeError: it does; the message names the largest part, and settings with which the same plan fits.
         """
         total = sum(self.memory.values())
         if total <= self.available:
             return
         largest = max(self.memory, key=lambda name: self.memory[name])
+        recipe, held_out = self.workload.recipe, len(self.workload.task.test)
+        changes = smaller(
+            recipe,
+            sampled_at_once(recipe, held_out),
+            largest,
+            lambda changed: sum(self.memory_of(changed).values()) <= self.available,
+        )
         raise RecipeError(
             f"this needs about {total / GIB:.1f} GiB, and {self.available / GIB:.1f} GiB are free on {self.device}. "
-            f"The largest part is {largest} ({self.memory[largest] / GIB:.1f} GiB): use {ADVICE[largest]}"
+            f"The largest part is {largest} ({self.memory[largest] / GIB:.1f} GiB): {advice(changes, largest)}"
         )
 
 
@@ -272,17 +288,28 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
     dtype, cpu = weight_dtype(recipe.model, device), device.type == "cpu"
     half = dtype != torch.float32
     share = -(-recipe.rollout.questions_per_step // processes.count)
-    one = recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})})
-    forecast = replace(workload, recipe=one).forecast(_this_machine(device, workload.shape), 1, Lengths(), half)
-    local = forecast.local(1)
+
+    def of_one(recipe: Recipe) -> Recipe:
+        """What one process does of it."""
+        return recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})})
+
+    def memory_of(recipe: Recipe) -> dict[str, float]:
+        counts = workload.shape, workload.prompt_tokens, len(workload.task.test)
+        return memory(of_one(recipe), *counts, half=half, cpu=cpu, processes=processes.count)
+
+    forecast = replace(workload, recipe=of_one(recipe)).forecast(
+        _this_machine(device, workload.shape), 1, Lengths(), half
+    )
+    local = replace(forecast, right=RIGHT, shared=workload.shared_tokens).local(1)
     plan = Plan(
         workload=workload,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
-        memory=memory(one, workload.shape, workload.prompt_tokens, half=half, cpu=cpu, processes=processes.count),
+        memory=memory_of(recipe),
         available=_available(device) / (processes.local_count if cpu else 1),
         step_seconds=local.training if recipe.sampler.urls else local.seconds,
         eval_seconds=0.0 if recipe.sampler.urls else local.evaluation / processes.count,
+        memory_of=memory_of,
         processes=processes.count,
     )
     return plan, workload.task
@@ -325,9 +352,11 @@ def workload_of(recipe: Recipe) -> Workload:
     probe_questions(task, recipe)  # refuses more than there are
     rounds, count = Rounds(recipe.rounds, tokenizer), recipe.rollout.rounds
     texts = [question.text for question in task.train[:50]]
-    first = sum(len(rounds.prompt(text, [], count)) for text in texts) / len(texts)
+    prompts = sorted(rounds.prompt(text, [], count) for text in texts)
+    first = sum(map(len, prompts)) / len(texts)
     second = sum(len(rounds.prompt(text, [""], max(count, 2))) for text in texts) / len(texts)
-    return Workload(recipe, shape, task, round(first), max(0, round(second - first)) + NOTE_SEAM)
+    shared = common_prefix_length(prompts[0], prompts[-1]) if len(prompts) > 1 else 0
+    return Workload(recipe, shape, task, round(first), max(0, round(second - first)) + NOTE_SEAM, shared)
 
 
 def _available(device: torch.device) -> float:
@@ -341,7 +370,11 @@ def _available(device: torch.device) -> float:
 def _this_machine(device: torch.device, shape: Shape) -> Device:
     """This machine's device, by its rate of matrix products of the model's size, which memory access already slows."""
     rate = _matmul_rate(device, shape)
-    return Device("this machine", 1.0, rate / 1e12, float("inf"), overhead=CPU_LAYER if device.type == "cpu" else None)
+    here = Device("this machine", 1.0, rate / 1e12, float("inf"))
+    if device.type != "cpu":
+        return here
+    own = replace(here, overhead=CPU_LAYER, token_overhead=CPU_TOKEN)
+    return replace(own, mfu=CPU_MFU, training_mfu=CPU_TRAINING_MFU)
 
 
 def _matmul_rate(device: torch.device, shape: Shape) -> float:

@@ -1,0 +1,86 @@
+"""The plan's memory: it counts what will run, and a refusal names settings with which the same plan fits."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from motif.config import load_recipe
+from motif.errors import RecipeError
+from motif.models.shape import Shape
+from motif.planning import plan as planning
+from motif.planning.memory import GIB, memory, sampled_at_once, smaller
+from motif.planning.plan import make_device_plan, make_plan
+
+SMOLLM2 = Shape(134_515_008, 30, 576, 1536, 49_152, 2 * 30 * 3 * 64, 8192)
+
+
+def needed(*settings: str, held_out: int = 0) -> float:
+    recipe = load_recipe({"rollout": {"branching": [4, 2, 1], "questions_per_step": 1}}, settings)
+    return sum(memory(recipe, SMOLLM2, 300, held_out, half=False, cpu=True).values()) / GIB
+
+
+def test_nothing_held_out_is_nothing_to_evaluate():
+    assert needed() == needed("eval.questions=0") < needed(held_out=4) + 1e-9
+    assert needed(held_out=30) < needed(held_out=200) == needed(held_out=5000)
+    assert needed(held_out=5000) == needed("eval.questions=200", held_out=200)
+
+
+def test_longer_and_more_rounds_count_only_where_they_are_evaluated():
+    assert needed("eval.rounds=[1,3,9]", "rounds.carry='all'") == needed("rounds.carry='all'")
+    assert needed("rounds.carry='all'") > needed()
+    assert needed("eval.matched=true") == needed()
+    assert needed("eval.matched=true", held_out=100) > needed(held_out=100)
+
+
+def test_probes_count():
+    recipe = load_recipe("demo", ["probe.questions=6", "rollout.questions_per_step=1", "eval.questions=0"])
+    assert sampled_at_once(recipe, 100) == min(recipe.rollout.max_rows, 6 * 8 * max(4, recipe.probe.continuations))
+
+
+@pytest.mark.parametrize(
+    ("settings", "part", "names"),
+    [
+        (
+            ["train.microbatch_tokens=256", "rollout.max_rows=4096", "rollout.questions_per_step=99"],
+            "sampling",
+            ["rollout.max_rows"],
+        ),
+        (["train.microbatch_tokens=2000000"], "update", ["train.microbatch_tokens"]),
+        (
+            ["train.microbatch_tokens=2000000", "rollout.max_rows=100000", "rollout.questions_per_step=900"],
+            "update",
+            ["rollout.max_rows", "train.microbatch_tokens"],
+        ),
+    ],
+)
+def test_a_refusal_names_settings_that_fit(monkeypatch, settings, part, names):
+    monkeypatch.setattr(planning, "_available", lambda device: 0.9 * GIB)
+    with pytest.raises(RecipeError) as refused:
+        make_plan(load_recipe("demo", settings))[0].refuse_if_too_big()
+    assert f"largest part is {part}" in str(refused.value)
+    changes = dict(re.findall(r"(\w+\.\w+) = (\w+)", str(refused.value)))
+    assert sorted(changes) == names
+    advised = [f"{name}={value}" for name, value in changes.items()]
+    make_plan(load_recipe("demo", settings + advised))[0].refuse_if_too_big()
+    larger = [f"{name}={2 * int(value)}" for name, value in changes.items()]
+    with pytest.raises(RecipeError):
+        make_plan(load_recipe("demo", settings + larger))[0].refuse_if_too_big()
+
+
+def test_where_nothing_fits_the_advice_is_general(monkeypatch):
+    monkeypatch.setattr(planning, "_available", lambda device: 0.1 * GIB)
+    with pytest.raises(RecipeError, match=r"The largest part is update .* use a smaller train\.microbatch_tokens"):
+        make_plan(load_recipe("demo"))[0].refuse_if_too_big()
+    assert smaller(load_recipe("demo"), 256, "update", lambda recipe: False) is None
+
+
+def test_a_refusal_for_other_devices_names_settings_that_fit():
+    on = "memory=1 tflops=1 bandwidth=1"
+    settings = ["train.microbatch_tokens=2000000"]
+    with pytest.raises(RecipeError, match=r"set train\.microbatch_tokens = ") as refused:
+        make_device_plan(load_recipe("demo", settings), on)
+    found = re.search(r"tokens = (\d+)", str(refused.value))
+    assert found
+    make_device_plan(load_recipe("demo", [f"train.microbatch_tokens={found[1]}"]), on)
