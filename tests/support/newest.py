@@ -21,6 +21,7 @@ EXPECTED = {
     "`is_gradient_checkpointing` is deprecated": "peft and trl ask transformers by its old name",
     "fan_in_fan_out is set to False": "peft says what it has put right by itself",
     "`ensure_weight_tying` is not set": "a head trained apart from its embedding, as was asked",
+    "Setting `save_embedding_layers` to `True`": "peft saves the weights of such a head, which is right",
     "_pattern keys did not match any targeted module": "peft made them, for layers that are not trained",
 }
 """Parts of warnings that do not count, and why."""
