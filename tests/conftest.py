@@ -38,6 +38,12 @@ def busy_machine(monkeypatch):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory):
+    """What is remembered of trusted graders is the tests' own, and gone with them."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from motif.cli.options import Settings
+from motif.cli.options import Settings, TrustGrader
+from motif.config import Trust
 from motif.errors import UsageError
 from motif.evaluation.rows import EvalOverrides
 from motif.evaluation.target import find_target
@@ -51,6 +52,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the answers. Default: RUN/eval/… or runs/eval-MODEL/….")
     ] = None,
     settings: Settings = None,
+    trust_grader: TrustGrader = "",
 ) -> None:
     """Measure the held-out accuracy of a trained run, or of any model, with intervals.
 
@@ -58,7 +60,14 @@ def evaluate(
     """
     overrides = EvalOverrides(_rounds(rounds), samples, temperature, greedy, questions, matched)
     target = find_target(
-        model, recipe=recipe, task=task, base=base, best=best, overrides=overrides, settings=settings or []
+        model,
+        recipe=recipe,
+        task=task,
+        base=base,
+        best=best,
+        overrides=overrides,
+        settings=settings or [],
+        trust=Trust(trust_grader),
     )
     # The imports take seconds: wrong names are refused before them.
     from motif.display import Display

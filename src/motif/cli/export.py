@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from motif.cli.options import RunArgument
+from motif.cli.options import RunArgument, TrustGrader
+from motif.config import Trust
 from motif.errors import UsageError
 from motif.runs.read import recipe_of
 
@@ -63,6 +64,7 @@ def export(
             min=0, help="Largest accepted logit difference, as a share of the largest logit. Default: by dtype."
         ),
     ] = None,
+    trust_grader: TrustGrader = "",
 ) -> None:
     """Export the trained weights as a PEFT adapter, a merged model or a GGUF file, each with a model card.
 
@@ -71,14 +73,15 @@ def export(
     """
     if private and not push:
         raise UsageError("--private goes with --push")
-    recipe_of(run)
+    trust = Trust(trust_grader)
+    recipe_of(run, trust=trust)
     # The imports take seconds: a wrong folder is refused before them.
     from motif.export.run import ExportOptions
     from motif.export.run import export as write
 
     forms = [form.strip() for value in to or [] for form in value.split(",") if form.strip()]
     options = ExportOptions(
-        forms, out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, push, private, tolerance
+        forms, out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, push, private, tolerance, trust
     )
     if not all(parity.holds for parity in write(run, options).values()):
         raise typer.Exit(1)

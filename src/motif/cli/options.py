@@ -12,3 +12,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=c", help="Change one setting of the recipe, e.g. train.steps=20. Repeatable."),
 ]
+TrustGrader = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE", help="Confirm the grader of your own that a run folder's recipe names: it is a program."
+    ),
+]

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from motif.cli.options import RunArgument, Settings
+from motif.cli.options import RunArgument, Settings, TrustGrader
+from motif.config import Trust
 from motif.errors import UsageError
 from motif.runs.files import PROBE
 from motif.runs.read import recipe_of, steps_of
@@ -24,17 +25,18 @@ def probe(
         int | None, typer.Option(help="Continuations of each note. Default: the recipe's.")
     ] = None,
     settings: Settings = None,
+    trust_grader: TrustGrader = "",
 ) -> None:
     """Measure what the notes of a trained run are worth, by continuing each of them hundreds of times.
 
     Prints whether the reward reflects it, and writes RUN/probe.json and the report.
     """
-    changes = list(settings or [])
+    changes, trust = list(settings or []), Trust(trust_grader)
     if questions is None:
-        questions = recipe_of(run, changes).probe.questions or QUESTIONS
+        questions = recipe_of(run, changes, trust).probe.questions or QUESTIONS
     changes += [f"probe.questions={questions}"]
     changes += [f"probe.continuations={continuations}"] if continuations is not None else []
-    recipe = recipe_of(run, changes)
+    recipe = recipe_of(run, changes, trust)
     if not questions:
         raise UsageError("a probe needs at least 2 questions")
     step = steps_of(run)

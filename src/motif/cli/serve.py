@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from motif.cli.options import Settings
+from motif.config import Trust
+from motif.config.trust import PROMPT
 from motif.errors import UsageError
 from motif.evaluation.target import Target, find_target
 from motif.runs.read import is_run, not_a_run
@@ -117,7 +119,8 @@ def _target(model: str, recipe: str | None, base: bool, best: bool, settings: li
             f"{not_a_run(model)}. To serve it as a model, name the recipe that says how it thinks: "
             "--recipe NAME_OR_FILE"
         )
-    return find_target(model, recipe=recipe, base=base, best=best, settings=settings)
+    trust = Trust(uses=(PROMPT,))  # nothing is graded, and no server of the recipe asked
+    return find_target(model, recipe=recipe, base=base, best=best, settings=settings, trust=trust)
 
 
 def keys_of(given: list[str]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import typer
 
 from motif.cli.options import Settings
 from motif.cli.streams import need_output
-from motif.config import load_recipe
+from motif.config import Trust, load_recipe
+from motif.config.trust import PROMPT
 from motif.errors import UsageError
 from motif.runs.read import has_weights, recipe_of
 from motif.text import decoded, read_text
@@ -53,7 +54,8 @@ def solve(
     if run is None and recipe is None and has_weights(DEMO):
         run = DEMO
     source = recipe or "demo"
-    resolved = load_recipe(source, settings or []) if run is None else recipe_of(run, settings or [])
+    changes, trust = settings or [], Trust(uses=(PROMPT,))  # nothing is graded, and no server asked
+    resolved = load_recipe(source, changes, trust) if run is None else recipe_of(run, changes, trust)
     # The imports take seconds: wrong names are refused before them.
     from motif.cli.conversation import Conversation
     from motif.evaluation.target import Target

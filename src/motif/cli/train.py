@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from motif.cli.options import Settings
-from motif.config import Recipe, load_recipe, shipped_recipes
+from motif.cli.options import Settings, TrustGrader
+from motif.config import Recipe, Trust, load_recipe, shipped_recipes
 from motif.errors import UsageError
 
 Devices = Annotated[
@@ -44,6 +44,7 @@ def train(
         Path | None,
         typer.Option(metavar="RUN", help="With --on: use the response lengths measured in this run folder."),
     ] = None,
+    trust_grader: TrustGrader = "",
 ) -> None:
     """Fine-tune a model with a recipe.
 
@@ -56,7 +57,7 @@ def train(
         raise UsageError("--allow-changes goes with --resume")
     if lengths is not None and on is None:
         raise UsageError("--lengths goes with --on: on this machine, the time left is estimated from measured steps")
-    resolved = load_recipe(recipe, settings or [])
+    resolved = load_recipe(recipe, settings or [], Trust(trust_grader))
     if dry_run:
         show_plan(resolved, on, lengths)
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import Settings
-from motif.config import load_recipe
+from motif.config import Trust, load_recipe
 
 
 def vllm_command(
@@ -15,7 +15,7 @@ def vllm_command(
     settings: Settings = None,
 ) -> None:
     """Print the commands that start a recipe's vLLM servers, one for each of its sampler.urls."""
-    resolved = load_recipe(recipe, settings or [])
+    resolved = load_recipe(recipe, settings or [], Trust(uses=()))
     from motif.sampling.vllm.launch import commands
 
     for line in commands(resolved):

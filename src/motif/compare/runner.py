@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from motif.compare.study import StudyRun
+from motif.config import Trust
 from motif.errors import MotifError, RunFolderError
 from motif.runs.disk import try_lock
 from motif.runs.files import LOG, STUDY_LOCK
@@ -204,7 +205,7 @@ def refuse_other_run(run: StudyRun) -> None:
     if not has_begun(run.folder):
         return
     try:
-        begun = recipe_of(run.folder)
+        begun = recipe_of(run.folder, trust=Trust(uses=()))  # only compared with the study's
     except MotifError as error:
         raise RunFolderError(f"{run.folder} holds a run whose recipe cannot be read: {error}") from None
     if changes := changed(settings(begun), settings(run.recipe)):

@@ -19,6 +19,7 @@ from motif.config.sections import (
     Section,
     TrainConfig,
 )
+from motif.config.trust import Trust
 
 __all__ = [
     "RECIPES",
@@ -39,6 +40,7 @@ __all__ = [
     "Section",
     "TaskName",
     "TrainConfig",
+    "Trust",
     "flat",
     "load_recipe",
     "nearest",

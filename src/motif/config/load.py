@@ -7,6 +7,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from motif.config.data import TASK_SECTIONS, DataConfig
 from motif.config.recipe import Recipe
 from motif.config.sections import Section
+from motif.config.trust import Trust, check, in_run_folder
 from motif.demo import MODELS
 from motif.errors import RecipeError
 from motif.text import brief, decoded, expanded, without_user_info
@@ -63,7 +65,10 @@ def shipped_recipes() -> list[str]:
 
 
 def load_recipe(
-    source: str | Path | Mapping[str, Any], settings: Iterable[str] = (), folder: Path | None = None
+    source: str | Path | Mapping[str, Any],
+    settings: Iterable[str] = (),
+    folder: Path | None = None,
+    trust: Trust | None = None,
 ) -> Recipe:
     """Read a shipped recipe name, a TOML file or a mapping, and apply `section.key=value` settings.
 
@@ -71,10 +76,14 @@ def load_recipe(
     folder if they exist there, and against the working directory otherwise. Those in settings are resolved against
     `folder`, by default the working directory. `~` and `$HOME` are expanded.
 
+    A recipe in a run folder may be somebody else's: what it runs or contacts has to be known from a training of this
+    user, be given in `settings`, or be confirmed by `trust`.
+
     Raises:
-        RecipeError: an unknown name or key (the message names the nearest), malformed TOML, a value out of range, or a
-            setting that the chosen task does not use.
+        RecipeError: an unknown name or key (the message names the nearest), malformed TOML, a value out of range, a
+            setting that the chosen task does not use, or something that has to be confirmed.
     """
+    settings, path = list(settings), None
     if isinstance(source, Mapping):
         data = _anchored(json.loads(json.dumps(source)), [], None)
     else:
@@ -85,9 +94,18 @@ def load_recipe(
     parsed = (_parse(setting) for setting in settings)
     _apply(data, [(place, _anchored(value, place, folder or Path())) for place, value in parsed])
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError("\n".join(_explain(problem) for problem in error.errors()[:MAX_PROBLEMS])) from None
+    if path is not None:
+        trust = trust or Trust()
+        check(recipe, path, trust if in_run_folder(path) else replace(trust, uses=()), given_keys(settings))
+    return recipe
+
+
+def given_keys(settings: Iterable[str]) -> set[str]:
+    """The keys of `section.key=value` settings."""
+    return {".".join(_parse(setting)[0]) for setting in settings}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

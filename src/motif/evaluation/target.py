@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from motif.config import Recipe, load_recipe
+from motif.config import Recipe, Trust, load_recipe
+from motif.config.load import given_keys
+from motif.config.trust import check
 from motif.errors import UsageError
 from motif.evaluation.rows import EvalOverrides
-from motif.runs.files import BEST, EVALUATIONS
+from motif.runs.files import BEST, EVALUATIONS, RECIPE
 from motif.runs.read import is_run, not_a_run, recipe_of
 from motif.text import expanded
 
@@ -35,6 +37,7 @@ def find_target(
     best: bool = False,
     overrides: EvalOverrides | None = None,
     settings: Iterable[str] = (),
+    trust: Trust | None = None,
 ) -> Target:
     """Find out what `model` is and how it is to be tested. The model itself is not looked up yet.
 
@@ -45,10 +48,11 @@ def find_target(
         base, best: of a run, the model before training, or the best checkpoint.
         overrides: rounds, samples and so on, where they differ from the recipe's.
         settings: `section.key=value` changes to the recipe; `overrides` come after them.
+        trust: what is confirmed of the recipe in a run folder (default: nothing).
 
     Raises:
         UsageError: options that do not apply to a run folder, or to a model, or neither recipe nor task.
-        RecipeError: the recipe or a setting cannot be used.
+        RecipeError: the recipe or a setting cannot be used, or has to be confirmed.
     """
     model = expanded(model)
     folder = Path(model)
@@ -57,6 +61,7 @@ def find_target(
     if is_run(folder):
         source = _recipe_of_run(model, recipe, base, best)
         changed = load_recipe(_on_task(source, task), overrides.settings(source, changes))
+        check(changed, folder / RECIPE, trust or Trust(), given_keys(changes))
         return Target(model, changed, _weights(folder, base, best), folder / EVALUATIONS)
     if base or best:
         raise UsageError(f"{not_a_run(model)}, so --base and --best do not apply")
@@ -64,7 +69,7 @@ def find_target(
         raise UsageError(
             f"{not_a_run(model)}. To test it as a model, say on what: --task NAME, or --recipe NAME_OR_FILE"
         )
-    source = load_recipe(recipe) if recipe else Recipe()
+    source = load_recipe(recipe, trust=trust) if recipe else Recipe()
     data = _on_task(source, task)
     data["model"]["name"] = model
     changed = load_recipe(data, overrides.settings(source, changes))
@@ -76,7 +81,7 @@ def _recipe_of_run(model: str, recipe: str | None, base: bool, best: bool) -> Re
         raise UsageError(f"{model} is a run folder and brings its own recipe: leave out --recipe, or use --set")
     if base and best:
         raise UsageError("--base and --best are two models: choose one")
-    source = recipe_of(Path(model))
+    source = recipe_of(Path(model), trust=Trust(uses=()))  # checked with what is changed in it
     if base or best:
         from motif.models.hub import is_own_base
 

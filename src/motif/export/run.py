@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motif.config import Recipe
+from motif.config import Recipe, Trust
 from motif.errors import DataError, RecipeError, UsageError
 from motif.evaluation.store import questions_digest
 from motif.export.base_model import BaseModelInfo, describe, require_gguf, stored_dtype
@@ -53,6 +53,7 @@ class ExportOptions:
     push: str | None = None
     private: bool = False
     tolerance: float | None = None
+    trust: Trust | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def export(run: Path, options: ExportOptions, say: Callable[[str], Any] = print)
         ModelError: a form cannot be written for this model.
         ServiceError: the hub does not accept the upload. Whatever can be checked before any work is done, is.
     """
-    source = open_source(run, options.best, options.unfinished)
+    source = open_source(run, options.best, options.unfinished, options.trust)
     forms, out = _forms(source.recipe, options), options.out or run / EXPORTS
     converter = find_converter(options.llama_cpp) if "gguf" in forms else None
     if converter:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from motif.config import Recipe, SamplerConfig
+from motif.config import Recipe, SamplerConfig, Trust
 from motif.errors import RunFolderError, UsageError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
@@ -36,14 +36,15 @@ class ExportSource:
     load: Callable[[Policy], None]
 
 
-def open_source(run: Path, best: bool = False, unfinished: bool = False) -> ExportSource:
+def open_source(run: Path, best: bool = False, unfinished: bool = False, trust: Trust | None = None) -> ExportSource:
     """Open the last weights of a finished run, its best ones, or those of an unfinished run's newest checkpoint.
 
     Raises:
         UsageError: both the best weights and an unfinished run are asked for.
         RunFolderError: `run` is not a run folder, has not finished, or does not hold these weights.
+        RecipeError: its recipe names what has to be confirmed by `trust`.
     """
-    recipe = recipe_of(run)
+    recipe = recipe_of(run, trust=trust)
     if best and unfinished:
         raise UsageError("--best and --unfinished are two sets of weights: choose one")
     summary, evals = read_summary(run), read_metrics(run).evals

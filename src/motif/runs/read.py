@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from motif.config import Recipe, load_recipe
+from motif.config import Recipe, Trust, load_recipe
+from motif.config.load import given_keys
+from motif.config.trust import check
 from motif.errors import RunFolderError
 from motif.runs.files import (
     ADAPTER,
@@ -203,16 +205,19 @@ def last_step(run: Path, tail: int = 65536) -> int:
     return whole(last.get("step")) or 0
 
 
-def recipe_of(run: Path, settings: Iterable[str] = ()) -> Recipe:
+def recipe_of(run: Path, settings: Iterable[str] = (), trust: Trust | None = None) -> Recipe:
     """The resolved recipe of a run, with `section.key=value` settings.
 
     Raises:
         RunFolderError: the folder holds no recipe.
-        RecipeError: the recipe or a setting is not valid.
+        RecipeError: the recipe or a setting is not valid, or names what has to be confirmed (see `load_recipe`).
     """
     if not is_run(run):
         raise RunFolderError(not_a_run(run))
-    return load_recipe(run / RECIPE, settings)
+    settings = list(settings)
+    recipe = load_recipe(run / RECIPE, settings, Trust(uses=()))
+    check(recipe, run / RECIPE, trust or Trust(), given_keys(settings))
+    return recipe
 
 
 def read_recipe(run: Path) -> tuple[Record, str]:

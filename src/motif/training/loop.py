@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.config import Recipe, load_recipe
+from motif.config.trust import remember
 from motif.display import Display
 from motif.distributed import Processes, as_launched, process_group
 from motif.errors import NonFiniteError, RecipeError, SamplerError, SamplerMismatch
@@ -101,6 +102,7 @@ def _prepare(
     display.plan(plan.rows())
     plan.refuse_if_too_big()
     held.enter_context(only_writer(folder))
+    remember(recipe)
     return task
 
 
