@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from motif.cli.app import app
-from motif.config import Recipe, Trust, load_recipe, trust
+from motif.config import Recipe, Trust, load_recipe
 from motif.config.trust import remember
 from motif.errors import RecipeError
 from motif.evaluation.target import find_target
@@ -60,7 +60,8 @@ def test_what_does_not_grade_does_not_ask(run):
     assert recipe_of(run, trust=Trust(uses=())).name == "demo"
     assert find_target(str(run), task="chain").recipe.data.grader == ""
     assert recipe_of(run, ["data.grader=exact"]).data.grader == "exact"
-    assert recipe_of(run, ["data.grader=evil.py:judge"]).data.grader == f"{run / 'evil.py'}:judge"  # given by hand
+    given = f"{run / 'evil.py'}:judge"
+    assert recipe_of(run, [f"data.grader={given}"]).data.grader == given
 
 
 def test_a_grader_that_was_confirmed_is_known_from_then_on(run, tmp_path):
@@ -185,10 +186,3 @@ def test_without_a_place_to_remember_it_asks_again(run, monkeypatch, tmp_path):
     assert recipe_of(run, trust=Trust(str(run / "evil.py")))
     with pytest.raises(RecipeError, match="--trust-grader"):
         recipe_of(run)
-
-
-def test_the_marks_are_names_of_run_folders():
-    from motif.runs import files
-
-    names = {value for name, value in vars(files).items() if name.isupper()}
-    assert {trust.RECIPE, *trust.MARKS} - names == {"adapter_model.safetensors"}

@@ -55,7 +55,7 @@ def solve(
         run = DEMO
     source = recipe or "demo"
     changes, trust = settings or [], Trust(uses=(PROMPT,))  # nothing is graded, and no server asked
-    resolved = load_recipe(source, changes, trust) if run is None else recipe_of(run, changes, trust)
+    resolved = load_recipe(source, changes, trust=trust) if run is None else recipe_of(run, changes, trust)
     # The imports take seconds: wrong names are refused before them.
     from motif.cli.conversation import Conversation
     from motif.evaluation.target import Target

@@ -57,7 +57,7 @@ def train(
         raise UsageError("--allow-changes goes with --resume")
     if lengths is not None and on is None:
         raise UsageError("--lengths goes with --on: on this machine, the time left is estimated from measured steps")
-    resolved = load_recipe(recipe, settings or [], Trust(trust_grader))
+    resolved = load_recipe(recipe, settings or [], trust=Trust(trust_grader))
     if dry_run:
         show_plan(resolved, on, lengths)
         return

@@ -15,7 +15,7 @@ def vllm_command(
     settings: Settings = None,
 ) -> None:
     """Print the commands that start a recipe's vLLM servers, one for each of its sampler.urls."""
-    resolved = load_recipe(recipe, settings or [], Trust(uses=()))
+    resolved = load_recipe(recipe, settings or [], trust=Trust(uses=()))
     from motif.sampling.vllm.launch import commands
 
     for line in commands(resolved):

@@ -42,12 +42,16 @@ PATHS = [
 ]
 """Settings that may name a file or a folder."""
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
 """Size limit of a recipe file."""
-MAX_DOTS = 500
-"""Dots allowed in one line: the time to parse a dotted key grows with the square of its parts."""
+MAX_PARTS = 6
+"""Parts of a dotted key: the time to parse a table grows with the parts of its name times its keys."""
 MAX_PROBLEMS = 20
 """Problems of a recipe listed in one error."""
+
+
+_PART = r"""(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{MAX_PARTS},}}")
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -109,31 +113,42 @@ def given_keys(settings: Iterable[str]) -> set[str]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file of at most 1 MiB.
+    """Read a TOML file of at most 256 KiB.
 
     Raises:
         RecipeError: the file cannot be read, is too large, is not valid TOML, or nests or counts without bounds.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise RecipeError(f"{path}: larger than {MAX_BYTES >> 20} MiB, so it is not a recipe")
-        try:
-            text = decoded(content)
-        except ValueError as error:
-            raise RecipeError(f"{path}: not valid TOML: line {error}") from None
-        if max((line.count(".") for line in text.split("\n")), default=0) > MAX_DOTS:
-            raise RecipeError(f"{path}: a line with more than {MAX_DOTS} dots, so it is not a recipe")
-        return tomllib.loads(text)
+            return parse_toml(file.read(MAX_BYTES + 1))
     except OSError as error:
         raise RecipeError(f"{path}: {error.strerror or error}") from None
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
+
+
+def parse_toml(content: bytes) -> dict[str, Any]:
+    """Parse a stranger's TOML of at most 256 KiB in seconds, whatever it holds.
+
+    Raises:
+        RecipeError: it is too large, is not valid TOML, or nests or counts without bounds.
+    """
+    if len(content) > MAX_BYTES:
+        raise RecipeError(f"larger than {MAX_BYTES >> 10} KiB, so it is not a recipe")
+    try:
+        text = decoded(content)
+    except ValueError as error:
+        raise RecipeError(f"not valid TOML: line {error}") from None
+    try:
+        if _LONG_KEY.search(text):
+            raise RecipeError(f"a key of more than {MAX_PARTS} parts, so it is not a recipe")
+        return tomllib.loads(text)
     except RecursionError:
-        raise RecipeError(f"{path}: nested too deeply") from None
+        raise RecipeError("nested too deeply") from None
     except RecipeError:
         raise
     except ValueError as error:  # not TOML, or a number of thousands of digits
-        raise RecipeError(f"{path}: not valid TOML: {brief(str(error))}") from None
+        raise RecipeError(f"not valid TOML: {brief(str(error))}") from None
 
 
 def _exists(path: Path) -> bool:

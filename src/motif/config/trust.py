@@ -19,14 +19,14 @@ from pathlib import Path
 
 from motif.config.recipe import Recipe
 from motif.errors import RecipeError
+from motif.runs.files import ADAPTER, CHECKPOINTS, METRICS, RECIPE, SUMMARY, TREES
 
 GRADER = "data.grader"
 PROMPT = "rounds.system_prompt_file"
 SERVERS = ("sampler.urls", "sampler.copy_command", "sampler.remove_command")
 ALL = (GRADER, *SERVERS, PROMPT)
 
-RECIPE = "recipe.toml"
-MARKS = ("metrics.jsonl", "trees.jsonl", "summary.json", "checkpoints", "adapter", "adapter_model.safetensors")
+MARKS = (METRICS, TREES, SUMMARY, CHECKPOINTS, ADAPTER, "adapter_model.safetensors")
 """What only a run folder, or an export of one, holds."""
 PARENTS = 4
 """Folders above a recipe that are searched for a run folder."""

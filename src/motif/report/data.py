@@ -174,7 +174,7 @@ def _notices(run: Path, recipe: Record, metrics: Metrics) -> list[str]:
     }
     notices = [f"{name} is missing: {meaning}." for name, meaning in absent.items() if not (run / name).is_file()]
     if is_run(run) and not recipe:
-        notices.append(f"{RECIPE} is not valid TOML: the settings are unknown.")
+        notices.append(f"{RECIPE} is not the TOML of a recipe, or is a link: the settings are unknown.")
     if metrics.skipped:
         verb = "was" if metrics.skipped == 1 else "were"
         notices.append(f"{METRICS}: {counted(metrics.skipped, 'line')} could not be read, and {verb} left out.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import threading
 from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from motif.hosts import names_this_machine
 from motif.report import saved_page
@@ -20,6 +21,8 @@ from motif.runs.files import REPORT
 from motif.runs.read import file_states
 
 SMALL = 1_000  # bytes up to which compression does not pay off
+LARGEST_BODY = 1 << 16  # bytes of a body that are read before the answer; with more the client may not see it
+_HOST = re.compile(r"(?:[\w.-]*|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
 HTML, JSON = "text/html; charset=utf-8", "application/json; charset=utf-8"
 
 
@@ -114,14 +117,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with the page, its data, or an error."""
-        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
-            self.close_connection = True  # a body is not read, and must not pass for the next request
+        self._drop_body()
         try:
-            if not names_this_machine(self.headers.get("Host", ""), self.server.host):
+            hosts = self.headers.get_all("Host", [""])
+            try:
+                address = urlsplit(self.path)
+            except ValueError:  # http://[ and the like
+                address = None
+            if address is None or len(hosts) > 1 or not _HOST.fullmatch(hosts[0]):
+                self._answer(b"not an address\n", "text/plain", HTTPStatus.BAD_REQUEST)
+                return
+            if not names_this_machine(hosts[0], self.server.host):
                 self._answer(b"unknown host\n", "text/plain", HTTPStatus.MISDIRECTED_REQUEST)
                 return
             with self.server.lock:
-                body, kind, more = self._find()
+                body, kind, more = self._find(address)
             self._answer(body, kind, more=more)
         except NotFound as error:
             self._answer(f"{error}\n".encode(), "text/plain", HTTPStatus.NOT_FOUND)
@@ -130,11 +140,16 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def _find(self) -> tuple[bytes, str, dict[str, str]]:
-        try:
-            address = urlsplit(self.path)
-        except ValueError:  # http://[ and the like
-            raise NotFound("nothing at this address") from None
+    def _drop_body(self) -> None:
+        """Read the body of a request that needs none, and end the connection, so that it is not the next request."""
+        length = self.headers.get("Content-Length", "0").strip()
+        if length == "0" and "Transfer-Encoding" not in self.headers:
+            return
+        self.close_connection = True
+        if _whole(length) > 0:
+            self.rfile.read(min(_whole(length), LARGEST_BODY))
+
+    def _find(self, address: SplitResult) -> tuple[bytes, str, dict[str, str]]:
         query = {key: values[-1] for key, values in parse_qs(address.query).items()}
         viewer, run, epoch = self.server.viewer, _whole(query.get("run")), query.get("epoch", "")
         if address.path == "/":
@@ -164,6 +179,8 @@ class Handler(BaseHTTPRequestHandler):
         if len(body) > SMALL and "gzip" in self.headers.get("Accept-Encoding", ""):
             body = gzip.compress(body, 3)
             headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+        if self.close_connection:
+            headers["Connection"] = "close"
         # No other page may embed or read the texts of the run.
         headers |= {
             "X-Content-Type-Options": "nosniff",

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from motif.report.page import to_json
-from motif.runs.read import Record, Tail, number, parse, whole
+from motif.runs.disk import open_plain
+from motif.runs.read import MAX_LINE, Record, Tail, number, parse, whole
 
 BUDGET = 8_000_000  # characters of a saved page for its compressed trees, roughly
 TEXT_LIMITS = (8_000, 2_000, 500)  # characters of a text in it; the shorter ones only where not one tree would fit
@@ -109,14 +110,14 @@ class Forest:
     def _read(self, places: Sequence[int], limit: int) -> Iterator[tuple[Record, int]]:
         """The trees at these places with long texts cut, each with the number of cuts."""
         try:
-            file = self._path.open("rb")
+            file = open_plain(self._path)
         except OSError:
             return
         with file:
             for place in places:
                 file.seek(self._offsets[place])
                 cutter = Cutter(limit)
-                tree = cutter.tree(parse(file.readline()) or {})
+                tree = cutter.tree(parse(file.readline(MAX_LINE)) or {})
                 if tree is None:  # the file was rewritten since the last refresh
                     return
                 yield tree, cutter.cuts

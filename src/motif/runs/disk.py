@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,12 +34,37 @@ def write_json(path: Path, content: Any) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """An open file that takes the place of `path` when the block ends without an error."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
+    partial.unlink(missing_ok=True)
+    with partial.open("xb") as file:  # never through a link that somebody else has put there
         yield file
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
     sync(path.parent)
+
+
+def open_plain(file: Path, links: bool = True) -> BinaryIO:
+    """Open a regular file of a run folder, which may be somebody else's, for reading.
+
+    A pipe or a device could be read for ever, and a link could lead to any file of this user.
+
+    Args:
+        links: whether a link to another file in the same folder is followed.
+
+    Raises:
+        OSError: there is no such file, it is not a regular one, or it is a link that is not followed.
+    """
+    if links and file.is_symlink():
+        target, folder = os.path.realpath(file), os.path.realpath(file.parent)
+        if os.path.commonpath([target, folder]) != folder:
+            raise OSError(errno.ELOOP, "a link to outside its folder", str(file))
+        file = Path(target)
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(file, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(file))
+    return os.fdopen(descriptor, "rb")
 
 
 def sync(path: Path) -> None:

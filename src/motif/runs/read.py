@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from motif.config import Recipe, Trust, load_recipe
-from motif.config.load import given_keys
+from motif.config.load import MAX_BYTES, given_keys, parse_toml
 from motif.config.trust import check
-from motif.errors import RunFolderError
+from motif.errors import RecipeError, RunFolderError
+from motif.runs.disk import open_plain
 from motif.runs.files import (
     ADAPTER,
     CHECKPOINTS,
@@ -32,6 +32,12 @@ Record = dict[str, Any]
 
 MARK = 64
 """Bytes by which a file is recognised: an inode can be given away again."""
+MAX_LINE = 32 << 20
+"""Bytes of a line, or of a JSON file, that are read: a folder may be somebody else's."""
+MAX_RECORDS = 1_000_000
+"""Lines of a file that are read."""
+MAX_DEPTH = 200
+"""Levels of nesting of a record."""
 
 
 @dataclass
@@ -103,15 +109,17 @@ class Tail:
         self.offset = 0
         self._file: tuple[int, int] | None = None
         self._mark = b""  # the last bytes read
+        self._count, self._stopped = 0, False
 
     def records(self) -> Iterator[tuple[int, Record | None]]:
         """The offset and record of each new line; None for a line that cannot be read.
 
         A last line without its line feed is still being written, or never was finished: it is left for the next read,
-        unless it happens to be complete. Yields nothing if there is no such file.
+        unless it happens to be complete. A line longer than `MAX_LINE` cannot be read, and neither can what comes after
+        it. Yields nothing if there is no such file, or it is not a regular one.
         """
         try:
-            file = self.path.open("rb")
+            file = open_plain(self.path)
         except OSError:
             self._restart(None)
             return
@@ -121,7 +129,12 @@ class Tail:
             if identity != self._file or status.st_size < self.offset or not self._continues(file):
                 self._restart(identity)
             file.seek(self.offset)
-            for line in file:
+            while not self._stopped and (line := file.readline(MAX_LINE + 1)):
+                if len(line) > MAX_LINE or self._count == MAX_RECORDS:
+                    self._stopped = True
+                    yield self.offset, None
+                    return
+                self._count += 1
                 record = parse(line)
                 if record is None and not line.endswith(b"\n"):
                     return
@@ -139,6 +152,7 @@ class Tail:
         if self.offset:
             self.epoch += 1
         self._file, self.offset, self._mark = identity, 0, b""
+        self._count, self._stopped = 0, False
 
 
 def records(path: Path) -> Iterator[tuple[int, Record | None]]:
@@ -147,12 +161,26 @@ def records(path: Path) -> Iterator[tuple[int, Record | None]]:
 
 
 def parse(line: bytes) -> Record | None:
-    """One line of JSONL as a record, or None if it is not an object."""
+    """One line of JSONL as a record, or None if it is not an object, or one that is nested too deeply."""
     try:
         record = json.loads(line.decode("utf-8", errors="replace"))
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and _is_shallow(record) else None
+
+
+def _is_shallow(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return True
+    return False
 
 
 def is_run(folder: Path) -> bool:
@@ -196,7 +224,7 @@ def steps_of(run: Path) -> int:
 def last_step(run: Path, tail: int = 65536) -> int:
     """The step of the last complete line of metrics within the last `tail` bytes; 0 if there is none."""
     try:
-        with (run / METRICS).open("rb") as file:
+        with open_plain(run / METRICS) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - tail))
             lines = file.read().splitlines()
     except OSError:
@@ -215,24 +243,26 @@ def recipe_of(run: Path, settings: Iterable[str] = (), trust: Trust | None = Non
     if not is_run(run):
         raise RunFolderError(not_a_run(run))
     settings = list(settings)
-    recipe = load_recipe(run / RECIPE, settings, Trust(uses=()))
+    recipe = load_recipe(run / RECIPE, settings, trust=Trust(uses=()))
     check(recipe, run / RECIPE, trust or Trust(), given_keys(settings))
     return recipe
 
 
 def read_recipe(run: Path) -> tuple[Record, str]:
-    """The recipe as a plain dictionary and as text; empty if absent or not TOML.
+    """The recipe as a plain dictionary and as text; empty if absent, a link, or not TOML that a recipe could be.
 
     Not through `load_recipe`, so that the folder of an older or newer version can still be reported on.
     """
     try:
-        text = (run / RECIPE).read_text(encoding="utf-8", errors="replace")
+        with open_plain(run / RECIPE, links=False) as file:
+            content = file.read(MAX_BYTES + 1)
+        text = content[:MAX_BYTES].decode("utf-8", errors="replace")
+        recipe = parse_toml(content)
     except OSError:
         return {}, ""
-    try:
-        return tomllib.loads(text), text
-    except tomllib.TOMLDecodeError:
+    except RecipeError:
         return {}, text
+    return (recipe, text) if _is_shallow(recipe) else ({}, text)
 
 
 def read_metrics(run: Path) -> Metrics:
@@ -288,9 +318,11 @@ def _state(file: Path) -> tuple[int, int, int] | None:
 def read_json(file: Path) -> Record:
     """The object in a JSON file, or an empty dictionary."""
     try:
-        return parse(file.read_bytes()) or {}
+        with open_plain(file) as opened:
+            content = opened.read(MAX_LINE + 1)
     except OSError:
         return {}
+    return parse(content) or {} if len(content) <= MAX_LINE else {}
 
 
 def section(record: Record, key: str) -> Record:
