@@ -59,15 +59,9 @@ def evaluate(
     Interrupted? Run the same command again; it resumes. What the numbers mean: docs/evaluation.md.
     """
     overrides = EvalOverrides(_rounds(rounds), samples, temperature, greedy, questions, matched)
+    changes, trust = settings or [], Trust(trust_grader)
     target = find_target(
-        model,
-        recipe=recipe,
-        task=task,
-        base=base,
-        best=best,
-        overrides=overrides,
-        settings=settings or [],
-        trust=Trust(trust_grader),
+        model, recipe=recipe, task=task, base=base, best=best, overrides=overrides, settings=changes, trust=trust
     )
     # The imports take seconds: wrong names are refused before them.
     from motif.display import Display
