@@ -147,9 +147,7 @@ def test_a_host_that_is_none_is_a_bad_request(run: Path, serve: Serve, host: str
     assert ask(server, "/data.json")[0] == 200
 
 
-@pytest.mark.parametrize(
-    "target", ["http://[evil/", "//[evil", "/data.json?" + "a=1&" * 500, "http://[::1", "/%ff%fe?x=%"]
-)
+@pytest.mark.parametrize("target", ["http://[evil/", "//[evil", "http://[::1", "/%ff%fe?x=%"])
 def test_an_address_that_is_none_is_refused(run: Path, serve: Serve, target: str) -> None:  # noqa: F811
     assert raw(serve(run), f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").split()[1] in (
         b"400",
