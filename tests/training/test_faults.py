@@ -18,8 +18,9 @@ from motif.display import Display
 from motif.errors import OutOfResources, RunFolderError, ran_out
 from motif.models.policy import Policy
 from motif.runs import checkpoint
-from motif.runs.disk import check_sum, try_lock, write_sums
+from motif.runs.disk import check_sums, try_lock, write_sums
 from motif.runs.folder import only_writer
+from motif.runs.read import recipe_of
 from motif.runs.weights import load_weights
 from motif.training import batch
 from motif.training.loop import train
@@ -174,15 +175,39 @@ def test_damaged_best_weights_are_told_of(copy, settings):
     )
 
 
+@pytest.mark.parametrize("name", ["adapter_config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_every_file_that_sums_name_is_checked(copy, settings, name):
+    best = Path(shutil.copytree(copy / "adapter", copy / "best/adapter"))
+    for folder in (copy / "adapter", best):
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+    policy = Policy(recipe_of(copy).model)
+    with pytest.raises(RunFolderError, match=name.replace(".", r"\.")):
+        load_weights(copy, policy)
+    assert any(f"best/adapter/{name} is damaged" in line for line in run(copy, settings, resume=True).said)
+    load_weights(copy, policy)  # resuming wrote it again
+    (copy / "adapter" / name).unlink()
+    with pytest.raises(RunFolderError, match="No such file"):
+        load_weights(copy, policy)
+
+
+def test_sums_of_a_stranger_name_files_of_the_folder(tmp_path):
+    for line in ("0" * 64 + "  ../x", "0" * 64 + "  /dev/zero", "0" * 64 + "  ", "0" * 64 + "  a\0b", "nonsense"):
+        (tmp_path / "SHA256SUMS").write_text(line)
+        with pytest.raises(ValueError):
+            check_sums(tmp_path)
+
+
 def test_sums_are_those_of_sha256sum(tmp_path):
     (tmp_path / "a").write_text("some text")
     write_sums(tmp_path)
-    check_sum(tmp_path / "a")
+    check_sums(tmp_path)
     if shutil.which("sha256sum"):
         subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True)
     (tmp_path / "a").write_text("some next")
     with pytest.raises(ValueError, match="SHA256SUMS"):
-        check_sum(tmp_path / "a")
+        check_sums(tmp_path)
 
 
 # -- one process at a time ---------------------------------------------------------------------------------------------

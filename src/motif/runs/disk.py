@@ -17,6 +17,8 @@ UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 """Errors of a file system that has no locks, or no fsync of a folder."""
 SUMS = "SHA256SUMS"
 """The file that `sha256sum -c` reads."""
+MAX_SUMS = 1 << 20
+"""Bytes of it that are read."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -91,22 +93,40 @@ def write_sums(folder: Path) -> None:
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
-def check_sum(file: Path) -> None:
-    """Compare a file with the SHA256SUMS beside it, if that exists and names the file.
-
-    Raises:
-        ValueError: the file is not what was written.
-    """
+def damaged_files(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The files that a folder's SHA256SUMS names and that are not what was written, and what is wrong with each."""
     try:
-        lines = (file.parent / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
+        with open_plain(folder / SUMS) as opened:
+            lines = opened.read(MAX_SUMS).decode("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return
-    sums = {name: value for value, _, name in (line.partition("  ") for line in lines)}
-    if sums.get(file.name, "") not in ("", _sha256(file)):
-        raise ValueError(f"not what {SUMS} says")
+    except OSError as error:
+        yield folder / SUMS, error.strerror or str(error)
+        return
+    for value, _, name in (line.partition("  ") for line in lines):
+        file = folder / name
+        try:
+            same = file.name == name and _sha256(file) == value
+        except (OSError, ValueError) as error:
+            yield file, getattr(error, "strerror", None) or str(error)
+        else:
+            if not same:
+                yield file, f"not what {SUMS} says"
+
+
+def check_sums(folder: Path) -> None:
+    """Compare a folder with its SHA256SUMS, if it has one.
+
+    Raises:
+        ValueError: a file that it names is not what was written.
+    """
+    for file, damage in damaged_files(folder):
+        raise ValueError(f"{file.name}: {damage}")
 
 
 def _sha256(file: Path) -> str:
+    if not file.is_file():  # a link is followed: the hub's cache has them
+        raise OSError(errno.ENOENT, "No such file", str(file))
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -18,7 +18,7 @@ from motif.config import ModelConfig
 from motif.errors import ModelError, MotifError, RunFolderError
 from motif.models.hub import is_own_base
 from motif.models.policy import Policy
-from motif.runs.disk import check_sum, sync, sync_all, write_sums
+from motif.runs.disk import SUMS, check_sums, damaged_files, sync, sync_all, write_sums
 from motif.runs.files import ADAPTER, MODEL
 
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -93,34 +93,27 @@ def _read_model(folder: Path, policy: Policy) -> dict[str, Tensor]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise RunFolderError(f"{folder.parent} holds no trained model ({MODEL}/*.safetensors)")
-    for file in files:
-        with _readable(file):
-            check_sum(file)
     with _readable(folder):
+        check_sums(folder)
         return policy.read_model(folder)
 
 
 def damaged_weights(folder: Path) -> list[tuple[Path, str]]:
-    """The files of weights anywhere in a folder that are not what was written, and what is wrong with each."""
-    damaged = []
-    for file in sorted(folder.rglob("*.safetensors")):
-        try:
-            check_sum(file)
-        except (OSError, ValueError) as error:
-            damaged.append((file, str(error)))
-    return damaged
+    """The files beside weights anywhere in a folder that are not what was written, and what is wrong with each."""
+    return [damaged for sums in sorted(folder.rglob(SUMS)) for damaged in damaged_files(sums.parent)]
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file.
 
     Raises:
-        RunFolderError: it cannot be read, is cut off, has a header that lies, or has another checksum.
+        RunFolderError: it cannot be read, is cut off, has a header that lies, or a file beside it has another
+            checksum.
     """
     from safetensors.torch import load_file
 
     with _readable(file):
-        check_sum(file)
+        check_sums(file.parent)
         return load_file(file)
 
 
