@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -102,6 +103,27 @@ def test_a_model_that_cannot_be_recorded_is_sampled_without(tiny_model, monkeypa
     sampler = LocalSampler(Policy(ModelConfig(name=tiny_model, lora_rank=4, device="cpu")))
     assert sampler.record is None
     assert "without CUDA graphs" in capsys.readouterr().err
+
+
+def test_all_recordings_of_a_sampler_take_memory_from_one_pool(monkeypatch):
+    """With doubles of torch's graphs: this machine may have no GPU."""
+    pools, handles = [], iter(range(9))
+
+    @contextmanager
+    def graph(recording: Any, pool: int) -> Iterator[None]:
+        pools.append(pool)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(handles))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    one, other = (LocalSampler.recorder(torch.device("cuda")) for _ in range(2))
+    for record in (one, one, other, one):
+        assert record is not None
+        _, states = record(lambda: torch.ones(2))
+        assert torch.equal(states, torch.ones(2))
+    assert pools == [0, 0, 1, 0]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

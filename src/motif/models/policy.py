@@ -41,6 +41,8 @@ class Policy:
     def __init__(self, config: ModelConfig, seed: int = 0, shard: bool = False):
         self.config = config
         self.device = pick_device(config.device)
+        if self.device.index is not None:  # in this thread; other threads that compute enter it themselves
+            torch.cuda.set_device(self.device)
         self.tokenizer = load_tokenizer(config.name)
         model = load_model(config, self.device, move=not shard)  # sharded because it may not fit the device
         if config.adapter == "lora":

@@ -11,6 +11,7 @@ The sampler has an event loop and a thread of its own, so that connections stay 
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing, suppress
@@ -34,6 +35,9 @@ SEEDS = 2**62
 SAME_MODEL = 0.3
 """Mean difference of log-probabilities (nats) up to which a server is taken to serve the policy's model: rounding to
 bfloat16 makes some hundredths, another model several nats."""
+
+PROMPT, TOKENS = 72, 8
+"""Tokens of the prompt, and of each response, by which a server is compared with the policy."""
 
 
 class ServerSampler:
@@ -281,9 +285,12 @@ class ServerSampler:
 
     async def _compare(self, server: Server) -> None:
         """Refuse a server whose log-probabilities are not the policy's (without its adapter)."""
+        vocabulary = min(len(self.policy.tokenizer), self.policy.vocabulary)
         for temperature in [1.0, 2.0] if self._heated else [1.0]:
-            prompt, ends = [self.policy.end_ids[0]] * 4, self.policy.end_ids
-            call = VllmRequest(server.base, prompt, 7, 8, 4, temperature, 1.0, ends)
+            # A prompt in which a wrong position or mask shows.
+            rng, size = random.Random(0), max(1, min(PROMPT, self.window - TOKENS))
+            prompt = [rng.randrange(vocabulary) for _ in range(size)]
+            call = VllmRequest(server.base, prompt, 7, 8, TOKENS, temperature, 1.0, self.policy.end_ids)
             async with aclosing(server.complete(self.pool.client, call, self.config.timeout)) as answers:
                 choices = [choice async for _, choice in answers]
             gap = self._gap(prompt, choices, temperature)
