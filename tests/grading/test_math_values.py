@@ -354,3 +354,11 @@ def test_any_text_is_read_quickly_and_equals_itself(text):
     assert isinstance(value, values.Value)
     compare.equal(value, value)
     assert time.process_time() - started < 2
+
+
+def test_the_callers_process_evaluates_no_expression(monkeypatch):
+    """mpmath has one precision for a whole process, and graders are used from several threads."""
+    monkeypatch.setattr("motif.grading.math.evaluate._mpmath", lambda: pytest.fail("evaluated"))
+    open_questions = sum(MATH.quick(gold, answer) is None for _, gold, answer in CASES)
+    assert 0 < open_questions < len(CASES) / 2
+    assert MATH.quick(r"x \cdot y", "no") is None

@@ -107,11 +107,14 @@ def _with_decimal_comma(wanted: Value, prediction: str) -> bool:
 
 
 def _quickly(wanted: Value, given: Value) -> Grade | None:
+    """The verdict where no expression has to be evaluated, which only one thread at a time can do, else None."""
     if isinstance(wanted, Scalar) and isinstance(given, Scalar) and wanted.literal and given.literal:
         few = all(value.node[2] <= 6 and value.node[1].denominator <= 10**6 for value in (wanted, given))
         same = equal(wanted, given)
         return Grade("right") if same else Grade("wrong", _difference(wanted, given)) if few else None
-    if (isinstance(wanted, _PLAIN) and isinstance(given, _PLAIN)) or isinstance(given, Words):
+    is_product = isinstance(given, Words) and len(given.words) == 1 and len(given.words[0]) <= 4
+    plain = isinstance(wanted, _PLAIN) and isinstance(given, _PLAIN)
+    if plain or (isinstance(given, Words) and not is_product):
         return Grade("right") if equal(wanted, given) else Grade("wrong", _difference(wanted, given))
     if isinstance(wanted, Choice) and isinstance(given, Choice) and (wanted.text is None or given.text is None):
         return _verdict(equal(wanted, given))
