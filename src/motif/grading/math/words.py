@@ -150,6 +150,9 @@ def unit(text: str) -> str | None:
     counted = _counted(text)
     if counted is not None:
         return counted
+    one, joined, other = text.partition(" and ")
+    if joined and _counted(one) and _counted(other):
+        return f"{_counted(one)} and {_counted(other)}"
     match = _PER.fullmatch(text)
     if match is None or is_negative(match[3]):
         return None
