@@ -176,7 +176,7 @@ def test_collect_takes_each_rounds_temperature_and_limit():
     everything = {"rollout": rollout, "credit": {"train_rounds": "all"}, "loss": {"kind": "dr_grpo"}}
     chosen = collect([tree], Recipe.model_validate(everything))
     assert [sample.temperature for sample in chosen] == [0.7, 0.9, 0.9, 0.7, 0.9, 0.9]
-    assert chosen[0].weight == pytest.approx(1 / (6 * 50))
+    assert [sample.weight for sample in chosen] == pytest.approx([1 / (6 * 50)] * 6)  # each response weighs the same
 
 
 # -- updates -----------------------------------------------------------------------------------------------------------

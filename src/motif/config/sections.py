@@ -220,7 +220,8 @@ class CreditConfig(Section):
     group: Literal["siblings", "round"] = "siblings"
     """Compare a node with its siblings (same prompt), or with all nodes of its round (shared reward)."""
     train_rounds: Literal["first", "all"] = "first"
-    """Train only first-round responses (the paper), or every node."""
+    """Train only first-round responses (the paper), or every node. Each response weighs the same in the loss, so
+    rounds weigh by their numbers of responses: with branching [4, 2, 1] rounds 2 and 3 twice as much as round 1."""
     baseline: Literal["mean", "leave_one_out"] = "mean"
     divide_by_std: bool = True
     """Divide by the group's standard deviation (GRPO). If off, a single unlucky trajectory is not blown up."""
