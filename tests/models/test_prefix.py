@@ -162,3 +162,13 @@ def test_a_split_segment_is_what_it_was(tiny_model):
             alone, _ = forward(policy, [Segment().add(spelled(segment))])
             size = len(segment.tokens)
             torch.testing.assert_close(together[row, :size], alone[0, -size:], atol=1e-5, rtol=1e-4)
+
+
+def test_a_tree_that_is_cleared_holds_no_tensors():
+    root = Segment()
+    [end] = build_prefix_tree(root, [[1, 2, 3]])
+    below = end.add([4])
+    for segment in (end, below):
+        segment.keys_values, segment.states = {0: (torch.ones(1), torch.ones(1))}, torch.ones(1)
+    root.clear()
+    assert not any(segment.keys_values or segment.states is not None for segment in (end, below))

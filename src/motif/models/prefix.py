@@ -75,6 +75,14 @@ class Segment:
         if self.parent is not None:
             self.parent.children.remove(self)
 
+    def clear(self) -> None:
+        """Let go of the tensors here and below: parents and children refer to one another until the collector comes."""
+        waiting = [self]
+        while waiting:
+            segment = waiting.pop()
+            segment.keys_values, segment.states = {}, None
+            waiting += segment.children
+
     def split(self, count: int) -> Segment:
         """Move the first `count` tokens, with their states, keys and values, to a new parent, which is returned."""
         assert self.parent is not None and self.states is not None and 0 < count < len(self.tokens)

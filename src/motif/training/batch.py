@@ -266,6 +266,7 @@ class Minibatch:
             _backward(outputs, gradients)
         while shared:
             _backward(*shared.pop())
+        root.clear()
 
     def _places(self, part: Sequence[int], ends: Sequence[Segment]) -> Places:
         starts = [0, *itertools.accumulate(len(sample.token_ids) for sample in self.samples)]

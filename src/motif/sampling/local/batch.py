@@ -109,7 +109,11 @@ class LocalSampler(SteppingSampler):
         policy = self.policy
         with current(policy.device), sampling_weights(policy, name), torch.inference_mode(), policy.precision():
             record = None if policy.half and not policy.autocast else self.record
-            yield DecodingBatch(policy, self.max_rows, self.usage, Decoder(policy, record))
+            batch = DecodingBatch(policy, self.max_rows, self.usage, Decoder(policy, record))
+            try:
+                yield batch
+            finally:
+                batch.prompts.clear()
 
     @staticmethod
     def recorder(device: torch.device) -> Recorder | None:
