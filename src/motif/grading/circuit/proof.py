@@ -4,18 +4,21 @@ Combinational circuits: the miter of both has no input for which an output diffe
 x. With registers or latches, `clk2fflogic` makes the clock an ordinary input, so that another edge or another clock is
 another circuit. Registers start in any state that their initial values allow, and resets are held for the given cycles.
 From then on all inputs are free, and temporal induction (`sat -tempinduct`) shows that the outputs are equal for ever.
+Where it does not, longer and longer runs are searched for a difference (bounded model checking) until the limit.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 
 from motif.grading.circuit.netlist import Netlist
-from motif.grading.circuit.yosys import Yosys
+from motif.grading.circuit.yosys import Yosys, YosysResult
 from motif.grading.verdict import Grade
 
 INDUCTION = 24  # steps, two to a clock cycle
+DEEPEST = 100_000  # steps in which a later difference is looked for, if there is time
 LONGEST_REASON = 200  # characters
 
 _RESET_NAME = re.compile(r"(?:i_)?(?:a|s|sys_?|async_?|sync_?)?(?:rst|reset|clr|clear)(?P<low>_?[nb])?(?:_i)?", re.I)
@@ -37,37 +40,52 @@ def prove(
         open_outputs: whether an output of the gold that is x may be anything.
         limit: seconds of wall-clock time.
     """
-    sequential = gold.has_state or answer.has_state
+    started = time.monotonic()
     options = "-enable_undef -set-def-inputs"
-    if sequential:
-        options += " -set-init-def" + _held(gold, reset, cycles)
-        possible = f"sat {options} -seq {max(1, 2 * cycles)} miter"
-        proof = f"sat {options} -tempinduct-def -seq {2 * cycles} -maxsteps {INDUCTION}"
-    else:
-        possible = f"sat {options} miter"
-        proof = f"sat {options}"
+    if not (gold.has_state or answer.has_state):
+        return _verdict(_run(yosys, gold, answer, f"sat {options} miter", f"sat {options}", open_outputs, limit), limit)
+    options += " -set-init-def" + _held(gold, reset, cycles)
+    possible = f"sat {options} -seq {max(1, 2 * cycles)} miter"
+    proof = f"sat {options} -tempinduct-def -seq {2 * cycles} -maxsteps {INDUCTION}"
+    run = _run(yosys, gold, answer, possible, proof, open_outputs, limit)
+    grade = _verdict(run, limit)
+    left = limit - (time.monotonic() - started)
+    if "Reached maximum number of time steps" not in run.files["proof"] or left < 1:
+        return grade
+    # Neither proved nor refuted so far, but a difference may come later: look for it until the limit.
+    search = f"sat {options} -tempinduct-baseonly -tempinduct-skip {INDUCTION} -seq {2 * cycles} -maxsteps {DEEPEST}"
+    later = _verdict(_run(yosys, gold, answer, possible, search, open_outputs, left), limit)
+    return later if later.verdict == "wrong" else grade
+
+
+def _run(
+    yosys: Yosys, gold: Netlist, answer: Netlist, possible: str, proof: str, open_outputs: bool, limit: float
+) -> YosysResult:
     script = [
         "read_rtlil /box/gold.il",
         "read_rtlil /box/gate.il",
         f"miter -equiv -make_outputs -flatten {'-ignore_gold_x ' if open_outputs else ''}gold gate miter",
         "hierarchy -top miter",
-        *(["clk2fflogic"] if sequential else []),
+        *(["clk2fflogic"] if gold.has_state or answer.has_state else []),
         # From impossible constraints everything would follow.
         f"tee -o /box/possible {possible}",
         f"tee -o /box/proof {proof} -timeout {limit:.0f} -show-inputs -show-outputs -prove trigger 0 miter",
     ]
     files = {"gold.il": gold.rtlil, "gate.il": answer.rtlil}
-    run = yosys.run("\n".join(script) + "\n", files, ("possible", "proof"), limit)
-    proof_log = run.files["proof"]
-    if "- model found: FAIL!" in proof_log or "model found for base case: FAIL!" in proof_log:
-        return Grade("wrong", _counterexample(proof_log)[:LONGEST_REASON])
-    if run.ended == "time" or "TIMEOUT" in proof_log:
+    return yosys.run("\n".join(script) + "\n", files, ("possible", "proof"), limit)
+
+
+def _verdict(run: YosysResult, limit: float) -> Grade:
+    log = run.files["proof"]
+    if "- model found: FAIL!" in log or "model found for base case: FAIL!" in log:
+        return Grade("wrong", _counterexample(log)[:LONGEST_REASON])
+    if run.ended == "time" or "TIMEOUT" in log:
         return Grade("ungraded", f"neither proved nor refuted in {limit:g} s")
-    proved = "no model found: SUCCESS!" in proof_log or "Induction step proven: SUCCESS!" in proof_log
+    proved = "no model found: SUCCESS!" in log or "Induction step proven: SUCCESS!" in log
     if run.ended == "ok" and proved and "- model found:" in run.files["possible"]:
         return Grade("right")
-    if "Reached maximum number of time steps" in proof_log:
-        return Grade("ungraded", f"neither proved nor refuted by induction over {INDUCTION // 2} cycles")
+    if "Reached maximum number of time steps" in log:
+        return Grade("ungraded", f"neither proved by induction over {INDUCTION // 2} cycles nor refuted in {limit:g} s")
     return Grade("ungraded", f"Yosys ended with: {run.problems.strip() or run.ended}"[:LONGEST_REASON])
 
 
