@@ -4,7 +4,8 @@ Combinational circuits: the miter of both has no input for which an output diffe
 x. With registers or latches, `clk2fflogic` makes the clock an ordinary input, so that another edge or another clock is
 another circuit. Registers start in any state that their initial values allow, and resets are held for the given cycles.
 From then on all inputs are free, and temporal induction (`sat -tempinduct`) shows that the outputs are equal for ever.
-Where it does not, longer and longer runs are searched for a difference (bounded model checking) until the limit.
+Where it does not, a later difference is looked for until the limit: in random runs (`simulation`), and in all runs of
+growing length (bounded model checking).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import time
 from collections.abc import Mapping
 
+from motif.grading.circuit import simulation
 from motif.grading.circuit.netlist import Netlist
 from motif.grading.circuit.yosys import Yosys, YosysResult
 from motif.grading.verdict import Grade
@@ -53,6 +55,9 @@ def prove(
     if "Reached maximum number of time steps" not in run.files["proof"] or left < 1:
         return grade
     # Neither proved nor refuted so far, but a difference may come later: look for it until the limit.
+    if difference := _simulated(yosys, gold, answer, reset, 2 * cycles, open_outputs, left / 2):
+        return Grade("wrong", difference[:LONGEST_REASON])
+    left = max(1.0, limit - (time.monotonic() - started))
     search = f"sat {options} -tempinduct-baseonly -tempinduct-skip {INDUCTION} -seq {2 * cycles} -maxsteps {DEEPEST}"
     later = _verdict(_run(yosys, gold, answer, possible, search, open_outputs, left), limit)
     return later if later.verdict == "wrong" else grade
@@ -62,17 +67,37 @@ def _run(
     yosys: Yosys, gold: Netlist, answer: Netlist, possible: str, proof: str, open_outputs: bool, limit: float
 ) -> YosysResult:
     script = [
-        "read_rtlil /box/gold.il",
-        "read_rtlil /box/gate.il",
-        f"miter -equiv -make_outputs -flatten {'-ignore_gold_x ' if open_outputs else ''}gold gate miter",
-        "hierarchy -top miter",
-        *(["clk2fflogic"] if gold.has_state or answer.has_state else []),
+        *_miter(gold, answer, open_outputs),
         # From impossible constraints everything would follow.
         f"tee -o /box/possible {possible}",
         f"tee -o /box/proof {proof} -timeout {limit:.0f} -show-inputs -show-outputs -prove trigger 0 miter",
     ]
     files = {"gold.il": gold.rtlil, "gate.il": answer.rtlil}
     return yosys.run("\n".join(script) + "\n", files, ("possible", "proof"), limit)
+
+
+def _simulated(
+    yosys: Yosys, gold: Netlist, answer: Netlist, reset: Mapping[str, int], held: int, open_outputs: bool, limit: float
+) -> str:
+    if open_outputs or simulation.has_open_values(gold, answer):
+        return ""
+    script = [*_miter(gold, answer, open_outputs), *simulation.SCRIPT, simulation.WRITE]
+    files = {"gold.il": gold.rtlil, "gate.il": answer.rtlil, "techmap.v": yosys.techmap()}
+    run = yosys.run("\n".join(script) + "\n", files, ("miter.aag",), limit)
+    if run.ended != "ok":
+        return ""
+    graph = simulation.read_graph(run.files["miter.aag"])
+    return simulation.find_difference(graph, gold.clocks, reset, held, limit)
+
+
+def _miter(gold: Netlist, answer: Netlist, open_outputs: bool) -> list[str]:
+    return [
+        "read_rtlil /box/gold.il",
+        "read_rtlil /box/gate.il",
+        f"miter -equiv -make_outputs -flatten {'-ignore_gold_x ' if open_outputs else ''}gold gate miter",
+        "hierarchy -top miter",
+        *(["clk2fflogic"] if gold.has_state or answer.has_state else []),
+    ]
 
 
 def _verdict(run: YosysResult, limit: float) -> Grade:

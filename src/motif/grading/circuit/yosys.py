@@ -62,7 +62,12 @@ class Yosys:
         config.epoch_interruption = True
         config.max_wasm_stack = 1 << 20  # the default, half of this, allows some fifty nested ifs
         self.engine = wasmtime.Engine(config)
-        self.module = self._load(Path(spec.submodule_search_locations[0]) / "yosys.wasm")
+        self._package = Path(spec.submodule_search_locations[0])
+        self.module = self._load(self._package / "yosys.wasm")
+
+    def techmap(self) -> str:
+        """The package's rules by which `techmap` makes gates of arithmetic."""
+        return (self._package / "share" / "techmap.v").read_text(encoding="ascii")
 
     def run(
         self, script: str, files: Mapping[str, str], results: tuple[str, ...] = (), limit: float = 10.0
