@@ -15,7 +15,8 @@ small grammar are compared by their whole truth tables (`one_bit`), everything e
 for the fewest cycles (0, 1, 2, 4 or 8) after which two copies of the gold that start differently are equal.
 
 A counterexample makes an answer wrong and is given as the reason. It is looked for until the limit. An answer without a
-proof and without a counterexample is ungraded. An answer that Yosys refuses, or cannot read in `READ_LIMIT` seconds, is wrong.
+proof and without a counterexample is ungraded. An answer that Yosys refuses, or cannot read in `READ_LIMIT` seconds, is
+wrong.
 """
 
 from __future__ import annotations
