@@ -77,8 +77,8 @@ def find_difference(graph: Graph, clocks: Collection[str], reset: Mapping[str, i
         _put(values, literal, draw.getrandbits(LANES) if start == literal else ALL * start)
     values[1] = ALL
     habits: list[tuple[int, int]] = []
-    end, step, left = time.monotonic() + seconds, 0, 0
-    while time.monotonic() < end:
+    end, step, left = time.thread_time() + seconds, 0, 0
+    while time.thread_time() < end:
         step, left = step + 1, left - 1
         if left < 0:
             left = 1 << draw.choice(EPOCHS)

@@ -14,7 +14,8 @@ import importlib.util
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from motif.errors import DataError
 
 MEMORY = 512 << 20  # bytes of the WebAssembly memory
 LONGEST_LOG = 1 << 20  # bytes of a log that are read
+PATIENCE = 10  # seconds by the clock for each second of computing, on a busy machine
 LARGEST_FILE = 20 << 20  # bytes of a result that are read
 
 INSTALL = "install it with: pip install 'motif-rl[circuit]'"
@@ -72,7 +74,10 @@ class Yosys:
     def run(
         self, script: str, files: Mapping[str, str], results: tuple[str, ...] = (), limit: float = 10.0
     ) -> YosysResult:
-        """Run a script over files, which it finds under /box, for at most `limit` seconds of wall-clock time."""
+        """Run a script over files, which it finds under /box, for at most `limit` seconds of computing.
+
+        Beside busy processes these take longer, at most `PATIENCE` times as long.
+        """
         with tempfile.TemporaryDirectory(prefix="motif-") as name:
             folder = Path(name)
             for file, text in files.items():
@@ -95,15 +100,20 @@ class Yosys:
         store.set_epoch_deadline(1)
         linker = wasmtime.Linker(self.engine)
         linker.define_wasi()
-        expired = threading.Event()
+        expired, done = threading.Event(), threading.Event()
+        computed, begun = _thread_clock(), time.monotonic()
 
-        def expire() -> None:
-            expired.set()
-            self.engine.increment_epoch()
+        def watch() -> None:
+            wait = limit
+            while not done.wait(wait):
+                wait = 0.1
+                if computed() >= limit or time.monotonic() - begun >= PATIENCE * limit:
+                    expired.set()
+                    self.engine.increment_epoch()
+                    return
 
-        timer = threading.Timer(limit, expire)
-        timer.daemon = True
-        timer.start()
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
         try:
             instance = linker.instantiate(store, self.module)
             instance.exports(store)["_start"](store)
@@ -112,8 +122,8 @@ class Yosys:
         except (wasmtime.Trap, wasmtime.WasmtimeError):
             return "time" if expired.is_set() else "crash"
         finally:
-            timer.cancel()
-            timer.join()  # a late tick would stop the next run
+            done.set()
+            watcher.join()  # a late tick would stop the next run
         return "ok"
 
     def _load(self, program: Path) -> Any:
@@ -151,6 +161,17 @@ class Yosys:
             return self.wasmtime.Module.deserialize_file(self.engine, str(compiled))
         except (OSError, self.wasmtime.WasmtimeError):
             return None  # it was made for another processor or with other settings
+
+
+def _thread_clock() -> Callable[[], float]:
+    """A function that any thread may call: the seconds that this thread has computed since now (else by the clock)."""
+    clock = time.pthread_getcpuclockid(threading.get_ident()) if hasattr(time, "pthread_getcpuclockid") else None
+
+    def now() -> float:
+        return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+    started = now()
+    return lambda: now() - started
 
 
 def _read(file: Path, limit: int) -> str:
