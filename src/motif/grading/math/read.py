@@ -154,9 +154,9 @@ def _in_words(text: str, depth: int) -> Value | None:
         return Choices(tuple(text.replace(" ", "")))
     if not re.fullmatch(r"[A-Za-z]{2,}", text):
         return None
-    # A word, not a product of letters. Letters of options come in order.
-    is_options = re.fullmatch(r"[A-J]+", text) and sorted(set(text)) == [*text]
-    return Choices(tuple(text)) if is_options else _words(text)
+    # A word, not a product of letters. Letters of options come in order, or there are two.
+    is_options = re.fullmatch(r"[A-J]+", text) and len(set(text)) == len(text)
+    return Choices(tuple(text)) if is_options and (len(text) == 2 or sorted(text) == [*text]) else _words(text)
 
 
 def _led(text: str, depth: int) -> Value | None:
