@@ -58,7 +58,7 @@ def test_marks_of_turns_that_are_plain_text_are_neither_in_questions_nor_in_note
         text = tokenizer.decode(rounds.prompt(question, [reading.note], 3))
         return [text.lower().count(mark.lower()) for mark in own]
 
-    own = [mark for mark in MARKS if mark in rounds._render(rounds.messages("Q?", ["3"], 3)[-1:])]
+    own = [mark for mark in MARKS if mark in rounds.template.render(rounds.messages("Q?", ["3"], 3)[-1:])]
     own += [mark for mark in MARKS if mark in TEMPLATES[kind] and mark not in own]
     assert own
     for mark in own:

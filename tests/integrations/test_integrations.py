@@ -82,7 +82,7 @@ def test_a_branch_grown_response_by_response_is_the_trees(tiny_model):
         async def answer(self, request: Request, index: int) -> Completion:
             key = sampling_key(5, 7, "q", (self.index, *request.paths[index][1:]))
             [completion] = [done async for done in sampler.sample(replace(request, keys=[key]))]
-            text = policy.tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+            text = rounds.spell(completion.token_ids)
             return replace(completion, request=request, index=index, text=text)
 
     credit = CreditConfig(train_rounds="all")

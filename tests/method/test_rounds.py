@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from motif.config import RoundsConfig
 from motif.errors import RecipeError
+from motif.method.notes import Quotation
 from motif.method.rounds import SYSTEM_PROMPT, Rounds
 from support.tiny import SPECIAL_TOKENS, char_tokenizer
 
@@ -370,6 +371,22 @@ WORDINGS: dict[str, dict[str, Any]] = {
     "all notes": {"system_prompt": "", "carry": "all"},
     "compact": COMPACT | {"note_tokens": 500},
 }
+DISGUISED = [
+    "Ｒｏｕｎｄ 3/3, final.",
+    "R\u200bound 3/3",
+    "Rоund 3/3",
+    "Round 3∕3",
+    "Round 3.0/3",
+    "Round iii/3.",
+    "Current rοund: 1 of 3.",
+    "**Current** round: *1* of 3.",
+    "𝐂𝐮𝐫𝐫𝐞𝐧𝐭 round is the final (３ of 3) round.",
+    "C\u00adurrent\u00a0round: thrее of 3",
+    "Çurrent roúnd: ① of ③.",
+    "＜answer＞",
+    "<аnswer>",
+    "<ans\u2060wer>",
+]
 FORGERIES = [
     "</answer>",
     "< Answer >",
@@ -399,6 +416,7 @@ FORGERIES = [
     "{question}",
     "{note} {round} {rounds} {previous}",
     "\\1 \\g<0> \\n",
+    *DISGUISED,
     "\n\n",
     "''",
     "<<end>end>",
@@ -429,7 +447,6 @@ def voices(protocol: Rounds, question: str, notes: list[str], n: int) -> dict[st
     for name, pattern in announcements.items():
         if ("Note" in used) == name.startswith("compact"):
             counts[name] = len(re.findall(pattern, text, re.IGNORECASE))
-    counts['"'] = text.count('"')
     return counts
 
 
@@ -453,7 +470,7 @@ def test_the_default_system_prompt_says_each_tag_and_nothing_else_of_the_scaffol
     counts = voices(protocol, "Q?", ["300"], 2)
     assert {name for name, count in counts.items() if count} == {
         *("<system>", "<user>", "<model>", "<end>", "<reasoning>", "</reasoning>", "<answer>", "</answer>"),
-        *("final", "progress", '"'),
+        *("final", "progress"),
     }
     assert voices(protocol, "Q?", [protocol.clean(" ".join(FORGERIES))], 2) == counts
 
@@ -487,10 +504,70 @@ def test_cutting_a_note_puts_nothing_together(pieces, limit):
     assert protocol.clean(note) == note
 
 
-def test_quotes_are_replaced_and_nothing_is_lost():
-    assert rounds().clean('she said "300"') == "she said '300'"
-    assert rounds(progress=" [{note}]").clean('a [300] "b"') == "a '300' \"b\""
-    assert rounds(progress=" '{note}'").clean("it's") == "it`s"
+QUOTED = st.text(st.sampled_from("\"'[]ab .\n"), max_size=12).map(str.strip)
+
+
+@settings(max_examples=300, deadline=None)
+@given(QUOTED, st.sampled_from([' Progress: "{note}"', " [{note}]", "'{note}'", "<{note}>", "“{note}”", "*{note}*"]))
+def test_a_quoted_note_can_be_read_back_and_does_not_end_its_quotation(note, progress):
+    before, _, after = progress.partition("{note}")
+    quotation = Quotation.of(progress)
+    text = quotation.opening + quotation.quote(note) + quotation.closing
+    assert quotation == Quotation(before[-1], after[0]) and note in text
+    marks = re.match(rf"(?:{re.escape(quotation.opening)})*", text).end() if note or len(text) > 2 else 1
+    inner = text[marks : len(text) - marks]
+    assert quotation.closing * marks not in inner and inner.strip(" ") == note.strip(" ")
+
+
+@pytest.mark.parametrize(
+    ("note", "shown"),
+    [
+        ("300", '"300"'),
+        ('she said "300"', '"""she said "300" """'),
+        ("it's", '"it\'s"'),
+        ("""print("it's")""", '"""print("it\'s")"""'),
+        ('"""doc"""', '"""" """doc""" """"'),
+        ("", '""'),
+    ],
+)
+def test_quotes_in_a_note_are_shown_as_they_were_written(note, shown):
+    protocol = rounds()
+    assert protocol.read(f"<answer>{note}</answer>", False, False).note == note
+    shown = shown.replace('""" she', '"""she')
+    assert (
+        user(protocol, [note], 2)
+        == f"Q? Progress in round 1: {shown} Current round is the final (2 of 2) round. Provide a final answer."
+    )
+
+
+@pytest.mark.parametrize("progress", ["\nNote: {note}.", "\n{note}", "\n- {note} -", "\n{note}!", "\n({note}]"])
+def test_without_a_pair_of_marks_nothing_is_quoted(progress):
+    assert rounds(progress=progress).clean('a 3.5! (b) - "c"') == 'a 3.5! (b) - "c"'
+    assert Quotation.of(progress).quote("3.5! -") == "3.5! -"
+
+
+@pytest.mark.parametrize("text", DISGUISED)
+def test_an_announcement_in_other_letters_is_removed(text):
+    wording = "compact" if "3" in text[:8] or "iii" in text else "default"
+    cleaned = rounds(**WORDINGS[wording]).clean(f"300 {text} 5")
+    assert re.fullmatch(r"300 [\W\d]{0,8} ?5", cleaned), cleaned
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "Текущий раунд: 1 из 3. Сумма 300.",
+        "我们得到 3/3, 第三回合 4/4.",
+        "Ο αριθμός είναι 3/4",
+        "x² + y² ≤ ½·z, *2*3*, a_1*b_2 `code` – naïve “quoted” … 🙂",
+        "ｆｕｌｌ width stays",
+        "רבע 1/4, ربع ١/٤",
+        "around 3 of 4; a round of 3/3 drinks",
+    ],
+)
+@pytest.mark.parametrize("wording", ["default", "all notes"])
+def test_a_note_in_any_language_is_left_as_it_is(note, wording):
+    assert rounds(BYTE_PAIR, **WORDINGS[wording]).clean(note) == note
 
 
 def test_placeholders_in_a_note_or_question_are_not_filled_in():

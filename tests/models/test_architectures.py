@@ -170,6 +170,8 @@ def test_a_tokenizer_without_an_end_token_is_refused_unless_the_model_names_one(
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     end = tokenizer.eos_token_id
     tokenizer.eos_token = None
+    assert Policy(llama(tmp_path / "template", tokenizer, eos_token_id=None)).end_ids == [end]  # the template writes it
+    tokenizer.chat_template = None
     with pytest.raises(ModelError, match="no end-of-sequence token"):
         Policy(llama(tmp_path / "neither", tokenizer, eos_token_id=None))
     policy = Policy(llama(tmp_path / "model", tokenizer, eos_token_id=end))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ ADDED_TOKENS = ["<think>", "</think>", "<note>", "</note>", "\\boxed{"]
 CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
     "{% if add_generation_prompt %}<model>{% endif %}"
+)
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
@@ -44,6 +49,41 @@ def char_tokenizer() -> Any:
     )
     tokenizer.add_tokens(ADDED_TOKENS)
     tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def chat_tokenizer(
+    template: str | None = CHATML,
+    *,
+    eos: str = "<|im_end|>",
+    pad: str | None = None,
+    special: Sequence[str] = ("<|im_start|>", "<|im_end|>", "<|endoftext|>"),
+    added: Sequence[str] = (),
+    ends_texts: bool = False,
+) -> Any:
+    """A byte-level tokenizer with this chat template, these special and these further tokens.
+
+    `ends_texts`: it puts its end token behind every text, as some do.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(["What is 5! and 3? Yes. the answer is 42"] * 3, trainer)
+    backend.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in {**dict.fromkeys(special), eos: 0}]
+    )
+    backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in added])
+    if ends_texts:
+        ends = [(eos, backend.token_to_id(eos))]
+        backend.post_processor = processors.TemplateProcessing(single=f"$A {eos}", special_tokens=ends)
+    named = {"eos_token": eos} | ({"pad_token": pad} if pad else {})
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **named)
+    tokenizer.chat_template = template
     return tokenizer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import shlex
 from typing import Annotated, Any, Literal
@@ -11,6 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?")
 """The names of devices."""
+TEMPLATE_ARGUMENTS = frozenset(
+    {"messages", "conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"}
+    | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
+    | {"tokenizer_kwargs", "sanitize_control_tokens", "tools", "documents", "strftime_now", "raise_exception"}
+)
+"""Names that are not variables of a chat template, because rendering takes them for something else."""
 
 
 class Section(BaseModel):
@@ -73,6 +80,11 @@ class RoundsConfig(Section):
     """Token limit of a note; longer notes are cut."""
     untagged: Literal["tail", "empty"] = "tail"
     """What is carried from a response without note tags: its last `note_tokens` tokens, or nothing."""
+    date: datetime.date = datetime.date(2025, 1, 1)
+    """The day that the model's chat template is told where it asks for the date. It does not change with the calendar,
+    so neither do the prompts."""
+    template_variables: dict[str, Any] = {}
+    """Variables for the model's chat template, such as `enable_thinking = false`."""
 
     @field_validator("question", "progress", "counter", "final")
     @classmethod
@@ -87,6 +99,19 @@ class RoundsConfig(Section):
             if "{" + needed + "}" not in text:
                 raise ValueError(f"must contain {{{needed}}}")
         return text
+
+    @field_validator("template_variables")
+    @classmethod
+    def _variables(cls, variables: dict[str, Any]) -> dict[str, Any]:
+        for name, value in variables.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
+                raise ValueError(f"{name!r} is not the name of a variable")
+            if name in TEMPLATE_ARGUMENTS:
+                raise ValueError(f"{name!r} is not a variable of templates: motif sets it itself")
+            for part in value if isinstance(value, list) else [value]:
+                if not isinstance(part, bool | int | float | str):
+                    raise ValueError(f"{name!r} must be true, false, a number, a text, or a list of them")
+        return variables
 
     @field_validator("think_tags", "note_tags", "answer_marks")
     @classmethod

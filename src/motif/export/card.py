@@ -56,7 +56,13 @@ def script(recipe: Recipe, rounds: Rounds, form: str, base: BaseModelInfo, end_i
 
 def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str, Any]:
     """The settings of a recipe that the script needs."""
-    config, rollout = recipe.rounds, recipe.rollout
+    config, rollout, template = recipe.rounds, recipe.rollout, rounds.template
+    chat = template and {
+        "system": template.form.system,
+        "parts": template.form.parts,
+        "clock": template.clock,
+        "variables": template.variables,
+    }
     return {
         "rounds": rollout.rounds,
         "system": rounds.system_prompt,
@@ -73,7 +79,11 @@ def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str
         "note_tokens": config.note_tokens,
         "tokens_first": rollout.tokens_first,
         "tokens_continue": rollout.tokens_continue,
-        "end_ids": list(end_ids),
+        "end_ids": sorted({*end_ids, *rounds.end_ids}),
+        "special": rounds.special,
+        "quotes": [rounds.quotation.opening, rounds.quotation.closing],
+        "opening": rounds.opening,
+        "chat": chat,
     }
 
 

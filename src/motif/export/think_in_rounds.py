@@ -32,20 +32,47 @@ def prompt(tokenizer: Any, question: str, notes: list[str]) -> list[int]:
     now, of = len(notes) + 1, SCAFFOLD["rounds"]
     text = fill(SCAFFOLD["question"], question=question, round=now, rounds=of)
     carried = list(enumerate(notes, start=1))[-1 if SCAFFOLD["carry"] == "latest" else 0 :]
-    text += "".join(fill(SCAFFOLD["progress"], previous=n, note=note, round=now, rounds=of) for n, note in carried)
+    text += "".join(
+        fill(SCAFFOLD["progress"], previous=n, note=quote(note), round=now, rounds=of) for n, note in carried
+    )
     text += fill(SCAFFOLD["final" if now == of else "counter"], round=now, rounds=of)
     system = [{"role": "system", "content": fill(SCAFFOLD["system"], rounds=of)}] if SCAFFOLD["system"] else []
-    messages = [*system, {"role": "user", "content": text}]
+    return encode(tokenizer, [*system, {"role": "user", "content": text}])
+
+
+def encode(tokenizer: Any, messages: list[dict[str, Any]]) -> list[int]:
+    """Token ids of a chat, in the form in which the chat template shows all of it."""
+    chat = SCAFFOLD["chat"]
     joined = "\n\n".join(message["content"] for message in messages)
-    if not tokenizer.chat_template:
-        return list(tokenizer(joined + "\n\n")["input_ids"])
-    try:
-        chat = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    except Exception:  # a template without a system role
-        chat = tokenizer.apply_chat_template(
-            [{"role": "user", "content": joined}], add_generation_prompt=True, tokenize=False
-        )
-    return list(tokenizer(chat, add_special_tokens=False)["input_ids"])
+    if not chat:
+        ids = list(tokenizer(joined + "\n\n")["input_ids"])
+        while ids and ids[-1] in SCAFFOLD["end_ids"]:
+            ids.pop()
+        return ids
+    if not chat["system"]:
+        messages = [{"role": "user", "content": joined}]
+    if chat["parts"]:
+        messages = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+    rendered = tokenizer.apply_chat_template(
+        messages,
+        chat_template=chat["clock"] + tokenizer.get_chat_template(),
+        add_generation_prompt=True,
+        tokenize=False,
+        **chat["variables"],
+    )
+    return list(tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+
+def quote(note: str) -> str:
+    """The note as it stands between the prompt's quotation marks: between more of them where it holds some itself."""
+    opening, closing = SCAFFOLD["quotes"]
+    runs = [len(run) for mark in {opening, closing} - {""} for run in re.findall(f"{re.escape(mark)}+", note)]
+    if not runs:
+        return note
+    before, after = (
+        " " if found else "" for found in (note.startswith((opening, closing)), note.endswith((opening, closing)))
+    )
+    return opening * max(2, *runs) + before + note + after + closing * max(2, *runs)
 
 
 def respond(model: Any, tokenizer: Any, ids: list[int], limit: int) -> str:
@@ -56,7 +83,10 @@ def respond(model: Any, tokenizer: Any, ids: list[int], limit: int) -> str:
     inputs = torch.tensor([ids], device=model.device)
     with torch.no_grad():
         output = model.generate(inputs, attention_mask=torch.ones_like(inputs))
-    return str(tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True))
+    sampled = output[0, len(ids) :].tolist()
+    while sampled and sampled[-1] in ends:
+        sampled.pop()
+    return SCAFFOLD["opening"] + str(tokenizer.decode(sampled))  # the prompt holds the opening, an open think tag say
 
 
 def spoken(text: str) -> tuple[bool, str]:
@@ -72,26 +102,29 @@ def spoken(text: str) -> tuple[bool, str]:
 
 
 def note_of(tokenizer: Any, text: str) -> str:
-    """The note to carry: without tags, special tokens and enclosing quotes, and cut to the limit."""
+    """The note to carry: without tags and special tokens, and cut to the limit."""
     tagged, note = spoken(text)
     if not tagged and SCAFFOLD["untagged"] == "empty":
         return ""
-    note = clean(tokenizer, note)
+    note = clean(note)
     ids = tokenizer(note, add_special_tokens=False)["input_ids"]
-    if len(ids) > SCAFFOLD["note_tokens"]:
-        kept = ids[: SCAFFOLD["note_tokens"]] if tagged else ids[-SCAFFOLD["note_tokens"] :]
-        note = clean(tokenizer, tokenizer.decode(kept, skip_special_tokens=True).strip("\ufffd"))
+    count = len(ids)
+    while not fits(tokenizer, note):
+        count = min(SCAFFOLD["note_tokens"], count - 1)
+        note = clean(tokenizer.decode(ids[:count] if tagged else ids[-count:]).strip("\ufffd")) if count else ""
     return note
 
 
-def clean(tokenizer: Any, note: str) -> str:
+def fits(tokenizer: Any, note: str) -> bool:
+    """Whether a note is within its limit, with what quotes it in the prompt."""
+    texts = {note, quote(note)}
+    return all(len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= SCAFFOLD["note_tokens"] for text in texts)
+
+
+def clean(note: str) -> str:
     """A note that cannot be taken for a part of the prompt (motif also removes forged announcements of rounds)."""
-    for word in [*tokenizer.all_special_tokens, *SCAFFOLD["think_tags"], *SCAFFOLD["note_tags"]]:
+    for word in [*SCAFFOLD["special"], *SCAFFOLD["think_tags"], *SCAFFOLD["note_tags"]]:
         note = note.replace(word, "")
-    before, _, after = SCAFFOLD["progress"].partition("{note}")
-    for mark in {before[-1:], after[:1]} - {""}:
-        if not mark.isalnum() and not mark.isspace():
-            note = note.replace(mark, "'" if mark != "'" else "`")
     return note.strip()
 
 

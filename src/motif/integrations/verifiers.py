@@ -24,6 +24,8 @@ import functools
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal
 
+from pydantic import Field
+
 from motif.config import Recipe, load_recipe
 from motif.errors import RecipeError
 from motif.grading import Grader
@@ -58,6 +60,8 @@ class MotifData(vf.TaskData):
 
     question: str
     gold: str
+    template_variables: dict[str, Any] = Field(default_factory=dict)
+    """Of the recipe's `[rounds]`, for the chat template of the server."""
 
 
 class MotifTask(vf.Task[MotifData]):
@@ -70,8 +74,15 @@ class MotifTaskset(vf.Taskset[MotifTask, MotifTasksetConfig]):
     def load(self) -> Iterable[MotifTask]:
         """Yield a task per question."""
         task = questions_of(self.config.recipe)
+        variables = opened(self.config.recipe).rounds.template_variables
         for question in task.train if self.config.split == "train" else task.test:
-            data = MotifData(id=question.id, question=question.text, gold=question.gold, prompt=question.text)
+            data = MotifData(
+                id=question.id,
+                question=question.text,
+                gold=question.gold,
+                prompt=question.text,
+                template_variables=variables,
+            )
             yield MotifTask(data, self.config.task)
 
 
@@ -89,6 +100,8 @@ class MotifHarness(vf.Harness[vf.HarnessConfig]):
         system, prompt = self.resolve_text_prompt(data)
         messages = [SystemMessage(content=system)] if system else []
         body = {"model": ctx.model, "messages": [message_to_wire(m) for m in [*messages, UserMessage(content=prompt)]]}
+        if data.template_variables:
+            body["chat_template_kwargs"] = data.template_variables
         headers = {"Authorization": f"Bearer {secret}"}
         async with httpx.AsyncClient(timeout=None) as client:
             response = await client.post(f"{endpoint.rstrip('/')}/chat/completions", json=body, headers=headers)
@@ -149,7 +162,7 @@ class MotifEnv(vf.Env[MotifEnvConfig]):
     async def run(self, task: MotifTask, agents: vf.Agents) -> None:
         """Play round 1, continue its note to the end k times, and say on every trace what its response is worth."""
         question = Question(str(task.data.id), task.data.question, task.data.gold)
-        sampler = SeatSampler(task, agents, self.recipe.rounds.think_tags)
+        sampler = SeatSampler(task, agents, self.rounds)
         tree = await grow_branch(question, sampler, self.rounds, self.recipe.rollout)
         await judge(tree, self.grader, self.recipe.credit)
         if tree.roots[0].reward is None:  # a failed episode is tried again or left out; a guess would be trained on
@@ -168,8 +181,8 @@ class MotifEnv(vf.Env[MotifEnvConfig]):
 class SeatSampler:
     """A sampler on the seats of an episode. `traces`: what each seat did, by the path of its response."""
 
-    def __init__(self, task: MotifTask, agents: vf.Agents, think_tags: tuple[str, str]):
-        self.task, self.agents, self.think_tags = task, agents, think_tags
+    def __init__(self, task: MotifTask, agents: vf.Agents, rounds: Rounds):
+        self.task, self.agents, self.rounds = task, agents, rounds
         self.traces: dict[tuple[int, ...], Any] = {}
 
     def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
@@ -190,8 +203,10 @@ class SeatSampler:
         """The response as the model wrote it: a server may have taken the reasoning out."""
         message = trace.assistant_messages[-1]
         content = message.content or ""
-        opening, closing = self.think_tags
-        return f"{opening}{message.reasoning_content}{closing}{content}" if message.reasoning_content else content
+        opening, closing = self.rounds.config.think_tags
+        if message.reasoning_content:
+            content = f"{opening}{message.reasoning_content}{closing}{content}"
+        return self.rounds.continued(content)
 
 
 @functools.cache

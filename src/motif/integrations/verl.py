@@ -131,8 +131,7 @@ class VerlSampler:
         if first:
             self.extra_fields.update(output.extra_fields)
         ids = list(output.token_ids)
-        ended = bool(ids) and ids[-1] in self.loop.tokenizer.all_special_ids
-        truncated = len(ids) >= request.max_tokens and not ended
+        truncated = len(ids) >= request.max_tokens and not self.loop.rounds.ends(ids)
         return Completion(request, index, ids, list(output.log_probs or []), truncated)
 
 

@@ -18,6 +18,8 @@ from transformers import PreTrainedModel
 
 from motif.config import ModelConfig
 from motif.errors import ModelError, RecipeError, first_line
+from motif.method.template import ChatTemplate
+from motif.method.tokens import is_ordinary
 from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_model, load_tokenizer, read_model, readable_errors
 from motif.models.shape import context_limit
@@ -382,15 +384,22 @@ def _outside_decoder(model: Any) -> list[str]:
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end a response: the generation config's, the tokenizer's, and the chat template's end of turn."""
+    """Tokens that end a response: the generation config's, the tokenizer's, and the chat template's after a response.
+
+    Raises:
+        ModelError: there is none, or the tokenizer's is ordinary text.
+    """
     ends = model.generation_config.eos_token_id if model.generation_config else None
     ids = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
     if tokenizer.eos_token_id is not None:
+        if is_ordinary(str(tokenizer.eos_token)):
+            raise ModelError(
+                f"the tokenizer's end token {tokenizer.eos_token!r} is ordinary text, at which responses would end: "
+                "name another as eos_token in the model's tokenizer_config.json"
+            )
         ids.add(tokenizer.eos_token_id)
-    for token in ("<|im_end|>", "<|eot_id|>", "<end_of_turn>"):
-        index = tokenizer.get_vocab().get(token)
-        if index is not None:
-            ids.add(index)
+    if tokenizer.chat_template and (turn_end := ChatTemplate(tokenizer, "system").turn_end()) is not None:
+        ids.add(turn_end)
     if not ids:
         raise ModelError("the tokenizer has no end-of-sequence token, so responses could never end")
     return sorted(ids)

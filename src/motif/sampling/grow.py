@@ -145,7 +145,7 @@ class Grower:
         # Equal notes make equal prompts, and equal responses read the same: with a small model many are. The caches do
         # not refer to the grower, so that they go with it, at once.
         self._prompt = functools.cache(functools.partial(_build_prompt, rounds, shape.rounds))
-        self._decode = functools.cache(functools.partial(_decode, rounds))
+        self._decode = functools.cache(rounds.spell)
         self._read = functools.cache(rounds.read)
 
     async def grow(self, trees: Sequence[Tree]) -> None:
@@ -267,10 +267,6 @@ class _Callbacks(Observer):
 
 def _build_prompt(rounds: Rounds, count: int, question: str, notes: tuple[str, ...]) -> list[int]:
     return rounds.prompt(question, list(notes), count)
-
-
-def _decode(rounds: Rounds, token_ids: tuple[int, ...]) -> str:
-    return str(rounds.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
 def _with_notes(nodes: Sequence[Node], before: tuple[str, ...]) -> Iterator[tuple[Node, tuple[str, ...]]]:

@@ -2,7 +2,8 @@
 
 With the API `completions` the server gets the token ids of each round's prompt, exactly as in training; with `chat` the
 messages of the round, for servers that take no token ids and apply a chat template of their own. Nothing but standard
-fields is sent, and what `extra` holds.
+fields is sent, `rounds.template_variables` where there are any (as `chat_template_kwargs`, vLLM's and SGLang's name),
+and what `extra` holds.
 """
 
 from __future__ import annotations
@@ -186,6 +187,8 @@ class OpenAISampler:
         if not streamed.reason:
             raise self._error("broke off an answer")
         text = "".join(streamed.pieces)
+        if self.api == "chat":
+            text = self.rounds.continued(text)
         prompt_tokens, completion_tokens = streamed.usage.prompt_tokens, streamed.usage.completion_tokens
         if completion_tokens is None:
             completion_tokens = len(self.rounds.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -216,6 +219,8 @@ class OpenAISampler:
         }
         if self.api == "chat":
             body["messages"] = request.messages()
+            if self.rounds.config.template_variables:
+                body["chat_template_kwargs"] = self.rounds.config.template_variables
         else:
             body["prompt"] = list(request.prompt_ids)
         return body | self.extra

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import torch
 
 from motif.errors import SamplerError
+from motif.method.tokens import padding, spell
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, OnText, Request
 from motif.sampling.local.batch import DecodingBatch, LocalSampler, Queue
@@ -37,6 +38,7 @@ class Engine:
         self.policy = policy
         self.sampler = LocalSampler(policy, max_rows)
         self.alive = True
+        self._ends = {*policy.end_ids, *padding(policy.tokenizer)}
         self.window: int | None = policy.max_length
         self.decoding = 0
         self._orders: list[_Line] = []  # new requests, and those whose caller has gone
@@ -59,7 +61,7 @@ class Engine:
         self.sampler.check_length(request)
         line = _Line(request, asyncio.get_running_loop(), streamed=on_text is not None)
         self._order(line)
-        spelling, left = Spelling(self.policy.tokenizer), len(request.keys)
+        spelling, left = Spelling(self.policy.tokenizer, self._ends), len(request.keys)
         try:
             while left:
                 await line.news.wait()
@@ -227,8 +229,8 @@ class Spelling:
     The bytes of one character may be spread over tokens; a piece is returned when the text ends with a whole one.
     """
 
-    def __init__(self, tokenizer: Any):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, ends: Collection[int]):
+        self.tokenizer, self.ends = tokenizer, ends
         self.ids: list[int] = []
         self._pieces: list[str] = []
         self._start = self._read = (
@@ -252,4 +254,4 @@ class Spelling:
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of tokens."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        return spell(self.tokenizer, ids, self.ends)

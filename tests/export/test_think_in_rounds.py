@@ -1,0 +1,55 @@
+"""The exported script makes the prompts of motif and reads responses like it, whatever the chat template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from motif.config import Recipe, load_recipe
+from motif.export import think_in_rounds as script
+from motif.export.card import scaffold
+from motif.method.rounds import Rounds
+from support.templates import FAMILIES, QWEN3, R1, tokenizer_of
+from support.tiny import CHATML
+
+NOTES = ["300", """print("it's")""", '"""doc""" and "x"', '"', "word " * 60, '"' * 40, "5! is 120"]
+TAGS = {"think_tags": ["<think>", "</think>"]}
+
+
+def opened(monkeypatch: pytest.MonkeyPatch, tokenizer: Any, **rounds: Any) -> tuple[Rounds, Recipe]:
+    settings = {"note_tokens": 40} | rounds
+    recipe = load_recipe({"rounds": settings, "rollout": {"branching": [2, 1, 1]}, "data": {"task": "arithmetic"}})
+    protocol = Rounds(recipe.rounds, tokenizer)
+    monkeypatch.setattr(script, "SCAFFOLD", scaffold(recipe, protocol, sorted(protocol.end_ids)))
+    return protocol, recipe
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "no template"])
+def test_prompts_are_those_of_motif(family, monkeypatch):
+    template = FAMILIES[family][0] if family in FAMILIES else None
+    tokenizer = tokenizer_of(template, ends_texts=True)
+    protocol, _ = opened(monkeypatch, tokenizer, date="2026-02-03")
+    for notes in ([], [NOTES[1]], [NOTES[2], NOTES[5]]):
+        assert script.prompt(tokenizer, "Is 5! = 120?", notes) == protocol.prompt("Is 5! = 120?", notes, 3)
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_notes_are_those_of_motif(note, monkeypatch):
+    tokenizer = tokenizer_of(CHATML, pad="!")
+    protocol, _ = opened(monkeypatch, tokenizer)
+    for text in (f"<answer>{note}</answer>", f"<answer>{note}", note):
+        assert script.note_of(tokenizer, text) == protocol.read(text, False, False).note
+
+
+def test_variables_and_openings_are_those_of_motif(monkeypatch):
+    off = {"template_variables": {"enable_thinking": False}}
+    for template, settings, opening in (
+        (R1, {}, "<think>\n"),
+        (QWEN3, off, "<think>\n\n</think>\n\n"),
+        (QWEN3, {}, ""),
+    ):
+        tokenizer = tokenizer_of(template)
+        protocol, _ = opened(monkeypatch, tokenizer, **TAGS, **settings)
+        assert script.SCAFFOLD["opening"] == protocol.opening == opening
+        assert script.prompt(tokenizer, "2+2?", ["3"]) == protocol.prompt("2+2?", ["3"], 3)
