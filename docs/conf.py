@@ -82,6 +82,7 @@ def kind(field: dict[str, Any]) -> str:
         "string": "Text",
         "boolean": "`true` or `false`",
         "array": "List",
+        "object": "Table",
     }
     limits = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     return ", ".join([words[field["type"]], *(f"{say} {field[key]:g}" for key, say in limits.items() if key in field)])

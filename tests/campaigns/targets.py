@@ -198,7 +198,7 @@ def voices(wording: str, question: str, note: str) -> list[int]:
     ]
     text = rounds.tokenizer.decode(ids)
     tags = [*rounds.config.think_tags, *rounds.config.note_tags]
-    patterns = [r"\s*".join(map(re.escape, tag)) for tag in tags] + [*SAID.get(wording, SAID["default"]), '"']
+    patterns = [r"\s*".join(map(re.escape, tag)) for tag in tags] + [*SAID.get(wording, SAID["default"])]
     return [ids.count(token) for token in special] + [len(re.findall(p, text, re.IGNORECASE)) for p in patterns]
 
 
@@ -212,10 +212,14 @@ def response(given: dict[str, Any]) -> str:
     """Any response is read; its note fits, is a fixed point of cleaning, and forges nothing."""
     rounds, text = protocol(given["wording"]), given["text"]
     reading = rounds.read(text, given["truncated"], given["final"])
-    ids = rounds._encode(reading.note, add_special_tokens=False)
+    ids = rounds._encode(reading.note)
     holds(len(ids) <= rounds.config.note_tokens, "a note fits its limit")
     holds(rounds.clean(reading.note) == reading.note, "a cleaned note is clean")
     holds(not reading.well_formed or (bool(reading.note) and not given["truncated"]), "well formed has a note")
+    marks = rounds.quotation.opening
+    longest = max(map(len, re.findall(f"{re.escape(marks)}+", reading.note)), default=0) if marks else 0
+    fence = marks + rounds.quotation.quote(reading.note)
+    holds(not longest or fence.startswith(marks * (longest + 1)), "a note does not end its quotation")
     said = voices(given["wording"], "Q?", reading.note)
     holds(
         said == plain_voices(given["wording"]),

@@ -261,7 +261,7 @@ LATE = (
         (COUNTER, COUNTER.replace("always @(posedge clk)", "wire k = clk & ~rst; always @(posedge k)"), "wrong"),
         (COUNTER, COUNTER.replace("if (rst) q <= 0; else", "").replace("always", "initial q = 0; always"), "wrong"),
         (COUNTER, "module top(input clk, input rst, output [3:0] q); assign q = 0; endmodule", "wrong"),
-        (COUNTER, LATE, "ungraded"),
+        (COUNTER, LATE, "wrong"),
         (COUNTER, LATE.replace("s == 200 ? 4'd3 :", ""), "right"),
         (
             FLIP_FLOP,

@@ -266,11 +266,21 @@ class Policy:
 
     def save_pretrained(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write `state()`, an adapter in PEFT format or the whole model, into a folder; no tokenizer."""
-        # What is saved but never trained, such as the bias with which some routers balance their experts.
-        kept = {} if self.config.adapter == "lora" else self.wrapped.state_dict()
-        buffers = {name: kept[name] for name, _ in self.wrapped.named_buffers() if name in kept}
+        buffers = {} if self.config.adapter == "lora" else self._kept_buffers()
         self.wrapped.save_pretrained(folder, state_dict=state | buffers)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty template; an honest card comes with export
+
+    def _kept_buffers(self) -> dict[str, Tensor]:
+        """What is saved but never trained, such as the bias with which some routers balance their experts.
+
+        Not from `state_dict()`, which drops sharded weights that were gathered.
+        """
+        return {
+            f"{prefix}.{name}".lstrip("."): buffer
+            for prefix, module in self.wrapped.named_modules()
+            for name, buffer in module._buffers.items()
+            if buffer is not None and name not in module._non_persistent_buffers_set
+        }
 
     def load_adapter(self, tensors: dict[str, Tensor], source: str) -> None:
         """Load the tensors by name of an adapter that `save_pretrained` wrote; `source` is for errors.

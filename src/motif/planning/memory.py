@@ -53,12 +53,17 @@ def longest_sequence(recipe: Recipe, prompt: int, tested: bool = True) -> int:
     return max(longest, prompt + recipe.matched_tokens) if tested and recipe.eval.matched else longest
 
 
-def sampled_at_once(recipe: Recipe, held_out: int) -> int:
-    """Responses that are sampled together, in a step, an evaluation or a probe, if there is room for all."""
+def sampled_at_once(recipe: Recipe, held_out: int, processes: int = 1) -> int:
+    """Responses that a process samples together, in a step, an evaluation or a probe, if there is room for all.
+
+    `recipe`: its `questions_per_step` are those of the process; the questions of evaluations and probes are divided.
+    """
     rollout, probe = recipe.rollout, recipe.probe
     step = rollout.questions_per_step * rollout.responses * rollout.trajectories
-    tested = min(recipe.eval.questions, held_out) * recipe.eval.samples
-    probed = probe.questions * max(rollout.responses * rollout.trajectories, rollout.responses * probe.continuations)
+    tested = -(-min(recipe.eval.questions, held_out) // processes) * recipe.eval.samples
+    probed = -(-probe.questions // processes) * max(
+        rollout.responses * rollout.trajectories, rollout.responses * probe.continuations
+    )
     return min(rollout.max_rows, max(step, tested, probed))
 
 
@@ -81,7 +86,7 @@ def memory(
     copied = not (recipe.model.four_bit or half) and (recipe.model.adapter == "lora" or cpu)
     copy = size * shape.parameters if copied else 0
     gathered = size * shape.parameters if pieces > 1 else 0  # sharded weights are gathered to sample
-    rows = sampled_at_once(recipe, held_out)
+    rows = sampled_at_once(recipe, held_out, processes)
     length = longest_sequence(recipe, prompt, tested=min(held_out, recipe.eval.questions) > 0)
     activation = 2 if half else 4
     per_token = shape.layers * (14 * shape.hidden + 5 * shape.intermediate)

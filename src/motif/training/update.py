@@ -150,7 +150,7 @@ def update(
             before = stats
             stats = budget.run(batch, functools.partial(_fresh_gradient, batch, recipe, optimizer, before))
             if max_gap and before.computed_tokens == 0:  # of the first: nothing has been changed yet
-                _refuse_mismatch(stats, optimizer, processes, max_gap)
+                _refuse_mismatch(stats, optimizer, processes, max_gap, recipe.sampler.overlap)
             if not policy.shards:  # which sum them on the way
                 processes.sum_gradients(policy.trainable())
             norm = full_tensor(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm))
@@ -177,15 +177,19 @@ def _fresh_gradient(
 
 
 def _refuse_mismatch(
-    stats: UpdateStats, optimizer: torch.optim.Optimizer, processes: Processes, max_gap: float
+    stats: UpdateStats, optimizer: torch.optim.Optimizer, processes: Processes, max_gap: float, overlap: bool
 ) -> None:
     gap, tokens = processes.total([stats.sampler_gap, stats.tokens])
     if tokens and gap / tokens > max_gap:
         optimizer.zero_grad(set_to_none=True)
+        cause = "sampler and trainer do not compute the same"
+        change = "model.dtype = 'float32'"
+        if overlap:  # then they are also one update apart
+            cause += ", or one update changes too much"
+            change += ", sampler.overlap = false or a smaller train.learning_rate"
         raise SamplerMismatch(
-            f"sampler and trainer do not compute the same: log-probabilities differ by {gap / tokens:.2g} nats on "
-            f"average, above sampler.max_mean_gap = {max_gap:g}. Nothing was trained in this step. Set model.dtype = "
-            "'float32' and add --allow-changes, or raise the limit"
+            f"{cause}: log-probabilities differ by {gap / tokens:.2g} nats on average, above sampler.max_mean_gap = "
+            f"{max_gap:g}. Nothing was trained in this step. Set {change} and add --allow-changes, or raise the limit"
         )
 
 
