@@ -12,7 +12,7 @@ from motif.config import Recipe, Trust, load_recipe
 from motif.config.trust import remember
 from motif.errors import RecipeError
 from motif.evaluation.target import find_target
-from motif.runs.files import ADAPTER, CHECKPOINTS, METRICS, RECIPE, SUMMARY, TREES
+from motif.run_files import ADAPTER, CHECKPOINTS, METRICS, RECIPE, SUMMARY, TREES
 from motif.runs.read import recipe_of
 
 EVIL = "from pathlib import Path\nPath(__file__).with_name('PWNED').touch()\ndef judge(gold, answer): return True\n"

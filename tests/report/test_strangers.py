@@ -14,8 +14,8 @@ import pytest
 from motif.report import save_page, write_report
 from motif.report.data import RunView
 from motif.report.server import Viewer, ViewServer
+from motif.run_files import METRICS, PROBE, RECIPE, REPORT, SUMMARY, TREES
 from motif.runs.disk import open_plain, write_atomically
-from motif.runs.files import METRICS, PROBE, RECIPE, REPORT, SUMMARY, TREES
 from motif.runs.read import last_step, read_json, read_recipe, records
 from report.test_view import Serve, ask, serve  # noqa: F401 (a fixture)
 from support.runs import fake_run

@@ -9,7 +9,7 @@ import typer
 from motif.cli.options import RunArgument, Settings, TrustGrader
 from motif.config import Trust
 from motif.errors import UsageError
-from motif.runs.files import PROBE
+from motif.run_files import PROBE
 from motif.runs.read import recipe_of, steps_of
 
 QUESTIONS = 20

@@ -20,8 +20,8 @@ from types import FrameType
 from motif.compare.study import StudyRun
 from motif.config import Trust
 from motif.errors import MotifError, RunFolderError
+from motif.run_files import LOG, STUDY_LOCK
 from motif.runs.disk import try_lock
-from motif.runs.files import LOG, STUDY_LOCK
 from motif.runs.folder import drop_details, write_recipe
 from motif.runs.read import has_begun, recipe_of
 from motif.runs.settings import changed, described, settings

@@ -18,7 +18,7 @@ def main(folder: Path) -> int:
     """Train to the end and return the exit status, 130 if interrupted. An error is printed as one sentence."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     from motif.errors import MotifError
-    from motif.runs.files import RECIPE
+    from motif.run_files import RECIPE
     from motif.runs.folder import write_wall_seconds
     from motif.runs.read import wall_seconds
     from motif.training.loop import train

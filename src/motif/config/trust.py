@@ -19,7 +19,7 @@ from pathlib import Path
 
 from motif.config.recipe import Recipe
 from motif.errors import RecipeError
-from motif.runs.files import ADAPTER, CHECKPOINTS, METRICS, RECIPE, SUMMARY, TREES
+from motif.run_files import ADAPTER, CHECKPOINTS, METRICS, RECIPE, SUMMARY, TREES
 
 GRADER = "data.grader"
 PROMPT = "rounds.system_prompt_file"

@@ -13,7 +13,7 @@ from motif.config.load import given_keys
 from motif.config.trust import check
 from motif.errors import UsageError
 from motif.evaluation.rows import EvalOverrides
-from motif.runs.files import BEST, EVALUATIONS, RECIPE
+from motif.run_files import BEST, EVALUATIONS, RECIPE
 from motif.runs.read import is_run, not_a_run, recipe_of
 from motif.text import expanded
 

@@ -25,7 +25,7 @@ from motif.export.source import ExportSource, for_others, open_source, parity_pr
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.models.shape import window_of
-from motif.runs.files import EXPORTS
+from motif.run_files import EXPORTS
 from motif.runs.folder import write_recipe
 from motif.runs.read import read_trees, section
 from motif.session import open_task

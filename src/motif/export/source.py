@@ -11,8 +11,8 @@ from motif.config import Recipe, SamplerConfig, Trust
 from motif.errors import RunFolderError, UsageError
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
+from motif.run_files import BEST
 from motif.runs.checkpoint import newest_weights
-from motif.runs.files import BEST
 from motif.runs.read import is_finished, read_metrics, read_summary, recipe_of, section
 from motif.runs.weights import load_weights
 from motif.text import read_text

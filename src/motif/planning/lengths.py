@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from motif.errors import RunFolderError
-from motif.runs.files import TREES
+from motif.run_files import TREES
 from motif.runs.read import read_trees
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from motif.errors import RunFolderError
 from motif.report.data import RunView, page_data
 from motif.report.page import render
+from motif.run_files import REPORT
 from motif.runs.disk import write_atomically
-from motif.runs.files import REPORT
 
 __all__ = ["save_page", "saved_page", "write_report"]
 

@@ -11,7 +11,7 @@ from motif.report import charts, result
 from motif.report.diagnostics import diagnostics
 from motif.report.sections import sections, spending
 from motif.report.trees import Forest
-from motif.runs.files import METRICS, RECIPE, SUMMARY, TREES
+from motif.run_files import METRICS, RECIPE, SUMMARY, TREES
 from motif.runs.read import (
     Metrics,
     Record,

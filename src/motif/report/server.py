@@ -17,7 +17,7 @@ from motif.hosts import names_this_machine
 from motif.report import saved_page
 from motif.report.data import RunView, page_data
 from motif.report.page import Page, render, to_json
-from motif.runs.files import REPORT
+from motif.run_files import REPORT
 from motif.runs.read import file_states
 
 SMALL = 1_000  # bytes up to which compression does not pay off

@@ -23,8 +23,8 @@ from motif.distributed import ALONE, Processes
 from motif.errors import RunFolderError
 from motif.models.policy import Policy
 from motif.models.sharding import load_optimizer_state, optimizer_state
+from motif.run_files import CHECKPOINTS, RECIPE
 from motif.runs.disk import replacing, sync
-from motif.runs.files import CHECKPOINTS, RECIPE
 from motif.runs.settings import binding_settings, changed, described
 from motif.runs.weights import load_weights, weights_folder
 

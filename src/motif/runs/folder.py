@@ -1,4 +1,4 @@
-"""Writing a run folder (the names of its files: `motif.runs.files`)."""
+"""Writing a run folder (the names of its files: `motif.run_files`)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 from motif.config import Recipe
 from motif.errors import RunFolderError
 from motif.method.tree import Tree
+from motif.run_files import CHECKPOINTS, METRICS, OUTCOMES, PROBE, RECIPE, SUMMARY, TREES, WALL, WRITER_LOCK
 from motif.runs.disk import sync, try_lock, write_atomically, write_json
-from motif.runs.files import CHECKPOINTS, METRICS, OUTCOMES, PROBE, RECIPE, SUMMARY, TREES, WALL, WRITER_LOCK
 from motif.runs.read import Record, has_begun
 
 RECORD = (METRICS, TREES, OUTCOMES)

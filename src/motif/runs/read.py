@@ -14,8 +14,7 @@ from motif.config import Recipe, Trust, load_recipe
 from motif.config.load import MAX_BYTES, given_keys, parse_toml
 from motif.config.trust import check
 from motif.errors import RecipeError, RunFolderError
-from motif.runs.disk import open_plain
-from motif.runs.files import (
+from motif.run_files import (
     ADAPTER,
     CHECKPOINTS,
     METRICS,
@@ -27,6 +26,7 @@ from motif.runs.files import (
     TREES,
     WALL,
 )
+from motif.runs.disk import open_plain
 
 Record = dict[str, Any]
 

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from motif.config import Recipe
 from motif.errors import RecipeError, ServiceError
+from motif.run_files import METRICS, TRACKERS
 from motif.runs.disk import write_json
-from motif.runs.files import METRICS, TRACKERS
 from motif.runs.folder import RunFolder
 from motif.runs.provenance import versions
 from motif.runs.read import parse, read_json, section

@@ -18,8 +18,8 @@ from motif.config import ModelConfig
 from motif.errors import ModelError, MotifError, RunFolderError
 from motif.models.hub import is_own_base
 from motif.models.policy import Policy
+from motif.run_files import ADAPTER, MODEL
 from motif.runs.disk import SUMS, check_sums, damaged_files, sync, sync_all, write_sums
-from motif.runs.files import ADAPTER, MODEL
 
 ADAPTER_FILE = "adapter_model.safetensors"
 """What PEFT calls the weights of an adapter."""

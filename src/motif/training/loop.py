@@ -29,8 +29,8 @@ from motif.method.tree import Tree
 from motif.models.device import pick_device
 from motif.planning.plan import make_plan
 from motif.report import write_report
+from motif.run_files import BEST
 from motif.runs import checkpoint
-from motif.runs.files import BEST
 from motif.runs.folder import RunFolder, only_writer, refuse_used_folder
 from motif.runs.metrics import step_metrics
 from motif.runs.provenance import Data, environment, versions

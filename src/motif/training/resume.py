@@ -15,8 +15,8 @@ import torch
 from motif.display import Display
 from motif.distributed import ALONE, Processes
 from motif.errors import MotifError, NonFiniteError, OutOfResources, PeerFailed, SamplerError, ran_out
+from motif.run_files import BEST
 from motif.runs import checkpoint
-from motif.runs.files import BEST
 from motif.runs.folder import RunFolder
 from motif.runs.provenance import Data, environment, versions
 from motif.runs.settings import changed, described

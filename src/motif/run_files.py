@@ -1,4 +1,7 @@
-"""The names of what lies in a run folder."""
+"""The names of what lies in a run folder.
+
+They are below everything else because a recipe has to know whether it lies in a run folder.
+"""
 
 RECIPE = "recipe.toml"
 """The resolved recipe."""
