@@ -1,4 +1,4 @@
-"""`motif.runs` is the only package that knows the names of a run folder's files."""
+"""`motif.runs` is the only package that uses the names of a run folder's files, and `run_files.py` lists them."""
 
 from __future__ import annotations
 
