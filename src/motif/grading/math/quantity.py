@@ -57,8 +57,7 @@ def quantity(text: str) -> Scalar | None:
         return None
     match = _NUMBER.fullmatch(text)
     if match is None:
-        spelled = spelled_number(without_text(text)) if text[:1].isalpha() or text.startswith("\\text") else None
-        return None if spelled is None else Scalar(("n", spelled, 0), "", True)
+        return _spelled(without_text(text).split()) if text[:1].isalpha() or text.startswith("\\text") else None
     value = _value(match)
     rest = match["rest"]
     if value is None or (re.match(r"[^\W\d_](?![^\W\d_])", rest) and rest.isascii()):
@@ -68,6 +67,16 @@ def quantity(text: str) -> Scalar | None:
         return None
     places = len((match["decimal"] or "").partition(".")[2]) if match["decimal"] else 0
     return Scalar(("n", value * tail[0], places), tail[1], True)
+
+
+def _spelled(words: list[str]) -> Scalar | None:
+    """A number in words ("two hundred and five"), with what it counts ("three apples"); None for other text."""
+    for count in range(len(words), 0, -1):
+        value = spelled_number(" ".join(words[:count]))
+        if value is not None:
+            name = unit(" ".join(words[count:])) if count < len(words) else ""
+            return None if name is None else Scalar(("n", value, 0), name, True)
+    return None
 
 
 def scalar(text: str) -> Scalar | None:
