@@ -51,7 +51,12 @@ def test_values_that_nearly_all_agree_are_left_to_students_interval():
     assert stats.mean_interval([0.0] * 9 + [0.1]).method == "t over seeds"
 
 
-@given(st.lists(st.floats(-1, 1), min_size=2, max_size=12), st.floats(-5, 5), st.floats(0.1, 10))
+# Thousandths: between values that differ by 1e-9 alone, the shift would round the differences away.
+@given(
+    st.lists(st.integers(-1000, 1000).map(lambda n: n / 1000), min_size=2, max_size=12),
+    st.floats(-5, 5),
+    st.floats(0.1, 10),
+)
 @settings(max_examples=30, deadline=None)
 def test_intervals_move_and_stretch_with_the_values(values, shift, scale):
     if 0 < np.std(values) < 1e-3:

@@ -15,6 +15,9 @@ from motif.config import ModelConfig
 from motif.config.sections import DEVICE
 from motif.errors import ModelError
 
+KEPT = 128 << 20
+"""Bytes of freed memory that a process may hold."""
+
 
 def pick_device(name: str) -> torch.device:
     """The device of a name. `auto` is CUDA, then Apple's MPS, then the CPU, which `accelerate launch --cpu` asks for.
@@ -82,11 +85,35 @@ def to_device(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 def give_back_memory() -> None:
-    """Give freed memory back to the system, where the C library (glibc) keeps it for later.
+    """Give freed memory back to the system, where the C library (glibc) keeps more than `KEPT` bytes of it for later.
 
     It keeps blocks of up to 32 MiB. Passes over varied lengths free blocks of sizes that no later pass asks for, so
-    that a process would hold more from update to update.
+    that a process would hold more from update to update. Little is left where it is: it is soon used again, and to get
+    it back from the system takes a tenth of a small model's step.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
+    library: Any = ctypes.CDLL(None) if os.name == "posix" else None
+    trim, info = getattr(library, "malloc_trim", None), getattr(library, "mallinfo2", None)
+    if info is not None:
+        info.restype = _MallInfo
+    if trim is not None and (info is None or info().fordblks > KEPT):
         trim(0)
+
+
+class _MallInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`; `fordblks` are the bytes in free blocks."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
