@@ -8,6 +8,11 @@ import re
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([^\s:@/?#\[\]]+))(?::\d{0,5})?")
 
 
+def is_host(text: str) -> bool:
+    """Whether a Host header is empty, or has the form of one."""
+    return not text or _HOST.fullmatch(text) is not None
+
+
 def names_this_machine(host: str, own: str) -> bool:
     """Whether a Host header names this server: by `own`, its name; as this machine; or by an IP address.
 

@@ -61,9 +61,7 @@ def sampled_at_once(recipe: Recipe, held_out: int, processes: int = 1) -> int:
     rollout, probe = recipe.rollout, recipe.probe
     step = rollout.questions_per_step * rollout.responses * rollout.trajectories
     tested = -(-min(recipe.eval.questions, held_out) // processes) * recipe.eval.samples
-    probed = -(-probe.questions // processes) * max(
-        rollout.responses * rollout.trajectories, rollout.responses * probe.continuations
-    )
+    probed = -(-probe.questions // processes) * rollout.responses * max(rollout.trajectories, probe.continuations)
     return min(rollout.max_rows, max(step, tested, probed))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import re
 import threading
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from motif.hosts import names_this_machine
+from motif.hosts import is_host, names_this_machine
 from motif.report import saved_page
 from motif.report.data import RunView, page_data
 from motif.report.page import Page, render, to_json
@@ -22,7 +21,6 @@ from motif.runs.read import file_states
 
 SMALL = 1_000  # bytes up to which compression does not pay off
 LARGEST_BODY = 1 << 16  # bytes of a body that are read before the answer; with more the client may not see it
-_HOST = re.compile(r"(?:[\w.-]*|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?")
 HTML, JSON = "text/html; charset=utf-8", "application/json; charset=utf-8"
 
 
@@ -124,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
                 address = urlsplit(self.path)
             except ValueError:  # http://[ and the like
                 address = None
-            if address is None or len(hosts) > 1 or not _HOST.fullmatch(hosts[0]):
+            if address is None or len(hosts) > 1 or not is_host(hosts[0]):
                 self._answer(b"not an address\n", "text/plain", HTTPStatus.BAD_REQUEST)
                 return
             if not names_this_machine(hosts[0], self.server.host):
