@@ -40,7 +40,7 @@ def hangs(tmp_path, monkeypatch):
     folder = tmp_path / "hanging"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(HANGING)
-    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     return "9^{9^{9}}"
 
 

@@ -474,7 +474,8 @@ def run_script(folder, text, **kwargs):
     script.write_text(textwrap.dedent(text))
     # The folder also has a math.py and a motif folder, as a user's might.
     (folder / "math.py").write_text("raise SystemExit('the wrong math')")
-    paths = [str(Path(worker.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    # An empty part of PYTHONPATH would be the folder itself.
+    paths = [str(Path(worker.__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.Popen([sys.executable, "-P", str(script)], cwd=folder, env=environment, text=True, **kwargs)
 

@@ -49,7 +49,7 @@ if status < 0:
 sys.exit(status)
 """
 PACKAGES = ("torch", "transformers", "peft", "safetensors.torch", "datasets", "rich.console", "typer", "pydantic",
-            "psutil", "torch.distributed.fsdp", "transformers.models.auto.modeling_auto", "httpx")  # fmt: skip
+            "psutil", "torch.distributed.fsdp", "transformers.models.auto.modeling_auto", "httpx2")  # fmt: skip
 
 
 @functools.cache
