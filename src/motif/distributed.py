@@ -14,9 +14,11 @@ once for the others.
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +28,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from motif.config import Recipe
 from motif.errors import ModelError, PeerFailed, RecipeError, UsageError, first_line
@@ -37,6 +40,8 @@ TIMEOUT = timedelta(days=30)
 by its closed connection."""
 BUCKET = 2**24
 """Numbers of gradient that are summed in one exchange: 64 MiB."""
+MOMENT = 0.1
+"""Seconds in which a thread that has nothing left to do has let go of its tensors."""
 FAILED = "failed"
 """The store's key for the error of the first process that failed."""
 FSDP_UNSUPPORTED = {
@@ -224,6 +229,20 @@ def process_group(device: torch.device) -> Iterator[Processes]:
         raise
     finally:
         dist.destroy_process_group()
+        _end_threads()
+
+
+def _end_threads() -> None:
+    """Let the threads of the group that was destroyed end.
+
+    One that still gives back the tensors of the last exchange while the interpreter ends would abort the process. They
+    are joined when nothing refers to the group, but torch's caches keep the meshes of sharded weights, and these their
+    group. Something in the sharded optimiser keeps it as well: its threads get a moment.
+    """
+    gc.collect()
+    for mesh in [found for found in gc.get_objects() if type(found) is DeviceMesh]:
+        getattr(mesh, "_pg_registry", {}).clear()
+    time.sleep(MOMENT)
 
 
 _groups = itertools.count()  # a script may train several times, and a failure in one run must not end the next

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,10 @@ def readable_errors(name: str) -> Iterator[None]:
 
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # They warn of one another's old names, about which a user can do nothing.
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+            yield
     except MotifError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:

@@ -82,15 +82,22 @@ def train(
     folder = Path(expanded(str(out))) if out else default_folder(recipe.name)
     recipe = as_launched(recipe)
     with process_group(pick_device(recipe.model.device)) as processes:
-        display = (display or Display()) if processes.main else Display(quiet=True)
-        with ExitStack() as held, explain_resume(folder):
-            task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))
-            session = open_session(recipe, task, processes=processes)
-            held.callback(session.close)
-            run = RunFolder(folder, processes.main)
-            with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
-                trainer = Trainer(session, run, display, allow_changes)
-                return trainer.finish(trainer.train(interrupted))
+        # A function of its own: the group ends once nothing refers to a model that is sharded over it.
+        return _train(recipe, folder, resume, display or Display(), allow_changes, processes)
+
+
+def _train(
+    recipe: Recipe, folder: Path, resume: bool, display: Display, allow_changes: bool, processes: Processes
+) -> Result:
+    display = display if processes.main else Display(quiet=True)
+    with ExitStack() as held, explain_resume(folder):
+        task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))
+        session = open_session(recipe, task, processes=processes)
+        held.callback(session.close)
+        run = RunFolder(folder, processes.main)
+        with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
+            trainer = Trainer(session, run, display, allow_changes)
+            return trainer.finish(trainer.train(interrupted))
 
 
 def _prepare(
