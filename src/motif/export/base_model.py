@@ -11,6 +11,7 @@ from typing import Any
 from motif.demo import MODELS
 from motif.errors import ModelError
 from motif.export.source import public_name
+from motif.models.architecture import model_class
 from motif.models.hub import gguf_file, load_config, locate
 
 UNKNOWN = "unknown"
@@ -18,12 +19,17 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class BaseModelInfo:
-    """The base model. `hub`: its hub id, "" if it is not on the hub; `obtain`: a sentence on how to get it."""
+    """The base model.
+
+    hub: its hub id, "" if it is not on the hub. obtain: a sentence on how to get it. loader: the class of transformers
+    that reads it.
+    """
 
     name: str
     hub: str
     licence: str  # an identifier that the hub knows, or `unknown`
     obtain: str
+    loader: str = "AutoModelForCausalLM"
 
 
 def describe(name: str) -> BaseModelInfo:
@@ -42,11 +48,12 @@ def describe(name: str) -> BaseModelInfo:
             return BaseModelInfo(name, "", licence, obtain)
         obtain = f"It is the file {file.name}, as unpacked by `motif.models.hub.locate`."
         return BaseModelInfo(file.name, "", licence, obtain)
-    folder = Path(locate(name))
+    folder, loader = Path(locate(name)), str(model_class(name, load_config(name)).__name__)
     if folder.is_dir():
         obtain = "It was a folder on the trainer's disk."
-        return BaseModelInfo(public_name(name), "", _card_licence(folder / "README.md"), obtain)
-    return BaseModelInfo(name, name, _hub_licence(name), f"It is [{name}](https://huggingface.co/{name}) on the hub.")
+        return BaseModelInfo(public_name(name), "", _card_licence(folder / "README.md"), obtain, loader)
+    obtain = f"It is [{name}](https://huggingface.co/{name}) on the hub."
+    return BaseModelInfo(name, name, _hub_licence(name), obtain, loader)
 
 
 def require_gguf() -> None:

@@ -48,6 +48,7 @@ def script(recipe: Recipe, rounds: Rounds, form: str, base: BaseModelInfo, end_i
     if form in LOAD:
         load = LOAD[form].format(base=base.hub or base.name, file=file)
         text = re.sub(r"def load\(\).*?\n(?=\n\ndef )", lambda _: load, text, flags=re.DOTALL)
+    text = text.replace("AutoModelForCausalLM", base.loader)
     if form == "adapter":
         text = text.replace("import re\n", "import os\nimport re\n", 1)
         text = text.replace("import torch\n", "import torch\nfrom peft import PeftModel\n", 1)

@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoModelForImageTextToText
 
 from motif.errors import ModelError, UsageError
 from motif.export.base_model import BaseModelInfo
+from motif.models.architecture import decoder_of, is_whole
+from motif.models.hub import load_config, locate, readable_errors
 from motif.models.policy import Policy
 
 CONVERTER = "convert_hf_to_gguf.py"
@@ -35,7 +38,10 @@ def write_adapter(policy: Policy, folder: Path, base: BaseModelInfo) -> None:
 
 
 def merge(policy: Policy) -> Any:
-    """Merge the adapter into the model and return the plain model. The policy cannot be used afterwards."""
+    """Merge the adapter into the model and return the plain model, complete with what text does not pass.
+
+    The policy cannot be used afterwards.
+    """
     model = policy.wrapped
     if policy.config.adapter == "lora":
         _untie_adapted_head(policy)
@@ -44,7 +50,29 @@ def merge(policy: Policy) -> Any:
     if model.generation_config:
         ends = policy.end_ids
         model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
-    return model
+    return _with_towers(model, policy.config.name)
+
+
+def _with_towers(model: Any, base: str) -> Any:
+    """The model inside its base, which also sees or hears and was trained without these parts; or else the model."""
+    config = load_config(base)
+    if type(model.config) is type(config) or not is_whole(config):
+        return model
+    with readable_errors(base):
+        read: Any = AutoModelForImageTextToText.from_pretrained(
+            locate(base), dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+        )
+    whole, found = read
+    if found["missing_keys"]:  # the base was stored without them
+        return model
+    if not getattr(model.config, "tie_word_embeddings", False):
+        whole.config.tie_word_embeddings = whole.config.get_text_config().tie_word_embeddings = False
+    head, trained_head = whole.get_output_embeddings(), model.get_output_embeddings()
+    if trained_head.weight is not model.get_input_embeddings().weight:
+        head.weight = torch.nn.Parameter(trained_head.weight.detach())
+    decoder_of(whole).load_state_dict(decoder_of(model).state_dict())
+    whole.generation_config = model.generation_config
+    return whole
 
 
 def write_model(model: Any, policy: Policy, folder: Path, dtype: torch.dtype) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from motif.models.hub import locate
+from motif.models.architecture import is_whole, model_class
+from motif.models.hub import load_config, locate
 
 POSITIONS = 16
 """Positions compared at the end of each prompt; their logits depend on all tokens before them as well."""
@@ -57,7 +58,7 @@ class Parity:
 @torch.no_grad()
 def logits_of(model: Any, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
     """Logits (positions, V) at the last positions of each prompt, in float32 on the CPU."""
-    device = next(model.parameters()).device
+    device = model.get_input_embeddings().weight.device
     rows = (model(input_ids=torch.tensor([prompt], device=device), use_cache=False).logits for prompt in prompts)
     return [logits[0, -POSITIONS:].float().cpu() for logits in rows]
 
@@ -79,7 +80,7 @@ def compare(ours: Sequence[Tensor], theirs: Sequence[Tensor], before: Sequence[T
 
 def read_back(folder: Path, form: str, base: str, device: torch.device) -> tuple[Any, Any]:
     """Load model and tokenizer from an exported folder as others would; an adapter goes onto the model `base`."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
     model: Any
     if form == "gguf":
@@ -89,9 +90,13 @@ def read_back(folder: Path, form: str, base: str, device: torch.device) -> tuple
     elif form == "adapter":
         from peft import PeftModel
 
-        bare: Any = AutoModelForCausalLM.from_pretrained(locate(base), dtype=torch.float32, trust_remote_code=False)
+        bare: Any = model_class(base, load_config(base)).from_pretrained(
+            locate(base), dtype=torch.float32, trust_remote_code=False
+        )
         model, tokenizer = PeftModel.from_pretrained(bare, str(folder)), AutoTokenizer.from_pretrained(folder)
     else:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+        config = AutoConfig.from_pretrained(folder)
+        loader = AutoModelForImageTextToText if is_whole(config) else AutoModelForCausalLM
+        model = loader.from_pretrained(folder, dtype="auto")
         tokenizer = AutoTokenizer.from_pretrained(folder)
     return model.float().to(device).eval(), tokenizer  # compares what was stored, not how half precision computes

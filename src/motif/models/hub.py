@@ -20,6 +20,14 @@ from torch import nn
 from motif.config import ModelConfig
 from motif.demo import MODELS
 from motif.errors import ModelError, MotifError, RecipeError, first_line
+from motif.models.architecture import (
+    check_complete,
+    check_description,
+    check_files,
+    model_class,
+    stored_as,
+    towers,
+)
 from motif.models.device import weight_dtype
 
 
@@ -91,9 +99,7 @@ def _convert(file: Path) -> Path:
             file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
         )
     # The weights are dequantised already; with these marks save_pretrained would refuse them.
-    model.hf_quantizer = None
-    model.is_quantized = False
-    del model.config.quantization_config
+    make_plain(model)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     with contextlib.suppress(OSError):  # another process was first
@@ -114,9 +120,10 @@ def load_config(name: str) -> Any:
     Raises:
         ModelError: it cannot be found or read.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
     with readable_errors(name):
+        check_description(name, PreTrainedConfig.get_config_dict(locate(name))[0])
         return AutoConfig.from_pretrained(locate(name), trust_remote_code=False)
 
 
@@ -141,17 +148,41 @@ def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> 
         ModelError: it cannot be found or read, or does not fit in memory.
         RecipeError: it cannot be quantised here.
     """
-    from transformers import AutoModelForCausalLM
-
-    options: dict[str, Any] = {"quantization_config": _four_bit(config, device)} if config.four_bit else {}
+    description = load_config(config.name)
+    loaded_by = model_class(config.name, description)
+    options: dict[str, Any] = stored_as(config.name, description)
+    if config.four_bit:
+        options = {"quantization_config": _four_bit(config, device)}
     with readable_errors(config.name):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            locate(config.name), dtype=weight_dtype(config, device), trust_remote_code=False, **options
+        folder = locate(config.name)
+        check_files(config.name, Path(folder))
+        model, found = loaded_by.from_pretrained(
+            folder, dtype=weight_dtype(config, device), trust_remote_code=False, output_loading_info=True, **options
         )
+        check_complete(config.name, model, found["missing_keys"])
+        if options and not config.four_bit:
+            make_plain(model)
         model.config.use_cache = False
         if move and not config.four_bit:
-            model.to(device)
+            _move(model, device)
     return model.eval()  # no dropout in either pass: the ratio of two passes must be 1 where nothing was updated
+
+
+def _move(model: Any, device: torch.device) -> None:
+    """Move a model to a device, without the towers that text does not pass."""
+    apart = towers(model)
+    model.to(device)
+    for tower in apart if device.type != "cpu" else ():
+        tower.to("cpu")
+
+
+def make_plain(model: Any) -> None:
+    """Take the marks of quantisation from a model whose weights are plain numbers by now."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    for config in (model.config, model.config.get_text_config()):
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
 
 
 def read_model(like: Any, folder: Path) -> Any:

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
 
 from motif.config import ModelConfig
 from motif.errors import ModelError, RecipeError, first_line
 from motif.method.template import ChatTemplate
 from motif.method.tokens import is_ordinary
+from motif.models.adapter import with_adapter
+from motif.models.architecture import decoder_of, text_parts, towers
 from motif.models.device import pick_device, weight_dtype
-from motif.models.hub import load_model, load_tokenizer, read_model, readable_errors
+from motif.models.hub import load_model, load_tokenizer, read_model
 from motif.models.shape import context_limit
 from motif.models.sharding import Shards, full_tensor, shard_like
 
@@ -47,16 +48,20 @@ class Policy:
             torch.cuda.set_device(self.device)
         self.tokenizer = load_tokenizer(config.name)
         model = load_model(config, self.device, move=not shard)  # sharded because it may not fit the device
+        text = text_parts(model)
+        model.requires_grad_(False)
         if config.adapter == "lora":
-            self.wrapped: Any = _with_adapter(model, config, seed)
+            self.wrapped: Any = with_adapter(model, text, config, seed)
             self.model: Any = self.wrapped.get_base_model()
         else:
-            self.wrapped = self.model = model.requires_grad_(True)
+            self.wrapped = self.model = model
+            for part in text:
+                part.requires_grad_(True)
         for parameter in self.wrapped.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         self.text_config: Any = self.model.config.get_text_config()
-        self.decoder: Any = _decoder(self.model)
+        self.decoder: Any = decoder_of(self.model)
         self.end_ids = _end_ids(self.model, self.tokenizer)
         self.half = weight_dtype(config, self.device) != torch.float32
         self.autocast = self.half
@@ -65,7 +70,8 @@ class Policy:
         if shard:
             if not (layers := self._layers()):
                 raise RecipeError("this model has no layers to shard one by one: set train.shard = 'optimizer'")
-            self.shards = Shards(self.model, layers, self.device)
+            apart = {parameter for tower in towers(self.model) for parameter in tower.parameters()}
+            self.shards = Shards(self.model, layers, self.device, apart)
             self.decoder = self.shards.forward_method(self.decoder.__call__)  # a method, not a child module
         self._trained = {name: p for name, p in self.wrapped.named_parameters() if p.requires_grad}
         self._check()
@@ -224,7 +230,8 @@ class Policy:
     def _layers(self) -> list[Any]:
         from transformers.modeling_layers import GradientCheckpointingLayer
 
-        return [module for module in self.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        decoder = decoder_of(self.model)
+        return [module for module in decoder.modules() if isinstance(module, GradientCheckpointingLayer)]
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
@@ -266,16 +273,17 @@ class Policy:
 
     def save_pretrained(self, folder: Path, state: dict[str, Tensor]) -> None:
         """Write `state()`, an adapter in PEFT format or the whole model, into a folder; no tokenizer."""
-        buffers = {} if self.config.adapter == "lora" else self._kept_buffers()
-        self.wrapped.save_pretrained(folder, state_dict=state | buffers)
+        kept = {} if self.config.adapter == "lora" else self._kept()
+        self.wrapped.save_pretrained(folder, state_dict=state | kept)
         (folder / "README.md").unlink(missing_ok=True)  # peft's empty template; an honest card comes with export
 
-    def _kept_buffers(self) -> dict[str, Tensor]:
-        """What is saved but never trained, such as the bias with which some routers balance their experts.
+    def _kept(self) -> dict[str, Tensor]:
+        """What is saved but never trained: a tower, and the bias with which some routers balance their experts.
 
         Not from `state_dict()`, which drops sharded weights that were gathered.
         """
-        return {
+        frozen = {name: p.detach() for name, p in self.wrapped.named_parameters() if name not in self._trained}
+        return frozen | {
             f"{prefix}.{name}".lstrip("."): buffer
             for prefix, module in self.wrapped.named_modules()
             for name, buffer in module._buffers.items()
@@ -316,14 +324,17 @@ class Policy:
         Raises:
             ModelError: they differ, or are not finite.
         """
-        kind = self.model.config.model_type
+        kind, allowed = self.model.config.model_type, 2e-2 if self.autocast else 1e-3
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(0, self.vocabulary, (2, 5), generator=generator).to(self.device)
+        ids[1, :3] = ids[0, :3]
         try:
             with torch.no_grad(), self.precision():
                 theirs = self.model(input_ids=ids, use_cache=False).logits.float()
                 ours = self.head(self.decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
-        except (TypeError, AttributeError, NotImplementedError, ValueError, IndexError, KeyError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError) as error:
             raise ModelError(
                 f"model type {kind!r} computes its logits in a way motif does not know: {first_line(error)}"
             ) from error
@@ -332,8 +343,11 @@ class Policy:
                 f"model {self.config.name!r} computes logits that are not finite: its weights are broken, or its "
                 "numbers too large for model.dtype (set it to 'float32')"
             )
-        gap = (ours - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
-        if not gap < (2e-2 if self.autocast else 1e-3):
+        size = max(1.0, theirs.abs().max().item())
+        if not (theirs[0, :3] - theirs[1, :3]).abs().max().item() / size < allowed:
+            raise ModelError(f"model type {kind!r} lets tokens see those after them, so it cannot write text in order")
+        gap = (ours - theirs).abs().max().item() / size
+        if not gap < allowed:
             raise ModelError(f"model type {kind!r} computes its logits in a way motif does not know (gap {gap:.2g})")
 
 
@@ -354,43 +368,6 @@ def _cache_argument(decoder: nn.Module) -> str:
     """What the decoder's forward pass calls its cache: transformers 5.24 has renamed it."""
     names = inspect.signature(type(decoder).forward).parameters
     return "cache" if "cache" in names and "past_key_values" not in names else "past_key_values"
-
-
-def _with_adapter(model: nn.Module, config: ModelConfig, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(seed)
-    lora = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=0.0,
-        target_modules=config.lora_targets,
-        exclude_modules=_outside_decoder(model) or None,
-        task_type="CAUSAL_LM",
-    )
-    with readable_errors(config.name):
-        return get_peft_model(model, lora).eval()
-
-
-def _decoder(model: Any) -> Any:
-    """The part of a model between its tokens and its output head.
-
-    Raises:
-        ModelError: it cannot be told.
-    """
-    decoder = model.get_decoder()
-    if decoder is not model:
-        return decoder
-    parts = [part for part in model.children() if isinstance(part, PreTrainedModel)]
-    if len(parts) != 1:
-        raise ModelError(f"model type {model.config.model_type!r}: motif cannot tell its decoder from its output head")
-    return parts[0]
-
-
-def _outside_decoder(model: Any) -> list[str]:
-    """Names of the linear layers that no text passes, such as a vision tower's; they get no adapter."""
-    passed = {*_decoder(model).modules(), model.get_output_embeddings()}
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module not in passed]
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from motif.config import Recipe
+from motif.models.architecture import model_class, stored_as
 from motif.models.hub import load_config, readable_errors
 
 
@@ -30,11 +31,11 @@ def model_shape(name: str) -> Shape:
     Raises:
         ModelError: the model cannot be found, or is not a causal language model.
     """
-    from transformers import AutoModelForCausalLM
-
     config = load_config(name)
+    loaded_by = model_class(name, config)
+    stored_as(name, config)  # refuses what cannot be read
     with readable_errors(name), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = loaded_by.from_config(config)
     text = config.get_text_config()  # of models that also see or hear, the part that writes
     heads, hidden = _largest(text, "num_attention_heads") or 1, _largest(text, "hidden_size")
     head_size = _largest(text, "head_dim") or hidden // heads

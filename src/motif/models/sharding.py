@@ -24,15 +24,16 @@ class Shards:
     Args:
         model: complete, the same in every process; its parameters become shards on `device`.
         layers: modules of it that are gathered one at a time.
+        apart: parameters that stay as and where they are.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[nn.Module], device: torch.device):
+    def __init__(self, model: nn.Module, layers: Sequence[nn.Module], device: torch.device, apart: set[nn.Parameter]):
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(device.type, (dist.get_world_size(),))
         self.layers: list[Any] = [fully_shard(layer, mesh=mesh) for layer in layers]
-        self.model: Any = fully_shard(model, mesh=mesh, reshard_after_forward=False)
+        self.model: Any = fully_shard(model, mesh=mesh, reshard_after_forward=False, ignored_params=apart)
         for unit in self._units:
             unit.set_gradient_divide_factor(1.0)  # gradients are summed, not averaged
             unit.set_force_sum_reduction_for_comms(True)

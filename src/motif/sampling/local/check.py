@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motif.models.adapter import lora_layers
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request
 from motif.sampling.local.drawing import uniforms
-from motif.sampling.local.packing import lora_layers
 
 LONGEST = 96
 """Tokens of the longest prompt, where the model takes as many."""
@@ -83,7 +83,7 @@ def _requests(policy: Policy, steps: int) -> list[Request]:
 @contextlib.contextmanager
 def _random_adapter(policy: Policy) -> Iterator[None]:
     """Let a LoRA adapter change the outputs inside the block; a new one changes nothing, and would not be missed."""
-    layers = [] if policy.shards else [layer for layer in lora_layers(policy) if "default" in layer.lora_B]
+    layers = [] if policy.shards else [layer for layer in lora_layers(policy.wrapped) if "default" in layer.lora_B]
     weights = [layer.lora_B["default"].weight for layer in layers]
     before = [weight.detach().clone() for weight in weights]
     generator = torch.Generator().manual_seed(0)

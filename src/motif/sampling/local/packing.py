@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from motif.models.adapter import adapted_parameter, lora_layers
 from motif.models.policy import Policy
 
 FEW_ROWS = 16
@@ -30,7 +31,7 @@ def sampling_weights(policy: Policy, name: str) -> Iterator[None]:
     each output instead: folded in, what is smaller than half a step between two bfloat16 numbers would be lost, always
     the same part of it. A quantised base is used as it is.
     """
-    layers = lora_layers(policy)
+    layers = lora_layers(policy.wrapped)
     apart = policy.half or policy.config.four_bit
     with contextlib.ExitStack() as stack:
         if name == "current" and apart:
@@ -43,7 +44,7 @@ def sampling_weights(policy: Policy, name: str) -> Iterator[None]:
         bases = {layer.get_base_layer() for layer in layers}
         # A layer's adapter is off by now, and no use to lay out.
         ignored = {part for layer in layers for part in layer.modules()} - bases
-        folded = {(layer.get_base_layer(), _parameter(layer)): layer for layer in layers if name == "current"}
+        folded = {(layer.get_base_layer(), adapted_parameter(layer)): layer for layer in layers if name == "current"}
         for (module, parameter), layer in folded.items():
             stack.enter_context(_running_with(module, parameter, _folded(layer), policy))
         for module in () if apart else policy.model.modules():
@@ -52,21 +53,9 @@ def sampling_weights(policy: Policy, name: str) -> Iterator[None]:
         yield
 
 
-def lora_layers(policy: Policy) -> list[Any]:
-    """The layers of a policy that have an adapter."""
-    from peft.tuners.lora import LoraLayer
-
-    return [layer for layer in policy.wrapped.modules() if isinstance(layer, LoraLayer)]
-
-
-def _parameter(layer: Any) -> str:
-    """The parameter of its base that an adapter changes; peft names it where it is not the weight (fused experts)."""
-    return str(getattr(layer, "parameter_name", None) or "weight")
-
-
 @torch.no_grad()
 def _folded(layer: Any) -> Tensor:
-    weight: Tensor = getattr(layer.get_base_layer(), _parameter(layer))
+    weight: Tensor = getattr(layer.get_base_layer(), adapted_parameter(layer))
     return weight + layer.get_delta_weight("default").to(weight.dtype)
 
 
