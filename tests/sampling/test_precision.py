@@ -12,12 +12,13 @@ from torch import Tensor
 
 from motif.config import ModelConfig
 from motif.errors import ModelError
+from motif.models.adapter import lora_layers
 from motif.models.policy import Policy
 from motif.sampling.base import Request
 from motif.sampling.concurrency import complete
 from motif.sampling.local import attention, batch, graphs
 from motif.sampling.local.batch import LocalSampler
-from motif.sampling.local.packing import lora_layers, sampling_weights
+from motif.sampling.local.packing import sampling_weights
 from support.tiny import SMALL, write_model
 
 Patch = Callable[[pytest.MonkeyPatch], None]
@@ -61,7 +62,7 @@ def test_the_sampler_gains_what_the_trainer_gains(learnt):
     assert trainer > 0.1
     assert 0.95 * trainer <= sampler <= 1.05 * trainer
     # The adapter folded into weights in bfloat16 would lose much of it: the test can tell.
-    for layer in lora_layers(policy):
+    for layer in lora_layers(policy.wrapped):
         layer.get_base_layer().weight.data += layer.get_delta_weight("default").to(torch.bfloat16)
     with policy.adapter_disabled():
         assert mean_logprob(policy, sequences) - base < 0.85 * trainer
@@ -172,11 +173,11 @@ def _scale(old: Any, self: Any, query: Tensor, *args: Any) -> Tensor:
 
 @contextmanager
 def _half_of_it(old: Any, policy: Policy, name: str) -> Iterator[None]:
-    for layer in lora_layers(policy):
+    for layer in lora_layers(policy.wrapped):
         layer.scaling["default"] /= 2
     with old(policy, name):
         yield
-    for layer in lora_layers(policy):
+    for layer in lora_layers(policy.wrapped):
         layer.scaling["default"] *= 2
 
 
