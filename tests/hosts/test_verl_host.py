@@ -147,7 +147,7 @@ def test_greedy_validation_follows_one_trajectory(recipe, tokenizer):
 
 def test_a_response_that_nobody_can_grade_is_masked(recipe, tokenizer, tmp_path):
     (tmp_path / "broken.py").write_text("def grade(gold, answer):\n    raise ValueError('cannot say')\n")
-    path = recipe("data.task=file", f"data.grader={tmp_path}/broken.py:grade")
+    path = recipe(f"data.grader={tmp_path}/broken.py:grade")
     output = run(path, tokenizer, Servers(tokenizer))
     assert set(output.response_mask) == {0}
     assert output.extra_fields["reward_extra_info"]["ungraded"] == 1.0
