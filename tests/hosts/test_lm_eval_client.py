@@ -15,7 +15,7 @@ from motif.method.tree import Question
 from motif.sampling.local.engine import Engine
 from motif.session import open_session
 from motif.tasks import Task
-from support.serving import DEMO, serving
+from support.serving import DEMO, requests_counted, serving
 
 LM_EVAL = os.environ.get("MOTIF_LM_EVAL", "")
 pytestmark = pytest.mark.skipif(not LM_EVAL, reason="needs lm_eval (make test-hosts)")
@@ -92,4 +92,4 @@ def test_the_harness_finds_what_motif_eval_finds(kind, expected_and_url, tmp_pat
     print(kind, found, "motif eval:", expected)
     assert found["exact_match,boxed"] == pytest.approx(expected)
     assert 0 < expected < 1
-    assert service.metrics.requests[path, 200] > 0 and not service.metrics.requests[path, 400]
+    assert requests_counted(service, 200, path) > 0 and not requests_counted(service, 400, path)
