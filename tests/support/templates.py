@@ -119,3 +119,60 @@ SPECIAL += ["<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", 
 
 def tokenizer_of(template: str | None, **options: Any) -> Any:
     return chat_tokenizer(template, **{"eos": "<|endoftext|>", "special": SPECIAL, "added": ["<eot>"]} | options)
+
+
+def reasoning_template(begin: str) -> str:
+    """A template that shows reasoning in the last response only, and writes `begin` before a new one."""
+    return (
+        "{%- for m in messages %}{%- if m.role != 'assistant' %}"
+        "{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- else %}"
+        "{%- set text = m.content.split('</think>')[-1].lstrip('\n') %}{{- '<|im_start|>assistant\n' }}"
+        "{%- if loop.last %}{{- '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' }}{%- endif %}"
+        "{{- text + '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}" + begin + "{%- endif %}"
+    )
+
+
+EMPTY = "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}"
+REASONING = {  # template, marks, what begins a response as it is, and with enable_thinking = false where that is known
+    "qwen3": (reasoning_template(EMPTY + "{%- endif %}"), ("<think>", "</think>"), "", "<think>\n\n</think>\n\n"),
+    "qwen3.5": (
+        reasoning_template(EMPTY + "{%- else %}{{- '<think>\n' }}{%- endif %}"),
+        ("<think>", "</think>"),
+        "<think>\n",
+        "<think>\n\n</think>\n\n",
+    ),
+    "always thinks": (reasoning_template("{{- '<think>\n' }}"), ("<think>", "</think>"), "<think>\n", None),
+    "smollm3": (
+        "{%- set off = enable_thinking is defined and not enable_thinking %}"
+        "{%- set empty = '<think>\n\n</think>\n' if off else '' %}{%- set told = messages[0].role == 'system' %}"
+        "{{- '<|im_start|>system\nMode: ' + ('/no_think' if off else '/think') + '\n' }}"
+        "{{- (messages[0].content if told else '') + '<|im_end|>\n' }}{%- for m in messages %}"
+        "{%- if m.role == 'user' %}{{- '<|im_start|>user\n' + m.content + '<|im_end|>\n' }}"
+        "{%- elif m.role == 'assistant' %}{{- '<|im_start|>assistant\n' + empty + m.content + '<|im_end|>\n' }}"
+        "{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' + empty }}{%- endif %}",
+        ("<think>", "</think>"),
+        "",
+        "<think>\n\n</think>\n",
+    ),
+    "gpt-oss": (
+        HARMONY.replace(
+            "{{- '<|start|>assistant<|channel|>final",
+            "{%- if loop.last and not add_generation_prompt and 'thinking' in message %}{{- '<|start|>assistant"
+            "<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}{%- endif %}"
+            "{{- '<|start|>assistant<|channel|>final",
+        ),
+        ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+        "",
+        None,
+    ),
+    "other words": (
+        "{%- for m in messages %}{{- '<|turn>' + m.role + '\n' + m.content + '<turn|>\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|turn>assistant\n' }}{%- if not enable_thinking | default(false) %}"
+        "{{- '<|channel>thought\n<channel|>' }}{%- endif %}{%- endif %}",
+        ("<|channel>thought", "<channel|>"),
+        "<|channel>thought\n<channel|>",
+        "<|channel>thought\n<channel|>",
+    ),
+    "deepseek-r1": (R1, ("<think>", "</think>"), "<think>\n", None),
+}

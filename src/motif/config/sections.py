@@ -61,7 +61,11 @@ class RoundsConfig(Section):
     """`default` for the built-in text, or your own text; `{rounds}` and the tags are filled in. Empty: none."""
     system_prompt_file: str = ""
     """A file whose text replaces `system_prompt`."""
+    think: Literal["tags", "model"] = "tags"
+    """What encloses the reasoning of a round: `think_tags`, which the prompt asks for, or the marks that the model was
+    made with, such as `<think>` or a channel of its own, found from its chat template and tokens."""
     think_tags: tuple[str, str] = ("<reasoning>", "</reasoning>")
+    """Marks around the reasoning. With `think = "model"` they are the model's own and cannot be set."""
     note_tags: tuple[str, str] = ("<answer>", "</answer>")
     question: str = "{question}"
     progress: str = ' Progress in round {previous}: "{note}"'
@@ -112,6 +116,12 @@ class RoundsConfig(Section):
                 if not isinstance(part, bool | int | float | str):
                     raise ValueError(f"{name!r} must be true, false, a number, a text, or a list of them")
         return variables
+
+    @model_validator(mode="after")
+    def _one_pair(self) -> RoundsConfig:
+        if self.think == "model" and self.think_tags != type(self).model_fields["think_tags"].default:
+            raise ValueError("think = 'model' takes the model's own marks: leave think_tags out")
+        return self
 
     @field_validator("think_tags", "note_tags", "answer_marks")
     @classmethod

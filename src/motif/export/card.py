@@ -57,7 +57,7 @@ def script(recipe: Recipe, rounds: Rounds, form: str, base: BaseModelInfo, end_i
 
 def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str, Any]:
     """The settings of a recipe that the script needs."""
-    config, rollout, template = recipe.rounds, recipe.rollout, rounds.template
+    config, rollout, template = rounds.config, recipe.rollout, rounds.template
     chat = template and {
         "system": template.form.system,
         "parts": template.form.parts,

@@ -123,7 +123,7 @@ def fits(tokenizer: Any, note: str) -> bool:
 
 def clean(note: str) -> str:
     """A note that cannot be taken for a part of the prompt (motif also removes forged announcements of rounds)."""
-    for word in [*SCAFFOLD["special"], *SCAFFOLD["think_tags"], *SCAFFOLD["note_tags"]]:
+    for word in [*SCAFFOLD["think_tags"], *SCAFFOLD["note_tags"], *SCAFFOLD["special"]]:
         note = note.replace(word, "")
     return note.strip()
 

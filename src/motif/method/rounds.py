@@ -42,6 +42,7 @@ from motif.config import RoundsConfig
 from motif.errors import RecipeError
 from motif.method.answers import boxed, last_number
 from motif.method.notes import Cleaner, Quotation, alternatives
+from motif.method.reasoning import own_marks
 from motif.method.template import ChatTemplate
 from motif.method.tokens import control_tokens, padding, spell
 from motif.text import read_text
@@ -61,6 +62,17 @@ your progress
 The reasoning is not kept. In the next round you see the question and your progress only, so the progress must hold \
 everything you need to go on. When you are told that the current round is the final one, give the final answer between \
 {note_open} and {note_close}, enclosed as {answer_open}answer{answer_close}. Only this enclosed answer is graded."""
+
+OWN_MARKS_PROMPT = """\
+You solve each question in {rounds} round(s). In every round you first work on the question and then report your \
+progress in detail, in exactly this form:
+{note_open}
+your progress
+{note_close}
+Nothing else is kept. In the next round you see the question and your progress only, so the progress must hold \
+everything you need to go on. When you are told that the current round is the final one, give the final answer between \
+{note_open} and {note_close}, enclosed as {answer_open}answer{answer_close}. Only this enclosed answer is graded."""
+"""The same for models that mark their reasoning themselves: they are not told to, and it may be switched off."""
 
 
 NOTE_SEAM = 4
@@ -82,15 +94,20 @@ class Rounds:
     `opening`: what the chat template writes of every response itself. `end_ids`: the tokens that end a response as far
     as the tokenizer and the chat template know; a model's own settings may name more.
 
+    `config`: the settings, in which the think tags are the model's own with `think = "model"`.
+
     Raises:
         RecipeError: the system prompt file cannot be read, or the chat template has no such variable.
-        ModelError: the chat template cannot be used.
+        ModelError: the chat template cannot be used, or the model has no marks of its own where they are asked for.
     """
 
     def __init__(self, config: RoundsConfig, tokenizer: PreTrainedTokenizerBase):
-        self.config = config
         self.tokenizer = tokenizer
-        self.system_prompt = _system_prompt(config)
+        text = _prompt_text(config)
+        if config.think == "model":
+            config = _with_own_marks(config, text, tokenizer)
+        self.config = config
+        self.system_prompt = _system_prompt(config, text)
         self.template: ChatTemplate | None = None
         self.opening, turn_end, marks = "", None, []
         if tokenizer.chat_template:
@@ -103,11 +120,11 @@ class Rounds:
         self.special = [*control, *marks]
         ends = {tokenizer.eos_token_id, turn_end} - {None}
         self.end_ids: set[int] = ends | padding(tokenizer)
-        tags = {tag.strip() for tag in (*config.think_tags, *config.note_tags)}
-        self._control_ids = {id for token, id in control.items() if token.strip() not in tags}
+        tags = (*config.think_tags, *config.note_tags)
+        self._control_ids = {id for token, id in control.items() if not any(token.strip() in tag for tag in tags)}
         self._unwanted_ids = set(control.values()) - {tokenizer.unk_token_id}
         self._special = alternatives(self.special)
-        self._cleaner = Cleaner(config, self.special)
+        self._cleaner = Cleaner(config, [*config.think_tags, *self.special])
         self.quotation = Quotation.of(config.progress)
 
     # -- prompts ---------------------------------------------------------------------------------------------------
@@ -247,18 +264,43 @@ class Rounds:
         return all(len(self._encode(text)) <= self.config.note_tokens for text in {note, self.quotation.quote(note)})
 
 
-def _system_prompt(config: RoundsConfig) -> str:
+def _prompt_text(config: RoundsConfig) -> str:
+    """The system prompt before anything is filled in."""
     if config.system_prompt_file:
         try:
-            template = read_text(config.system_prompt_file).strip()
+            return read_text(config.system_prompt_file).strip()
         except OSError as error:
             raise RecipeError(f"rounds.system_prompt_file: {error}") from None
         except ValueError as error:
             raise RecipeError(f"rounds.system_prompt_file: {config.system_prompt_file}:{error}") from None
-    else:
-        template = SYSTEM_PROMPT if config.system_prompt == "default" else config.system_prompt
+    if config.system_prompt != "default":
+        return config.system_prompt
+    return OWN_MARKS_PROMPT if config.think == "model" else SYSTEM_PROMPT
+
+
+def _system_prompt(config: RoundsConfig, text: str) -> str:
     names = ("think_open", "think_close", "note_open", "note_close", "answer_open", "answer_close")
-    return _fill(template, dict(zip(names, (*config.think_tags, *config.note_tags, *config.answer_marks), strict=True)))
+    return _fill(text, dict(zip(names, (*config.think_tags, *config.note_tags, *config.answer_marks), strict=True)))
+
+
+def _with_own_marks(config: RoundsConfig, text: str, tokenizer: PreTrainedTokenizerBase) -> RoundsConfig:
+    """The settings with the model's own marks as think tags; `text` is the system prompt.
+
+    Raises:
+        RecipeError: the text would show the model a control token, which it takes for a part of the chat.
+        ModelError: it has no such marks.
+    """
+    template = None
+    if tokenizer.chat_template:
+        template = ChatTemplate(tokenizer, text, config.template_variables, config.date)
+    marks = own_marks(template, tokenizer)
+    held = [token for token in control_tokens(tokenizer) if any(token in mark for mark in marks)]
+    if held and re.search(r"\{think_(open|close)\}", text):
+        raise RecipeError(
+            f"rounds.system_prompt: control tokens such as {held[0]} mark this model's reasoning and may not stand in "
+            "a prompt: leave {think_open} and {think_close} out"
+        )
+    return config.model_copy(update={"think_tags": marks})
 
 
 def _without_surrogates(text: str) -> str:

@@ -7,6 +7,7 @@ whose messages are numbers that no template changes.
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import difflib
 import json
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
 Message = dict[str, str]
 
 # Digits: templates strip, escape and capitalise, and none of that changes them.
-_SYSTEM, _USER, _ASSISTANT = "3141592653589793", "2718281828459045", "1618033988749894"
+_SYSTEM, USER, ASSISTANT = "3141592653589793", "2718281828459045", "1618033988749894"
 _ROLES = "system|user|human|assistant|model|bot|ai|instruction|input|response"
-_MARK = re.compile(
+MARK = re.compile(
     rf"<[^<>\s][^<>\n]{{0,40}}>|<<\w+>>|\[/?[A-Z_]+\]|(?<!\w)(?:#+ ?)?(?:{_ROLES}) ?:|#+ ?(?:{_ROLES})\b", re.IGNORECASE
 )
-_LONG = f"{_USER} " * 120  # a question of some length
+_LONG = f"{USER} " * 120  # a question of some length
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,31 @@ class ChatTemplate:
         except Exception as error:  # a template may raise anything
             raise ModelError(f"the chat template of this model fails: {first_line(error)}") from error
 
+    def attempt(self, turns: Sequence[Message], generation: bool, variables: Mapping[str, Any] | None = None) -> str:
+        """The text of these turns behind a system message where there will be one; empty where the template fails."""
+        try:
+            return self._render(self.form.shape([*self._chat(), *turns]), generation, variables)
+        except Exception:  # a template may raise anything
+            return ""
+
+    def without_variables(self) -> ChatTemplate:
+        """The same template with none of the variables set."""
+        other = copy.copy(self)
+        other.variables = {}
+        return other
+
     def opening(self, tags: Sequence[str]) -> str:
         """What the template writes of a response itself: from the first of the tags in it, empty if it writes none.
 
         Templates of models that always reason open the think tag, or write an empty think block where reasoning is
         switched off.
         """
-        chat = self._chat(("user", _USER))
+        chat = self._chat(("user", USER))
         text, written = self.render(chat), ""
         with contextlib.suppress(ModelError):  # some want a question to be followed by a response
             bare = self.render(chat, generation=False)
             written = text[len(bare) :] if text.startswith(bare) else ""
-        written = written or text.rpartition(_USER)[2]
+        written = written or text.rpartition(USER)[2]
         places = [place for tag in tags if (place := written.find(tag)) >= 0]
         return written[min(places) :] if places else ""
 
@@ -122,13 +136,13 @@ class ChatTemplate:
 
         The response is the last message, or, for templates that leave the last one open, it is followed by another.
         """
-        user, assistant = ("user", _USER), ("assistant", _ASSISTANT)
+        user, assistant = ("user", USER), ("assistant", ASSISTANT)
         added = self.tokenizer.added_tokens_decoder.items()
         tokens = {token.content: id for id, token in added if not is_ordinary(token.content)}
         named = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or r"(?!)")
         for turns in ((user, assistant), (user, assistant, user)):
             with contextlib.suppress(ModelError):
-                _, shown, after = self.render(self._chat(*turns), generation=False).rpartition(_ASSISTANT)
+                _, shown, after = self.render(self._chat(*turns), generation=False).rpartition(ASSISTANT)
                 token = named.search(after) if shown else None
                 if token and not any(map(str.isalnum, after[: token.start()])):  # a closing quotation mark at most
                     return tokens[token[0]]
@@ -136,10 +150,10 @@ class ChatTemplate:
 
     def marks(self) -> list[str]:
         """The marks that show whose turn it is. Many are plain text (`[INST]`, `<|user|>`, `### Response:`)."""
-        turns = [("user", _USER), ("assistant", _ASSISTANT), ("user", _USER)]
+        turns = [("user", USER), ("assistant", ASSISTANT), ("user", USER)]
         for chat in (_messages([("system", _SYSTEM), *turns]), _messages(turns)):
             with contextlib.suppress(ModelError):
-                return _MARK.findall(re.sub("|".join((_SYSTEM, _USER, _ASSISTANT)), "\n", self.render(chat)))
+                return MARK.findall(re.sub("|".join((_SYSTEM, USER, ASSISTANT)), "\n", self.render(chat)))
         return []
 
     def _chat(self, *turns: tuple[str, str]) -> list[dict[str, str]]:
@@ -161,7 +175,7 @@ class ChatTemplate:
 
     def _find_form(self, system: str) -> Form:
         """The first form in which the template shows both messages from their beginning to their end."""
-        chat = [{"role": "user", "content": f"{_USER} {_USER}"}]
+        chat = [{"role": "user", "content": f"{USER} {USER}"}]
         if system:
             chat.insert(0, {"role": "system", "content": f"{_SYSTEM}\n{system}\n{_SYSTEM}"})
         failure: Exception | None = None
@@ -174,7 +188,7 @@ class ChatTemplate:
                     failure = failure or error
                     continue
                 printed = parts and re.search(r"[\"']text[\"']:", text)  # as Python's list, by a template for texts
-                if text.count(_USER) >= 2 and (not system or text.count(_SYSTEM) >= 2) and not printed:
+                if text.count(USER) >= 2 and (not system or text.count(_SYSTEM) >= 2) and not printed:
                     return form
         if failure:
             raise ModelError(f"the chat template of this model fails: {first_line(failure)}") from failure
@@ -183,13 +197,15 @@ class ChatTemplate:
             "question: take another model, or mend chat_template in its folder"
         )
 
-    def _render(self, messages: list[dict[str, Any]], generation: bool) -> str:
+    def _render(
+        self, messages: list[dict[str, Any]], generation: bool, variables: Mapping[str, Any] | None = None
+    ) -> str:
         text: Any = self.tokenizer.apply_chat_template(
             messages,
             chat_template=self.source,
             add_generation_prompt=generation,
             tokenize=False,
-            **self.variables,
+            **self.variables | dict(variables or {}),
         )
         return str(text)
 
