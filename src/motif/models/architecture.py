@@ -88,14 +88,18 @@ def model_class(name: str, config: Any) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto import modeling_auto as auto
 
-    kind, text = type(config), config.get_text_config()
+    kind = type(config)
     writes, sees = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING, kind in auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
     what = "" if writes or sees else _other_kind(kind)
+    try:
+        text = config.get_text_config()
+    except ValueError:  # more than one
+        text, what = config, what or "made of several language models"
     if not what and getattr(config, "is_encoder_decoder", False):
         what = "an encoder with a decoder"
     elif not what and (masked or getattr(text, "use_bidirectional_attention", None) in (True, "all")):
-        what = "an encoder, each of whose tokens sees those after it,"
+        what = "an encoder, whose tokens see those after them"
     if not what and writes:
         return AutoModelForCausalLM
     if not what and sees and type(text) is not kind:
@@ -213,3 +217,34 @@ def _problem(file: Path) -> str:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             return "is damaged"
     return "is cut off" if size < 8 + length + max(ends, default=0) else ""
+
+
+def check_vocabulary(name: str, tokenizer: Any, config: Any, rows: int) -> None:
+    """Refuse a tokenizer that writes ids for which the model has no embedding, or that is of another vocabulary.
+
+    Ids of added tokens that no text contains, such as a place for an image, may lie beyond.
+
+    Args:
+        rows: of the model's embedding.
+
+    Raises:
+        ModelError: it does not fit.
+    """
+    added = tokenizer.added_tokens_decoder
+    ids = set(tokenizer.get_vocab().values())
+    used = (ids - set(added)) | {tokenizer.eos_token_id or 0}
+    text = config.get_text_config()
+    ends = getattr(text, "eos_token_id", None)
+    own = [end for end in (ends if isinstance(ends, list) else [ends]) if isinstance(end, int)]
+    if max(used, default=0) >= rows:
+        problem = f"has token ids up to {max(used):,}, and the model {rows:,} embeddings"
+    elif own and min(own) > max(ids, default=0):
+        problem = f"ends at id {max(ids, default=0):,}, and the model's end token is {min(own):,}"
+    elif 2 * len(ids) < rows and not own:
+        problem = f"has {len(ids):,} tokens, and the model {rows:,} embeddings"
+    else:
+        return
+    raise ModelError(
+        f"model {name!r} and its tokenizer do not belong together: the tokenizer {problem}; put the "
+        "tokenizer's files of this model beside its weights"
+    )

@@ -249,4 +249,12 @@ def readable_errors(name: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelError(f"model {name!r} does not fit in memory: {first_line(error)}") from error
     except Exception as error:  # readers of a dozen formats raise anything over a malformed file
-        raise ModelError(f"model {name!r} could not be loaded: {first_line(error)}") from error
+        if "ignore_mismatched_sizes" in str(error):
+            raise ModelError(f"model {name!r}: its weights have other sizes than its config.json says") from error
+        if "backend tokenizer" in str(error):
+            raise ModelError(
+                f"model {name!r} has no tokenizer that can be read: add the files of its tokenizer"
+            ) from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        more = f" {lines[1]}" if len(lines) > 1 and lines[0].endswith(":") else ""  # the cause follows its kind
+        raise ModelError(f"model {name!r} could not be loaded: {first_line(error)}{more}") from error

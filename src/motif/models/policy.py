@@ -20,7 +20,7 @@ from motif.errors import ModelError, RecipeError, first_line
 from motif.method.template import ChatTemplate
 from motif.method.tokens import is_ordinary
 from motif.models.adapter import with_adapter
-from motif.models.architecture import decoder_of, text_parts, towers
+from motif.models.architecture import check_vocabulary, decoder_of, text_parts, towers
 from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_model, load_tokenizer, read_model
 from motif.models.shape import context_limit
@@ -48,6 +48,8 @@ class Policy:
             torch.cuda.set_device(self.device)
         self.tokenizer = load_tokenizer(config.name)
         model = load_model(config, self.device, move=not shard)  # sharded because it may not fit the device
+        rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+        check_vocabulary(config.name, self.tokenizer, model.config, rows)
         text = text_parts(model)
         model.requires_grad_(False)
         if config.adapter == "lora":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from motif.config import Recipe
-from motif.models.architecture import model_class, stored_as
-from motif.models.hub import load_config, readable_errors
+from motif.models.architecture import check_files, model_class, stored_as
+from motif.models.hub import load_config, locate, readable_errors
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def model_shape(name: str) -> Shape:
     """
     config = load_config(name)
     loaded_by = model_class(name, config)
-    stored_as(name, config)  # refuses what cannot be read
+    stored_as(name, config)  # refuses what cannot be read, as the next line does
+    check_files(name, Path(locate(name)))
     with readable_errors(name), torch.device("meta"):
         model = loaded_by.from_config(config)
     text = config.get_text_config()  # of models that also see or hear, the part that writes

@@ -19,8 +19,9 @@ from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
 from motif.evaluation.probe import probe_questions
 from motif.method.rounds import NOTE_SEAM, Rounds
+from motif.models.architecture import check_vocabulary
 from motif.models.device import pick_device, weight_dtype
-from motif.models.hub import load_tokenizer
+from motif.models.hub import load_config, load_tokenizer
 from motif.models.prefix import common_prefix_length
 from motif.models.shape import Shape, model_shape, window_of
 from motif.planning.devices import Device, parse_devices
@@ -346,6 +347,7 @@ def workload_of(recipe: Recipe) -> Workload:
     """
     shape = model_shape(recipe.model.name)
     tokenizer = load_tokenizer(recipe.model.name)
+    check_vocabulary(recipe.model.name, tokenizer, load_config(recipe.model.name), shape.vocabulary)
     task = open_task(recipe, tokenizer, window_of(recipe, shape.max_length))
     if not task.train:
         raise RecipeError(f"task {task.name!r} has no training questions: set data.train")
