@@ -53,6 +53,21 @@ class Session:
         self.policy.unshard()
         self.sampler.sync_weights(version)
 
+    def paths(self) -> list[str]:
+        """Where the model does not compute the fast way: which way, why, and what that costs."""
+        lines = []
+        if isinstance(self.sampler, LocalSampler) and self.sampler.path.general:
+            lines.append(
+                f"sampling takes the {self.sampler.path} path: each distinct prompt is read whole, and responses of "
+                "different lengths are decoded in separate passes (docs/models.md)"
+            )
+        if self.policy.update_path.general:
+            lines.append(
+                f"updates take the {self.policy.update_path} path: a prompt is computed again for each of its "
+                "responses (docs/models.md)"
+            )
+        return lines
+
     def close(self) -> None:
         """End the grader's worker processes, and give back what the sampler holds."""
         self.grader.close()

@@ -4,13 +4,12 @@ import random
 
 import pytest
 import torch
-import transformers
 from transformers import AutoTokenizer
 
 from motif.config import ModelConfig, Recipe
 from motif.errors import ModelError, RecipeError
 from motif.models.policy import Policy
-from motif.models.shape import context_limit, model_shape
+from motif.models.shape import model_shape
 from motif.runs.weights import load_weights, save_weights
 from motif.sampling.base import Request
 from motif.sampling.concurrency import complete
@@ -49,7 +48,7 @@ def build(kind: str, options: dict, tokenizer_folder, folder) -> ModelConfig:
     return write_model(folder, kind, options, AutoTokenizer.from_pretrained(tokenizer_folder))
 
 
-DOZEN = {  # every way of computing that motif knows, with an adapter or with all weights
+SOME = {  # every way of computing that motif knows, with an adapter or with all weights
     "Qwen2": "full",
     "Granite 3": "lora",
     "Cohere": "full",
@@ -62,20 +61,18 @@ DOZEN = {  # every way of computing that motif knows, with an adapter or with al
     "Mistral, window": "lora",
     "Mixtral": "full",
     "Qwen3-MoE": "full",
+    "Qwen3.5": "full",
+    "LFM2": "lora",
+    "gpt-oss": "full",
+    "Mamba 2": "full",
 }
 
 
-@pytest.mark.parametrize("name", DOZEN)
+@pytest.mark.parametrize("name", SOME)
 def test_sampler_and_update_are_the_plain_forward_pass_of(name, tmp_path):
     """Log-probabilities and gradients, of prompts that share a beginning and fork in the middle."""
-    gaps = measure(build_one(ZOO[name], tmp_path).model_copy(update={"adapter": DOZEN[name]}))
+    gaps = measure(build_one(ZOO[name], tmp_path).model_copy(update={"adapter": SOME[name]}))
     assert gaps.fine, gaps
-
-
-def test_a_sliding_window_bounds_the_context(tiny_model, tmp_path):
-    policy = Policy(build("MistralConfig", KINDS["MistralConfig"], tiny_model, tmp_path))
-    with pytest.raises(RecipeError, match="32"):
-        complete(LocalSampler(policy), [Request([5] * 30, [1], max_tokens=8)])
 
 
 def test_rotary_factors_that_change_with_the_length_bound_the_context(tiny_model, tmp_path):
@@ -90,32 +87,8 @@ def test_rotary_factors_that_change_with_the_length_bound_the_context(tiny_model
 
 def test_of_a_model_that_sees_only_text_is_adapted(tiny_model, tmp_path):
     policy = Policy(build("Gemma3Config", KINDS["Gemma3Config"], tiny_model, tmp_path))
-    assert policy.max_length == 32 == model_shape(policy.config.name).max_length
+    assert policy.max_length == 64 == model_shape(policy.config.name).max_length
     assert len(policy.trainable()) == 2 * 2 * 7 and not any("vision" in name for name in policy.state())
-
-
-def test_attention_in_chunks_bounds_the_context():
-    options = {"attention_chunk_size": 24, "layer_types": ["chunked_attention", "full_attention"]}
-    chunked = transformers.Llama4TextConfig(**SMALL | options)
-    assert context_limit(chunked) == 24
-    chunked.layer_types = ["full_attention"] * 2
-    assert context_limit(chunked) == 64
-
-
-@pytest.mark.parametrize("kind", ["BloomConfig", "StableLmConfig", "GptOssConfig"])
-def test_a_refusal_names_its_cause(kind, tiny_model, tmp_path):
-    options = (
-        SMALL | {"num_local_experts": 4, "num_experts_per_tok": 2} if kind != "BloomConfig" else {"hidden_size": 32}
-    )
-    with pytest.raises(ModelError, match=r"cannot be sampled here: (too many|NotImplementedError its attention)"):
-        LocalSampler(Policy(build(kind, options, tiny_model, tmp_path)))
-
-
-def test_a_recurrent_model_is_refused(tiny_model, tmp_path):
-    options = SMALL | {"num_hidden_layers": 4, "num_experts": 4, "num_experts_per_tok": 2}
-    config = build("Qwen3NextConfig", options, tiny_model, tmp_path)
-    with pytest.raises(ModelError, match="cannot be sampled here"):
-        LocalSampler(Policy(config))
 
 
 @pytest.mark.parametrize("lora", [True, False])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import motif.sampling.local.batch
+import motif.sampling.local.memory
 from motif.config import ModelConfig, RolloutConfig, RoundsConfig
 from motif.errors import RecipeError
 from motif.method.keys import sampling_key
@@ -109,7 +109,7 @@ def test_questions_alone_grow_as_together(policy, grown):
 
 
 def test_small_prefills_change_nothing(policy, grown, monkeypatch):
-    monkeypatch.setattr(motif.sampling.local.batch, "PREFILL_TOKENS", 30)
+    monkeypatch.setattr(motif.sampling.local.memory, "PREFILL_TOKENS", 30)
     same(grown, trees(policy))
 
 

@@ -15,6 +15,7 @@ from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 from motif.training.batch import Minibatch, Sample
+from motif.training.check import choose_update_path
 from motif.training.update import update
 from support.architectures import shake_adapter
 from support.updates import Keep
@@ -74,6 +75,7 @@ def measure(config: ModelConfig, longest: int = 96, rows: int = 8) -> Gaps:
     policy = Policy(config)
     if config.adapter == "lora":
         shake_adapter(policy)
+    choose_update_path(policy)
     rng = random.Random(0)
     sampler = LocalSampler(policy, max_rows=rows)
     vocabulary = min(policy.vocabulary, policy.model.get_input_embeddings().weight.shape[0])

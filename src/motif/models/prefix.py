@@ -169,20 +169,35 @@ def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[i
         Hidden states (segments, T, D) and, by layer, the fresh keys and values (segments, heads, T, head size).
         Gradients flow to the ancestors' keys and values where those require them.
     """
-    longest = max(len(segment.tokens) for segment in segments)
-    ids = torch.zeros(len(segments), longest, dtype=torch.long)
-    for row, segment in enumerate(segments):
-        ids[row, : len(segment.tokens)] = torch.tensor(segment.tokens)
+    ids = _padded_ids(segments, policy.device)
     cache = _Context(segments, policy.device)
-    positions, mask = cache.positions_and_mask(longest)
+    positions, mask = cache.positions_and_mask(ids.shape[1])
     states: Tensor = policy.decoder(
-        input_ids=ids.to(policy.device),
+        input_ids=ids,
         attention_mask=None if mask is None else policy.attention_mask(mask),
         position_ids=positions,
         use_cache=True,
         **{policy.cache_argument: cache},
     ).last_hidden_state
     return states, cache.fresh
+
+
+def forward_alone(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[int, KeysValues]]:
+    """Run segments without ancestors as one batch padded on the right, without a cache: whatever the architecture.
+
+    Returns:
+        Hidden states (segments, T, D), and no keys and values.
+    """
+    states: Tensor = policy.decoder(input_ids=_padded_ids(segments, policy.device), use_cache=False).last_hidden_state
+    return states, {}
+
+
+def _padded_ids(segments: Sequence[Segment], device: torch.device) -> Tensor:
+    longest = max(len(segment.tokens) for segment in segments)
+    ids = torch.zeros(len(segments), longest, dtype=torch.long)
+    for row, segment in enumerate(segments):
+        ids[row, : len(segment.tokens)] = torch.tensor(segment.tokens)
+    return ids.to(device)
 
 
 class _Context(Cache):

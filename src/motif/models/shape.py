@@ -63,15 +63,10 @@ def _largest(config: Any, name: str) -> int:
 
 def context_limit(config: Any) -> int:
     """The longest sequence, in tokens, in which a model of this configuration computes each token from all before it
-    in one and the same way: up to a sliding window, a chunk of attention, or the length at which `longrope` turns the
-    keys of all positions, also those that are kept."""
+    in one and the same way: up to its last position, or the length at which `longrope` turns the keys of all
+    positions, also those that are kept."""
     config = config.get_text_config()
     limits = [getattr(config, "max_position_embeddings", None) or 2**20]
-    kinds = getattr(config, "layer_types", None)
-    for kind, name in (("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size")):
-        window = getattr(config, name, None)
-        if window and (kinds is None or kind in kinds):
-            limits.append(window)
     ropes = getattr(config, "rope_parameters", None) or {}
     for rope in (ropes, *(part for part in ropes.values() if isinstance(part, dict))):
         if rope.get("rope_type") == "longrope":

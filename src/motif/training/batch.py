@@ -19,7 +19,15 @@ from motif.config import Recipe
 from motif.distributed import ALONE, Processes
 from motif.method.tree import Tree
 from motif.models.policy import LOGIT_ELEMENTS, Policy
-from motif.models.prefix import KeysValues, Segment, batches, build_prefix_tree, common_prefix_length, forward
+from motif.models.prefix import (
+    KeysValues,
+    Segment,
+    batches,
+    build_prefix_tree,
+    common_prefix_length,
+    forward,
+    forward_alone,
+)
 from motif.training.loss import LossInputs, policy_loss, token_weights
 
 Gradient = Callable[[], Tensor | None]
@@ -192,7 +200,7 @@ class Minibatch:
         def keep(states: Tensor, at: Tensor) -> None:
             logprobs_T[at] = self.policy.score(states, self.targets_T[at], self.temperatures_T_1[at])[0]
 
-        self._run_all(budget, keep, UpdateStats())
+        self.run_all(budget, keep, UpdateStats())
         self.policy.reshard()
         return logprobs_T
 
@@ -223,9 +231,14 @@ class Minibatch:
             stats.sampler_gap_max = max(stats.sampler_gap_max, outputs.sampler_gap_max.item())
             stats.capped += outputs.capped.item()
 
-        self._run_all(budget, backward, stats)
+        self.run_all(budget, backward, stats)
 
-    def _run_all(self, budget: int, score: Score, stats: UpdateStats) -> None:
+    def run_all(self, budget: int, score: Score, stats: UpdateStats) -> None:
+        """Run all samples through the model, at most `budget` tokens in a pass, and let their states be scored.
+
+        `score` gets the states before the response tokens in pieces whose logits fit in memory, and each state once
+        for every token that follows it. If it runs a backward pass down to the states, it is continued from there.
+        """
         parts = groups(self.samples, budget)
         (count,) = self._most_of_all(len(parts))
         for part in [*parts, *[[]] * (count - len(parts))]:
@@ -236,23 +249,23 @@ class Minibatch:
         return tuple(map(max, *self.processes.gather(counts))) if self.policy.shards else counts
 
     def _run(self, part: Sequence[int], budget: int, score: Score, stats: UpdateStats) -> None:
-        """Run some samples through the model, their common prefixes once.
+        """Run some samples through the model, their common prefixes once, or on the general path each by itself.
 
-        `score` gets the states before the response tokens in pieces whose logits fit in memory, and each state once
-        for every token that follows it. If it runs a backward pass down to the states, this method continues it from
-        there. A shared segment's keys and values collect the gradients of all that follows it, and are then sent
-        through it in one backward pass.
+        A shared segment's keys and values collect the gradients of all that follows it, and are then sent through it
+        in one backward pass.
         """
         root = Segment()
         # The last token of a response predicts nothing.
-        ends = build_prefix_tree(root, [[*self.samples[i].prompt_ids, *self.samples[i].token_ids[:-1]] for i in part])
+        sequences = [[*self.samples[i].prompt_ids, *self.samples[i].token_ids[:-1]] for i in part]
+        general = self.policy.update_path.general
+        ends = [root.add(sequence) for sequence in sequences] if general else build_prefix_tree(root, sequences)
         places = self._places(part, ends)
         inner, leaves = _plan_passes(root, budget)
         inner_count, leaf_count = self._most_of_all(len(inner), len(leaves))
 
         def run(segments: Sequence[Segment]) -> tuple[list[Tensor], list[Gradient], dict[int, KeysValues]]:
             with self.policy.precision():
-                hidden, fresh = forward(self.policy, segments)
+                hidden, fresh = (forward_alone if general else forward)(self.policy, segments)
             stats.computed_tokens += hidden.shape[0] * hidden.shape[1]
             return *self._score(segments, hidden, places, score), fresh
 

@@ -42,6 +42,7 @@ from motif.statistics.variance import components
 from motif.tasks import Task
 from motif.text import expanded
 from motif.training.batch import UpdateStats, collect
+from motif.training.check import choose_update_path
 from motif.training.progress import Clock, Progress
 from motif.training.resume import explain_resume, interruptions, restore, session_environment
 from motif.training.rollouts import Rollouts, Sampled
@@ -94,6 +95,9 @@ def _train(
         task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))
         session = open_session(recipe, task, processes=processes)
         held.callback(session.close)
+        choose_update_path(session.policy, processes)
+        for line in session.paths():
+            display.message(line)
         run = RunFolder(folder, processes.main)
         with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
             trainer = Trainer(session, run, display, allow_changes)

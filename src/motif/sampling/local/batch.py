@@ -1,7 +1,7 @@
 """Sampling with the live weights of the policy, on one device.
 
-Responses in progress share one decoding batch. Prompts are kept in a tree (`motif.models.prefix`): what they begin with
-in common is run through the model once and stored once, for all forks, all notes of a question, and all questions after
+Responses in progress share one decoding batch. Prompts are kept in a `Memory`; in the fast one, what they begin with in
+common is run through the model once and stored once, for all forks, all notes of a question, and all questions after
 one system prompt. Responses to one prompt whose tokens have been equal so far are one row of the batch, until they
 part. A row leaves the batch when it ends, and others enter: nothing waits for a whole round. Every token is drawn by
 inverting the cumulative distribution at a uniform number computed from the response's key and the token's position, so
@@ -22,19 +22,18 @@ from torch import Tensor
 
 from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
 from motif.models.device import current, give_back_memory, to_device
+from motif.models.path import FAST, Path
 from motif.models.policy import Policy
-from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, common_prefix_length, forward
+from motif.models.prefix import Segment
 from motif.sampling.base import Completion, Request, Usage
 from motif.sampling.local.check import find_problem
 from motif.sampling.local.drawing import draw, uniforms
-from motif.sampling.local.graphs import REPEATS, CudaGraphs, Decoder, Recorder
+from motif.sampling.local.forked import ForkedMemory
+from motif.sampling.local.graphs import REPEATS, CudaGraphs, Recorder
+from motif.sampling.local.memory import Memory, TreeMemory
 from motif.sampling.local.packing import sampling_weights
 from motif.sampling.stepping import SteppingSampler
 
-PREFILL_TOKENS = 8192
-"""Prompt tokens (with padding) in one forward pass."""
-IDLE_TOKENS = 4096
-"""Tokens of prompts that are kept although no row needs them now: the next notes of their questions soon will."""
 Queue = deque[tuple[Request, range]]
 """Waiting requests, each with the range of its keys that is meant."""
 ROW = np.dtype([("prompt", "i8"), ("produced", "i8"), ("limit", "i8"), ("temperature", "f4"), ("top_p", "f4")])
@@ -44,14 +43,18 @@ ROW = np.dtype([("prompt", "i8"), ("produced", "i8"), ("limit", "i8"), ("tempera
 class LocalSampler(SteppingSampler):
     """Answers requests with `policy`; at most `max_rows` responses are decoded at once.
 
+    How it decodes is found out once, by comparing with the trainer's plain pass: the fast way (`TreeMemory`) where that
+    is right, else the general one (`ForkedMemory`); `path` says which, and why. `path = GENERAL` asks for the second.
+
     Raises:
         ModelError: the model cannot be sampled here.
     """
 
-    def __init__(self, policy: Policy, max_rows: int = 256):
+    def __init__(self, policy: Policy, max_rows: int = 256, path: Path = FAST):
         super().__init__()
         self.policy = policy
         self.max_rows = max_rows
+        self.path = path
         self.usage = Usage()
         self.record = None if policy.shards else self.recorder(policy.device)
         self._queues: dict[str, Queue] = {"current": deque(), "base": deque()}
@@ -108,12 +111,17 @@ class LocalSampler(SteppingSampler):
         """
         policy = self.policy
         with current(policy.device), sampling_weights(policy, name), torch.inference_mode(), policy.precision():
-            record = None if policy.half and not policy.autocast else self.record
-            batch = DecodingBatch(policy, self.max_rows, self.usage, Decoder(policy, record))
+            memory = self._memory()
             try:
-                yield batch
+                yield DecodingBatch(policy, self.max_rows, self.usage, memory)
             finally:
-                batch.prompts.clear()
+                memory.clear()
+
+    def _memory(self) -> Memory:
+        if self.path.general:
+            return ForkedMemory(self.policy, self.usage)
+        record = None if self.policy.half and not self.policy.autocast else self.record
+        return TreeMemory(self.policy, self.usage, record)
 
     @staticmethod
     def recorder(device: torch.device) -> Recorder | None:
@@ -127,26 +135,38 @@ class LocalSampler(SteppingSampler):
         """Nothing to do: nothing is held between requests."""
 
     def _check(self) -> None:
-        """Refuse a model that this sampler would compute wrongly, such as a recurrent one: compare with the trainer."""
+        """Take the first way to decode that computes what the trainer computes."""
         kind = self.policy.model.config.model_type
-        cause: Exception | None = None
-        steps = 6 if self.record is None else 6 * REPEATS  # long enough for a recording
+        problem, cause = self._problem()
+        if problem and self.record is not None:
+            self.record = None
+            slow, (problem, cause) = problem, self._problem()
+            if not problem:
+                print(
+                    f"model type {kind!r} is sampled without CUDA graphs, several times slower ({slow})",
+                    file=sys.stderr,
+                )
+        if problem and not self.path.general:
+            self.path = Path(problem)
+            problem, cause = self._problem()
+        if problem:
+            fast = f" (and its prompts cannot be shared: {self.path.reason})" if self.path.reason else ""
+            raise ModelError(
+                f"model type {kind!r} cannot be sampled here: {problem}{fast}: choose another model, or sample it with "
+                "vLLM servers (sampler.urls)"
+            ) from cause
+
+    def _problem(self) -> tuple[str, Exception | None]:
+        """What is wrong with the way to decode, in a few words, and the exception that says so."""
+        steps = 6 if self.record is None or self.path.general else 6 * REPEATS  # long enough for a recording
         try:
-            problem = find_problem(self.policy, self._sample_past_ends, steps)
+            return find_problem(self.policy, self._sample_past_ends, steps), None
         except (MotifError, MemoryError):
             raise
         except Exception as error:  # a model that does not fit may raise anything
             if out_of_memory(error):
                 raise
-            cause, problem = error, first_line(error)
-        if problem and self.record is not None:
-            self.record = None
-            print(
-                f"model type {kind!r} is sampled without CUDA graphs, several times slower ({problem})", file=sys.stderr
-            )
-            return self._check()
-        if problem:
-            raise ModelError(f"model type {kind!r} cannot be sampled here: {problem}") from cause
+            return first_line(error), error
 
     def _sample_past_ends(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer requests up to their limits; of each policy, the last enters when the others are being decoded."""
@@ -186,11 +206,9 @@ class DecodingBatch:
     the device lies in numpy arrays of `max_rows`.
     """
 
-    def __init__(self, policy: Policy, max_rows: int, usage: Usage, decoder: Decoder):
-        self.policy, self.max_rows, self.usage = policy, max_rows, usage
+    def __init__(self, policy: Policy, max_rows: int, usage: Usage, memory: Memory):
+        self.policy, self.max_rows, self.usage, self.memory = policy, max_rows, usage, memory
         self.device = policy.device
-        self.prompts = Segment()  # the root of the tree of prompts
-        self.decoder, self.cache = decoder, decoder.cache
         self.ends = np.array(policy.end_ids)
         self.count = 0
         self.rows = np.zeros(max_rows, dtype=ROW)
@@ -243,7 +261,7 @@ class DecodingBatch:
         if not chosen:
             return self._decode()
         requests = [request for request, _ in chosen]
-        prompts = self._read([request.prompt_ids for request in requests])
+        prompts = self.memory.read([request.prompt_ids for request in requests])
         # Requests with equal prompts and settings have said the same so far: nothing.
         starts = [
             (prompt, (len(request.prompt_ids), 0, request.max_tokens, request.temperature, request.top_p))
@@ -258,60 +276,9 @@ class DecodingBatch:
         begun = [row_of[start] for start, (_, forks) in zip(starts, chosen, strict=True) for _ in forks]
         self.row_of = np.concatenate([self.row_of, np.array(begun, dtype=np.int64)])
         self.usage.requested_prompt_tokens += sum(len(request.prompt_ids) * len(forks) for request, forks in chosen)
-        self._forget()
+        self.memory.forget()
         last = [prompt.states[-1] for prompt in self.prompt_of[first:] if prompt.states is not None]
         self._draw(self.policy.head(torch.stack(last)), first, first_fork)
-
-    def _read(self, prompts: Sequence[Sequence[int]]) -> list[Segment]:
-        """The segments that the prompts end with, all of their keys and values computed."""
-        below: dict[Segment, list[int]] = {}
-        for index, prompt in enumerate(prompts):
-            below.setdefault(self._find(prompt), []).append(index)
-        ends: dict[int, Segment] = {}
-        level: list[Segment] = []
-        for known, indices in below.items():
-            old = set(known.children)
-            ends |= dict(zip(indices, build_prefix_tree(known, [prompts[index] for index in indices]), strict=True))
-            level += [child for child in known.children if child not in old]
-        while level:
-            for segments in batches(level, PREFILL_TOKENS):
-                states, fresh = forward(self.policy, segments)
-                for row, segment in enumerate(segments):
-                    size = len(segment.tokens)
-                    segment.states = states[row, :size].clone()
-                    for layer, (keys, values) in fresh.items():
-                        segment.keys_values[layer] = keys[row, :, :size].clone(), values[row, :, :size].clone()
-                    self.usage.prefill_tokens += size
-            level = [child for segment in level for child in segment.children]
-        return [ends[index] for index in range(len(prompts))]
-
-    def _find(self, prompt: Sequence[int]) -> Segment:
-        """The segment up to whose end a prompt is known."""
-        segment = self.prompts
-        while segment.end < len(prompt):
-            rest = prompt[segment.end :]
-            if not segment.children:
-                break
-            matches = ((common_prefix_length(child.tokens, rest), child) for child in segment.children)
-            known, child = max(matches, key=lambda match: match[0])
-            if known == len(child.tokens):
-                segment = child
-            elif (
-                known >= MIN_SHARED_TOKENS // 2
-            ):  # nothing is lost by a split but that every decoding step visits one more level
-                segment = child.split(known)
-            else:
-                break
-        return segment
-
-    def _forget(self) -> None:
-        """Drop prompts that no row needs, the oldest first, beyond what may soon be continued."""
-        idle = [segment for segment in self.prompts.leaves() if not segment.users]
-        kept = 0
-        for segment in reversed(idle):  # children are in the order in which they came
-            kept += len(segment.tokens)
-            if kept > IDLE_TOKENS:
-                segment.drop()
 
     def _add(self, prompts: Sequence[Segment], rows: np.ndarray) -> None:
         """Append rows."""
@@ -324,17 +291,16 @@ class DecodingBatch:
         self.prompt_of += prompts
         for prompt in prompts:
             prompt.users += 1
+        self.memory.enter(self.count, prompts, width)
         self.count = end
-        self.cache.reserve(end, width)
 
     # -- going on --------------------------------------------------------------------------------------------------
 
     def _decode(self) -> None:
         """One token for every fork."""
         position = self.rows["produced"][: self.count] - 1  # of the token that was drawn last, in the response
-        self.cache.begin(self.prompt_of, position)
         tokens = self.tokens[np.arange(self.count), position]
-        states = self.decoder(tokens, self.rows["prompt"][: self.count] + position)
+        states = self.memory.decode(self.prompt_of, tokens, position)
         self.usage.decoded_rows += self.count
         self._draw(self.policy.head(states), 0, 0)
 
@@ -371,7 +337,7 @@ class DecodingBatch:
             new = slice(self.count, self.count + len(copied))
             self._add([self.prompt_of[row] for row in copied], self.rows[copied])
             self.tokens[new], self.logprobs[new] = self.tokens[copied], self.logprobs[copied]
-            self.cache.copy(copied, np.arange(new.start, new.stop), int(self.rows["produced"][copied].max()))
+            self.memory.copy(copied, np.arange(new.start, new.stop), int(self.rows["produced"][copied].max()))
             self.row_of[first_fork:] = target[which]
         return self.row_of[first_fork:]
 
@@ -422,7 +388,7 @@ class DecodingBatch:
             moved = np.arange(self.count)
             moved[movers] = holes
             self.row_of = moved[self.row_of]
-            self.cache.copy(movers, holes, int(self.rows["produced"][holes].max()))
+            self.memory.copy(movers, holes, int(self.rows["produced"][holes].max()))
         self.count = left
         del self.prompt_of[left:]
 

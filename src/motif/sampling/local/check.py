@@ -18,11 +18,10 @@ from torch import Tensor
 
 from motif.models.adapter import lora_layers
 from motif.models.policy import Policy
+from motif.models.windows import narrowed
 from motif.sampling.base import Completion, Request
 from motif.sampling.local.drawing import uniforms
 
-LONGEST = 96
-"""Tokens of the longest prompt, where the model takes as many."""
 STRICT = 1e-3
 """Difference of a log-probability (nats) that rounding explains in float32."""
 MEAN = 0.05
@@ -43,27 +42,31 @@ def find_problem(policy: Policy, sample: Sample, steps: int) -> str:
     Args:
         steps: tokens of the longest response.
     """
-    requests, own = _requests(policy, steps), 0.0
-    with _random_adapter(policy):
-        if not policy.config.four_bit:  # whose kernels have one precision
-            with policy.in_float32():
-                done = sample(requests)
-                exact = [_expected(policy, one) for one in done]
-            if problem := _strict_problem(done, exact):
-                return problem
-            if not policy.half:
-                return ""
-            rounded = [_expected(policy, one) for one in done]
-            own = torch.cat([a[0] - b[0] for a, b in zip(rounded, exact, strict=True)]).abs().mean().item()
-        done = sample(requests)
-        mean = _differences(done, [_expected(policy, one) for one in done]).mean().item()
+    with random_adapter(policy), narrowed(policy) as size:
+        return _find_problem(policy, sample, _requests(policy, steps, size))
+
+
+def _find_problem(policy: Policy, sample: Sample, requests: list[Request]) -> str:
+    own = 0.0
+    if not policy.config.four_bit:  # whose kernels have one precision
+        with policy.in_float32():
+            done = sample(requests)
+            exact = [_expected(policy, one) for one in done]
+        if problem := _strict_problem(done, exact):
+            return problem
+        if not policy.half:
+            return ""
+        rounded = [_expected(policy, one) for one in done]
+        own = torch.cat([a[0] - b[0] for a, b in zip(rounded, exact, strict=True)]).abs().mean().item()
+    done = sample(requests)
+    mean = _differences(done, [_expected(policy, one) for one in done]).mean().item()
     return "" if mean < max(MEAN, 2 * own) else f"log-probabilities are off by {mean:.2g} on average"
 
 
-def _requests(policy: Policy, steps: int) -> list[Request]:
+def _requests(policy: Policy, steps: int, size: int) -> list[Request]:
     rng = random.Random(0)
     vocabulary = min(policy.vocabulary, policy.model.get_input_embeddings().weight.shape[0])
-    size = max(1, min(LONGEST, policy.max_length - steps))
+    size = max(1, min(size, policy.max_length - steps))
 
     def tokens(count: int) -> list[int]:
         return [rng.randrange(vocabulary) for _ in range(count)]
@@ -81,7 +84,7 @@ def _requests(policy: Policy, steps: int) -> list[Request]:
 
 
 @contextlib.contextmanager
-def _random_adapter(policy: Policy) -> Iterator[None]:
+def random_adapter(policy: Policy) -> Iterator[None]:
     """Let a LoRA adapter change the outputs inside the block; a new one changes nothing, and would not be missed."""
     layers = [] if policy.shards else [layer for layer in lora_layers(policy.wrapped) if "default" in layer.lora_B]
     weights = [layer.lora_B["default"].weight for layer in layers]

@@ -1,0 +1,139 @@
+"""Which way an update computes, found out before the first one: its log-probabilities and gradients are compared.
+
+The reference is a plain pass of each sequence by itself. The samples have a part in common, fork in the middle, and
+reach beyond several windows where layers have them. The sampler's check is `motif.sampling.local.check`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+
+import torch
+from torch import Tensor
+
+from motif.distributed import ALONE, Processes
+from motif.errors import ModelError, MotifError, first_line, out_of_memory
+from motif.models.path import FAST, GENERAL, Path
+from motif.models.policy import Policy
+from motif.models.windows import narrowed
+from motif.sampling.local.check import MEAN, STRICT, random_adapter
+from motif.training.batch import Minibatch, Sample, UpdateStats
+
+BUDGET = 512
+"""Tokens in one pass."""
+GRADIENT = 1e-2
+"""Largest error of a gradient that rounding explains in float32, as a share of the parameter's largest."""
+NOTHING = 1e-5
+"""The same, as a share of any parameter's largest: some gradients are zero but for rounding."""
+ROUNDED = 0.3
+"""Error of all gradients together, as a share of their size, that rounding explains in less than float32."""
+
+
+def choose_update_path(policy: Policy, processes: Processes = ALONE) -> Path:
+    """Let the policy's updates take the first way that computes what a plain pass does. All processes must call this.
+
+    Raises:
+        ModelError: none does.
+    """
+    problems: list[str] = []
+    for path in (FAST, GENERAL):
+        policy.update_path = path
+        problem = next((found for found in processes.gather(_problem(policy)) if found), "")
+        if not problem:
+            if problems:
+                policy.update_path = Path(problems[0])
+            return policy.update_path
+        problems.append(problem)
+    kind = policy.model.config.model_type
+    raise ModelError(
+        f"model type {kind!r} cannot be trained: {problems[1]} (and its prompts cannot be shared: {problems[0]}): "
+        "choose a model of another type"
+    )
+
+
+def _problem(policy: Policy) -> str:
+    """What is wrong with the policy's way, in a few words, or nothing."""
+    try:
+        with random_adapter(policy), narrowed(policy) as size:
+            exact = contextlib.nullcontext() if policy.config.four_bit else policy.in_float32()
+            with exact:
+                return _compare(policy, _samples(policy, size))
+    except (MotifError, MemoryError):
+        raise
+    except Exception as error:  # a model that does not fit may raise anything
+        if out_of_memory(error):
+            raise
+        return first_line(error)
+    finally:
+        policy.wrapped.zero_grad(set_to_none=True)
+        policy.unshard()  # as before
+
+
+def _samples(policy: Policy, size: int) -> list[Sample]:
+    rng = random.Random(0)
+    vocabulary = min(policy.vocabulary, policy.model.get_input_embeddings().weight.shape[0])
+    size = max(2, min(size, policy.max_length - 24))
+
+    def tokens(count: int) -> list[int]:
+        return [rng.randrange(vocabulary) for _ in range(count)]
+
+    prompt, begun = tokens(size), tokens(10)
+    cousin, other = prompt[: size * 3 // 4] + tokens(size // 8), prompt[: size // 2] + tokens(size // 4)
+    pairs = [(prompt, begun + tokens(9)), (prompt, begun + tokens(3)), (cousin, tokens(7)), (other, tokens(12))]
+    return [
+        Sample(prompt, response, [0.0] * len(response), 1.0, temperature, 1.0)
+        for (prompt, response), temperature in zip(pairs, (1.0, 1.0, 1.5, 0.7), strict=True)
+    ]
+
+
+def _compare(policy: Policy, samples: list[Sample]) -> str:
+    """Add the gradient of a way to that of plain passes with the opposite sign, and see whether anything is left."""
+    batch = Minibatch(policy, samples)
+    weights_T = torch.rand(len(batch.targets_T), generator=torch.Generator().manual_seed(0)).to(policy.device) - 0.5
+    wanted_T = _plain(policy, samples, batch, -weights_T)
+    parameters = policy.trainable()
+    sizes = [_largest(parameter.grad) for parameter in parameters]
+    found_T = torch.full_like(wanted_T, torch.nan)
+
+    def score(states: Tensor, at: Tensor) -> None:
+        logprobs_T, _ = policy.score(states, batch.targets_T[at], batch.temperatures_T_1[at])
+        found_T[at] = logprobs_T.detach()
+        (logprobs_T * weights_T[at]).sum().backward()
+
+    batch.run_all(BUDGET, score, UpdateStats())
+    gaps = (found_T - wanted_T).abs()
+    rounded = policy.config.four_bit
+    gap = (gaps.mean() if rounded else gaps.max()).item()
+    if not gap < (MEAN if rounded else STRICT):  # nor not a number
+        return f"log-probabilities are off by {gap:.2g}"
+    left = [_largest(parameter.grad) for parameter in parameters]
+    if not all(size < float("inf") for size in [*left, *sizes]):
+        return "its gradients are not finite"
+    most = max(sizes)
+    share, nothing = (ROUNDED, ROUNDED) if rounded else (GRADIENT, NOTHING)
+    off = [rest / most for rest, size in zip(left, sizes, strict=True) if rest > share * size + nothing * most]
+    return f"gradients are off by up to {100 * max(off):.2g} % of the largest" if off else ""
+
+
+def _plain(policy: Policy, samples: list[Sample], batch: Minibatch, weights_T: Tensor) -> Tensor:
+    """Log-probabilities (T,) by a pass of each sequence alone; adds the gradient of their weighted sum."""
+    parts: list[Tensor] = []
+    start = 0
+    for sample in samples:
+        ids = torch.tensor([[*sample.prompt_ids, *sample.token_ids[:-1]]], device=policy.device)
+        at = slice(start, start := start + len(sample.token_ids))
+        with policy.precision():
+            states = policy.decoder(input_ids=ids, use_cache=False).last_hidden_state[0, len(sample.prompt_ids) - 1 :]
+            logprobs_T, _ = policy.score(states, batch.targets_T[at], batch.temperatures_T_1[at])
+        (logprobs_T * weights_T[at]).sum().backward()
+        parts.append(logprobs_T.detach())
+    return torch.cat(parts)
+
+
+def _largest(gradient: Tensor | None) -> float:
+    """The largest element, of a shard that of this process."""
+    if gradient is None:
+        return 0.0
+    local = gradient.to_local() if hasattr(gradient, "to_local") else gradient
+    return local.abs().max().item() if local.numel() else 0.0

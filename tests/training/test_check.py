@@ -1,0 +1,83 @@
+"""Which way an update computes is found out by comparing it with plain passes."""
+
+import random
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+import motif.training.batch
+from motif.config import ModelConfig, Recipe
+from motif.errors import ModelError
+from motif.models.path import FAST, GENERAL
+from motif.models.policy import Policy
+from motif.training.check import choose_update_path
+from motif.training.update import update
+from support.tiny import SMALL, write_model
+from support.updates import Keep, plain_gradient, sample
+
+RECURRENT = SMALL | {"block_ff_dim": 64, "layer_types": ["conv", "full_attention"]}
+
+
+def tiny(folder) -> Policy:
+    return Policy(ModelConfig(name=str(folder), lora_rank=4, device="cpu"))
+
+
+def test_a_plain_model_shares_prompts_and_is_left_as_it_was(tiny_model):
+    policy = tiny(tiny_model)
+    before = policy.state()
+    assert choose_update_path(policy) == FAST
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state().items())
+    assert all(parameter.grad is None for parameter in policy.trainable())
+
+
+def test_a_wrong_gradient_with_right_log_probabilities_is_noticed(tiny_model, monkeypatch):
+    policy = tiny(tiny_model)
+    given = motif.training.batch.detach_kv_for_children
+    monkeypatch.setattr(motif.training.batch, "detach_kv_for_children", lambda *both: given(*both)[:0])
+    path = choose_update_path(policy)
+    assert path.general and path.reason.startswith("gradients are off")
+
+
+def test_a_window_is_noticed_however_wide(tiny_model, tmp_path):
+    options = SMALL | {"sliding_window": 500, "max_position_embeddings": 1000, "initializer_range": 0.3}
+    policy = Policy(write_model(tmp_path, "MistralConfig", options, AutoTokenizer.from_pretrained(tiny_model)))
+    choose_update_path(policy)
+    assert policy.update_path.general and policy.text_config.sliding_window == 500
+
+
+def test_what_sees_the_padding_is_refused(tiny_model, monkeypatch):
+    policy = tiny(tiny_model)
+    own = policy.decoder.forward
+
+    def sees_all(*args, **kwargs):
+        output = own(*args, **kwargs)
+        states = output.last_hidden_state
+        output.last_hidden_state = states + states.mean(1, keepdim=True)
+        return output
+
+    monkeypatch.setattr(policy.decoder, "forward", sees_all)
+    with pytest.raises(ModelError, match="cannot be trained: log-probabilities are off"):
+        choose_update_path(policy)
+
+
+@pytest.mark.parametrize("budget", [20, 500])
+def test_gradients_of_the_general_path_are_those_one_by_one(budget, tiny_model, tmp_path):
+    policy = Policy(write_model(tmp_path, "Lfm2Config", RECURRENT, AutoTokenizer.from_pretrained(tiny_model)))
+    assert choose_update_path(policy).general
+    rng, prompt = random.Random(0), list(range(20, 36))
+    samples = [sample([*prompt, end], list(range(40, 40 + end)), rng) for end in (3, 3, 7, 9)]
+    run = Recipe.model_validate({"train": {"max_grad_norm": 1e9, "microbatch_tokens": budget}})
+    plain, optimizer = plain_gradient(policy, samples, run), Keep(policy.trainable(), lr=0.0)
+    update(policy, optimizer, samples, run)
+    scale = max(gradient.abs().max().item() for gradient in plain)
+    for ours, wanted in zip(optimizer.seen, plain, strict=True):
+        assert (ours - wanted).abs().max().item() < 1e-5 * scale
+
+
+def test_the_general_path_may_be_asked_for(tiny_model):
+    policy = tiny(tiny_model)
+    policy.update_path = GENERAL
+    rng = random.Random(0)
+    samples = [sample(list(range(20, 40)), [40, 41], rng) for _ in range(2)]
+    assert update(policy, Keep(policy.trainable(), lr=0.0), samples, Recipe()).computed_tokens == 2 * 21
