@@ -39,10 +39,11 @@ test-newest:  ## the fast tests with the newest of NEWEST_OF, in an environment 
 test-vllm: $(VENV)/.ready-dev $(VLLM)/.ready  ## through real vLLM servers, on the CPU
 	MOTIF_VLLM=$(abspath $(VLLM))/bin $(BIN)/python -m pytest tests/engines -s
 
-test-hosts: $(VENV)/.ready-dev $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready $(HOSTS)/lm_eval/.ready  ## the integrations whose hosts want environments of their own
+test-hosts: $(VENV)/.ready-dev $(HOSTS)/verifiers/.ready $(HOSTS)/verl/.ready $(HOSTS)/lm_eval/.ready $(HOSTS)/clients/.ready  ## the integrations whose hosts want environments of their own
 	$(HOSTS)/verifiers/bin/python -m pytest tests/hosts/test_verifiers_host.py
 	$(HOSTS)/verl/bin/python -m pytest tests/hosts/test_verl_host.py
 	MOTIF_LM_EVAL=$(abspath $(HOSTS))/lm_eval/bin/lm_eval $(BIN)/python -m pytest tests/hosts/test_lm_eval_client.py
+	MOTIF_CLIENTS=$(abspath $(HOSTS))/clients/bin/python $(BIN)/python -m pytest tests/hosts/test_sdk_clients.py
 
 SECONDS ?= 120
 
@@ -148,10 +149,15 @@ $(HOSTS)/schemathesis/.ready:
 	$(call INSTALL,$(@D)) schemathesis==4.32.5
 	@touch $@
 
-# A client of `motif serve`, which needs neither torch nor motif.
+# Clients of `motif serve`, which need neither torch nor motif.
 $(HOSTS)/lm_eval/.ready:
 	$(NEW_VENV) $(@D)
 	$(call INSTALL,$(@D)) 'lm_eval[api]==0.4.13'
+	@touch $@
+
+$(HOSTS)/clients/.ready:
+	$(NEW_VENV) $(@D)
+	$(call INSTALL,$(@D)) openai==3.57.0 langchain-openai==1.7.4 litellm==1.110.2 autogen-agentchat==0.7.5 'autogen-ext[openai]==0.7.5'
 	@touch $@
 
 clean:
