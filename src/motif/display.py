@@ -171,9 +171,9 @@ class Display:
         self._what = f"step {number + 1}/{steps}" if number < steps else ""
         self.message("  ".join(part for part in parts if part))
 
-    def evaluated(self, step: int, results: Mapping[str, Accuracy]) -> None:
-        """Print the accuracies after a step (0: before training)."""
-        when = _when(step)
+    def evaluated(self, step: int, results: Mapping[str, Accuracy], when: str = "") -> None:
+        """Print the accuracies after a step (0: before training), or at another time."""
+        when = when or _when(step)
         for name, accuracy in results.items():
             extra = f"  ({accuracy.ungraded} ungraded)" if accuracy.ungraded else ""
             self.message(f"{when}, {row_words(name)}: {accuracy}{extra}")

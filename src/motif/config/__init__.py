@@ -20,6 +20,7 @@ from motif.config.sections import (
     TrainConfig,
 )
 from motif.config.trust import Trust
+from motif.config.warmstart import WarmstartConfig
 
 __all__ = [
     "RECIPES",
@@ -41,6 +42,7 @@ __all__ = [
     "TaskName",
     "TrainConfig",
     "Trust",
+    "WarmstartConfig",
     "flat",
     "load_recipe",
     "nearest",

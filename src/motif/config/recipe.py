@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from motif.config.data import DataConfig
 from motif.config.sections import (
@@ -21,6 +21,7 @@ from motif.config.sections import (
     Section,
     TrainConfig,
 )
+from motif.config.warmstart import WarmstartConfig
 
 IMPORTANCE_CAP = 2.0
 """`loss.importance_cap` where none is set and sampler and trainer do not round in the same way."""
@@ -45,6 +46,7 @@ class Recipe(Section):
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     probe: ProbeConfig = ProbeConfig()
+    warmstart: WarmstartConfig = WarmstartConfig()
 
     @field_validator("track")
     @classmethod
@@ -55,6 +57,25 @@ class Recipe(Section):
     @classmethod
     def _model_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _without_unused_stage(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A run without a warm start is the same run as before there were any.
+        return {key: value for key, value in dump(self).items() if key != "warmstart" or self.warmstart.source}
+
+    @model_validator(mode="after")
+    def _warmstart(self) -> Recipe:
+        if self.warmstart.source and self.sampler.urls:
+            raise ValueError(
+                "warmstart looks at the model with the sampler of the training process: warm it up in a run without "
+                "sampler.urls (train.steps = 0), export that with motif export, and name the result as the model"
+            )
+        if self.warmstart.source == "solutions" and self.data.active_section is not None:
+            raise ValueError(
+                f"warmstart.source = 'solutions' needs worked solutions, and task {self.data.task!r} makes its own "
+                "questions without any: use 'self' or 'file'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _servers(self) -> Recipe:

@@ -120,6 +120,7 @@ class Rounds:
         self.special = [*control, *marks]
         ends = {tokenizer.eos_token_id, turn_end} - {None}
         self.end_ids: set[int] = ends | padding(tokenizer)
+        self.end_id = tokenizer.eos_token_id if turn_end is None else turn_end
         tags = (*config.think_tags, *config.note_tags)
         self._control_ids = {id for token, id in control.items() if not any(token.strip() in tag for tag in tags)}
         self._unwanted_ids = set(control.values()) - {tokenizer.unk_token_id}
@@ -157,6 +158,11 @@ class Rounds:
         while ids and ids[-1] in self._control_ids:  # some tokenizers end every text, but this one goes on
             ids.pop()
         return ids
+
+    def response(self, text: str) -> list[int]:
+        """The token ids of a response with this text, as a model would sample them."""
+        end = [] if self.end_id is None else [self.end_id]
+        return self._encode(self.continued(text)) + end
 
     def longest_prompt(self, question: str, rounds: int) -> int:
         """An upper bound in tokens on every prompt of this question: the longest round with full notes."""

@@ -11,6 +11,7 @@ from motif.report import charts, result
 from motif.report.diagnostics import diagnostics
 from motif.report.sections import sections, spending
 from motif.report.trees import Forest
+from motif.report.warmstart import warmstart_section
 from motif.run_files import METRICS, RECIPE, SUMMARY, TREES
 from motif.runs.read import (
     Metrics,
@@ -78,6 +79,7 @@ class RunView:
             "notices": _notices(self.path, recipe, metrics),
             "axes": charts.axes(steps),
             "sections": [
+                *warmstart_section(metrics.warmstart, section(summary, "warmstart")),
                 *sections(steps, by_step, shape["rounds"]),
                 *diagnostics(steps, read_probes(self.path, metrics)),
                 spending(steps),

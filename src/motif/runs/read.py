@@ -42,7 +42,7 @@ MAX_DEPTH = 200
 
 @dataclass
 class Metrics:
-    """The lines of a metrics file: training steps in order, evaluations and probes by step.
+    """The lines of a metrics file: training steps in order, evaluations and probes by step, those of a warm start.
 
     `skipped` counts lines that could not be read.
     """
@@ -50,6 +50,7 @@ class Metrics:
     steps: list[Record] = field(default_factory=list)
     evals: dict[int, Record] = field(default_factory=dict)
     probes: dict[int, Record] = field(default_factory=dict)
+    warmstart: list[Record] = field(default_factory=list)
     skipped: int = 0
 
     def add(self, record: Record | None) -> None:
@@ -62,7 +63,9 @@ class Metrics:
             self.evals[step] = record["eval"]
         if isinstance(record.get("probe"), dict):
             self.probes[step] = record["probe"]
-        if record.keys() - {"step", "eval", "probe"}:
+        if isinstance(record.get("warmstart"), dict):
+            self.warmstart.append(record["warmstart"])
+        if record.keys() - {"step", "eval", "probe", "warmstart"}:
             # A run resumed from a checkpoint repeats the steps after it: the line written last counts.
             while self.steps and self.steps[-1]["step"] >= step:
                 self.steps.pop()
@@ -288,7 +291,8 @@ def read_trees(run: Path) -> Iterator[Record]:
 def read_outcomes(run: Path, step: int) -> dict[str, Record]:
     """The lines of the evaluation after `step`, by row: ids of the `questions`, and the mean outcome of each."""
     lines = (record for _, record in records(run / OUTCOMES) if record is not None)
-    return {str(record["row"]): record for record in lines if record.get("step") == step}
+    of_step = (record for record in lines if record.get("step") == step and not record.get("stage"))
+    return {str(record["row"]): record for record in of_step}
 
 
 def read_summary(run: Path) -> Record:

@@ -19,7 +19,7 @@ from motif.tasks.procedural import ProceduralTask
 from motif.tasks.rows import BadRow, BadRows, reject
 from motif.tasks.table import TableTask
 
-__all__ = ["TASKS", "BadRow", "BadRows", "Task", "load", "reject"]
+__all__ = ["TASKS", "BadRow", "BadRows", "Task", "load", "reject", "solutions"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,19 @@ class Task:
     test: list[Question]
     grader: str
     skipped: list[BadRow]
+
+
+def solutions(data: DataConfig, column: str = "") -> tuple[str, dict[int, str]]:
+    """The name of the source to train on, and the worked solution of each of its rows that has one, by its line.
+
+    Raises:
+        RecipeError: the task makes its own questions, without solutions.
+        DataError: see `TableTask.solutions`.
+    """
+    task = importlib.import_module(f"motif.tasks.{data.task}").TASK
+    if not isinstance(task, TableTask):
+        raise RecipeError(f"task {data.task!r} has no worked solutions: use warmstart.source = 'self' or 'file'")
+    return task.solutions(data, column)
 
 
 def load(data: DataConfig, seed: int = 0) -> Task:

@@ -9,5 +9,6 @@ TASK = TableTask(
     train=Source("openai/gsm8k", "main", "train", 7473),
     test=Source("openai/gsm8k", "main", "test", 1319),
     pattern=r"#### *(.+)",
+    worked="answer",
     clean=lambda gold: gold.replace(",", "").strip(),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 import re
@@ -61,6 +62,8 @@ class TableTask:
     pattern: str = ""
     solution: str = ""
     """Column whose last box is the answer, for sources without an answer column."""
+    worked: str = "solution"
+    """Column of worked solutions, for `warmstart`."""
     clean: Callable[[str], str] = str.strip
     """Applied to the answer last."""
     gold: Callable[[Mapping[str, Any]], str] | None = None
@@ -101,6 +104,33 @@ class TableTask:
             except _Unusable as problem:
                 bad.append(BadRow(table.source, row.line, str(problem)))
         return Side(table.source, _unique_ids(questions, split), bad)
+
+    def solutions(self, data: DataConfig, column: str = "") -> tuple[str, dict[int, str]]:
+        """The name of the source to train on, and the worked solution in each row that has one, by its line.
+
+        Where the answer is taken out of the same column, the solution ends before it.
+
+        Raises:
+            DataError: the source cannot be read, or has no such column.
+        """
+        source = Source(data.train, data.subset, data.train_split) if data.train else self.train
+        column = column or self.worked
+        table = source.read() if source else Table(f"task {data.task!r}", [], [])
+        if not any(column in row.columns for row in table.rows):
+            has = brief(", ".join(dict.fromkeys(str(name) for row in table.rows[:SEEN] for name in row.columns)))
+            raise DataError(
+                f"{table.source}: no column {column!r} of worked solutions (has: {has}): set "
+                "warmstart.solution_column, or warmstart.source = 'self'"
+            )
+        pattern = data.answer_pattern or self.pattern
+        shared = column in _columns(data, "answer_column", self.answers)
+        texts: dict[int, str] = {}
+        for row in table.rows:
+            with contextlib.suppress(_Unusable, KeyError):
+                text = _text(row, column)
+                matches = list(re.finditer(pattern, text)) if pattern and shared else []
+                texts[row.line] = text[: matches[-1].start()].strip() if matches else text
+        return table.source, texts
 
     def _check_columns(self, table: Table, data: DataConfig) -> None:
         """Refuse a table none of whose rows has a column of questions, or of answers.

@@ -48,7 +48,7 @@ class Sample:
 
     prompt_ids: list[int]
     token_ids: list[int]
-    sampler_logprobs: list[float]
+    sampler_logprobs: list[float]  # none, if the response was given and not sampled
     advantage: float
     temperature: float
     weight: float  # of each of its tokens, see `motif.training.loss.token_weights`
@@ -67,6 +67,7 @@ class UpdateStats:
     tokens: int = 0
     computed_tokens: int = 0  # forward and backward, prompts and padding included
     loss: float = 0.0
+    surprise: float = 0.0  # -log p of the tokens
     entropy: float = 0.0
     kl: float = 0.0
     clipped: float = 0.0
@@ -179,6 +180,7 @@ class Minibatch:
             return torch.tensor([value for row in rows for value in row], dtype=dtype, device=policy.device)
 
         self.targets_T = concatenated((sample.token_ids for sample in samples), torch.long)
+        self.given = all(not sample.sampler_logprobs for sample in samples)
         self.sampler_T = concatenated((sample.sampler_logprobs for sample in samples), torch.float32)
         self.advantages_T = repeated([sample.advantage for sample in samples])
         self.weights_T = repeated([sample.weight * scale for sample in samples])
@@ -195,7 +197,7 @@ class Minibatch:
     @torch.no_grad()
     def logprobs(self, budget: int) -> Tensor:
         """Log-probabilities (T,) under the current weights, at most `budget` tokens in a pass."""
-        logprobs_T = torch.empty_like(self.sampler_T)
+        logprobs_T = torch.empty_like(self.advantages_T)
 
         def keep(states: Tensor, at: Tensor) -> None:
             logprobs_T[at] = self.policy.score(states, self.targets_T[at], self.temperatures_T_1[at])[0]
@@ -209,11 +211,12 @@ class Minibatch:
 
         def backward(states: Tensor, at: Tensor) -> None:
             logprobs_T, entropies_T = self.policy.score(states, self.targets_T[at], self.temperatures_T_1[at])
+            # With a single update the old policy is the current one, and needs no pass of its own.
+            old_T = logprobs_T.detach() if self.old_T is None else self.old_T[at]
             inputs = LossInputs(
                 logprobs_T=logprobs_T,
-                # With a single update the old policy is the current one, and needs no pass of its own.
-                old_logprobs_T=logprobs_T.detach() if self.old_T is None else self.old_T[at],
-                sampler_logprobs_T=self.sampler_T[at],
+                old_logprobs_T=old_T,
+                sampler_logprobs_T=old_T if self.given else self.sampler_T[at],
                 advantages_T=self.advantages_T[at],
                 weights_T=self.weights_T[at],
                 reference_logprobs_T=None if self.reference_T is None else self.reference_T[at],
@@ -224,6 +227,7 @@ class Minibatch:
                 self.nonfinite_T[at] = ~torch.isfinite(states.grad).all(-1)
             stats.tokens += len(at)
             stats.loss += outputs.loss.item()
+            stats.surprise -= logprobs_T.detach().sum().item()
             stats.entropy += entropies_T.sum().item()
             stats.kl += outputs.kl.item()
             stats.clipped += outputs.clipped.item()

@@ -37,6 +37,7 @@ from motif.runs.provenance import Data, environment, versions
 from motif.runs.result import Result
 from motif.runs.trackers import tracking
 from motif.runs.weights import check_round_trip, save_weights
+from motif.sampling.base import Usage
 from motif.session import Session, open_session
 from motif.statistics.variance import components
 from motif.tasks import Task
@@ -48,6 +49,7 @@ from motif.training.resume import explain_resume, interruptions, restore, sessio
 from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import learning_rate
 from motif.training.update import make_optimizer, update
+from motif.training.warmstart import Warmstart
 
 
 def train(
@@ -140,11 +142,14 @@ class Trainer:
     def train(self, interrupted: threading.Event) -> bool:
         """Train to the last step, or until interrupted, and save; returns whether the last step was reached."""
         state, train = self.state, self.recipe.train
+        stage = self.open_warmstart()
         if not self.resumed:
             self.evaluate()
             self.probe()
             self.save()
         stop = self.processes.any(interrupted.is_set())
+        if stage:
+            stop = not self.warm_up(stage, interrupted)
         with self.rollouts:
             while state.step < train.steps and not stop:
                 self._step_or_save()
@@ -157,7 +162,29 @@ class Trainer:
                 stop = self.processes.any(interrupted.is_set())
                 if last or stop or _is_due(state.step, train.save_every):
                     self.save()
-        return state.step >= train.steps
+        warmed = not self.recipe.warmstart.source or bool(state.warm.reason)
+        return warmed and state.step >= train.steps
+
+    def open_warmstart(self) -> Warmstart | None:
+        """The stage before the first step, if there is one that has not ended."""
+
+        def charge(sampled: Sampled | None, stats: UpdateStats, clock: Clock) -> None:
+            self.charge(sampled or Sampled([], Usage(), 0.0), stats, clock)
+            self.state.warm.seconds += clock.total()
+
+        if not self.recipe.warmstart.source or self.state.warm.reason:
+            return None
+        return Warmstart(self.session, self.run, self.display, self.state, self.optimizer, charge, self.save)
+
+    def warm_up(self, stage: Warmstart, interrupted: threading.Event) -> bool:
+        """Train on demonstrations; returns whether that has ended, and then been evaluated and saved."""
+        if not stage.train(lambda: self.processes.any(interrupted.is_set())):
+            return False
+        self.optimizer = make_optimizer(self.policy.trainable(), self.recipe.train, self.processes)
+        self.state.skips.in_a_row = 0
+        self.evaluate("warmstart")
+        self.save()
+        return True
 
     def _step_or_save(self) -> None:
         """Make the next step; where it cannot be made, save what has been trained, then raise."""
@@ -228,25 +255,32 @@ class Trainer:
         per_update_token = 6 if self.recipe.model.adapter == "full" else 4
         ledger.flops += parameters * (2.0 * (generated + prefill) + per_update_token * stats.computed_tokens)
         ledger.seconds += clock.total()
-        ledger.sampling_seconds += clock.laps["sample"] + clock.laps.get("wait", 0.0)
+        ledger.sampling_seconds += clock.laps.get("sample", 0.0) + clock.laps.get("wait", 0.0)
         ledger.grading_seconds += clock.laps.get("grade", 0.0)
-        ledger.training_seconds += clock.laps["update"]
+        ledger.training_seconds += clock.laps.get("update", 0.0)
 
     # -- between steps ---------------------------------------------------------------------------------------------
 
-    def evaluate(self) -> None:
-        """Measure the accuracy on the held-out questions, and record it."""
+    def evaluate(self, stage: str = "") -> None:
+        """Measure the accuracy on the held-out questions, and record it; `stage`: after which stage before step 1."""
         session, step = self.session, self.state.step
         questions = session.task.test[: self.recipe.eval.questions]
-        self.state.evaluations[step] = {}
+        if not stage:
+            self.state.evaluations[step] = {}
         if not questions:
             return
         session.sync_weights(step)
         with self.display.evaluating(answers_in(self.recipe, len(self.processes.share(questions)))) as on_answer:
             parts = (session.sampler, session.rounds, session.grader, self.recipe)
             accuracies = evaluate(questions, *parts, on_answer, processes=self.processes)
-        self.display.evaluated(step, accuracies)
+        self.display.evaluated(step, accuracies, "after the warm start" if stage else "")
         result = {name: accuracy.to_dict() for name, accuracy in accuracies.items()}
+        if stage:
+            self.state.warm.evaluation = result
+            self.run.append_metrics({"step": step, stage: {"eval": result}})
+            outcomes = {"step": step, "stage": stage}
+            self.run.append_outcomes(outcomes | row.outcomes_dict(name) for name, row in accuracies.items())
+            return
         self.run.append_metrics({"step": step, "eval": result})
         self.run.append_outcomes({"step": step} | row.outcomes_dict(name) for name, row in accuracies.items())
         self.state.evaluations[step] = result
@@ -289,6 +323,9 @@ class Trainer:
         save_weights(run.path, self.policy, weights)
         before = state.evaluations.get(0, {})
         after = state.evaluations.get(state.step, {}) if finished and state.step else {}
+        if finished and not state.step:
+            after = state.warm.evaluation
+        warm = {"warmstart": state.warm.summary()} if self.recipe.warmstart.source else {}
         run.write_summary(
             {
                 "status": "finished" if finished else "stopped",
@@ -305,6 +342,7 @@ class Trainer:
                 "seed": self.recipe.train.seed,
                 "processes": self.processes.count,
             }
+            | warm
         )
         report = write_report(run.path)
         result = Result(run.path, state.step, finished, before, after, state.ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +40,33 @@ class SkippedUpdates:
         )
 
 
+@dataclass
+class Warm:
+    """Where the warm start stands, as plain data.
+
+    iteration: how many have been completed; steps: optimiser steps in all, of which `in_iteration` in this one.
+    reason: why it ended; empty: it has not. looks: what was seen of the model, and when. trained_on: the sampled
+    demonstrations of this iteration. fingerprint: of the demonstrations.
+    """
+
+    iteration: int = 0
+    steps: int = 0
+    in_iteration: int = 0
+    reason: str = ""
+    demonstrations: int = 0
+    dropped: int = 0
+    trained_tokens: int = 0
+    seconds: float = 0.0
+    fingerprint: str = ""
+    looks: list[dict[str, Any]] = field(default_factory=list)
+    trained_on: list[Any] = field(default_factory=list)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """What the summary says of it."""
+        return {key: value for key, value in asdict(self).items() if key not in ("trained_on", "in_iteration")}
+
+
 class Progress:
     """All of the loop's state besides the weights and the optimiser.
 
@@ -56,11 +84,14 @@ class Progress:
         self.skips = SkippedUpdates()
         self.weights_before: dict[str, Tensor] | None = None
         self.budget = Budget(microbatch_tokens)
+        self.warm = Warm()
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
         kept = {"ledger": self.ledger.to_dict(), "evaluations": self.evaluations, "best": self.best}
         kept |= {"drawn": sorted(self.drawn), "skipped": [self.skips.count, self.skips.in_a_row]}
+        if self.warm.steps or self.warm.reason:
+            kept["warmstart"] = asdict(self.warm)
         return kept | {"weights_before": self.weights_before, "fits": self.budget.fits}
 
     def load(self, step: int, extra: dict[str, Any]) -> None:
@@ -73,6 +104,7 @@ class Progress:
         self.evaluations, self.best, self.drawn = extra["evaluations"], extra["best"], set(extra["drawn"])
         self.skips, self.weights_before = SkippedUpdates(*extra["skipped"]), extra["weights_before"]
         self.budget = Budget(self.budget.requested, extra["fits"])
+        self.warm = Warm(**extra.get("warmstart", {}))
 
 
 class Clock:

@@ -16,8 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
+from motif.config import RolloutConfig
 from motif.display import Display
 from motif.grading.beside import grading_beside
+from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.sampling.base import Usage
 from motif.sampling.grow import grow
@@ -107,21 +109,34 @@ class Rollouts:
         return self._sample(step, clock)
 
     def _sample(self, step: int, clock: Clock) -> Sampled:
-        """Grow this process's trees of a step, grading the leaves of some while others are being sampled."""
-        session, shape = self.session, self.session.recipe.rollout
-        usage, start, questions = replace(session.sampler.usage), time.perf_counter(), self._questions(step)
-        with (
-            self.display.sampling(len(questions) * shape.responses * shape.trajectories) as advance,
-            grading_beside(session.grader, advance) as on_leaf,
-        ):
-            parts = (session.sampler, session.rounds, shape)
-            trees = grow(questions, *parts, seed=session.recipe.train.seed, step=step, on_leaf=on_leaf)
-            clock.lap("sample")
-        clock.lap("grade")  # what was left of it when the last leaf had been sampled
-        return Sampled(trees, session.sampler.usage.since(usage), time.perf_counter() - start)
+        """Grow this process's trees of a step."""
+        return grow_and_grade(self.session, self._questions(step), step, self.display, clock)
 
     def _questions(self, step: int) -> Sequence[Question]:
         """This process's share of a step's questions."""
         recipe, train = self.session.recipe, self.session.task.train
         drawn = draw_questions(train, step, recipe.rollout.questions_per_step, recipe.train.seed)
         return self.session.processes.share(drawn)
+
+
+def grow_and_grade(
+    session: Session,
+    questions: Sequence[Question],
+    step: int | str,
+    display: Display,
+    clock: Clock,
+    rounds: Rounds | None = None,
+    shape: RolloutConfig | None = None,
+) -> Sampled:
+    """Grow trees of these questions, by default in the recipe's form; leaves are graded while others are sampled."""
+    shape, recipe = shape or session.recipe.rollout, session.recipe
+    usage, start = replace(session.sampler.usage), time.perf_counter()
+    with (
+        display.sampling(len(questions) * shape.responses * shape.trajectories) as advance,
+        grading_beside(session.grader, advance) as on_leaf,
+    ):
+        parts = (session.sampler, rounds or session.rounds, shape)
+        trees = grow(questions, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
+        clock.lap("sample")
+    clock.lap("grade")  # what was left of it when the last leaf had been sampled
+    return Sampled(trees, session.sampler.usage.since(usage), time.perf_counter() - start)

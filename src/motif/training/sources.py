@@ -1,0 +1,250 @@
+"""Where demonstrations come from (`[warmstart]`): what is trained on, and what is left out and why."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from motif import tasks
+from motif.config import Recipe, RoundsConfig
+from motif.display import Display
+from motif.errors import DataError
+from motif.grading import Grader
+from motif.method.demonstrations import Demonstrator, UnfitDemonstration
+from motif.method.rounds import Rounds
+from motif.method.solutions import written
+from motif.method.tree import Node, Question, Tree
+from motif.models.shape import window_of
+from motif.session import Session
+from motif.tasks import BadRow, reject
+from motif.tasks.rows import read
+from motif.text import counted
+from motif.training.progress import Clock
+from motif.training.rollouts import Sampled, grow_and_grade
+from motif.training.schedule import draw_questions
+
+ALONE = (
+    "Solve the question step by step. Write each step on a line of its own. End with the answer, enclosed as "
+    "{answer_open}answer{answer_close}."
+)
+"""The system prompt under which a model solves questions in one long round."""
+NUMBERS = ("numeric", "math")
+"""Graders under which the last number of a response without answer marks is read as its answer."""
+MOST_LISTED = 3
+
+
+@dataclass
+class Demonstrations:
+    """The demonstrations of a source, and the rows that are left out, with the reasons."""
+
+    trees: list[Tree] = field(default_factory=list)
+    dropped: list[BadRow] = field(default_factory=list)
+
+    def words(self) -> str:
+        """How many there are, and what was left out and why."""
+        text = counted(len(self.trees), "demonstration")
+        if not self.dropped:
+            return text
+        reasons = Counter(re.sub(r"\d+", "N", row.problem) for row in self.dropped).most_common(MOST_LISTED)
+        text += f"; {len(self.dropped):,} left out: " + "; ".join(f"{count:,} × {reason}" for reason, count in reasons)
+        return f"{text} (the first: {self.dropped[0]})"
+
+    def refuse_none(self) -> None:
+        """Refuse to train on nothing.
+
+        Raises:
+            DataError: all were left out; the message names the first rows and why.
+        """
+        if not self.trees:
+            lines = [str(row) for row in self.dropped[:10]]
+            raise DataError("\n".join([*lines, "warmstart: no demonstration can be used"]))
+
+
+def demonstrator(session: Session) -> Demonstrator:
+    """What builds demonstrations for a session."""
+    window = window_of(session.recipe, session.policy.max_length)
+    return Demonstrator(session.rounds, session.recipe.rollout, window)
+
+
+def read_demonstrations(recipe: Recipe, task: tasks.Task, build: Demonstrator, grader: Grader) -> Demonstrations:
+    """The demonstrations of `solutions` or `file`, checked one by one.
+
+    Raises:
+        DataError: the source cannot be read, or nothing in it can be used.
+        BadRows: lines of a file that cannot be used, unless `data.skip_bad`.
+    """
+    if recipe.warmstart.source == "solutions":
+        found = _graded(_of_solutions(recipe, task, build), grader, recipe.data.train or task.name)
+    else:
+        found = _graded(_of_file(recipe, task, build), grader, recipe.warmstart.file)
+        reject(found.dropped, recipe.data.skip_bad)
+    found.refuse_none()
+    return found
+
+
+def _of_solutions(recipe: Recipe, task: tasks.Task, build: Demonstrator) -> Iterator[Tree | BadRow]:
+    source, texts = tasks.solutions(recipe.data, recipe.warmstart.solution_column)
+    for question in task.train:
+        line = question.line or 0
+        if line not in texts:
+            yield BadRow(source, line, "there is no worked solution")
+            continue
+        try:
+            yield build.from_solution(question, texts[line], recipe.warmstart.cut)
+        except UnfitDemonstration as error:
+            yield BadRow(source, line, str(error))
+
+
+def _of_file(recipe: Recipe, task: tasks.Task, build: Demonstrator) -> Iterator[Tree | BadRow]:
+    table = read(recipe.warmstart.file)
+    yield from table.bad
+    tested = {" ".join(question.text.split()) for question in task.test}
+    for row in table.rows:
+        try:
+            question = Question(f"demonstration-{row.line}", *_question(row.columns), row.line)
+            if " ".join(question.text.split()) in tested:
+                raise UnfitDemonstration("its question is also a test question")
+            yield build.from_responses(question, list(_responses(row.columns.get("rounds"), build.rounds.config)))
+        except UnfitDemonstration as error:
+            yield BadRow(table.source, row.line, str(error))
+
+
+def _question(columns: Mapping[str, Any]) -> tuple[str, str]:
+    for name in ("question", "answer"):
+        value = columns.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise UnfitDemonstration(f"{name!r} must be a text, and is missing or empty")
+    return columns["question"].strip(), columns["answer"].strip()
+
+
+def _responses(rounds: Any, config: RoundsConfig) -> Iterator[str]:
+    if not isinstance(rounds, list) or not rounds:
+        raise UnfitDemonstration("'rounds' must be a list with a response a round")
+    for number, response in enumerate(rounds, start=1):
+        if isinstance(response, str):
+            yield response
+        elif isinstance(response, dict) and set(response) == {"reasoning", "note"}:
+            if not all(isinstance(text, str) for text in response.values()):
+                raise UnfitDemonstration(f"round {number}: reasoning and note must be texts")
+            yield written(response["reasoning"], response["note"], config)
+        else:
+            raise UnfitDemonstration(f"round {number} must be a text, or an object of 'reasoning' and 'note'")
+
+
+def _graded(found: Iterator[Tree | BadRow], grader: Grader, source: str) -> Demonstrations:
+    """Keep the demonstrations that end right."""
+    items = list(found)
+    trees = [item for item in items if isinstance(item, Tree)]
+    grades = iter(grader.grade_many([(tree.question.gold, _last(tree).answer) for tree in trees]))
+    kept = Demonstrations()
+    for item in items:
+        if isinstance(item, BadRow):
+            kept.dropped.append(item)
+            continue
+        grade = next(grades)
+        if grade.verdict == "right":
+            kept.trees.append(item)
+        else:
+            why = f"{grade.verdict}: {grade.reason}" if grade.reason else grade.verdict
+            problem = f"its answer {(_last(item).answer or '')[:60]!r} is {why}"
+            kept.dropped.append(BadRow(source, item.question.line or 0, problem))
+    return kept
+
+
+def _last(tree: Tree) -> Node:
+    return next(tree.leaves())
+
+
+# -- the model's own -----------------------------------------------------------------------------------------------
+
+
+def sample_demonstrations(session: Session, iteration: int, display: Display) -> tuple[Demonstrations, Sampled]:
+    """What the model itself finds right (STaR, arXiv 2203.14465): all processes' trees, and what sampling them took.
+
+    In the first iteration it solves questions in one long round, and the solutions are cut; later its answers in rounds
+    are taken as they are, token by token.
+    """
+    config, train = session.recipe.warmstart, session.task.train
+    drawn = draw_questions(train, iteration + 1, min(config.questions, len(train)), session.recipe.train.seed)
+    mine, build, clock = session.processes.share(drawn), demonstrator(session), Clock()
+    rounds, shape = session.rounds, session.recipe.rollout.model_copy(update={"continuation_policy": "current"})
+    if iteration == 0:
+        rounds = _alone(session)
+        longest = max((len(rounds.prompt(question.text, [], 1)) for question in drawn), default=0)
+        tokens = max(1, min(config.tokens, build.window - longest))
+        shape = shape.model_copy(update={"branching": [config.samples], "tokens_first": tokens})
+    else:
+        shape = shape.model_copy(update={"branching": [config.samples, *[1] * (shape.rounds - 1)]})
+    name = f"warmstart-{iteration + 1}"
+    sampled = grow_and_grade(session, mine, name, display, clock, rounds, shape)
+    trees = session.processes.gather_in_order(sampled.trees)
+    found = Demonstrations()
+    for tree in trees:
+        kept, problem = _kept(tree, build, config.cut, config.keep, whole=iteration > 0)
+        found.trees += kept
+        if not kept:
+            found.dropped.append(BadRow(tree.question.id, tree.question.line or 0, problem))
+    return found, replace(sampled, trees=trees, seconds=clock.total())
+
+
+def _alone(session: Session) -> Rounds:
+    settings: dict[str, Any] = {"system_prompt": ALONE, "system_prompt_file": "", "final": "", "question": "{question}"}
+    if session.task.grader in NUMBERS:
+        settings["fallback"] = "last_number"
+    return Rounds(session.recipe.rounds.model_copy(update=settings), session.policy.tokenizer)
+
+
+def _kept(tree: Tree, build: Demonstrator, cut: str, most: int, whole: bool) -> tuple[list[Tree], str]:
+    """At most so many demonstrations from the responses to a question that end right; or why there is none."""
+    right = [root for root in tree.roots if _ends_right(root)]
+    problem = "no sampled answer is right" if tree.roots else "no response was sampled"
+    kept: list[Tree] = []
+    for root in right:
+        if len(kept) == most:
+            break
+        if whole:
+            if all(node.well_formed for node in root.walk()):
+                kept.append(Tree(tree.question, 0, [_taught(root)]))
+            else:
+                problem = "no right answer is well formed in every round"
+            continue
+        try:
+            kept.append(build.from_solution(tree.question, root.text, cut))
+        except UnfitDemonstration as error:
+            problem = str(error)
+    return kept, problem
+
+
+def _ends_right(root: Node) -> bool:
+    return next(root.leaves()).verdict == "right"
+
+
+def _taught(node: Node) -> Node:
+    """A copy of a sampled response and what follows it, as one that is given."""
+    children = [_taught(child) for child in node.children]
+    return replace(node, path=(0,) * node.round, logprobs=[], children=children, advantage=1.0)
+
+
+def to_plain(trees: Sequence[Tree]) -> list[Any]:
+    """Demonstrations as plain data, for a checkpoint."""
+    return [
+        [tree.question.id, [[node.prompt_ids, node.token_ids, node.text] for node in tree.walk()]] for tree in trees
+    ]
+
+
+def from_plain(plain: Sequence[Any]) -> list[Tree]:
+    """The inverse of `to_plain`, as far as training needs it."""
+    trees: list[Tree] = []
+    for name, responses in plain:
+        nodes = [
+            Node((0,) * number, prompt, ids, [], text, truncated=False, well_formed=True, advantage=1.0)
+            for number, (prompt, ids, text) in enumerate(responses, start=1)
+        ]
+        for parent, child in itertools.pairwise(nodes):
+            parent.children = [child]
+        trees.append(Tree(Question(name, "", ""), 0, nodes[:1]))
+    return trees

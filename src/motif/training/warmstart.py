@@ -1,0 +1,224 @@
+"""The warm start: demonstrations are imitated before the first step, until the model keeps the form but is undecided.
+
+A demonstration is a tree whose responses are given, each with advantage 1. The update is that of every step, without a
+sampler and so without a ratio: with one update a step its gradient is that of the mean log-probability of the tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from motif.config import LossConfig
+from motif.display import Display
+from motif.errors import NonFiniteError, RunFolderError
+from motif.method.credit import assign
+from motif.method.tree import Tree
+from motif.runs.folder import RunFolder
+from motif.session import Session
+from motif.text import percent
+from motif.training.batch import UpdateStats, collect
+from motif.training.progress import Clock, Progress
+from motif.training.rollouts import Sampled, grow_and_grade
+from motif.training.schedule import draw_questions
+from motif.training.sources import (
+    Demonstrations,
+    demonstrator,
+    from_plain,
+    read_demonstrations,
+    sample_demonstrations,
+    to_plain,
+)
+from motif.training.update import update
+
+SURE = 0.95
+"""The mean outcome above which there is nothing left to compare."""
+Charge = Callable[[Sampled | None, UpdateStats, Clock], None]
+
+
+class Warmstart:
+    """The stage of one run. `charge` adds work to the ledger, `save` writes a checkpoint."""
+
+    def __init__(
+        self,
+        session: Session,
+        run: RunFolder,
+        display: Display,
+        state: Progress,
+        optimizer: torch.optim.Optimizer,
+        charge: Charge,
+        save: Callable[[], None],
+    ):
+        self.session, self.run, self.display, self.state, self.optimizer = session, run, display, state, optimizer
+        self.charge, self.save = charge, save
+        self.config = session.recipe.warmstart
+        self.recipe = session.recipe.model_copy(update={"loss": LossConfig(kind="dapo")})
+        # Read at once, so that what is wrong with it is known before anything is spent.
+        self.read = self._read() if self.config.source != "self" else None
+
+    def train(self, stopped: Callable[[], bool]) -> bool:
+        """Train until the stage ends or the run is stopped, and save then; returns whether it has ended."""
+        warm, recipe = self.state.warm, self.session.recipe
+        iterations = self.config.iterations if self.config.source == "self" else 1
+        while not warm.reason:
+            trees = self._demonstrations()
+            if not warm.looks:
+                self.look()
+            while not warm.reason and warm.in_iteration < self.config.steps:
+                if stopped():
+                    self.save()
+                    return False
+                self.step(trees)
+                last = warm.in_iteration == self.config.steps
+                if last or warm.in_iteration % self.config.look_every == 0:
+                    self.look()
+                if not warm.reason and not last and warm.steps % recipe.train.save_every == 0:
+                    self.save()
+            warm.iteration, warm.in_iteration, warm.trained_on = warm.iteration + 1, 0, []
+            if not warm.reason and warm.iteration == iterations:
+                warm.reason = "all its steps are made"
+        self.display.message(f"warm start ended after {warm.steps} steps: {warm.reason}")
+        return True
+
+    def _demonstrations(self) -> list[Tree]:
+        """What this iteration trains on: the same when a run is resumed within it."""
+        warm, session = self.state.warm, self.session
+        if warm.trained_on:
+            return from_plain(warm.trained_on)
+        if self.config.source == "self":
+            found, sampled = sample_demonstrations(session, warm.iteration, self.display)
+            clock = Clock()
+            clock.start -= sampled.seconds
+            clock.laps["sample"] = sampled.seconds
+            self.charge(sampled, UpdateStats(), clock)
+            found.refuse_none()
+            warm.trained_on = to_plain(found.trees)
+        else:
+            assert self.read is not None
+            found = self.read
+        if not warm.in_iteration:
+            warm.demonstrations += len(found.trees)
+            warm.dropped += len(found.dropped)
+            self.display.message(f"warm start on {found.words()}")
+        return found.trees
+
+    def _read(self) -> Demonstrations:
+        session = self.session
+        found = read_demonstrations(session.recipe, session.task, demonstrator(session), session.grader)
+        self._refuse_others(found)
+        return found
+
+    def _refuse_others(self, found: Demonstrations) -> None:
+        total = hashlib.sha256()
+        for tree in found.trees:
+            total.update(repr([(node.prompt_ids, node.token_ids) for node in tree.walk()]).encode())
+        now, before = total.hexdigest()[:16], self.state.warm.fingerprint
+        if before and now != before:
+            raise RunFolderError(
+                "the demonstrations of the warm start have changed since the checkpoint: restore them, or start afresh "
+                "with another --out"
+            )
+        self.state.warm.fingerprint = now
+
+    def step(self, trees: Sequence[Tree]) -> None:
+        """One optimiser step on the next demonstrations."""
+        warm, clock, session = self.state.warm, Clock(), self.session
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate
+        chosen = self._drawn(trees)
+        warm.steps, warm.in_iteration = warm.steps + 1, warm.in_iteration + 1
+        samples = collect(chosen, self.recipe)
+        parts = (session.policy, self.optimizer, samples, self.recipe, session.processes, self.state.budget)
+        stats = update(*parts)
+        clock.lap("update")
+        if warning := self.state.budget.pop_warning(0):
+            self.display.message(warning)
+        self.state.skips.add(stats.skipped)
+        warm.trained_tokens += stats.tokens
+        self.charge(None, stats, clock)
+        loss = stats.surprise / stats.tokens if stats.tokens else None
+        numbers = {"step": warm.steps, "loss": loss, "entropy": stats.entropy / stats.tokens if stats.tokens else None}
+        numbers |= {"grad_norm": stats.grad_norm, "update_skipped": stats.skipped, "learning_rate": group["lr"]}
+        self._record(numbers | self.state.ledger.to_dict("ledger/") | clock.metrics())
+        shown = "-" if loss is None else f"{loss:.3f}"
+        self.display.message(
+            f"warm start {warm.steps:>3}  loss {shown} nats a token  {len(chosen)} demonstrations  "
+            f"{clock.total():.1f} s"
+        )
+        if self.state.skips.too_many:
+            self.state.skips.in_a_row = 0
+            self.save()
+            raise NonFiniteError(self.state.skips.explain())
+
+    def _drawn(self, trees: Sequence[Tree]) -> list[Tree]:
+        """The demonstrations of the next step: all of them in an order shuffled anew for each epoch, by seed."""
+        warm, size = self.state.warm, min(self.config.demonstrations_per_step, len(trees))
+        chosen = []
+        for position in range(warm.in_iteration * size, (warm.in_iteration + 1) * size):
+            epoch, index = divmod(position, len(trees))
+            order = list(range(len(trees)))
+            random.Random(f"warmstart/{self.recipe.train.seed}/{warm.iteration}/{epoch}").shuffle(order)
+            chosen.append(trees[order[index]])
+        return chosen
+
+    def look(self) -> None:
+        """Grow a few trees, see whether they are well formed and what their groups would tell, and decide."""
+        session, warm, clock = self.session, self.state.warm, Clock()
+        session.sync_weights(0)
+        drawn = draw_questions(session.task.train, 1, self.config.look_questions, self.recipe.train.seed)
+        drawn = list({question.text: question for question in drawn}.values())
+        share = session.processes.share(drawn)
+        sampled = grow_and_grade(session, share, f"look-{warm.steps}", self.display, clock)
+        trees = session.processes.gather_in_order(sampled.trees)
+        self.charge(sampled, UpdateStats(), clock)
+        seen = seen_of(trees, session)
+        warm.looks.append({"step": warm.steps} | seen)
+        self._record({"step": warm.steps, "look": seen})
+        self.display.message(
+            f"warm start {warm.steps:>3}  look: well formed {percent(seen['well_formed'], decimals=0)}, "
+            f"right {percent(seen['right'], decimals=0)}, groups that tell responses apart "
+            f"{percent(seen['undecided'], decimals=0)}, entropy {seen['entropy']:.2f} nats a token"
+        )
+        warm.reason = self._why_enough(seen)
+
+    def _why_enough(self, seen: dict[str, Any]) -> str:
+        config = self.config
+        if not config.until or seen["well_formed"] < config.well_formed or seen["undecided"] is None:
+            return ""
+        formed = f"{percent(seen['well_formed'], decimals=0)} of responses are well formed"
+        if seen["undecided"] >= config.until:
+            return f"{formed}, and {percent(seen['undecided'], decimals=0)} of groups tell responses apart"
+        if (seen["right"] or 0.0) >= SURE:
+            return f"{formed}, and {percent(seen['right'], decimals=0)} end right: there is nothing left to tell apart"
+        return ""
+
+    def _record(self, numbers: dict[str, Any]) -> None:
+        self.run.append_metrics({"step": 0, "warmstart": numbers})
+
+
+def seen_of(trees: Sequence[Tree], session: Session) -> dict[str, Any]:
+    """What a few grown and graded trees show of a model.
+
+    undecided: the share of groups whose outcomes differ, without the format reward: those that reinforcement learning
+    could learn the task from. entropy: the mean of -log p of the sampled tokens, which estimates it without bias.
+    """
+    credit = session.recipe.credit.model_copy(update={"format_weight": 0.0, "reward": "indicator"})
+    counts = [assign(tree, credit) for tree in trees]
+    groups, dead = sum(count.groups for count in counts), sum(count.dead_groups for count in counts)
+    nodes = [node for tree in trees for node in tree.walk()]
+    leaves = [leaf for tree in trees for leaf in tree.leaves()]
+    graded = [leaf.verdict == "right" for leaf in leaves if leaf.verdict in ("right", "wrong")]
+    surprises = [-logprob for node in nodes for logprob in node.logprobs]
+    return {
+        "well_formed": statistics.fmean(node.well_formed for node in nodes),
+        "answered": statistics.fmean(leaf.answer is not None for leaf in leaves),
+        "cut_off": statistics.fmean(node.truncated for node in nodes),
+        "right": statistics.fmean(graded) if graded else None,
+        "undecided": 1 - dead / groups if groups else None,
+        "entropy": statistics.fmean(surprises) if surprises else 0.0,
+    }
