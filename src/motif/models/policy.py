@@ -24,7 +24,7 @@ from motif.models.architecture import check_vocabulary, decoder_of, text_parts, 
 from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_model, load_tokenizer, read_model
 from motif.models.path import FAST
-from motif.models.shape import context_limit
+from motif.models.shape import attends_locally, context_limit
 from motif.models.sharding import Shards, full_tensor, shard_like
 
 LOGIT_ELEMENTS = 2**24
@@ -64,6 +64,7 @@ class Policy:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         self.text_config: Any = self.model.config.get_text_config()
+        self.local = attends_locally(self.text_config)
         self.decoder: Any = decoder_of(self.model)
         self.update_path = FAST  # until it is found out, see `motif.training.check`
         self.end_ids = _end_ids(self.model, self.tokenizer)

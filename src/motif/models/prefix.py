@@ -170,11 +170,11 @@ def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[i
         Gradients flow to the ancestors' keys and values where those require them.
     """
     ids = _padded_ids(segments, policy.device)
-    cache = _Context(segments, policy.device)
+    cache = _Context(segments, policy.device, policy.local)
     positions, mask = cache.positions_and_mask(ids.shape[1])
     states: Tensor = policy.decoder(
         input_ids=ids,
-        attention_mask=None if mask is None else policy.attention_mask(mask),
+        attention_mask=mask if mask is None or policy.local else policy.attention_mask(mask),
         position_ids=positions,
         use_cache=True,
         **{policy.cache_argument: cache},
@@ -201,15 +201,19 @@ def _padded_ids(segments: Sequence[Segment], device: torch.device) -> Tensor:
 
 
 class _Context(Cache):
-    """A cache that puts the keys and values of the segments' ancestors before the fresh ones, which it collects."""
+    """A cache that puts the keys and values of the segments' ancestors before the fresh ones, which it collects.
 
-    def __init__(self, segments: Sequence[Segment], device: torch.device):
+    Shorter ancestors are padded on the right, or before all else if layers are `local`: then keys and queries are as
+    far from one another as in the sequences, and from where padding ends the model builds the mask of each layer.
+    """
+
+    def __init__(self, segments: Sequence[Segment], device: torch.device, local: bool = False):
         super().__init__(layers=[])
         parents = list(dict.fromkeys(segment.parent for segment in segments))
         self.paths = [parent.path() if parent else [] for parent in parents]
         self.lengths = [path[-1].end if path else 0 for path in self.paths]
         self.length = max(self.lengths)
-        self.device = device
+        self.device, self.local = device, local
         path_of = [parents.index(segment.parent) for segment in segments]
         self.path_of = None if len(parents) == 1 else torch.tensor(path_of, device=device)
         self.count = len(segments)
@@ -218,6 +222,7 @@ class _Context(Cache):
     def positions_and_mask(self, longest: int) -> tuple[Tensor | None, Tensor | None]:
         """Positions (segments or 1, T), and which keys are visible (segments or 1, 1, T, context + T).
 
+        With `local` layers, instead of the latter: which keys are no padding (segments, context + T).
         Both are None without context: that is the plain causal pass, for which kernels are fastest.
         """
         if not self.length:
@@ -226,6 +231,9 @@ class _Context(Cache):
         if self.path_of is not None:
             starts = starts[self.path_of]
         offsets = torch.arange(longest, device=self.device)
+        if self.local:
+            present = torch.arange(self.length + longest, device=self.device) >= self.length - starts[:, None]
+            return starts[:, None] + offsets, present.expand(self.count, -1)
         before = torch.arange(self.length, device=self.device) < starts[:, None]
         context = before[:, None, None, :].expand(-1, 1, longest, -1)
         causal = (offsets[None, :] <= offsets[:, None])[None, None].expand(len(starts), 1, -1, -1)
@@ -253,7 +261,8 @@ class _Context(Cache):
         padded = []
         for path in self.paths:
             context = contexts.pop(0) if path else empty
-            padded.append(F.pad(context, (0, 0, 0, self.length - context.shape[1])))
+            padding = self.length - context.shape[1]
+            padded.append(F.pad(context, (0, 0, padding, 0) if self.local else (0, 0, 0, padding)))
         return torch.stack(padded)[self.path_of]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

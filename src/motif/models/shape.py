@@ -74,6 +74,14 @@ def context_limit(config: Any) -> int:
     return int(min(limits))
 
 
+def attends_locally(config: Any) -> bool:
+    """Whether some layers see only a window or a chunk of what comes before a token."""
+    config = config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    local = (("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size"))
+    return any(getattr(config, name, None) and (kinds is None or kind in kinds) for kind, name in local)
+
+
 def window_of(recipe: Recipe, model_limit: int) -> int:
     """The context window in tokens: the recipe's, or else the model's own limit."""
     return min(recipe.rollout.window or model_limit, model_limit)

@@ -7,18 +7,25 @@ depth of the tree), so that memory traffic, which limits decoding, grows with th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache
+from transformers.masking_utils import causal_mask_function
 
 from motif.models.prefix import Segment
 
 NAME = "motif_tree"
+MaskFunction = Callable[..., Tensor]
+"""Of transformers: whether a key is visible, from the numbers of row and head and the positions of query and key."""
+Expand = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Keys and values of what a cache keeps in their place (latent attention): both (rows, heads, T, size)."""
 ROWS, LENGTH = 8, 64
 """With fixed shapes: rows, and tokens of responses, are rounded up to multiples of these."""
 
@@ -44,6 +51,9 @@ class TreeCache(Cache):
         self._length = 0
         self._write: Tensor | None = None
         self._bias: Tensor | None = None
+        self._masked: dict[int, tuple[MaskFunction, Tensor]] = {}  # this step's biases of layers that see less
+        self._local = False  # whether there are such layers
+        self._layers: dict[int, int] = {}  # by where their keys lie: some layers use those of another
         self._layer = 0
 
     def reserve(self, rows: int, length: int) -> None:
@@ -72,6 +82,7 @@ class TreeCache(Cache):
         dozen small operations in every layer of every step.
         """
         self.levels = []
+        self._ends = np.pad([prompt.end for prompt in prompts], (0, self.rows - len(prompts)))
         spare: list[Segment | None] = [None] * (self.rows - len(prompts))
         above = [prompt.parent if prompt.parent is not None and prompt.parent.end else None for prompt in prompts]
         for level, segments in ((self._above, above), (self._last, prompts)):
@@ -99,11 +110,47 @@ class TreeCache(Cache):
         padded = np.pad(positions, (0, self.rows - len(positions)))
         position = torch.from_numpy(padded).to(self.device)
         self._write = self.places.put("write", position)
-        self._index: Tensor | None = None  # the first layer computes it
+        self._indices: dict[int, Tensor] = {}  # by number of heads; the first layer with as many computes it
+        self._layers, self._masked = {}, {}
         own = torch.arange(self._length, device=self.device) <= position[:, None]
         visible = torch.cat([*(level.visible for level in self.levels), own], dim=1)
         bias = torch.zeros(visible.shape, device=self.device).masked_fill_(~visible, float("-inf"))
         self._bias = self.places.put("bias", bias[:, None, None])
+        if self._local:
+            self._put_positions()
+
+    def _put_positions(self) -> None:
+        """Positions in the sequence of each row's query (rows, 1) and of all its keys (rows, keys)."""
+        assert self._write is not None
+        ends = torch.from_numpy(self._ends).to(self.device)[:, None]
+        own = ends + torch.arange(self._length, device=self.device)
+        keys = torch.cat([*(level.positions for level in self.levels), own], dim=1)
+        self._query_at = self.places.put("query at", ends + self._write[:, None])
+        self._keys_at = self.places.put("keys at", keys)
+
+    def _bias_of(self, mask: MaskFunction | None) -> Tensor:
+        """What to add to the scores of a layer that sees what `mask` says, of what there is."""
+        assert self._bias is not None
+        if mask is None:
+            return self._bias
+        if id(mask) not in self._masked:
+            if not self._local:
+                self._local = True
+                self._put_positions()
+            rows = torch.arange(self.rows, device=self.device)[:, None]
+            visible = mask(rows, 0, self._query_at, self._keys_at)
+            bias = self._bias.masked_fill(~visible[:, None, None], float("-inf"))
+            self._masked[id(mask)] = mask, bias
+        return self._masked[id(mask)][1]
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Let `tree_attention` look here for the prompts, inside the block: not all models hand arguments on to it."""
+        token = _CURRENT.set(self)
+        try:
+            yield
+        finally:
+            _CURRENT.reset(token)
 
     @property
     def kind(self) -> tuple[int, ...]:
@@ -122,29 +169,50 @@ class TreeCache(Cache):
                 key_states.new_zeros(shape),
                 value_states.new_zeros((*shape[:3], value_states.shape[3])),
             )
-        if self._index is None:
+        if heads not in self._indices:
             assert self._write is not None
             row_and_head = torch.arange(rows * heads, device=self.device).view(rows, heads)
-            self._index = (row_and_head * self._capacity[1] + self._write[:, None]).flatten()
+            self._indices[heads] = (row_and_head * self._capacity[1] + self._write[:, None]).flatten()
         for store, fresh in zip(self._own[layer_idx], (key_states, value_states), strict=True):
             flat = fresh.reshape(rows * heads, -1)
-            store.view(-1, flat.shape[1]).index_copy_(0, self._index, flat.to(store.dtype))
+            store.view(-1, flat.shape[1]).index_copy_(0, self._indices[heads], flat.to(store.dtype))
         keys, values = self._own[layer_idx]
+        self._layers[keys.data_ptr()] = layer_idx
         return keys[:rows, :, : self._length], values[:rows, :, : self._length]
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, softcap: float | None) -> Tensor:
-        """Attention of scaled queries (rows, key heads, group, size) over prompts and own responses."""
-        scores = [level.scores(self._layer, query) for level in self.levels]
+    def attend(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: MaskFunction | None,
+        softcap: float | None,
+        sinks: Tensor | None,
+        expand: Expand | None,
+    ) -> Tensor:
+        """Attention of scaled queries (rows, key heads, group, size) over prompts and own responses.
+
+        Args:
+            sinks: (key heads, group) scores of a key without value, which takes its share of the weights.
+            expand: makes keys and values of what the cache keeps in their place.
+        """
+        layer = self._layers.get(keys.data_ptr(), self._layer)
+        tables = [level.table(layer, expand) for level in self.levels]
+        scores = [level.scores(table[0], query) for level, table in zip(self.levels, tables, strict=True)]
         scores.append(query @ keys.transpose(2, 3).to(query.dtype))
         joined = torch.cat(scores, dim=-1)
         if softcap is not None:
             joined = torch.tanh(joined / softcap) * softcap
-        assert self._bias is not None
-        weights = joined.add_(self._bias).softmax(-1, dtype=torch.float32).to(query.dtype)
-        *shares, own = weights.split([part.shape[-1] for part in scores], dim=-1)
+        joined = joined.add_(self._bias_of(mask))
+        if sinks is not None:
+            joined = torch.cat([joined, sinks.to(joined.dtype).expand(len(joined), -1, -1).unsqueeze(-1)], dim=-1)
+        weights = joined.softmax(-1, dtype=torch.float32).to(query.dtype)
+        *shares, own = weights[..., : weights.shape[-1] - (sinks is not None)].split(
+            [part.shape[-1] for part in scores], dim=-1
+        )
         output = own @ values.to(query.dtype)
-        for level, share in zip(self.levels, shares, strict=True):
-            output += level.values(self._layer, share)
+        for level, table, share in zip(self.levels, tables, shares, strict=True):
+            output += level.values(table[1], share)
         return output
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -154,6 +222,9 @@ class TreeCache(Cache):
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
         """Asked for by transformers."""
         return self._length, 0
+
+
+_CURRENT: ContextVar[TreeCache] = ContextVar("tree of the pass that runs")
 
 
 class Places:
@@ -216,15 +287,18 @@ class _Level:
         lengths = np.array([length for _, length in self.known])
         self.longest = int(lengths.max())
         mine = np.where(slots >= 0, lengths[slots], 0)
+        starts = np.array([0 if self.whole_path else segment.start for segment, _ in self.known])
+        self.positions = torch.from_numpy(starts[slots][:, None] + np.arange(self.longest)).to(device)
         self.visible = torch.from_numpy(np.arange(self.longest) < mine[:, None]).to(device)
 
     def _put(self, name: str, value: Tensor) -> Tensor:
         return self.places.put(f"{name}, {self.whole_path}", value)
 
-    def _table(self, layer: int) -> tuple[Tensor, Tensor]:
+    def table(self, layer: int, expand: Expand | None) -> tuple[Tensor, Tensor]:
         """Keys and values (S, heads, P, size) of a layer, padded."""
         if layer not in self._tables:
-            self._tables[layer] = self._stacked(layer, 0), self._stacked(layer, 1)
+            kept = self._stacked(layer, 0), self._stacked(layer, 1)
+            self._tables[layer] = expand(*kept) if expand else kept
         return self._tables[layer]
 
     def _length(self, segment: Segment) -> int:
@@ -240,13 +314,13 @@ class _Level:
                 row[:, start : start + len(part.tokens)] = part.keys_values[layer][kind]
         return table
 
-    def scores(self, layer: int, query: Tensor) -> Tensor:
+    def scores(self, keys: Tensor, query: Tensor) -> Tensor:
         """Products of queries (R, heads, group, size) with the keys of their rows' segments: (R, heads, group, P)."""
-        return self._rows(self._lanes(query) @ self._table(layer)[0].transpose(2, 3).to(query.dtype), query)
+        return self._rows(self._lanes(query) @ keys.transpose(2, 3).to(query.dtype), query)
 
-    def values(self, layer: int, weights: Tensor) -> Tensor:
+    def values(self, values: Tensor, weights: Tensor) -> Tensor:
         """Values of the rows' segments, weighted (R, heads, group, P): (R, heads, group, size)."""
-        rows = self._rows(self._lanes(weights) @ self._table(layer)[1].to(weights.dtype), weights)
+        rows = self._rows(self._lanes(weights) @ values.to(weights.dtype), weights)
         return rows if self.absent is None else rows.masked_fill(self.absent, 0.0)
 
     def _lanes(self, tensor: Tensor) -> Tensor:
@@ -273,33 +347,42 @@ def tree_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: MaskFunction | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
-    tree: TreeCache | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one query per row, in the form that transformers asks for.
 
     Args:
         query: (rows, heads, 1, size). key, value: the rows' own, from `TreeCache.update`.
-        tree: the cache itself; it holds the prompts.
+        attention_mask: what the layer sees, see `tree_mask`.
+        s_aux: (heads,) scores of attention sinks.
 
     Raises:
         NotImplementedError: the architecture attends in a way this function does not know.
     """
-    for name in ("s_aux", "position_bias"):
-        if kwargs.get(name) is not None:
-            raise NotImplementedError(f"its attention has {name}, which motif does not know")
-    if tree is None:
-        raise NotImplementedError("its attention is not told of the cache")
+    if kwargs.get("position_bias") is not None:
+        raise NotImplementedError("its attention has position_bias, which motif does not know")
+    tree = _CURRENT.get()
     rows, heads, _, size = query.shape
     scaled = query.reshape(rows, key.shape[1], heads // key.shape[1], size) * (
         size**-0.5 if scaling is None else scaling
     )
-    output = tree.attend(scaled, key, value, softcap)
+    sinks = None if s_aux is None else s_aux.view(key.shape[1], -1)
+    output = tree.attend(scaled, key, value, attention_mask, softcap, sinks, getattr(module, "expand_kv", None))
     return output.reshape(rows, 1, heads, -1), None
 
 
+def tree_mask(*args: Any, mask_function: MaskFunction, **kwargs: Any) -> MaskFunction | None:
+    """In place of a mask, the function that says what it holds: where the keys lie, only the tree knows.
+
+    None: all that comes before.
+    """
+    return None if mask_function is causal_mask_function else mask_function
+
+
 AttentionInterface.register(NAME, tree_attention)
+AttentionMaskInterface.register(NAME, tree_mask)

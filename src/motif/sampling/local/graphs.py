@@ -57,12 +57,11 @@ class Decoder:
         ids, places = (self.cache.places.put(name, new) for name, new in zip(("ids", "at"), inputs, strict=True))
 
         def run() -> Tensor:
-            with self.policy.attention(NAME):
+            with self.policy.attention(NAME), self.cache.current():
                 states: Tensor = self.policy.decoder(
                     input_ids=ids[:, None],
                     position_ids=places[:, None],
                     use_cache=True,
-                    tree=self.cache,
                     **{self.policy.cache_argument: self.cache},
                 ).last_hidden_state
             return states[:, -1]
