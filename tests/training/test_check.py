@@ -39,11 +39,13 @@ def test_a_wrong_gradient_with_right_log_probabilities_is_noticed(tiny_model, mo
     assert path.general and path.reason.startswith("gradients are off")
 
 
-def test_a_window_is_noticed_however_wide(tiny_model, tmp_path):
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_window_is_checked_however_wide(seen, tiny_model, tmp_path):
     options = SMALL | {"sliding_window": 500, "max_position_embeddings": 1000, "initializer_range": 0.3}
     policy = Policy(write_model(tmp_path, "MistralConfig", options, AutoTokenizer.from_pretrained(tiny_model)))
+    policy.local = seen  # whether its layers get masks of their own
     choose_update_path(policy)
-    assert policy.update_path.general and policy.text_config.sliding_window == 500
+    assert policy.update_path.general != seen and policy.text_config.sliding_window == 500
 
 
 def test_what_sees_the_padding_is_refused(tiny_model, monkeypatch):
