@@ -65,6 +65,7 @@ SOME = {  # every way of computing that motif knows, with an adapter or with all
     "LFM2": "lora",
     "gpt-oss": "full",
     "Mamba 2": "full",
+    "MPT": "full",  # biases by distance, which padding between contexts would change
 }
 
 

@@ -80,10 +80,17 @@ def _samples(policy: Policy, size: int) -> list[Sample]:
 
     prompt, begun = tokens(size), tokens(10)
     cousin, other = prompt[: size * 3 // 4] + tokens(size // 8), prompt[: size // 2] + tokens(size // 4)
-    pairs = [(prompt, begun + tokens(9)), (prompt, begun + tokens(3)), (cousin, tokens(7)), (other, tokens(12))]
+    # Two responses to each of two prompts: one pass has segments behind contexts of different lengths.
+    pairs = [
+        (prompt, begun + tokens(9), 1.0),
+        (prompt, begun + tokens(3), 1.0),
+        (cousin, tokens(7), 1.5),
+        (cousin, tokens(9), 1.5),
+        (other, tokens(12), 0.7),
+    ]
     return [
         Sample(prompt, response, [0.0] * len(response), 1.0, temperature, 1.0)
-        for (prompt, response), temperature in zip(pairs, (1.0, 1.0, 1.5, 0.7), strict=True)
+        for prompt, response, temperature in pairs
     ]
 
 
