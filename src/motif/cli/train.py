@@ -63,8 +63,9 @@ def train(
         return
     from motif.training.loop import train as run_training
 
-    if not run_training(resolved, out, resume=resume, allow_changes=allow_changes).finished:
-        raise typer.Exit(130)
+    result = run_training(resolved, out, resume=resume, allow_changes=allow_changes)
+    if not result.finished:
+        raise typer.Exit(1 if result.standstill else 130)
 
 
 def show_plan(recipe: Recipe, devices: str | None, lengths: Path | None) -> None:

@@ -25,7 +25,7 @@ def main(folder: Path) -> int:
 
     start, before = time.monotonic(), wall_seconds(folder) or 0.0
     try:
-        result = train(folder / RECIPE, folder, resume=True)
+        result = train(folder / RECIPE, folder, resume=True, settings=["train.stop_when_dead=0"])
     except MotifError as error:
         print(f"motif: {error}", file=sys.stderr)
         return error.exit_status

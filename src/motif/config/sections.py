@@ -304,6 +304,9 @@ class TrainConfig(Section):
     """Recompute activations in the backward pass: less memory, about a third more work."""
     save_every: Annotated[int, Field(ge=1)] = 10
     """Steps between checkpoints."""
+    stop_when_dead: Annotated[int, Field(ge=0)] = 10
+    """Stop, saved and resumable, after so many steps in a row that made no update, because every group was dead. 0:
+    never."""
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of torch; 0: torch's own choice."""

@@ -143,6 +143,12 @@ def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) ->
     return [{"title": title, "text": text} for title, text in named]
 
 
+def standstill(summary: Record) -> list[Record]:
+    """Why the last steps of a run made no update, if that was so."""
+    text = section(summary, "standstill").get("text")
+    return [{"title": "Nothing was learnt in the last steps", "text": text}] if isinstance(text, str) and text else []
+
+
 def _cut_off(recent: list[Record], rollout: Record) -> Iterator[tuple[str, str]]:
     keys = sorted({key for record in recent for key in record if re.fullmatch(r"truncated/round_\d+", key)})
     shares = {key: share for key in keys or [CLIPPED] if (share := _recent(recent, key)) is not None}

@@ -19,3 +19,5 @@ class Result:
     before: dict[str, Any]
     after: dict[str, Any]
     ledger: Ledger
+    standstill: str = ""
+    """Why the last steps made no update, if three or more in a row made none."""

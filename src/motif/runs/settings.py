@@ -9,7 +9,7 @@ from motif.config import Recipe, flat
 
 FREE = frozenset(
     {"about", "name", "track", "track_project", "sampler.max_mean_gap"}
-    | {"train.save_every", "train.keep_checkpoints", "train.threads"}
+    | {"train.save_every", "train.stop_when_dead", "train.keep_checkpoints", "train.threads"}
 )
 """Settings that change nothing about what a run computes (threads: at most the last bits)."""
 UNSET = "unset"

@@ -48,6 +48,7 @@ from motif.training.progress import Clock, Progress
 from motif.training.resume import explain_resume, interruptions, restore, session_environment
 from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import learning_rate
+from motif.training.standstill import SAID_AFTER
 from motif.training.update import make_optimizer, update
 from motif.training.warmstart import Warmstart
 
@@ -159,7 +160,7 @@ class Trainer:
                     self.keep_best()
                 if last or _is_due(state.step, self.recipe.probe.every):
                     self.probe()
-                stop = self.processes.any(interrupted.is_set())
+                stop = self.processes.any(interrupted.is_set()) or state.standstill.too_long(train.stop_when_dead)
                 if last or stop or _is_due(state.step, train.save_every):
                     self.save()
         warmed = not self.recipe.warmstart.source or bool(state.warm.reason)
@@ -233,6 +234,7 @@ class Trainer:
         state.ledger.questions += len(trees)
         state.ledger.distinct_questions = len(state.drawn)
         self.charge(sampled, stats, clock)
+        state.standstill.add(trees, dead=not stats.updates and not stats.skipped)
         metrics: dict[str, Any] = {"step": state.step}
         metrics |= step_metrics(trees, counts, self.recipe.rollout.rounds) | stats.metrics() | sampled.lag(state.step)
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}
@@ -241,6 +243,8 @@ class Trainer:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         self.run.append_metrics(metrics)
         self.display.step(metrics, self.recipe.train.steps)
+        if state.standstill.steps == SAID_AFTER:
+            self.display.message(f"warning: {state.standstill.explain(self.recipe)}")
 
     def charge(self, sampled: Sampled, stats: UpdateStats, clock: Clock) -> None:
         """Add a step's work and time to the ledger; `sampled.usage` is what this process's trees took."""
@@ -325,7 +329,9 @@ class Trainer:
         after = state.evaluations.get(state.step, {}) if finished and state.step else {}
         if finished and not state.step:
             after = state.warm.evaluation
-        warm = {"warmstart": state.warm.summary()} if self.recipe.warmstart.source else {}
+        more: dict[str, Any] = {"warmstart": state.warm.summary()} if self.recipe.warmstart.source else {}
+        if state.standstill.steps >= SAID_AFTER:
+            more["standstill"] = state.standstill.summary(self.recipe)
         run.write_summary(
             {
                 "status": "finished" if finished else "stopped",
@@ -342,11 +348,14 @@ class Trainer:
                 "seed": self.recipe.train.seed,
                 "processes": self.processes.count,
             }
-            | warm
+            | more
         )
         report = write_report(run.path)
-        result = Result(run.path, state.step, finished, before, after, state.ledger)
+        standstill = more.get("standstill", {}).get("text", "")
+        result = Result(run.path, state.step, finished, before, after, state.ledger, standstill)
         self.display.finished(result, report)
+        if standstill:
+            self.display.message(standstill)
         return result
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from motif.runs.ledger import Ledger
+from motif.training.standstill import Standstill
 from motif.training.update import Budget
 
 PATIENCE = 3
@@ -85,11 +86,14 @@ class Progress:
         self.weights_before: dict[str, Tensor] | None = None
         self.budget = Budget(microbatch_tokens)
         self.warm = Warm()
+        self.standstill = Standstill()
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""
         kept = {"ledger": self.ledger.to_dict(), "evaluations": self.evaluations, "best": self.best}
         kept |= {"drawn": sorted(self.drawn), "skipped": [self.skips.count, self.skips.in_a_row]}
+        if self.standstill.steps:
+            kept["standstill"] = asdict(self.standstill)
         if self.warm.steps or self.warm.reason:
             kept["warmstart"] = asdict(self.warm)
         return kept | {"weights_before": self.weights_before, "fits": self.budget.fits}
@@ -105,6 +109,7 @@ class Progress:
         self.skips, self.weights_before = SkippedUpdates(*extra["skipped"]), extra["weights_before"]
         self.budget = Budget(self.budget.requested, extra["fits"])
         self.warm = Warm(**extra.get("warmstart", {}))
+        self.standstill = Standstill(**extra.get("standstill", {}))
 
 
 class Clock:
