@@ -87,7 +87,7 @@ def test_a_study_prints_its_findings(screen, monkeypatch):
 ARGUMENTS = {
     "train": ["{}.toml"], "eval": ["{}"], "probe": ["{}"], "solve": ["q", "--run", "{}"], "serve": ["{}"],
     "grade": ["{}.jsonl"], "compare": ["{}.toml"], "view": ["{}"], "report": ["{}"], "export": ["{}", "--out", "out"],
-    "vllm-command": ["{}.toml"],
+    "vllm-command": ["{}.toml"], "traces": ["{}.toml", "--out", "out"],
 }  # fmt: skip
 
 

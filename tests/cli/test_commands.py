@@ -22,6 +22,13 @@ WRONG = {
         "demo --on 8xH100": "it goes with --dry-run",
         "demo --dry-run --lengths RUN": "--lengths goes with --on",
     },
+    "traces": {
+        "demoo --out x": "Did you mean 'demo'?",
+        "demo --out x": "the recipe has no warm start",
+        "gsm8k-smollm2 --set warmstart.source=solutions --out FILE": "exists: choose another --out",
+        "demo --set warmstart.source=solutions --out x": "needs worked solutions",
+        "demo --set warmstart.sauce=self --out x": "did you mean 'source'?",
+    },
     "vllm-command": {
         "nope": "no recipe 'nope'",
         "demoo": "Did you mean 'demo'?",

@@ -1,5 +1,6 @@
 """A warm start: demonstrations are built exactly, imitated by the same update, and resumed bit by bit."""
 
+import contextlib
 import csv
 import json
 import math
@@ -9,6 +10,7 @@ import shutil
 import pytest
 import torch
 
+from motif.cli.traces import traces
 from motif.config import LossConfig, load_recipe
 from motif.display import Display
 from motif.errors import DataError, RecipeError, RunFolderError
@@ -18,9 +20,11 @@ from motif.method.solutions import found, pieces, without_marks
 from motif.method.tree import Question
 from motif.models.policy import Policy
 from motif.runs import checkpoint
+from motif.session import open_session
 from motif.tasks import BadRows
 from motif.training.batch import Minibatch, UpdateStats, collect
 from motif.training.loop import train
+from motif.training.sources import demonstrator, read_demonstrations
 
 ROUNDS = {"system_prompt": "", "question": "{question}", "progress": " [{note}]", "counter": " {round}", "final": " !"}
 TAGS = {"think_tags": ["<think>", "</think>"], "note_tags": ["<note>", "</note>"], "note_tokens": 12}
@@ -202,6 +206,21 @@ def test_lines_of_a_file_that_cannot_be_used_are_named(tmp_path, tiny_model):
         train(settings, tmp_path / "run", display=Display(quiet=True))
     assert sorted(row.line for row in error.value.rows) == [2, 3, 4, 5]
     assert not (tmp_path / "run/metrics.jsonl").exists()  # nothing was spent
+
+
+def test_traces_are_what_the_stage_trains_on(tmp_path, tiny_model, capsys):
+    settings = recipe(tmp_path, tiny_model)
+    (tmp_path / "r.toml").write_text(settings.to_toml())
+    traces(str(tmp_path / "r.toml"), tmp_path / "rounds.jsonl", left_out=tmp_path / "left.txt")
+    written = [json.loads(line) for line in (tmp_path / "rounds.jsonl").read_text().splitlines()]
+    left = (tmp_path / "left.txt").read_text().splitlines()
+    assert len(written) + len(left) == 10 and "demonstration" in capsys.readouterr().out
+    again = recipe(tmp_path, tiny_model, warmstart={"source": "file", "file": str(tmp_path / "rounds.jsonl")})
+    with contextlib.closing(open_session(settings)) as session:
+        parts = session.task, demonstrator(session), session.grader
+        one, two = (read_demonstrations(each, *parts).trees for each in (settings, again))
+    ids = lambda trees: [[(node.prompt_ids, node.token_ids) for node in tree.walk()] for tree in trees]  # noqa: E731
+    assert ids(one) == ids(two)
 
 
 def test_a_source_without_solutions_says_what_to_set(tmp_path, tiny_model):

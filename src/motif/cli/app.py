@@ -25,6 +25,7 @@ from motif.cli.probe import probe
 from motif.cli.report import report
 from motif.cli.serve import serve
 from motif.cli.solve import solve
+from motif.cli.traces import traces
 from motif.cli.train import train
 from motif.cli.view import view
 from motif.cli.vllm_command import vllm_command
@@ -33,6 +34,7 @@ from motif.text import expanded, harmless
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
+    "traces": traces,
     "vllm-command": vllm_command,
     "eval": evaluate,
     "probe": probe,

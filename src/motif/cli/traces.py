@@ -1,0 +1,56 @@
+"""The options of `motif traces`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motif.cli.options import Settings
+from motif.config import load_recipe
+from motif.errors import UsageError
+from motif.text import expanded
+
+
+def traces(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe or a TOML file, with a section [warmstart].")],
+    out: Annotated[Path, typer.Option(help="The JSON lines to write.")],
+    settings: Settings = None,
+    left_out: Annotated[
+        Path | None, typer.Option(help="Write each row that is left out, by line and with the reason, to this file.")
+    ] = None,
+) -> None:
+    """Write the demonstrations that a warm start would train on, to be read and edited.
+
+    Train on them with warmstart.source = "file". With source = "self" the untrained model is sampled.
+    """
+    resolved = load_recipe(recipe, settings or [])
+    if not resolved.warmstart.source:
+        raise UsageError('the recipe has no warm start: add --set warmstart.source=solutions, or "self"')
+    out = Path(expanded(str(out)))
+    if out.exists():
+        raise UsageError(f"{out} exists: choose another --out")
+    from motif.display import Display
+    from motif.session import open_session
+    from motif.training.sources import demonstrator, read_demonstrations, sample_demonstrations
+
+    display, session = Display(), open_session(resolved)
+    try:
+        if resolved.warmstart.source == "self":
+            with display:
+                found, _ = sample_demonstrations(session, 0, display)
+            found.refuse_none()
+        else:
+            found = read_demonstrations(session.recipe, session.task, demonstrator(session), session.grader)
+    finally:
+        session.close()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("w", encoding="utf-8") as file:
+        for tree in found.trees:
+            line = {"question": tree.question.text, "answer": tree.question.gold}
+            file.write(json.dumps(line | {"rounds": [node.text for node in tree.walk()]}, ensure_ascii=False) + "\n")
+    if left_out is not None:
+        left_out.write_text("".join(f"{row}\n" for row in found.dropped), encoding="utf-8")
+    display.message(f"{out}: {found.words()}")
