@@ -1,14 +1,16 @@
 """A run that learns nothing says why, and stops where it can be resumed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from motif.config import load_recipe
 from motif.display import Display
+from motif.evaluation.accuracy import Accuracy
 from motif.method.tree import Node, Question, Tree
 from motif.training.loop import train
-from motif.training.standstill import Standstill
+from motif.training.standstill import Standstill, without_form
 
 
 def tree(**leaf):
@@ -36,6 +38,14 @@ def test_each_cause_is_told_with_two_lines(leaf, cause, line):
     assert text.count("\n    ") == 2
     standstill.add([tree()], dead=False)
     assert standstill == Standstill()
+
+
+def test_a_model_without_form_is_told_before_training():
+    recipe = load_recipe({})
+    row = Accuracy(0.0, 0.0, 0.1, 20, 1, 0.0, 0, 0.5, 0.05, 30.0)
+    assert "5 % of the evaluated answers" in (without_form({"rounds_3": row}, recipe) or "")
+    assert without_form({"rounds_3": replace(row, well_formed=0.2)}, recipe) is None
+    assert without_form({"rounds_1": row}, recipe) is None
 
 
 def test_a_dead_run_stops_and_goes_on_when_it_is_resumed(tmp_path, tiny_model):

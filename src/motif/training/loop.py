@@ -48,7 +48,7 @@ from motif.training.progress import Clock, Progress
 from motif.training.resume import explain_resume, interruptions, restore, session_environment
 from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import learning_rate
-from motif.training.standstill import SAID_AFTER
+from motif.training.standstill import SAID_AFTER, without_form
 from motif.training.update import make_optimizer, update
 from motif.training.warmstart import Warmstart
 
@@ -278,6 +278,8 @@ class Trainer:
             parts = (session.sampler, session.rounds, session.grader, self.recipe)
             accuracies = evaluate(questions, *parts, on_answer, processes=self.processes)
         self.display.evaluated(step, accuracies, "after the warm start" if stage else "")
+        if not step and not stage and (warning := without_form(accuracies, self.recipe)):
+            self.display.message(warning)
         result = {name: accuracy.to_dict() for name, accuracy in accuracies.items()}
         if stage:
             self.state.warm.evaluation = result

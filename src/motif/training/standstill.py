@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from motif.config import Recipe
+from motif.evaluation.accuracy import Accuracy
 from motif.method.tree import Tree
 from motif.text import counted, percent
 
@@ -73,8 +74,7 @@ class Standstill:
             return percent(share(count, total), decimals=0)
 
         rollout = recipe.rollout
-        source = "solutions" if recipe.data.task in ("gsm8k", "math") else "self"
-        warm, wider = ("[warmstart]", f'source = "{source}"'), f"branching = {_wider(rollout.branching)}"
+        warm, wider = _warm(recipe), f"branching = {_wider(rollout.branching)}"
         if share(self.ungraded, self.finals) > MOST:
             cause = f"{shown(self.ungraded, self.finals)} of final responses could not be graded ({self.reason})"
             return cause, ("[data]", 'grader = "…"  # one that can read these answers (docs/tasks.md)')
@@ -92,6 +92,23 @@ class Standstill:
         if self.right + self.ungraded == self.finals:
             return f"all {self.right:,} graded answers are right", ("[data]", 'train = "…"  # harder questions')
         return "each question is always solved or never", ("[rollout]", wider)
+
+
+def without_form(accuracies: Mapping[str, Accuracy], recipe: Recipe) -> str | None:
+    """A warning before training, if hardly any evaluated answer keeps to the form at the training number of rounds."""
+    row = accuracies.get(f"rounds_{recipe.rollout.rounds}")
+    if row is None or recipe.warmstart.source or row.well_formed >= FEW:
+        return None
+    return (
+        f"warning: {percent(row.well_formed, decimals=0)} of the evaluated answers keep to the form. If sampled "
+        "responses do no better, nothing can be learnt from them. A warm start teaches the form first. Try, in a new run:\n"
+        + "\n".join(f"    {line}" for line in _warm(recipe))
+    )
+
+
+def _warm(recipe: Recipe) -> tuple[str, str]:
+    source = "solutions" if recipe.data.task in ("gsm8k", "math") else "self"
+    return "[warmstart]", f'source = "{source}"'
 
 
 def _wider(branching: Sequence[int]) -> list[int]:
