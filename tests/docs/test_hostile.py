@@ -346,5 +346,5 @@ def test_a_model_folder_with_a_damaged_file(name, tiny_model, tmp_path):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     for damage in (b'{"a":', b"\xff" * 64, b"[" * 100_000):
         (tmp_path / name).write_bytes(damage)
-        with pytest.raises(ModelError, match="could not be loaded|is empty|is cut off|download it again"):
+        with pytest.raises(ModelError, match=r"could not be loaded|is empty|is cut off|download it again"):
             Policy(ModelConfig(name=str(tmp_path), lora_rank=2))
