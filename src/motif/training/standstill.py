@@ -101,8 +101,8 @@ def without_form(accuracies: Mapping[str, Accuracy], recipe: Recipe) -> str | No
         return None
     return (
         f"warning: {percent(row.well_formed, decimals=0)} of the evaluated answers keep to the form. If sampled "
-        "responses do no better, nothing can be learnt from them. A warm start teaches the form first. Try, in a new run:\n"
-        + "\n".join(f"    {line}" for line in _warm(recipe))
+        "responses do no better, nothing can be learnt from them. A warm start teaches the form first. Try, in a new "
+        "run:\n" + "\n".join(f"    {line}" for line in _warm(recipe))
     )
 
 
