@@ -28,8 +28,8 @@ from typing import Any
 
 COMMANDS = ("train", "traces", "vllm-command", "eval", "probe", "solve", "serve", "grade", "compare", "view", "report",
             "export", "doctor")  # fmt: skip
-RECIPES = ("circuit", "demo", "demo-control", "gsm8k-smollm2", "multi-round-grpo", "original-code", "paper",
-           "recommended", "sums-smollm2", "vanilla-grpo")  # fmt: skip
+RECIPES = ("circuit", "demo", "demo-control", "gemma3-gsm8k", "gsm8k-smollm2", "multi-round-grpo", "original-code",
+           "paper", "qwen3-gsm8k", "qwen35-gsm8k", "recommended", "sums-smollm2", "vanilla-grpo")  # fmt: skip
 DEMO = ["train", "demo", "--set", "train.steps=3", "--set", "eval.questions=40", "--set", "train.save_every=1"]
 LORA = ["--set", "model.adapter=lora", "--set", "rollout.branching=[4,2,1]"]
 ALL_ROUNDS = ["--set", "credit.train_rounds=all", "--set", "loss.kl_beta=0.01", "--set", "loss.minibatches=2"]
