@@ -4,7 +4,7 @@ Most of a short command's time is the import of torch and transformers (4 s of p
 hundreds of commands. The program of `python()` sends its arguments, folder, environment and open files to the server,
 passes signals on, and ends as the child that the server forks for it; if it is killed, so is the child. So pipes,
 redirections, signals and statuses are the real ones. What packages read while they are imported (variables that begin
-with HF_, the number of threads) is the server's. Options of the interpreter are left to the real one.
+with HF_, the number of threads) is the server's. Options of the interpreter other than -u are left to the real one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 
 PROGRAM = """#!{python} -SE
 import json, os, signal, socket, sys
-if not {before!r} and sys.argv[1][:1] == "-" and sys.argv[1] not in ("-c", "-m"):
+if not {before!r} and sys.argv[1][:1] == "-" and sys.argv[1] not in ("-c", "-m", "-u"):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -179,6 +179,9 @@ def _run(program: str, arguments: list[str], folder: str, environment: dict[str,
 
 def _as_python(arguments: list[str]) -> None:
     """What `python` does with these arguments."""
+    if arguments[0] == "-u":
+        sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+        arguments = arguments[1:]
     if arguments[0] == "-c":
         sys.argv = ["-c", *arguments[2:]]
         exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})

@@ -39,7 +39,7 @@ def choose_update_path(policy: Policy, processes: Processes = ALONE) -> Path:
     problems: list[str] = []
     for path in (FAST, GENERAL):
         policy.update_path = path
-        problem = next((found for found in processes.gather(_problem(policy)) if found), "")
+        problem = next((found for found in processes.gather(_problem(policy, processes)) if found), "")
         if not problem:
             if problems:
                 policy.update_path = Path(problems[0])
@@ -52,13 +52,13 @@ def choose_update_path(policy: Policy, processes: Processes = ALONE) -> Path:
     )
 
 
-def _problem(policy: Policy) -> str:
+def _problem(policy: Policy, processes: Processes) -> str:
     """What is wrong with the policy's way, in a few words, or nothing."""
     try:
         with random_adapter(policy), narrowed(policy) as size:
             exact = contextlib.nullcontext() if policy.config.four_bit else policy.in_float32()
             with exact:
-                return _compare(policy, _samples(policy, size))
+                return _compare(policy, _samples(policy, size), processes)
     except (MotifError, MemoryError):
         raise
     except Exception as error:  # a model that does not fit may raise anything
@@ -67,7 +67,8 @@ def _problem(policy: Policy) -> str:
         return first_line(error)
     finally:
         policy.wrapped.zero_grad(set_to_none=True)
-        policy.unshard()  # as before
+        policy.reshard()  # a backward pass has dropped some of what was gathered
+        policy.unshard()
 
 
 def _samples(policy: Policy, size: int) -> list[Sample]:
@@ -94,9 +95,9 @@ def _samples(policy: Policy, size: int) -> list[Sample]:
     ]
 
 
-def _compare(policy: Policy, samples: list[Sample]) -> str:
+def _compare(policy: Policy, samples: list[Sample], processes: Processes) -> str:
     """Add the gradient of a way to that of plain passes with the opposite sign, and see whether anything is left."""
-    batch = Minibatch(policy, samples)
+    batch = Minibatch(policy, samples, processes=processes)
     weights_T = torch.rand(len(batch.targets_T), generator=torch.Generator().manual_seed(0)).to(policy.device) - 0.5
     wanted_T = _plain(policy, samples, batch, -weights_T)
     parameters = policy.trainable()
