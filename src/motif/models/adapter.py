@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from motif.config import ModelConfig
@@ -91,9 +92,17 @@ def _is_product(module: nn.Module) -> bool:
     """Whether a module is a plain linear layer; a router that is a kind of one returns more than a product."""
     from transformers.pytorch_utils import Conv1D
 
-    if isinstance(module, nn.Linear):
-        return type(module).forward is nn.Linear.forward or type(module).__name__ in ("Linear4bit", "Linear8bitLt")
-    return isinstance(module, Conv1D)
+    if not isinstance(module, nn.Linear):
+        return isinstance(module, Conv1D)
+    if type(module).forward is nn.Linear.forward or type(module).__name__ in ("Linear4bit", "Linear8bitLt"):
+        return True
+    rows = torch.ones(2, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
+    try:
+        with torch.no_grad():
+            output, product = module(rows), F.linear(rows, module.weight, module.bias)
+    except Exception:  # it wants other arguments
+        return False
+    return isinstance(output, torch.Tensor) and output.shape == product.shape and torch.allclose(output, product, 0.02)
 
 
 def _reads_weight(parent: nn.Module, name: str) -> bool:
