@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
+import transformers
 
 from motif.config import load_recipe
 from motif.errors import RecipeError
-from motif.models.shape import Shape
+from motif.models.shape import Shape, model_shape
 from motif.planning import plan as planning
-from motif.planning.memory import GIB, memory, sampled_at_once, smaller
+from motif.planning.memory import GIB, memory, sampled_at_once, smaller, trainable
 from motif.planning.plan import make_device_plan, make_plan
+from support.architectures import ZOO
 
 SMOLLM2 = Shape(134_515_008, 30, 576, 1536, 49_152, 2 * 30 * 3 * 64, 8192)
 
@@ -84,3 +86,18 @@ def test_a_refusal_for_other_devices_names_settings_that_fit():
     found = re.search(r"tokens = (\d+)", str(refused.value))
     assert found
     make_device_plan(load_recipe("demo", [f"train.microbatch_tokens={found[1]}"]), on)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_architecture_has_a_plan_of_its_memory(name, tmp_path):
+    one = ZOO[name]
+    text = one.options["text_config"] if one.nested else one.options
+    text = dict.fromkeys(("vocab_size", *one.words), 99) | {"pad_token_id": 0} | text
+    config = getattr(transformers, one.config)(**(one.options | {"text_config": text} if one.nested else text))
+    config.save_pretrained(tmp_path)
+    shape = model_shape(str(tmp_path))
+    assert shape.vocabulary == 99 and shape.hidden >= 32 and shape.layers >= 2
+    for adapter in ("lora", "full"):
+        recipe = load_recipe("demo", [f"model.adapter='{adapter}'", "model.lora_rank=1"])
+        assert all(part > 0 for part in memory(recipe, shape, 100, 10, half=False, cpu=True).values())
+        assert (trainable(recipe, shape) < shape.parameters) == (adapter == "lora")

@@ -37,7 +37,7 @@ class ModelConfig(Section):
     lora_rank: Annotated[int, Field(ge=1)] = 64
     lora_alpha: Annotated[int, Field(ge=1)] = 64
     lora_targets: str | list[str] = "all-linear"
-    """`all-linear` (every linear layer but the output head) or a list of module names."""
+    """`all-linear` (every linear layer but the output head, and the stacked weights of experts) or a list of names."""
     four_bit: bool = False
     """Load the frozen base in 4-bit NF4 (needs a CUDA device and bitsandbytes)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
