@@ -311,6 +311,8 @@ class Scarce:
             return forward(policy, segments)
 
         monkeypatch.setattr(batch, "forward", limited)
+        # The sequences of the first check are short.
+        monkeypatch.setattr("motif.training.loop.choose_update_path", lambda policy, processes: None)
 
 
 def test_where_memory_runs_out_micro_batches_halve_and_the_update_is_the_same(tmp_path, settings, whole, monkeypatch):
