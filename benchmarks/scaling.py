@@ -32,6 +32,7 @@ from motif.models.policy import Policy
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.training.batch import collect
+from motif.training.check import choose_update_path
 from motif.training.update import update
 
 
@@ -83,6 +84,7 @@ class Bench:
     def __init__(self, model: str, temperature: float):
         self.model, self.temperature = model, temperature
         self.policy = Policy(recipe(Shape(), model, temperature).model)
+        choose_update_path(self.policy)
         self.sampler = LocalSampler(self.policy)
         self.policy.end_ids = [self.policy.vocabulary]  # no response ends early
         self.optimizer = torch.optim.AdamW(self.policy.trainable(), lr=0.0)  # costs the same, changes nothing

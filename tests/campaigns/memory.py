@@ -31,6 +31,7 @@ from motif.sampling.base import Request
 from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 from motif.training.batch import collect
+from motif.training.check import choose_update_path
 from motif.training.update import make_optimizer, update
 
 MOST = 1.2
@@ -46,6 +47,7 @@ class Campaign:
     def __init__(self, recipe: Recipe, prompt: int, seed: int):
         self.recipe, self.prompt, self.random = recipe, prompt, random.Random(seed)
         self.policy = Policy(recipe.model)
+        choose_update_path(self.policy)
         self.sampler = LocalSampler(self.policy, recipe.rollout.max_rows)
         self.optimizer = make_optimizer(self.policy.trainable(), recipe.train)
         for group in self.optimizer.param_groups:

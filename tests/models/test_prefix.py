@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motif.config import ModelConfig, Recipe
+from motif.models.path import FAST
 from motif.models.policy import Policy
 from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, forward
 from motif.training.batch import Sample, groups
@@ -100,6 +101,7 @@ def tree_of_samples(seed: int = 0, vocabulary: tuple[int, int] = (6, 100)) -> li
 
 def build(folder: str, adapter: str, targets: str | list[str] = "all-linear") -> Policy:
     policy = Policy(ModelConfig(name=folder, adapter=adapter, lora_rank=4, lora_targets=targets, device="cpu"))
+    policy.update_path = FAST
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in policy.trainable():

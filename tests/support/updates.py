@@ -8,6 +8,7 @@ import random
 import torch
 
 from motif.config import ModelConfig, Recipe
+from motif.models.path import FAST
 from motif.models.policy import Policy
 from motif.training.batch import Sample
 from motif.training.loss import LossInputs, policy_loss, token_weights
@@ -16,12 +17,15 @@ from motif.training.loss import LossInputs, policy_loss, token_weights
 def lora(folder: str, seed: int = 1) -> Policy:
     """The tiny model with an adapter that does something."""
     policy = Policy(ModelConfig(name=folder, lora_rank=4, lora_alpha=8, device="cpu"), seed)
+    policy.update_path = FAST
     shake(policy, seed)
     return policy
 
 
 def full(folder: str) -> Policy:
-    return Policy(ModelConfig(name=folder, adapter="full", device="cpu"))
+    policy = Policy(ModelConfig(name=folder, adapter="full", device="cpu"))
+    policy.update_path = FAST
+    return policy
 
 
 def shake(policy: Policy, seed: int, size: float = 0.05) -> None:

@@ -4,13 +4,14 @@ import random
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 import motif.training.batch
 from motif.config import ModelConfig, Recipe
 from motif.errors import ModelError
 from motif.models.path import FAST, GENERAL
 from motif.models.policy import Policy
+from motif.sampling.local.batch import LocalSampler
 from motif.training.check import choose_update_path
 from motif.training.update import update
 from support.tiny import SMALL, write_model
@@ -83,3 +84,25 @@ def test_the_general_path_may_be_asked_for(tiny_model):
     rng = random.Random(0)
     samples = [sample(list(range(20, 40)), [40, 41], rng) for _ in range(2)]
     assert update(policy, Keep(policy.trainable(), lr=0.0), samples, Recipe()).computed_tokens == 2 * 21
+
+
+def test_what_was_not_compared_shares_nothing(tiny_model):
+    policy, rng = tiny(tiny_model), random.Random(0)
+    samples = [sample(list(range(20, 40)), [40, 41], rng) for _ in range(2)]
+    assert update(policy, Keep(policy.trainable(), lr=0.0), samples, Recipe()).computed_tokens == 2 * 21
+
+
+def test_a_model_whose_logits_are_made_in_an_unknown_way_makes_them_itself(tiny_model, monkeypatch):
+    own = LlamaForCausalLM.forward
+
+    def capped(*args, **kwargs):
+        output = own(*args, **kwargs)
+        output.logits = 3 * torch.tanh(output.logits / 3)
+        return output
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", capped)
+    policy, ids = tiny(tiny_model), torch.arange(20, 30)[None]
+    states = policy.decoder(input_ids=ids, use_cache=False).last_hidden_state
+    assert policy.head(states).abs().max() < 3
+    torch.testing.assert_close(policy.head(states), policy.model(input_ids=ids).logits)
+    assert LocalSampler(policy, 4).path == choose_update_path(policy) == FAST

@@ -25,3 +25,4 @@ class Path:
 
 FAST = Path()
 GENERAL = Path("asked for")
+NOT_COMPARED = Path("not compared with a plain pass yet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from motif.method.tokens import is_ordinary
 from motif.models.adapter import with_adapter
 from motif.models.architecture import check_vocabulary, decoder_of, text_parts, towers
 from motif.models.device import pick_device, weight_dtype
+from motif.models.head import OwnHead, scaled_logits
 from motif.models.hub import load_model, load_tokenizer, read_model
-from motif.models.path import FAST
+from motif.models.path import NOT_COMPARED
 from motif.models.shape import attends_locally, context_limit
 from motif.models.sharding import Shards, full_tensor, shard_like
 
@@ -66,7 +67,8 @@ class Policy:
         self.text_config: Any = self.model.config.get_text_config()
         self.local = attends_locally(self.text_config)
         self.decoder: Any = decoder_of(self.model)
-        self.update_path = FAST  # until it is found out, see `motif.training.check`
+        self.update_path = NOT_COMPARED  # until it is, see `motif.training.check`
+        self._head: Callable[[Any, Tensor], Tensor] = scaled_logits
         self.end_ids = _end_ids(self.model, self.tokenizer)
         self.half = weight_dtype(config, self.device) != torch.float32
         self.autocast = self.half
@@ -84,16 +86,8 @@ class Policy:
     # -- computing -------------------------------------------------------------------------------------------------
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Logits (..., V) of hidden states (..., D), with the scalings that some architectures add after the head."""
-        logits: Tensor = self.model.get_output_embeddings()(hidden)
-        settings = self.text_config
-        if scale := getattr(settings, "logit_scale", None):
-            logits = logits * scale
-        if scaling := getattr(settings, "logits_scaling", None):
-            logits = logits / scaling
-        if cap := getattr(settings, "final_logit_softcapping", None):
-            logits = torch.tanh(logits / cap) * cap
-        return logits
+        """Logits (..., V) of hidden states (..., D)."""
+        return self._head(self.model, hidden)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast to the base's dtype where it is not float32."""
@@ -324,10 +318,10 @@ class Policy:
         return {name: weights[name].detach() for name in self._trained}
 
     def _check(self) -> None:
-        """Compare our logits with the model's own on a few tokens.
+        """Compare our logits with the model's own on a few tokens; where they differ, its own head is used.
 
         Raises:
-            ModelError: they differ, or are not finite.
+            ModelError: that differs too, the logits are not finite, or a token sees those after it.
         """
         kind, allowed = self.model.config.model_type, 2e-2 if self.autocast else 1e-3
         generator = torch.Generator().manual_seed(0)
@@ -336,7 +330,11 @@ class Policy:
         try:
             with torch.no_grad(), self.precision():
                 theirs = self.model(input_ids=ids, use_cache=False).logits.float()
-                ours = self.head(self.decoder(input_ids=ids, use_cache=False).last_hidden_state).float()
+                output = self.decoder(input_ids=ids, use_cache=False)
+                gap = self._gap(output.last_hidden_state, theirs)
+                if not gap < allowed:
+                    self._head = OwnHead(output)
+                    gap = self._gap(output.last_hidden_state, theirs)
         except torch.OutOfMemoryError:
             raise
         except (TypeError, AttributeError, RuntimeError, ValueError, IndexError, KeyError) as error:
@@ -351,9 +349,17 @@ class Policy:
         size = max(1.0, theirs.abs().max().item())
         if not (theirs[0, :3] - theirs[1, :3]).abs().max().item() / size < allowed:
             raise ModelError(f"model type {kind!r} lets tokens see those after them, so it cannot write text in order")
-        gap = (ours - theirs).abs().max().item() / size
         if not gap < allowed:
             raise ModelError(f"model type {kind!r} computes its logits in a way motif does not know (gap {gap:.2g})")
+
+    def _gap(self, states: Tensor, theirs: Tensor) -> float:
+        """Largest difference of our logits from the model's own, as a share of the largest; not a number: none is."""
+        try:
+            return (self.head(states).float() - theirs).abs().max().item() / max(1.0, theirs.abs().max().item())
+        except (TypeError, AttributeError, RuntimeError):  # states or output layer of another shape than we know
+            if isinstance(self._head, OwnHead):
+                raise
+            return float("nan")
 
 
 class CastToFloat32(TorchFunctionMode):
