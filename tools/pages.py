@@ -329,9 +329,76 @@ def gpu_hours(plan: Any) -> str:
     return f"{plan.forecast.run_seconds(plan.forecast.best, plan.workload.evaluations) / 3600:.1f} GPU-hours"
 
 
+def _mode(row: dict[str, Any] | None) -> str:
+    """How an architecture is trained in one mode."""
+    if row is None:
+        return "not measured"
+    if row["verdict"] != "works":
+        return f"**{row['verdict']}**"
+    paths = [row["sampler_path"], row["update_path"]]
+    return paths[0] if paths[0] == paths[1] else f"{paths[0]}, {paths[1]}"
+
+
+def architectures() -> str:
+    """The matrix of architectures: one row for each, both ways of training together."""
+    modes: dict[str, dict[str, Any]] = {}
+    for row in load("architectures")["rows"]:
+        modes.setdefault(row["name"], {})[row["mode"]] = row
+    rows = []
+    for name, found in sorted(modes.items(), key=lambda item: item[0].lower()):
+        numbers = [row for row in found.values() if "sampler_max" in row]
+        means = [_largest(numbers, f"{part}_mean") for part in ("sampler", "update")]
+        mosts = [_largest(numbers, key) for key in ("sampler_max", "update_max", "gradient")]
+        back = _largest([row["commands"] for row in numbers], "read_back")
+        window = next(iter(found.values()))["window"]
+        past = f"{min(row['tokens'] for row in numbers) / window:.1f} ×" if window and numbers else ""
+        pairs = [f"{mean} / {most}" if mean else "" for mean, most in zip(means, mosts[:2], strict=True)]
+        used = "yes" if numbers and all(_used(row["commands"]) for row in numbers) else "not tried"
+        rows.append([name, *(_mode(found.get(mode)) for mode in ("lora", "full")), *pairs, mosts[2], past, back, used])
+    columns = [
+        "architecture",
+        "LoRA",
+        "all weights",
+        "sampler",
+        "update",
+        "gradient",
+        "windows",
+        "read back",
+        "commands",
+    ]
+    return markdown(columns, rows)
+
+
+def _used(ends: dict[str, Any]) -> bool:
+    """Whether every command ended well."""
+    return bool(ends) and all(ends[name] == "ok" for name in ("train", "eval", "export", "solve"))
+
+
+def _largest(rows: Sequence[dict[str, Any]], key: str) -> str:
+    """The largest of some numbers, in powers of ten; nothing if there is none."""
+    found = [row[key] for row in rows if row.get(key) is not None]
+    return f"{max(found):.0e}".replace("e-0", "e-") if found else ""
+
+
+def refusals() -> str:
+    """Every architecture that does not work in some way, and why."""
+    rows = [
+        [row["name"], {"lora": "LoRA", "full": "all weights"}[row["mode"]], row["verdict"], row["reason"]]
+        for row in load("architectures")["rows"]
+        if row["verdict"] != "works"
+    ]
+    return markdown(["architecture", "training", "", "why"], rows) if rows else "None."
+
+
+def trained() -> str:
+    """How many architectures train."""
+    found = load("architectures")["summary"]
+    return ", ".join(f"{count} {what}" for what, count in found.items()) + "."
+
+
 MAKERS = (
     machines, rollout, limits, step, scaling, speed, agreement, answers, view,
-    fuzzing, waiting, demo, study, recipes, presets, forecast, costs, tree, layer_table,
+    fuzzing, waiting, demo, study, recipes, presets, forecast, costs, tree, layer_table, architectures, refusals, trained,
 )  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)
 
