@@ -398,7 +398,8 @@ def trained() -> str:
 
 MAKERS = (
     machines, rollout, limits, step, scaling, speed, agreement, answers, view,
-    fuzzing, waiting, demo, study, recipes, presets, forecast, costs, tree, layer_table, architectures, refusals, trained,
+    fuzzing, waiting, demo, study, recipes, presets, forecast, costs, tree, layer_table, architectures, refusals,
+    trained,
 )  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)
 
