@@ -154,7 +154,7 @@ def test_a_split_segment_is_what_it_was(tiny_model):
         whole = Segment().add(tokens)
         states, fresh = forward(policy, [whole])
         whole.states = states[0]
-        whole.keys_values = {layer: (keys[0], values[0]) for layer, (keys, values) in fresh.items()}
+        fresh.give([whole])
         top = whole.split(12)
         child, other = whole.add([50, 51, 52]), top.add([60, 61, 62, 63])
         assert spelled(child) == [*tokens, 50, 51, 52]

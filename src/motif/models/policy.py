@@ -25,6 +25,7 @@ from motif.models.device import pick_device, weight_dtype
 from motif.models.head import OwnHead, scaled_logits
 from motif.models.hub import load_model, load_tokenizer, read_model
 from motif.models.path import NOT_COMPARED
+from motif.models.recurrent import layer_kinds
 from motif.models.shape import attends_locally, context_limit
 from motif.models.sharding import Shards, full_tensor, shard_like
 
@@ -73,6 +74,8 @@ class Policy:
         self.half = weight_dtype(config, self.device) != torch.float32
         self.autocast = self.half
         self.cache_argument = _cache_argument(self.decoder)
+        self.recurrent, self.attends = layer_kinds(self.text_config)
+        self.continues: bool | None = None  # see `motif.models.prefix.continues`
         self.shards: Shards | None = None
         if shard:
             if not (layers := self._layers()):
@@ -378,7 +381,8 @@ def _float32(tensor: Tensor) -> Tensor:
 def _cache_argument(decoder: nn.Module) -> str:
     """What the decoder's forward pass calls its cache: transformers 5.24 has renamed it."""
     names = inspect.signature(type(decoder).forward).parameters
-    return "cache" if "cache" in names and "past_key_values" not in names else "past_key_values"
+    known = ("past_key_values", "cache_params", "cache")  # the second: of models without attention
+    return next((name for name in known if name in names), known[0])
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:

@@ -7,6 +7,7 @@ one batch behind the keys and values of their ancestors. Sampling and training b
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +15,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.cache_utils import Cache
 
 from motif.models.policy import Policy
+from motif.models.recurrent import RECURRENT, PassStates, StateCache, States
 
 MIN_SHARED_TOKENS = 8
 """Tokens that sharing a segment must save; fewer are not worth a forward pass of their own."""
+
+UNSHARED = sys.maxsize
+"""As `shortest` of `build_prefix_tree`: only equal sequences share anything."""
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -28,8 +32,8 @@ KeysValues = tuple[Tensor, Tensor]
 class Segment:
     """Tokens that follow those of the parent; the root of a tree has none.
 
-    `keys_values`, by layer: (heads, T, head size) each. `states` (T, D): the decoder's last hidden states. The caller
-    sets both, and deletes them.
+    `keys_values`, by layer: (heads, T, head size) each. `recurrent`: the states of recurrent layers at its end.
+    `states` (T, D): the decoder's last hidden states. The caller sets all three, and deletes them.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -37,6 +41,7 @@ class Segment:
     start: int = 0  # position of the first token
     children: list[Segment] = field(default_factory=list)
     keys_values: dict[int, KeysValues] = field(default_factory=dict)
+    recurrent: States = field(default_factory=dict)
     states: Tensor | None = None
     users: int = 0  # rows whose prompt ends here
 
@@ -80,12 +85,16 @@ class Segment:
         waiting = [self]
         while waiting:
             segment = waiting.pop()
-            segment.keys_values, segment.states = {}, None
+            segment.keys_values, segment.recurrent, segment.states = {}, {}, None
             waiting += segment.children
 
     def split(self, count: int) -> Segment:
-        """Move the first `count` tokens, with their states, keys and values, to a new parent, which is returned."""
+        """Move the first `count` tokens, with their states, keys and values, to a new parent, which is returned.
+
+        The states of recurrent layers are known at a segment's end only: with such layers it cannot be split.
+        """
         assert self.parent is not None and self.states is not None and 0 < count < len(self.tokens)
+        assert not self.recurrent
         top = Segment(self.tokens[:count], self.parent, self.start, [self])
         siblings = self.parent.children
         siblings[siblings.index(self)] = top
@@ -97,11 +106,11 @@ class Segment:
         return top
 
 
-def build_prefix_tree(parent: Segment, sequences: Sequence[Sequence[int]]) -> list[Segment]:
+def build_prefix_tree(parent: Segment, sequences: Sequence[Sequence[int]], shortest: int = 1) -> list[Segment]:
     """Add segments below `parent` that spell the sequences, which all begin with the tokens that lead to `parent`.
 
-    A common prefix becomes a segment of its own if that saves `MIN_SHARED_TOKENS` tokens. Equal sequences end in the
-    same segment.
+    A common prefix becomes a segment of its own if that saves `MIN_SHARED_TOKENS` tokens, and if it has `shortest`.
+    Equal sequences end in the same segment.
 
     Returns:
         The last segment of every sequence.
@@ -115,7 +124,8 @@ def build_prefix_tree(parent: Segment, sequences: Sequence[Sequence[int]]) -> li
         first, last = sequences[group[0]], sequences[group[-1]]
         common = common_prefix_length(first, last, common)
         alone = len(group) == 1
-        if common > begun and (alone or (len(group) - 1) * (common - begun) >= MIN_SHARED_TOKENS):
+        saved = (len(group) - 1) * (common - begun) if common - begun >= shortest else 0
+        if common > begun and (alone or saved >= MIN_SHARED_TOKENS):
             above, begun = above.add(list(first[begun:common])), common
         ended = [index for index in group if len(sequences[index]) == common]
         if ended:  # in the sorted order they come first
@@ -140,14 +150,15 @@ def common_prefix_length(one: Sequence[int], other: Sequence[int], start: int = 
     return limit
 
 
-def batches(segments: Sequence[Segment], budget: int) -> Iterator[list[Segment]]:
+def batches(segments: Sequence[Segment], budget: int, padded: bool = True) -> Iterator[list[Segment]]:
     """Split segments into batches of similar length with at most `budget` tokens each, padding included.
 
-    A single segment longer than the budget gets a batch of its own.
+    A single segment longer than the budget gets a batch of its own. Unless `padded`, all of a batch are equally long.
     """
     batch: list[Segment] = []
     for segment in sorted(segments, key=lambda segment: -len(segment.tokens)):  # the first of a batch is its longest
-        if batch and _ends_before(batch, segment, budget):
+        unequal = not padded and batch and len(segment.tokens) != len(batch[0].tokens)
+        if batch and (unequal or _ends_before(batch, segment, budget)):
             yield batch
             batch = []
         batch.append(segment)
@@ -162,16 +173,41 @@ def _ends_before(batch: Sequence[Segment], segment: Segment, budget: int) -> boo
     return padding or longest * (len(batch) + 1) > budget
 
 
-def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[int, KeysValues]]:
-    """Run segments whose ancestors have their keys and values, as one batch padded on the right.
+@dataclass
+class Fresh:
+    """What a pass has computed of segments for those that continue them.
+
+    `keys_values`, by layer: (segments, heads, T, head size) each. `recurrent`, by name: (segments, ...).
+    """
+
+    keys_values: dict[int, KeysValues]
+    recurrent: States
+
+    def give(self, segments: Sequence[Segment]) -> None:
+        """Copy each segment's own to it."""
+        for row, segment in enumerate(segments):
+            for layer, (keys, values) in self.keys_values.items():
+                size = len(segment.tokens)
+                segment.keys_values[layer] = keys[row, :, :size].clone(), values[row, :, :size].clone()
+            segment.recurrent = {name: state[row].clone() for name, state in self.recurrent.items()}
+
+
+def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, Fresh]:
+    """Run segments whose ancestors have their keys, values and states, as one batch padded on the right.
+
+    Of a recurrent model (`Policy.recurrent`), the states of those that are shorter than the longest are of no use.
 
     Returns:
-        Hidden states (segments, T, D) and, by layer, the fresh keys and values (segments, heads, T, head size).
-        Gradients flow to the ancestors' keys and values where those require them.
+        Hidden states (segments, T, D), and what children need. Gradients flow to the ancestors' keys, values and
+        states where those require them.
     """
-    ids = _padded_ids(segments, policy.device)
+    # In training, of a single token some layers change the given state in place.
+    least = 2 if policy.recurrent and torch.is_grad_enabled() else 1
+    ids = _padded_ids(segments, policy.device, least)
     cache = _Context(segments, policy.device, policy.local)
     positions, mask = cache.positions_and_mask(ids.shape[1])
+    if not policy.attends:
+        mask = None
     states: Tensor = policy.decoder(
         input_ids=ids,
         attention_mask=mask if mask is None or policy.local else policy.attention_mask(mask),
@@ -179,33 +215,62 @@ def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[i
         use_cache=True,
         **{policy.cache_argument: cache},
     ).last_hidden_state
-    return states, cache.fresh
+    return states, Fresh(cache.fresh, cache.store.fresh)
 
 
-def forward_alone(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, dict[int, KeysValues]]:
+def shortest_shared(policy: Policy) -> int:
+    """Tokens of the shortest segment that can be continued, as `shortest` of `build_prefix_tree`.
+
+    Recurrent layers have no gradient of a single token behind a state. Some (of the first Mamba) even run several
+    tokens as if there were none, without a word.
+    """
+    if policy.recurrent and policy.continues is None:
+        policy.continues = _continues(policy)
+    return 1 if not policy.recurrent else 2 if policy.continues else UNSHARED
+
+
+def _continues(policy: Policy) -> bool:
+    """Whether everything that recurrent layers compute of several tokens depends on the state before them."""
+    root = Segment()
+    first = root.add([1, 2, 3, 4])
+    with policy.precision():
+        with torch.no_grad():
+            forward(policy, [first])[1].give([first])
+        states = [state.requires_grad_() for name, state in first.recurrent.items() if name[0] == RECURRENT]
+        with torch.enable_grad():
+            hidden, _ = forward(policy, [first.add([5, 6, 7])])
+            gradients = torch.autograd.grad(hidden.float().sum(), states, allow_unused=True) if states else ()
+    root.clear()
+    return all(gradient is not None for gradient in gradients)
+
+
+def forward_alone(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, Fresh]:
     """Run segments without ancestors as one batch padded on the right, without a cache: whatever the architecture.
 
     Returns:
-        Hidden states (segments, T, D), and no keys and values.
+        Hidden states (segments, T, D), and nothing for children.
     """
     states: Tensor = policy.decoder(input_ids=_padded_ids(segments, policy.device), use_cache=False).last_hidden_state
-    return states, {}
+    return states, Fresh({}, {})
 
 
-def _padded_ids(segments: Sequence[Segment], device: torch.device) -> Tensor:
-    longest = max(len(segment.tokens) for segment in segments)
+def _padded_ids(segments: Sequence[Segment], device: torch.device, least: int = 1) -> Tensor:
+    longest = max(least, *(len(segment.tokens) for segment in segments))
     ids = torch.zeros(len(segments), longest, dtype=torch.long)
     for row, segment in enumerate(segments):
         ids[row, : len(segment.tokens)] = torch.tensor(segment.tokens)
     return ids.to(device)
 
 
-class _Context(Cache):
+class _Context(StateCache):
     """A cache that puts the keys and values of the segments' ancestors before the fresh ones, which it collects.
 
     Shorter ancestors are padded on the right, or before all else if layers are `local`: then keys and queries are as
     far from one another as in the sequences, and from where padding ends the model builds the mask of each layer.
+    Recurrent layers begin in the states at the ends of the segments' parents.
     """
+
+    store: PassStates
 
     def __init__(self, segments: Sequence[Segment], device: torch.device, local: bool = False):
         super().__init__(layers=[])
@@ -217,6 +282,7 @@ class _Context(Cache):
         path_of = [parents.index(segment.parent) for segment in segments]
         self.path_of = None if len(parents) == 1 else torch.tensor(path_of, device=device)
         self.count = len(segments)
+        self.store = PassStates([parent.recurrent if parent else {} for parent in parents], path_of, device)
         self.fresh: dict[int, KeysValues] = {}
 
     def positions_and_mask(self, longest: int) -> tuple[Tensor | None, Tensor | None]:

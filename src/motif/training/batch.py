@@ -20,13 +20,14 @@ from motif.distributed import ALONE, Processes
 from motif.method.tree import Tree
 from motif.models.policy import LOGIT_ELEMENTS, Policy
 from motif.models.prefix import (
-    KeysValues,
+    Fresh,
     Segment,
     batches,
     build_prefix_tree,
     common_prefix_length,
     forward,
     forward_alone,
+    shortest_shared,
 )
 from motif.training.loss import LossInputs, policy_loss, token_weights
 
@@ -262,12 +263,15 @@ class Minibatch:
         # The last token of a response predicts nothing.
         sequences = [[*self.samples[i].prompt_ids, *self.samples[i].token_ids[:-1]] for i in part]
         general = self.policy.update_path.general
-        ends = [root.add(sequence) for sequence in sequences] if general else build_prefix_tree(root, sequences)
+        if general:
+            ends = [root.add(sequence) for sequence in sequences]
+        else:
+            ends = build_prefix_tree(root, sequences, shortest_shared(self.policy))
         places = self._places(part, ends)
-        inner, leaves = _plan_passes(root, budget)
+        inner, leaves = _plan_passes(root, budget, padded=not self.policy.recurrent)
         inner_count, leaf_count = self._most_of_all(len(inner), len(leaves))
 
-        def run(segments: Sequence[Segment]) -> tuple[list[Tensor], list[Gradient], dict[int, KeysValues]]:
+        def run(segments: Sequence[Segment]) -> tuple[list[Tensor], list[Gradient], Fresh]:
             with self.policy.precision():
                 hidden, fresh = (forward_alone if general else forward)(self.policy, segments)
             stats.computed_tokens += hidden.shape[0] * hidden.shape[1]
@@ -276,7 +280,7 @@ class Minibatch:
         shared: list[tuple[list[Tensor], list[Gradient]]] = []
         for segments in _padded(inner, inner_count):
             outputs, gradients, fresh = run(segments)
-            pairs = detach_kv_for_children(segments, fresh)
+            pairs = detach_for_children(segments, fresh)
             shared.append((outputs + [tensor for tensor, _ in pairs], gradients + [gradient for _, gradient in pairs]))
         for segments in _padded(leaves, leaf_count):
             outputs, gradients, _ = run(segments)
@@ -325,14 +329,17 @@ class Minibatch:
         return tensor.split(max(1, LOGIT_ELEMENTS // self.policy.vocabulary))
 
 
-def _plan_passes(root: Segment, budget: int) -> tuple[list[list[Segment]], list[list[Segment]]]:
-    """The segments below `root` in batches: those with children, parents first, and those that end a sequence."""
+def _plan_passes(root: Segment, budget: int, padded: bool) -> tuple[list[list[Segment]], list[list[Segment]]]:
+    """The segments below `root` in batches: those with children, parents first, and those that end a sequence.
+
+    `padded`: whether those with children may be.
+    """
     inner: list[list[Segment]] = []
     leaves: list[list[Segment]] = []
     level = root.children
     while level:
         parents = [segment for segment in level if segment.children]
-        inner += batches(parents, budget)
+        inner += batches(parents, budget, padded)
         leaves += batches([segment for segment in level if not segment.children], budget)
         level = [child for segment in parents for child in segment.children]
     return inner, leaves
@@ -343,30 +350,38 @@ def _padded(passes: list[list[Segment]], count: int) -> list[list[Segment]]:
     return passes + [[Segment([0], Segment())] for _ in range(count - len(passes))]
 
 
-def detach_kv_for_children(segments: Sequence[Segment], fresh: dict[int, KeysValues]) -> list[tuple[Tensor, Gradient]]:
-    """Give segments their keys and values, detached from the graph.
+def detach_for_children(segments: Sequence[Segment], fresh: Fresh) -> list[tuple[Tensor, Gradient]]:
+    """Give segments their keys, values and states, detached from the graph.
 
     Returns:
-        The fresh keys and values that have a gradient, each with where to get it: from the detached ones.
+        The fresh ones that have a gradient, each with where to get it: from the detached ones.
     """
     pairs: list[tuple[Tensor, Gradient]] = []
-    for layer, keys_values in fresh.items():
-        detached = []
-        for tensor in keys_values:
-            leaves = [
-                tensor[row, :, : len(segment.tokens)].detach().requires_grad_(tensor.requires_grad)
-                for row, segment in enumerate(segments)
-            ]
-            if tensor.requires_grad:
-                pairs.append((tensor, functools.partial(_stack_gradients, leaves, tensor.shape[2])))
-            detached.append(leaves)
+
+    def detach(tensor: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
+        leaves = [row.detach().requires_grad_(tensor.requires_grad) for row in rows]
+        if tensor.requires_grad:
+            pairs.append((tensor, functools.partial(_stack_gradients, leaves, tensor.shape[2])))
+        return leaves
+
+    for layer, keys_values in fresh.keys_values.items():
+        detached = [
+            detach(tensor, [row[:, : len(segment.tokens)] for row, segment in zip(tensor, segments, strict=True)])
+            for tensor in keys_values
+        ]
         for segment, keys, values in zip(segments, *detached, strict=True):
             segment.keys_values[layer] = keys, values
+    for name, state in fresh.recurrent.items():
+        for segment, row in zip(segments, detach(state, list(state)), strict=True):
+            segment.recurrent[name] = row
     return pairs
 
 
 def _stack_gradients(leaves: Sequence[Tensor], length: int) -> Tensor | None:
-    """The gradients of leaves (heads, T, head size), padded to `length` and stacked; None if no leaf has one."""
+    """The gradients of leaves (heads, T, head size), padded to `length` and stacked; None if no leaf has one.
+
+    Those of states have all the same shape, of two dimensions or more.
+    """
     if all(leaf.grad is None for leaf in leaves):
         return None
     gradients = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in leaves]

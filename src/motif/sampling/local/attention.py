@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import Cache
 from transformers.masking_utils import causal_mask_function
 
 from motif.models.prefix import Segment
+from motif.models.recurrent import RowStates, StateCache
 
 NAME = "motif_tree"
 MaskFunction = Callable[..., Tensor]
@@ -30,13 +30,17 @@ ROWS, LENGTH = 8, 64
 """With fixed shapes: rows, and tokens of responses, are rounded up to multiples of these."""
 
 
-class TreeCache(Cache):
+class TreeCache(StateCache):
     """The keys and values of a decoding batch: those of prompts by segment, those of responses by row.
+
+    The states of recurrent layers, in `store`, are a row's own, from where its prompt ends.
 
     Rows 0..R-1 are alive. Responses are written in place, each at its own position, into (rows, heads, length, head
     size) with room to spare. With `fixed`, shapes are rounded up and tensors stay where they lie, so that many steps
     in a row run the same operations on the same memory (see `motif.sampling.local.graphs`).
     """
+
+    store: RowStates
 
     def __init__(self, device: torch.device, fixed: bool = False):
         super().__init__(layers=[])
@@ -44,6 +48,7 @@ class TreeCache(Cache):
         self.rows = 0  # of a step, with those added for the round number
         self.levels: list[_Level] = []
         self.places = Places(fixed)
+        self.store = RowStates()
         self._prompts: list[Segment] = []
         self._above, self._last = _Level(self.places, whole_path=True), _Level(self.places, whole_path=False)
         self._own: dict[int, tuple[Tensor, Tensor]] = {}
@@ -65,7 +70,12 @@ class TreeCache(Cache):
             self._capacity = (grown, max(length, have_length))
             for layer, (keys, values) in self._own.items():
                 self._own[layer] = self._resized(keys), self._resized(values)
+            self.store.reserve(grown)
             self.places.moves += 1
+
+    def enter(self, first: int, prompts: Sequence[Segment]) -> None:
+        """Let rows from `first` on begin behind these prompts, with room reserved for them."""
+        self.store.enter(first, [prompt.recurrent for prompt in prompts])
 
     def _rounded(self, rows: int, length: int) -> tuple[int, int]:
         return (-rows // ROWS * -ROWS, -length // LENGTH * -LENGTH) if self.fixed else (rows, length)
@@ -91,7 +101,8 @@ class TreeCache(Cache):
                 self.levels.append(level)
 
     def copy(self, source: np.ndarray, target: np.ndarray, length: int) -> None:
-        """Copy the first `length` positions of rows to others."""
+        """Copy the first `length` positions of rows to others, and their states."""
+        self.store.copy(source, target)
         for keys, values in self._own.values() if length else ():
             keys[target, :, :length] = keys[source, :, :length]
             values[target, :, :length] = values[source, :, :length]
@@ -103,6 +114,7 @@ class TreeCache(Cache):
             prompts: with which each row's prompt ends. positions: (rows,) where in its own response its next key goes.
         """
         self.rows, self._length = self._rounded(len(prompts), int(positions.max()) + 1)
+        self.store.rows = self.rows
         if prompts != self._prompts:
             self._place(prompts)
             self._prompts = list(prompts)

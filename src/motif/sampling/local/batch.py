@@ -24,7 +24,7 @@ from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, fi
 from motif.models.device import current, give_back_memory, to_device
 from motif.models.path import FAST, Path
 from motif.models.policy import Policy
-from motif.models.prefix import Segment
+from motif.models.prefix import Segment, shortest_shared
 from motif.sampling.base import Completion, Request, Usage
 from motif.sampling.local.check import find_problem
 from motif.sampling.local.drawing import draw, uniforms
@@ -150,6 +150,8 @@ class LocalSampler(SteppingSampler):
             self.path = Path(problem)
             problem, cause = self._problem()
         if problem:
+            if self.path.general and "off by" in problem:
+                problem += ", for transformers itself decodes otherwise than it reads prompts"
             fast = f" (and its prompts cannot be shared: {self.path.reason})" if self.path.reason else ""
             raise ModelError(
                 f"model type {kind!r} cannot be sampled here: {problem}{fast}: choose another model, or sample it with "
@@ -160,6 +162,8 @@ class LocalSampler(SteppingSampler):
         """What is wrong with the way to decode, in a few words, and the exception that says so."""
         steps = 6 if self.record is None or self.path.general else 6 * REPEATS  # long enough for a recording
         try:
+            if not self.path.general:
+                shortest_shared(self.policy)  # found out by gradients, which there are none of in inference mode
             return find_problem(self.policy, self._sample_past_ends, steps), None
         except (MotifError, MemoryError):
             raise

@@ -13,7 +13,16 @@ import numpy as np
 from torch import Tensor
 
 from motif.models.policy import Policy
-from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, common_prefix_length, forward
+from motif.models.prefix import (
+    MIN_SHARED_TOKENS,
+    UNSHARED,
+    Segment,
+    batches,
+    build_prefix_tree,
+    common_prefix_length,
+    forward,
+    shortest_shared,
+)
 from motif.sampling.base import Usage
 from motif.sampling.local.graphs import Decoder, Recorder
 
@@ -72,10 +81,12 @@ class TreeMemory(Memory):
         super().__init__(policy, usage)
         self.decoder = Decoder(policy, record)
         self.cache = self.decoder.cache
+        self.shortest = shortest_shared(policy)
 
     def enter(self, first: int, prompts: Sequence[Segment], width: int) -> None:
-        """Make room: prompts are looked up in the tree by each step."""
+        """Make room; states are copied, all else of prompts is looked up in the tree by each step."""
         self.cache.reserve(first + len(prompts), width)
+        self.cache.enter(first, prompts)
 
     def copy(self, source: np.ndarray, target: np.ndarray, length: int) -> None:
         """Copy keys and values."""
@@ -95,17 +106,16 @@ class TreeMemory(Memory):
         level: list[Segment] = []
         for known, indices in below.items():
             old = set(known.children)
-            ends |= dict(zip(indices, build_prefix_tree(known, [prompts[index] for index in indices]), strict=True))
+            added = build_prefix_tree(known, [prompts[index] for index in indices], self.shortest)
+            ends |= dict(zip(indices, added, strict=True))
             level += [child for child in known.children if child not in old]
         while level:
-            for segments in batches(level, PREFILL_TOKENS):
+            for segments in batches(level, PREFILL_TOKENS, padded=not self.policy.recurrent):
                 states, fresh = forward(self.policy, segments)
+                fresh.give(segments)
                 for row, segment in enumerate(segments):
-                    size = len(segment.tokens)
-                    segment.states = states[row, :size].clone()
-                    for layer, (keys, values) in fresh.items():
-                        segment.keys_values[layer] = keys[row, :, :size].clone(), values[row, :, :size].clone()
-                    self.usage.prefill_tokens += size
+                    segment.states = states[row, : len(segment.tokens)].clone()
+                    self.usage.prefill_tokens += len(segment.tokens)
             level = [child for segment in level for child in segment.children]
         return [ends[index] for index in range(len(prompts))]
 
@@ -118,11 +128,10 @@ class TreeMemory(Memory):
                 break
             matches = ((common_prefix_length(child.tokens, rest), child) for child in segment.children)
             known, child = max(matches, key=lambda match: match[0])
-            if known == len(child.tokens):
+            if known == len(child.tokens) and (known == len(rest) or self.shortest < UNSHARED):
                 segment = child
-            elif (
-                known >= MIN_SHARED_TOKENS // 2
-            ):  # nothing is lost by a split but that every decoding step visits one more level
+            elif known >= MIN_SHARED_TOKENS // 2 and not self.policy.recurrent:
+                # Nothing is lost by a split but that every decoding step visits one more level.
                 segment = child.split(known)
             else:
                 break
