@@ -41,7 +41,7 @@ def test_both_ways_draw_the_same_responses(tiny_model):
 
 
 def test_batched_responses_are_those_sampled_one_by_one(recurrent):
-    sampler = LocalSampler(recurrent, 8)
+    sampler = LocalSampler(recurrent, 8, GENERAL)
     assert sampler.path.general
     alone: dict = {}
     for request in requests():
@@ -52,13 +52,13 @@ def test_batched_responses_are_those_sampled_one_by_one(recurrent):
 
 
 def test_log_probabilities_are_the_plain_pass_s(recurrent):
-    for one in complete(LocalSampler(recurrent, 5), requests()):
+    for one in complete(LocalSampler(recurrent, 5, GENERAL), requests()):
         wanted, _ = recurrent.token_logprobs([one.request.prompt_ids], [one.token_ids], [1.0])
         torch.testing.assert_close(torch.tensor(one.logprobs), wanted.detach(), atol=1e-4, rtol=1e-4)
 
 
 def test_equal_prompts_are_read_once_and_the_cancelled_leave(recurrent):
-    sampler = LocalSampler(recurrent, 8)
+    sampler = LocalSampler(recurrent, 8, GENERAL)
     sampler.usage.prefill_tokens = 0
     stays, goes = (Request(list(range(20, 30)), keys, max_tokens=12) for keys in ([1, 2], [3, 4]))
     with sampler.open() as batch:

@@ -151,7 +151,7 @@ class LocalSampler(SteppingSampler):
             problem, cause = self._problem()
         if problem:
             if self.path.general and "off by" in problem:
-                problem += ", for transformers itself decodes otherwise than it reads prompts"
+                problem += ", decoding with transformers' own caches"
             fast = f" (and its prompts cannot be shared: {self.path.reason})" if self.path.reason else ""
             raise ModelError(
                 f"model type {kind!r} cannot be sampled here: {problem}{fast}: choose another model, or sample it with "
