@@ -16,6 +16,7 @@ import torch
 from motif.config import load_recipe
 from motif.display import Display
 from motif.errors import OutOfResources, RunFolderError, ran_out
+from motif.models.path import FAST
 from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.runs.disk import check_sums, try_lock, write_sums
@@ -312,7 +313,9 @@ class Scarce:
 
         monkeypatch.setattr(batch, "forward", limited)
         # The sequences of the first check are short.
-        monkeypatch.setattr("motif.training.loop.choose_update_path", lambda policy, processes: None)
+        monkeypatch.setattr(
+            "motif.training.loop.choose_update_path", lambda policy, processes: setattr(policy, "update_path", FAST)
+        )
 
 
 def test_where_memory_runs_out_micro_batches_halve_and_the_update_is_the_same(tmp_path, settings, whole, monkeypatch):
