@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from motif.models.policy import Policy
-from motif.models.shape import attends_locally
+from motif.models.shape import windows
 from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 from support.architectures import HEADS, LOCAL_EXPERTS, SMALL, ZOO, Architecture, shake_adapter
@@ -89,9 +89,9 @@ def test_layers_are_local_by_their_kinds(tmp_path):
     import transformers
 
     chunked = transformers.Llama4TextConfig(**HEADS, layer_types=["chunked_attention", "full_attention"])
-    assert attends_locally(chunked)
+    assert windows(chunked)
     chunked.layer_types = ["full_attention"] * 2
-    assert not attends_locally(chunked)
-    assert attends_locally(transformers.MistralConfig(sliding_window=8))
-    assert not attends_locally(transformers.MistralConfig(sliding_window=None))
-    assert not attends_locally(transformers.Qwen2Config(**SMALL, use_sliding_window=False))
+    assert not windows(chunked)
+    assert windows(transformers.MistralConfig(sliding_window=8))
+    assert not windows(transformers.MistralConfig(sliding_window=None))
+    assert not windows(transformers.Qwen2Config(**SMALL, use_sliding_window=False))

@@ -26,9 +26,11 @@ from motif.models.head import OwnHead, scaled_logits
 from motif.models.hub import load_model, load_tokenizer, read_model
 from motif.models.path import NOT_COMPARED
 from motif.models.recurrent import layer_kinds
-from motif.models.shape import attends_locally, context_limit
+from motif.models.shape import context_limit, windows
 from motif.models.sharding import Shards, full_tensor, shard_like
 
+CACHE_NAMES = ("past_key_values", "cache_params", "cache", "state")
+"""What decoders call their caches, as an argument and in their outputs; recurrent and newer ones differ."""
 LOGIT_ELEMENTS = 2**24
 """Logits in memory at once: 64 MiB in float32, for any vocabulary and sequence length."""
 
@@ -66,7 +68,7 @@ class Policy:
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
         self.text_config: Any = self.model.config.get_text_config()
-        self.local = attends_locally(self.text_config)
+        self.local = bool(windows(self.text_config))  # some layers see only what is near
         self.decoder: Any = decoder_of(self.model)
         self.update_path = NOT_COMPARED  # until it is, see `motif.training.check`
         self._head: Callable[[Any, Tensor], Tensor] = scaled_logits
@@ -75,7 +77,7 @@ class Policy:
         self.autocast = self.half
         self.cache_argument = _cache_argument(self.decoder)
         self.recurrent, self.attends = layer_kinds(self.text_config)
-        self.continues: bool | None = None  # see `motif.models.prefix.continues`
+        self.continues: bool | None = None  # whether recurrent layers do, see `motif.models.prefix`
         self.shards: Shards | None = None
         if shard:
             if not (layers := self._layers()):
@@ -379,10 +381,9 @@ def _float32(tensor: Tensor) -> Tensor:
 
 
 def _cache_argument(decoder: nn.Module) -> str:
-    """What the decoder's forward pass calls its cache: transformers 5.24 has renamed it."""
+    """What the decoder's forward pass calls its cache; empty if it takes none."""
     names = inspect.signature(type(decoder).forward).parameters
-    known = ("past_key_values", "cache_params", "cache")  # the second: of models without attention
-    return next((name for name in known if name in names), known[0])
+    return next((name for name in CACHE_NAMES if name in names), "")
 
 
 def _end_ids(model: Any, tokenizer: Any) -> list[int]:

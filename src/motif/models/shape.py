@@ -74,12 +74,19 @@ def context_limit(config: Any) -> int:
     return int(min(limits))
 
 
-def attends_locally(config: Any) -> bool:
-    """Whether some layers see only a window or a chunk of what comes before a token."""
-    config = config.get_text_config()
+WINDOWS = {"sliding_window": "sliding", "attention_chunk_size": "chunked"}
+"""What configurations call the sizes of windows, with a word that is in the names of the layers that have them."""
+
+
+def windows(config: Any) -> dict[str, int]:
+    """The sizes, by name in a text configuration, of the windows or chunks to which some layers are limited."""
     kinds = getattr(config, "layer_types", None)
-    local = (("sliding_attention", "sliding_window"), ("chunked_attention", "attention_chunk_size"))
-    return any(getattr(config, name, None) and (kinds is None or kind in kinds) for kind, name in local)
+    sizes = {name: getattr(config, name, None) for name in WINDOWS}
+    return {
+        name: size
+        for name, size in sizes.items()
+        if isinstance(size, int) and size > 0 and (kinds is None or any(WINDOWS[name] in kind for kind in kinds))
+    }
 
 
 def window_of(recipe: Recipe, model_limit: int) -> int:

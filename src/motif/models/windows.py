@@ -9,29 +9,14 @@ from typing import Any
 import torch
 
 from motif.models.policy import Policy
-from motif.models.shape import context_limit
+from motif.models.shape import context_limit, windows
 
-WINDOWS = {"sliding_window": "sliding", "attention_chunk_size": "chunked"}
-"""What configurations call the sizes of windows, with a word that is in the names of the layers that have them."""
 NARROW = 23
 """Tokens of a window during a check: odd, and several windows are still a short sequence."""
 LENGTH = 96
 """Tokens of the longest prompt in a check, where windows are as narrow."""
 FARTHEST = 4096
 """Tokens of the widest window that is checked as it is."""
-
-
-def windows(config: Any) -> dict[str, int]:
-    """The windows of some layers, by name in the text configuration, as far as a sequence may be longer than them."""
-    kinds = getattr(config, "layer_types", None)
-    sizes = {name: getattr(config, name, None) for name in WINDOWS}
-    return {
-        name: size
-        for name, size in sizes.items()
-        if isinstance(size, int)
-        and 0 < size < context_limit(config)
-        and (kinds is None or any(WINDOWS[name] in kind for kind in kinds))
-    }
 
 
 @contextlib.contextmanager
@@ -41,17 +26,22 @@ def narrowed(policy: Policy) -> Iterator[int]:
     Yields the length that a prompt should have to reach beyond windows: `LENGTH`, or more for a model whose windows
     cannot be narrowed.
     """
-    found = windows(policy.text_config)
+    found = _within(policy.text_config)
     with contextlib.ExitStack() as stack:
         ids = torch.arange(1, 2 * NARROW).unsqueeze(0) % policy.vocabulary
         wide = _states(policy, ids) if found else None
         for config in _configs(policy):
-            for name in windows(config):
+            for name in _within(config):
                 stack.enter_context(_set(config, name))
         if wide is None or max(found.values()) <= NARROW or not torch.equal(wide, _states(policy, ids)):
             yield LENGTH
         else:
             yield max(LENGTH, min(FARTHEST, max(found.values())) + NARROW)
+
+
+def _within(config: Any) -> dict[str, int]:
+    """The windows that a sequence may be longer than."""
+    return {name: size for name, size in windows(config).items() if size < context_limit(config)}
 
 
 def _configs(policy: Policy) -> list[Any]:

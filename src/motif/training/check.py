@@ -99,7 +99,7 @@ def _compare(policy: Policy, samples: list[Sample], processes: Processes) -> str
     """Add the gradient of a way to that of plain passes with the opposite sign, and see whether anything is left."""
     batch = Minibatch(policy, samples, processes=processes)
     weights_T = torch.rand(len(batch.targets_T), generator=torch.Generator().manual_seed(0)).to(policy.device) - 0.5
-    wanted_T = _plain(policy, samples, batch, -weights_T)
+    wanted_T = _plain(policy, samples, -weights_T)
     parameters = policy.trainable()
     sizes = [_largest(parameter.grad) for parameter in parameters]
     found_T = torch.full_like(wanted_T, torch.nan)
@@ -124,17 +124,12 @@ def _compare(policy: Policy, samples: list[Sample], processes: Processes) -> str
     return f"gradients are off by up to {100 * max(off):.2g} % of the largest" if off else ""
 
 
-def _plain(policy: Policy, samples: list[Sample], batch: Minibatch, weights_T: Tensor) -> Tensor:
+def _plain(policy: Policy, samples: list[Sample], weights_T: Tensor) -> Tensor:
     """Log-probabilities (T,) by a pass of each sequence alone; adds the gradient of their weighted sum."""
-    parts: list[Tensor] = []
-    start = 0
-    for sample in samples:
-        ids = torch.tensor([[*sample.prompt_ids, *sample.token_ids[:-1]]], device=policy.device)
-        at = slice(start, start := start + len(sample.token_ids))
-        with policy.precision():
-            states = policy.decoder(input_ids=ids, use_cache=False).last_hidden_state[0, len(sample.prompt_ids) - 1 :]
-            logprobs_T, _ = policy.score(states, batch.targets_T[at], batch.temperatures_T_1[at])
-        (logprobs_T * weights_T[at]).sum().backward()
+    parts = []
+    for sample, weights in zip(samples, weights_T.split([len(one.token_ids) for one in samples]), strict=True):
+        logprobs_T, _ = policy.token_logprobs([sample.prompt_ids], [sample.token_ids], [sample.temperature])
+        (logprobs_T * weights).sum().backward()
         parts.append(logprobs_T.detach())
     return torch.cat(parts)
 

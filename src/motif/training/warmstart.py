@@ -158,12 +158,14 @@ class Warmstart:
     def _drawn(self, trees: Sequence[Tree]) -> list[Tree]:
         """The demonstrations of the next step: all of them in an order shuffled anew for each epoch, by seed."""
         warm, size = self.state.warm, min(self.config.demonstrations_per_step, len(trees))
+        orders: dict[int, list[int]] = {}
         chosen = []
         for position in range(warm.in_iteration * size, (warm.in_iteration + 1) * size):
             epoch, index = divmod(position, len(trees))
-            order = list(range(len(trees)))
-            random.Random(f"warmstart/{self.recipe.train.seed}/{warm.iteration}/{epoch}").shuffle(order)
-            chosen.append(trees[order[index]])
+            if epoch not in orders:
+                orders[epoch] = list(range(len(trees)))
+                random.Random(f"warmstart/{self.recipe.train.seed}/{warm.iteration}/{epoch}").shuffle(orders[epoch])
+            chosen.append(trees[orders[epoch][index]])
         return chosen
 
     def look(self) -> None:

@@ -9,7 +9,6 @@ cache, and copies nothing while the rows of a length stay the same.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,15 +18,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from motif.models.architecture import decoder_of
 from motif.models.policy import Policy
 from motif.models.prefix import Segment
 from motif.sampling.base import Usage
 from motif.sampling.local import memory
 from motif.sampling.local.memory import Memory
-
-CACHE_NAMES = ("past_key_values", "cache", "cache_params", "state")
-"""What decoders call their caches, as an argument and in their outputs."""
 
 
 @dataclass(eq=False)
@@ -52,8 +47,7 @@ class ForkedMemory(Memory):
 
     def __init__(self, policy: Policy, usage: Usage):
         super().__init__(policy, usage)
-        names = inspect.signature(type(decoder_of(policy.model)).forward).parameters
-        self._name = next((name for name in CACHE_NAMES if name in names), "")
+        self._name = policy.cache_argument
         if not self._name:
             raise NotImplementedError("its decoder takes no cache")
         self._known: dict[tuple[int, ...], Segment] = {}
