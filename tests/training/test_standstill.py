@@ -10,6 +10,7 @@ from motif.display import Display
 from motif.evaluation.accuracy import Accuracy
 from motif.method.tree import Node, Question, Tree
 from motif.training.loop import train
+from motif.training.progress import Progress
 from motif.training.standstill import Standstill, without_form
 
 
@@ -32,12 +33,10 @@ def tree(**leaf):
 def test_each_cause_is_told_with_two_lines(leaf, cause, line):
     standstill = Standstill()
     for _ in range(3):
-        standstill.add([tree(**leaf)], dead=True)
+        standstill.add([tree(**leaf)])
     text = standstill.explain(load_recipe({}))
     assert cause in text and line in text
     assert text.count("\n    ") == 2
-    standstill.add([tree()], dead=False)
-    assert standstill == Standstill()
 
 
 def test_a_model_without_form_is_told_before_training():
@@ -67,3 +66,10 @@ def test_a_dead_run_stops_and_goes_on_when_it_is_resumed(tmp_path, tiny_model):
     assert summary["standstill"]["steps"] == 4 and summary["standstill"]["text"] == result.standstill
     assert "Nothing was learnt in the last steps" in (tmp_path / "run/report.html").read_text()
     assert train(recipe, tmp_path / "run", resume=True, display=Display(quiet=True)).steps == 8
+
+
+def test_an_update_ends_a_standstill():
+    state = Progress(4096)
+    for dead, steps in ((True, 1), (True, 2), (False, 0), (True, 1)):
+        state.count_dead([tree()], dead)
+        assert state.standstill.steps == steps

@@ -234,7 +234,7 @@ class Trainer:
         state.ledger.questions += len(trees)
         state.ledger.distinct_questions = len(state.drawn)
         self.charge(sampled, stats, clock)
-        state.standstill.add(trees, dead=not stats.updates and not stats.skipped)
+        state.count_dead(trees, dead=not stats.updates and not stats.skipped)
         metrics: dict[str, Any] = {"step": state.step}
         metrics |= step_metrics(trees, counts, self.recipe.rollout.rounds) | stats.metrics() | sampled.lag(state.step)
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}

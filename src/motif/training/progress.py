@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from motif.method.tree import Tree
 from motif.runs.ledger import Ledger
 from motif.training.standstill import Standstill
 from motif.training.update import Budget
@@ -87,6 +89,13 @@ class Progress:
         self.budget = Budget(microbatch_tokens)
         self.warm = Warm()
         self.standstill = Standstill()
+
+    def count_dead(self, trees: Sequence[Tree], dead: bool) -> None:
+        """Count a step whose groups were all dead; any other step ends the standstill."""
+        if dead:
+            self.standstill.add(trees)
+        else:
+            self.standstill = Standstill()
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of it, besides the step."""

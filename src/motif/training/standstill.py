@@ -20,7 +20,7 @@ MOST, FEW = 0.9, 0.1
 
 @dataclass
 class Standstill:
-    """Counts over the steps in a row that made no update because every group was dead; zero after an update."""
+    """Counts over the steps in a row that made no update because every group was dead; an update begins another."""
 
     steps: int = 0
     responses: int = 0
@@ -32,11 +32,8 @@ class Standstill:
     ungraded: int = 0
     reason: str = ""
 
-    def add(self, trees: Sequence[Tree], dead: bool) -> None:
-        """Count a step's trees, or start anew if the step was not dead."""
-        if not dead:
-            self.__init__()  # type: ignore[misc]
-            return
+    def add(self, trees: Sequence[Tree]) -> None:
+        """Count the trees of a dead step."""
         nodes = [node for tree in trees for node in tree.walk()]
         leaves = [leaf for tree in trees for leaf in tree.leaves()]
         self.steps += 1
