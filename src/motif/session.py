@@ -107,9 +107,8 @@ def _longest_prompts(questions: Sequence[Question], rounds: Rounds, count: int, 
     room = (limit - overhead - SEAM) / times
     for start in range(0, len(questions), CHUNK):
         chunk = questions[start : start + CHUNK]
-        texts = [rounds.shown(question.text) for question in chunk]
-        sizes = [_most_tokens(text) for text in texts]
-        long = [text for text, size in zip(texts, sizes, strict=True) if size > room]
+        sizes = [_most_tokens(question.text) for question in chunk]
+        long = [rounds.shown(question.text) for question, size in zip(chunk, sizes, strict=True) if size > room]
         if long:
             encoded = iter(rounds.tokenizer(long, add_special_tokens=False, return_attention_mask=False)["input_ids"])
             sizes = [len(next(encoded)) if size > room else size for size in sizes]
@@ -124,7 +123,8 @@ def _most_tokens(text: str) -> int:
 
     That is three of a space (as `▁`), and eleven of one character of 18 letters in the compatibility form of Unicode.
     """
-    return (3 if text.isascii() else 11) * len(text.encode())
+    size = len(text.encode(errors="surrogatepass"))
+    return 3 * size if text.isascii() else 11 * size - 8 * sum(map(str.isascii, text))
 
 
 def _check_matched(recipe: Recipe, rounds: Rounds, questions: list[Any], window: int) -> None:

@@ -6,6 +6,7 @@ of its own keeps its weights: it only chooses among experts.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable
@@ -108,7 +109,11 @@ def _is_product(module: nn.Module) -> bool:
 def _reads_weight(parent: nn.Module, name: str) -> bool:
     """Whether a module computes with the weight of its layer `name` itself, past an adapter, as recurrent ones do."""
     weight = rf"self\.{re.escape(name)}\.weight\b(?!\.(dtype|device|shape))"
-    return re.search(weight, inspect.getsource(type(parent))) is not None
+    kind: Any = type(parent)
+    return re.search(weight, _source(kind)) is not None
+
+
+_source = functools.cache(inspect.getsource)
 
 
 def _chosen(names: list[str], config: ModelConfig) -> list[str]:

@@ -7,6 +7,7 @@ data sheets. Once steps run, the display goes by their times.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -371,7 +372,7 @@ def _available(device: torch.device) -> float:
 
 def _this_machine(device: torch.device, shape: Shape) -> Device:
     """This machine's device, by its rate of matrix products of the model's size, which memory access already slows."""
-    rate = _matmul_rate(device, shape)
+    rate = _matmul_rate(device, shape.hidden, shape.intermediate)
     here = Device("this machine", 1.0, rate / 1e12, float("inf"))
     if device.type != "cpu":
         return here
@@ -379,18 +380,19 @@ def _this_machine(device: torch.device, shape: Shape) -> Device:
     return replace(own, mfu=CPU_MFU, training_mfu=CPU_TRAINING_MFU)
 
 
-def _matmul_rate(device: torch.device, shape: Shape) -> float:
-    """FLOP per second of matrix products of the model's size on this device."""
-    a = torch.randn(64, shape.hidden, device=device)
-    b = torch.randn(shape.hidden, shape.intermediate, device=device)
+@functools.cache
+def _matmul_rate(device: torch.device, hidden: int, intermediate: int) -> float:
+    """FLOP per second of matrix products of the model's size on this device, measured once for 0.1 s."""
+    a = torch.ones(64, hidden, device=device)
+    b = torch.ones(hidden, intermediate, device=device)
     torch.mm(a, b)
     count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < 0.25:
+    while time.perf_counter() - start < 0.1:
         for _ in range(10):
             c = torch.mm(a, b)
         count += 10
     c.sum().item()  # waits for the device
-    return 2.0 * a.shape[0] * shape.hidden * shape.intermediate * count / (time.perf_counter() - start)
+    return 2.0 * a.shape[0] * hidden * intermediate * count / (time.perf_counter() - start)
 
 
 def _on(devices: int) -> str:
