@@ -4,7 +4,16 @@ A recipe is a TOML file. Its sections are in `sections` and `data`, `recipe` che
 reads them: a shipped name or a file, with `section.key=value` settings on top. Lengths are in tokens, memory in GiB.
 """
 
-from motif.config.data import TASKS, ArithmeticConfig, ChainConfig, CircuitConfig, DataConfig, TaskName
+from motif.config.data import (
+    TASKS,
+    ArithmeticConfig,
+    ChainConfig,
+    CircuitConfig,
+    DataConfig,
+    LedgerConfig,
+    StoriesConfig,
+    TaskName,
+)
 from motif.config.load import RECIPES, flat, load_recipe, nearest, read_toml, shipped_recipes
 from motif.config.recipe import Recipe
 from motif.config.sections import (
@@ -31,6 +40,7 @@ __all__ = [
     "CreditConfig",
     "DataConfig",
     "EvalConfig",
+    "LedgerConfig",
     "LossConfig",
     "ModelConfig",
     "ProbeConfig",
@@ -39,6 +49,7 @@ __all__ = [
     "RoundsConfig",
     "SamplerConfig",
     "Section",
+    "StoriesConfig",
     "TaskName",
     "TrainConfig",
     "Trust",

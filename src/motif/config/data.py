@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from motif.config.sections import Section
 
-TaskName = Literal["arithmetic", "chain", "circuit", "code", "gsm8k", "svamp", "math", "math500", "aime24", "file"]
+TaskName = Literal[
+    "arithmetic", "chain", "stories", "ledger", "circuit", "code", "gsm8k", "svamp", "math", "math500", "aime24", "file"
+]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 SOURCES = ("train", "test")
 READING = ("subset", "train_split", "test_split", "question_column", "answer_column", "answer_pattern")
@@ -24,7 +26,9 @@ OWN_OR_ROWS = ("circuit", "code")
 
 
 class TaskSection(Section):
-    """Settings of one task that makes its own questions."""
+    """Settings of one task that makes its own questions. worked: whether it has worked solutions."""
+
+    worked: ClassVar[bool] = False
 
 
 class ArithmeticConfig(TaskSection):
@@ -52,7 +56,20 @@ class ArithmeticConfig(TaskSection):
         return self
 
 
-class ChainConfig(TaskSection):
+class LengthsSection(TaskSection):
+    """Settings of a task whose questions are of several lengths."""
+
+    shortest: int = 1
+    longest: int = 1
+
+    @model_validator(mode="after")
+    def _shortest_first(self) -> LengthsSection:
+        if self.shortest > self.longest:
+            raise ValueError(f"shortest = {self.shortest} is above longest = {self.longest}")
+        return self
+
+
+class ChainConfig(LengthsSection):
     """Chains of arithmetic steps on a two-digit number, modulo 100."""
 
     shortest: Annotated[int, Field(ge=1, le=16)] = 2
@@ -60,11 +77,51 @@ class ChainConfig(TaskSection):
     longest: Annotated[int, Field(ge=1, le=16)] = 9
     """Number of steps of the longest chains."""
 
-    @model_validator(mode="after")
-    def _shortest_first(self) -> ChainConfig:
-        if self.shortest > self.longest:
-            raise ValueError(f"shortest = {self.shortest} is above longest = {self.longest}")
-        return self
+
+class StoriesConfig(LengthsSection):
+    """Stories in English of somebody who gains and loses things, with 36 wordings of an event."""
+
+    worked: ClassVar[bool] = True
+
+    shortest: Annotated[int, Field(ge=1, le=12)] = 2
+    """Number of events of the shortest stories."""
+    longest: Annotated[int, Field(ge=1, le=12)] = 6
+    """Number of events of the longest stories."""
+    largest: Annotated[int, Field(ge=13, le=1000)] = 20
+    """The count is never above this."""
+    variant: Annotated[int, Field(ge=0)] = 0
+    """Another number tells the same stories with other names, things and numbers."""
+    unseen_wordings: bool = False
+    """Word the held-out stories as no training story is worded, in 12 other ways."""
+
+
+class LedgerConfig(LengthsSection):
+    """Long lists of entries on several accounts, of which one is asked for."""
+
+    worked: ClassVar[bool] = True
+
+    shortest: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Number of entries of the shortest lists."""
+    longest: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Number of entries of the longest lists."""
+    accounts: Annotated[int, Field(ge=1, le=8)] = 3
+    """Number of accounts."""
+    ask: Literal["total", "state", "both"] = "total"
+    """Ask for a total (entries add and take), for a state (entries set, and the last one counts), or for one or the
+    other."""
+    largest: Annotated[int, Field(ge=9, le=1000)] = 20
+    """No account ever holds more than this."""
+    variant: Annotated[int, Field(ge=0)] = 0
+    """Another number makes the same lists with other numbers."""
+    question: str = "How much is on account {account} in the end? All accounts begin with 0."
+    """Wording of what is asked; `{account}` is filled in."""
+
+    @field_validator("question")
+    @classmethod
+    def _names_the_account(cls, question: str) -> str:
+        if "{account}" not in question:
+            raise ValueError("must contain {account}")
+        return question
 
 
 class CircuitConfig(TaskSection):
@@ -119,6 +176,8 @@ class DataConfig(Section):
     """Skip rows that cannot be used, count and list them, instead of stopping."""
     arithmetic: ArithmeticConfig = ArithmeticConfig()
     chain: ChainConfig = ChainConfig()
+    stories: StoriesConfig = StoriesConfig()
+    ledger: LedgerConfig = LedgerConfig()
     circuit: CircuitConfig = CircuitConfig()
 
     @field_validator("answer_pattern")

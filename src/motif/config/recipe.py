@@ -70,7 +70,8 @@ class Recipe(Section):
                 "warmstart looks at the model with the sampler of the training process: warm it up in a run without "
                 "sampler.urls (train.steps = 0), export that with motif export, and name the result as the model"
             )
-        if self.warmstart.source == "solutions" and self.data.active_section is not None:
+        section = self.data.active_section
+        if self.warmstart.source == "solutions" and section is not None and not section.worked:
             raise ValueError(
                 f"warmstart.source = 'solutions' needs worked solutions, and task {self.data.task!r} makes its own "
                 "questions without any: use 'self' or 'file'"

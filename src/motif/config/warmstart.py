@@ -25,6 +25,9 @@ class WarmstartConfig(Section):
     """With `solutions`: the column of worked solutions; empty: `solution`, or the task's own (GSM8K: `answer`)."""
     cut: Literal["lines", "sentences", "steps"] = "lines"
     """Where a solution may be cut: at line ends, also at the ends of sentences, or at blank lines."""
+    notes: Literal["all", "latest"] = "all"
+    """What a note of a solution holds: what all pieces so far have found, or only what the latest has, for solutions
+    whose every piece says where things stand."""
     steps: Annotated[int, Field(ge=1)] = 100
     """The most optimiser steps; with `self`, in each iteration."""
     demonstrations_per_step: Annotated[int, Field(ge=1)] = 16
@@ -54,7 +57,8 @@ class WarmstartConfig(Section):
     @model_validator(mode="after")
     def _only_what_is_used(self) -> WarmstartConfig:
         fields = type(self).model_fields
-        of = {"file": ("file",), "solution_column": ("solutions",), "cut": ("solutions", "self")}
+        of = {"file": ("file",), "cut": ("solutions", "self")}
+        of |= dict.fromkeys(("solution_column", "notes"), ("solutions",))
         of |= dict.fromkeys(("samples", "keep", "questions", "tokens", "iterations"), ("self",))
         for key in fields:
             sources = of.get(key, ("solutions", "self", "file"))

@@ -27,14 +27,14 @@ class Demonstrator:
         """The most tokens of a response of round `number`."""
         return self.config.tokens_first if number == 1 else self.config.tokens_continue
 
-    def from_solution(self, question: Question, solution: str, cut: str) -> Tree:
+    def from_solution(self, question: Question, solution: str, cut: str, latest: bool = False) -> Tree:
         """The demonstration of a worked solution, cut into as many rounds as the recipe has.
 
         Raises:
             UnfitDemonstration: no way of cutting it fits.
         """
         config, count = self.rounds.config, self.config.rounds
-        parts = Solution(pieces(solution, cut), question.gold, count, config, self._fits)
+        parts = Solution(pieces(solution, cut), question.gold, count, config, self._fits, latest)
         problem = UnfitDemonstration("the solution is empty" if not parts.steps else "it does not fit")
         for way in parts.ways():
             try:

@@ -80,7 +80,7 @@ def written(reasoning: str, note: str, config: RoundsConfig) -> str:
 class Solution:
     """The pieces of a worked solution and its answer, to be cut into `rounds` rounds.
 
-    fits: whether a round (from 1) has room for a part.
+    fits: whether a round (from 1) has room for a part. latest: a note holds what the latest piece has found only.
     """
 
     steps: Sequence[str]
@@ -88,6 +88,7 @@ class Solution:
     rounds: int
     config: RoundsConfig
     fits: Callable[[int, Part], bool]
+    latest: bool = False
 
     def ways(self) -> list[list[Part]]:
         """The ways to cut it: equally, and filling each round in order (if so many rounds hold it)."""
@@ -117,7 +118,8 @@ class Solution:
         reasoning = reasoning or findings[-1]  # with nothing left to do, a round reads what has been found
         if number == self.rounds:
             return reasoning, f"{marks[0]}{self.gold}{marks[1]}"
-        parts = ((reasoning, "; ".join(findings[oldest:])) for oldest in range(len(findings)))
+        oldest_first = range(len(findings) - 1 if self.latest else 0, len(findings))
+        parts = ((reasoning, "; ".join(findings[oldest:])) for oldest in oldest_first)
         return next((part for part in parts if self.fits(number, part)), (reasoning, findings[-1]))
 
 

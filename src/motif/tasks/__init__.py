@@ -41,9 +41,11 @@ def solutions(data: DataConfig, column: str = "") -> tuple[str, dict[int, str]]:
         DataError: see `TableTask.solutions`.
     """
     task = importlib.import_module(f"motif.tasks.{data.task}").TASK
-    if not isinstance(task, TableTask):
+    if isinstance(task, TableTask):
+        return task.solutions(data, column)
+    if task.worked is None:
         raise RecipeError(f"task {data.task!r} has no worked solutions: use warmstart.source = 'self' or 'file'")
-    return task.solutions(data, column)
+    return f"{data.task} train", task.worked(data)
 
 
 def load(data: DataConfig, seed: int = 0) -> Task:

@@ -94,7 +94,7 @@ def _of_solutions(recipe: Recipe, task: tasks.Task, build: Demonstrator) -> Iter
             yield BadRow(source, line, "there is no worked solution")
             continue
         try:
-            yield build.from_solution(question, texts[line], recipe.warmstart.cut)
+            yield build.from_solution(question, texts[line], recipe.warmstart.cut, recipe.warmstart.notes == "latest")
         except UnfitDemonstration as error:
             yield BadRow(source, line, str(error))
 
