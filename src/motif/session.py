@@ -19,6 +19,7 @@ from motif.errors import RecipeError
 from motif.grading import Grader
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question
+from motif.models.path import FAST, RIGHT
 from motif.models.policy import Policy
 from motif.models.shape import window_of
 from motif.runs.checkpoint import checksum, load_newest_weights
@@ -54,11 +55,12 @@ class Session:
         self.sampler.sync_weights(version)
 
     def paths(self) -> list[str]:
-        """Where the model does not compute the fast way: which way, why, and what that costs."""
+        """Where the model does not compute the fast way, or only nearly what a plain pass does; why, and the cost."""
         lines = []
-        if isinstance(self.sampler, LocalSampler) and self.sampler.path.general:
+        sampling = self.sampler.path if isinstance(self.sampler, LocalSampler) else FAST
+        if sampling.general:
             lines.append(
-                f"sampling takes the {self.sampler.path} path: each distinct prompt is read whole, and responses of "
+                f"sampling takes the {sampling} path: each distinct prompt is read whole, and responses of "
                 "different lengths are decoded in separate passes (docs/models.md)"
             )
         if self.policy.update_path.general:
@@ -66,6 +68,12 @@ class Session:
                 f"updates take the {self.policy.update_path} path: a prompt is computed again for each of its "
                 "responses (docs/models.md)"
             )
+        for name, path in (("sampling", sampling), ("updates", self.policy.update_path)):
+            if path.gap:
+                lines.append(
+                    f"log-probabilities of {name} differ from a plain pass by up to {path.gap:.1g} nats in float32, "
+                    f"more than the {RIGHT:g} that rounding makes of most models: watch sampler/mean_gap"
+                )
         return lines
 
     def close(self) -> None:

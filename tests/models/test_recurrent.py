@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoTokenizer
 
 from motif.config import ModelConfig, Recipe
-from motif.models.path import FAST
+from motif.models.path import FAST, GENERAL
 from motif.models.policy import Policy
 from motif.models.prefix import UNSHARED, Segment, build_prefix_tree, shortest_shared
 from motif.models.recurrent import layer_kinds
@@ -38,6 +38,17 @@ KINDS = {
     "Mamba2Config": {"hidden_size": 32, "num_hidden_layers": 2, "num_heads": 8, "head_dim": 8, "n_groups": 1}
     | {"chunk_size": 16},
 }
+BOUNDED = {  # both ends of what softplus may return, as tight as to be missed in every step
+    "NemotronHConfig": HEADS
+    | {"hybrid_override_pattern": "M*", "mamba_num_heads": 8, "mamba_head_dim": 8, "ssm_state_size": 16}
+    | {"n_groups": 1, "chunk_size": 16, "time_step_min": 0.8},
+    "Zamba2Config": HEADS
+    | {"layers_block_type": ["mamba", "hybrid"], "mamba_d_state": 16, "n_mamba_heads": 8, "adapter_rank": 4}
+    | {"num_key_value_heads": 4, "chunk_size": 16, "time_step_min": 0.8},
+    "FalconH1Config": KINDS["FalconH1Config"]
+    | {"time_step_limit": [0.3, 0.6], "ssm_multipliers": [1.0, 1.0, 1.0, 1.0, 0.5]},
+    "Mamba2Config": KINDS["Mamba2Config"] | {"time_step_limit": [0.3, 0.6]},
+}
 
 
 QUICK = ("Qwen3_5TextConfig", "FalconH1Config")
@@ -51,9 +62,9 @@ def policy(request, tiny_model, tmp_path_factory) -> Policy:
     return build(request.param, tiny_model, tmp_path_factory.mktemp(request.param))
 
 
-def build(kind: str, tokenizer_folder: str, folder, adapter: str = "full", **options) -> Policy:
+def build(kind: str, tokenizer_folder: str, folder, adapter: str = "full", bounded: bool = False) -> Policy:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
-    config = write_model(folder, kind, KINDS[kind] | {"initializer_range": 0.2} | options, tokenizer)
+    config = write_model(folder, kind, (BOUNDED if bounded else KINDS)[kind] | {"initializer_range": 0.2}, tokenizer)
     policy = Policy(config.model_copy(update={"adapter": adapter}))
     policy.update_path = FAST
     return policy
@@ -143,6 +154,26 @@ def test_nothing_is_shared_where_layers_begin_anew(policy):
     ends = build_prefix_tree(root, [stem, [*stem, 1], [*stem, 1], stem], shortest_shared(policy))
     assert ends[0] is ends[3] and ends[1] is ends[2]
     assert (ends[1].parent is root) == begins_anew
+
+
+@pytest.mark.parametrize("kind", BOUNDED)
+def test_time_steps_are_bounded_in_decoding_as_in_the_pass_that_is_trained(kind, tiny_model, tmp_path):
+    policy = build(kind, tiny_model, tmp_path, adapter="lora", bounded=True)
+    request = Request(tokens(random.Random(0), 20), [1, 2, 3], max_tokens=12)
+
+    def gap(sampler: LocalSampler) -> float:
+        with torch.no_grad():
+            return max(
+                (torch.tensor(one.logprobs) - plain(policy, request.prompt_ids, one.token_ids)).abs().max().item()
+                for one in complete(sampler, [request])
+            )
+
+    samplers = [LocalSampler(policy, 4, path) for path in (FAST, GENERAL)]
+    assert [sampler.path for sampler in samplers] == [FAST, GENERAL]
+    assert max(gap(sampler) for sampler in samplers) < 2e-5
+    for module in policy.model.modules():
+        module._forward_hooks.clear()
+    assert min(gap(sampler) for sampler in samplers) > 1e-3  # what transformers decodes
 
 
 def test_a_model_that_only_attends_has_no_states(tiny_model):

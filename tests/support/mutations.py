@@ -58,6 +58,8 @@ def _changes(text: dict[str, Any], rng: random.Random) -> list[dict[str, Any]]:
         {"num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": 20},
         {"num_attention_heads": 8, "num_key_value_heads": 1},
         {"sliding_window": rng.choice(ODD_WINDOWS)},
+        {"time_step_min": rng.choice((0.01, 0.4))},
+        {"time_step_limit": rng.choice(([0.05, 0.9], [0.3, 0.6]))},
     ]
     if kinds := text.get("layer_types"):
         count = rng.randint(2, 5)

@@ -9,9 +9,10 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 import motif.training.batch
 from motif.config import ModelConfig, Recipe
 from motif.errors import ModelError
-from motif.models.path import FAST, GENERAL
+from motif.models.path import FAST, GENERAL, Path
 from motif.models.policy import Policy
 from motif.sampling.local.batch import LocalSampler
+from motif.session import Session
 from motif.training.check import choose_update_path
 from motif.training.update import update
 from support.tiny import SMALL, write_model
@@ -30,6 +31,19 @@ def test_a_plain_model_shares_prompts_and_is_left_as_it_was(tiny_model):
     assert choose_update_path(policy) == FAST
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state().items())
     assert all(parameter.grad is None for parameter in policy.trainable())
+
+
+def test_a_small_difference_is_told(tiny_model, monkeypatch):
+    policy = tiny(tiny_model)
+    plain = policy.token_logprobs
+    monkeypatch.setattr(policy, "token_logprobs", lambda *args: tuple(part + 3e-4 for part in plain(*args)))
+    path = choose_update_path(policy)
+    assert not path.general and path.gap == pytest.approx(3e-4, rel=0.1)
+    session = Session(Recipe(), None, policy, None, LocalSampler(policy), None)
+    [line] = session.paths()
+    assert line.startswith("log-probabilities of updates differ from a plain pass by up to 0.0003 nats")
+    session.sampler.path = Path("windows", 2e-4)
+    assert [line.split()[0] for line in session.paths()] == ["sampling", "log-probabilities", "log-probabilities"]
 
 
 def test_a_wrong_gradient_with_right_log_probabilities_is_noticed(tiny_model, monkeypatch):

@@ -25,7 +25,7 @@ from motif.models.device import pick_device, weight_dtype
 from motif.models.head import OwnHead, scaled_logits
 from motif.models.hub import load_model, load_tokenizer, read_model
 from motif.models.path import NOT_COMPARED
-from motif.models.recurrent import layer_kinds
+from motif.models.recurrent import bound_time_steps, layer_kinds
 from motif.models.shape import context_limit, windows
 from motif.models.sharding import Shards, full_tensor, shard_like
 
@@ -70,6 +70,7 @@ class Policy:
         self.text_config: Any = self.model.config.get_text_config()
         self.local = bool(windows(self.text_config))  # some layers see only what is near
         self.decoder: Any = decoder_of(self.model)
+        bound_time_steps(self.decoder)
         self.update_path = NOT_COMPARED  # until it is, see `motif.training.check`
         self._head: Callable[[Any, Tensor], Tensor] = scaled_logits
         self.end_ids = _end_ids(self.model, self.tokenizer)

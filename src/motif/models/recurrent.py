@@ -8,13 +8,15 @@ A state has read everything, padding too, so a segment that is continued must no
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, LinearAttentionCacheLayerMixin
 
 CONVOLUTION, RECURRENT = "convolution", "recurrent"
@@ -31,6 +33,39 @@ def layer_kinds(config: Any) -> tuple[bool, bool]:
         return False, True
     recurrent = any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers)
     return recurrent, not layers or any(isinstance(layer, CacheLayerMixin) for layer in layers)
+
+
+def bound_time_steps(model: nn.Module) -> None:
+    """Let Mamba 2 layers of a model bound their time steps also when they decode.
+
+    Such a layer bounds softplus(dt + dt_bias) by its `time_step_limit` when it runs several tokens, as in the pass that
+    is trained, but its step for a single token does not know the limit (transformers 5.23, and mamba-ssm's kernel).
+    Here dt itself is bounded, so that softplus cannot leave the limit: the same, up to rounding.
+    """
+    for mixer in model.modules():
+        low, high = getattr(mixer, "time_step_limit", None) or (0.0, math.inf)
+        if (low > 0 or high < math.inf) and hasattr(mixer, "dt_bias") and hasattr(mixer, "in_proj"):
+            projection: Any = mixer.in_proj
+            projection.register_forward_hook(functools.partial(_bound_single_token, mixer))
+
+
+def _bound_single_token(mixer: Any, projection: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Bound the last part of what `in_proj` returns (rows, T, ...), a dt for each head, where T is 1."""
+    if output.shape[1] != 1:
+        return output
+    bias = mixer.dt_bias.float()
+    scale = getattr(mixer, "mup_vector", None)  # by which Falcon-H1 multiplies what this returns
+    factor = 1.0 if scale is None else scale.flatten()[-len(bias) :].float()
+    ends = [(_softplus_inverse(end) - bias) / factor for end in mixer.time_step_limit]
+    rest, dt = output.split([output.shape[-1] - len(bias), len(bias)], dim=-1)
+    bounded = dt.float().clamp(torch.minimum(*ends), torch.maximum(*ends))
+    return torch.cat([rest, bounded.to(dt.dtype)], dim=-1)
+
+
+def _softplus_inverse(value: float) -> float:
+    if value <= 0:
+        return -math.inf
+    return value + math.log(-math.expm1(-value))  # also for large ones
 
 
 class Store(Protocol):

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from motif.distributed import ALONE, Processes
 from motif.errors import ModelError, MotifError, first_line, out_of_memory
-from motif.models.path import FAST, GENERAL, Path
+from motif.models.path import ALLOWED, Finding, Path, choose, off_by
 from motif.models.policy import Policy
 from motif.models.windows import narrowed
-from motif.sampling.local.check import MEAN, STRICT, random_adapter
+from motif.sampling.local.check import MEAN, random_adapter
 from motif.training.batch import Minibatch, Sample, UpdateStats
 
 BUDGET = 512
@@ -36,24 +36,24 @@ def choose_update_path(policy: Policy, processes: Processes = ALONE) -> Path:
     Raises:
         ModelError: none does.
     """
-    problems: list[str] = []
-    for path in (FAST, GENERAL):
+
+    def compare(path: Path) -> Finding:
         policy.update_path = path
-        problem = next((found for found in processes.gather(_problem(policy, processes)) if found), "")
-        if not problem:
-            if problems:
-                policy.update_path = Path(problems[0])
-            return policy.update_path
-        problems.append(problem)
-    kind = policy.model.config.model_type
-    raise ModelError(
-        f"model type {kind!r} cannot be trained: {problems[1]} (and its prompts cannot be shared: {problems[0]}): "
-        "choose a model of another type"
-    )
+        found = processes.gather(_found(policy, processes))
+        return Finding(next((one.problem for one in found if one.problem), ""), max(one.gap for one in found))
+
+    path, found = choose(compare)
+    if path is None:
+        raise ModelError(
+            f"model type {policy.model.config.model_type!r} cannot be trained: {found[1].problem} (and its prompts "
+            f"cannot be shared: {found[0].problem}): choose a model of another type"
+        )
+    policy.update_path = path
+    return path
 
 
-def _problem(policy: Policy, processes: Processes) -> str:
-    """What is wrong with the policy's way, in a few words, or nothing."""
+def _found(policy: Policy, processes: Processes) -> Finding:
+    """What is to be said of the policy's way."""
     try:
         with random_adapter(policy), narrowed(policy) as size:
             exact = contextlib.nullcontext() if policy.config.four_bit else policy.in_float32()
@@ -64,7 +64,7 @@ def _problem(policy: Policy, processes: Processes) -> str:
     except Exception as error:  # a model that does not fit may raise anything
         if out_of_memory(error):
             raise
-        return first_line(error)
+        return Finding(first_line(error))
     finally:
         policy.wrapped.zero_grad(set_to_none=True)
         policy.reshard()  # a backward pass has dropped some of what was gathered
@@ -95,7 +95,7 @@ def _samples(policy: Policy, size: int) -> list[Sample]:
     ]
 
 
-def _compare(policy: Policy, samples: list[Sample], processes: Processes) -> str:
+def _compare(policy: Policy, samples: list[Sample], processes: Processes) -> Finding:
     """Add the gradient of a way to that of plain passes with the opposite sign, and see whether anything is left."""
     batch = Minibatch(policy, samples, processes=processes)
     weights_T = torch.rand(len(batch.targets_T), generator=torch.Generator().manual_seed(0)).to(policy.device) - 0.5
@@ -113,15 +113,16 @@ def _compare(policy: Policy, samples: list[Sample], processes: Processes) -> str
     gaps = (found_T - wanted_T).abs()
     rounded = policy.config.four_bit
     gap = (gaps.mean() if rounded else gaps.max()).item()
-    if not gap < (MEAN if rounded else STRICT):  # nor not a number
-        return f"log-probabilities are off by {gap:.2g}"
+    if not gap < (MEAN if rounded else ALLOWED):  # nor not a number
+        return Finding(off_by(gap))
     left = [_largest(parameter.grad) for parameter in parameters]
     if not all(size < float("inf") for size in [*left, *sizes]):
-        return "its gradients are not finite"
+        return Finding("its gradients are not finite")
     most = max(sizes)
     share, nothing = (ROUNDED, ROUNDED) if rounded else (GRADIENT, NOTHING)
     off = [rest / most for rest, size in zip(left, sizes, strict=True) if rest > share * size + nothing * most]
-    return f"gradients are off by up to {100 * max(off):.2g} % of the largest" if off else ""
+    wrong = f"gradients are off by up to {100 * max(off):.2g} % of the largest" if off else ""
+    return Finding(wrong, 0.0 if rounded else gap)
 
 
 def _plain(policy: Policy, samples: list[Sample], weights_T: Tensor) -> Tensor:

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
 from motif.models.device import current, give_back_memory, to_device
-from motif.models.path import FAST, Path
+from motif.models.path import FAST, Finding, Path, choose
 from motif.models.policy import Policy
 from motif.models.prefix import Segment, shortest_shared
 from motif.sampling.base import Completion, Request, Usage
-from motif.sampling.local.check import find_problem
+from motif.sampling.local.check import compare
 from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.forked import ForkedMemory
 from motif.sampling.local.graphs import REPEATS, CudaGraphs, Recorder
@@ -136,41 +136,47 @@ class LocalSampler(SteppingSampler):
 
     def _check(self) -> None:
         """Take the first way to decode that computes what the trainer computes."""
-        kind = self.policy.model.config.model_type
-        problem, cause = self._problem()
-        if problem and self.record is not None:
-            self.record = None
-            slow, (problem, cause) = problem, self._problem()
-            if not problem:
-                print(
-                    f"model type {kind!r} is sampled without CUDA graphs, several times slower ({slow})",
-                    file=sys.stderr,
-                )
-        if problem and not self.path.general:
-            self.path = Path(problem)
-            problem, cause = self._problem()
-        if problem:
-            if self.path.general and "off by" in problem:
+        path, found = choose(self._compare, self.path.general)
+        if path is None:
+            problem = found[-1].problem
+            if "off by" in problem:
                 problem += ", decoding with transformers' own caches"
-            fast = f" (and its prompts cannot be shared: {self.path.reason})" if self.path.reason else ""
+            fast = f" (and its prompts cannot be shared: {found[0].problem})" if found[1:] else ""
             raise ModelError(
-                f"model type {kind!r} cannot be sampled here: {problem}{fast}: choose another model, or sample it with "
-                "vLLM servers (sampler.urls)"
-            ) from cause
+                f"model type {self.policy.model.config.model_type!r} cannot be sampled here: {problem}{fast}: choose "
+                "another model, or sample it with vLLM servers (sampler.urls)"
+            ) from found[-1].cause
+        self.path = path
 
-    def _problem(self) -> tuple[str, Exception | None]:
-        """What is wrong with the way to decode, in a few words, and the exception that says so."""
+    def _compare(self, path: Path) -> Finding:
+        """What is to be said of a way; CUDA graphs are given up if it is right without them only."""
+        self.path = path
+        found = self._found()
+        if not found.problem or self.record is None or path.general:
+            return found
+        self.record = None
+        slow = self._found()
+        if not slow.problem:
+            kind = self.policy.model.config.model_type
+            print(
+                f"model type {kind!r} is sampled without CUDA graphs, several times slower ({found.problem})",
+                file=sys.stderr,
+            )
+        return slow
+
+    def _found(self) -> Finding:
+        """What is to be said of the way that is taken now."""
         steps = 6 if self.record is None or self.path.general else 6 * REPEATS  # long enough for a recording
         try:
             if not self.path.general:
                 shortest_shared(self.policy)  # found out by gradients, which there are none of in inference mode
-            return find_problem(self.policy, self._sample_past_ends, steps), None
+            return compare(self.policy, self._sample_past_ends, steps)
         except (MotifError, MemoryError):
             raise
         except Exception as error:  # a model that does not fit may raise anything
             if out_of_memory(error):
                 raise
-            return first_line(error), error
+            return Finding(first_line(error), cause=error)
 
     def _sample_past_ends(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer requests up to their limits; of each policy, the last enters when the others are being decoded."""

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor
 
 from motif.models.adapter import lora_layers
+from motif.models.path import ALLOWED, Finding, off_by
 from motif.models.policy import Policy
 from motif.models.windows import narrowed
 from motif.sampling.base import Completion, Request
 from motif.sampling.local.drawing import uniforms
 
-STRICT = 1e-3
-"""Difference of a log-probability (nats) that rounding explains in float32."""
 MEAN = 0.05
 """Mean difference (nats) that rounding explains in bfloat16, where the trainer's own is smaller."""
 OTHER_TOKENS = 0.1
@@ -36,31 +35,30 @@ Expected = tuple[Tensor, Tensor]
 """What the trainer says of a response: log-probabilities (T,) of its tokens, and the tokens (T,) to be drawn."""
 
 
-def find_problem(policy: Policy, sample: Sample, steps: int) -> str:
-    """Compare a sampler with the trainer; returns what is wrong in a few words, or nothing.
+def compare(policy: Policy, sample: Sample, steps: int) -> Finding:
+    """Compare a sampler with the trainer.
 
     Args:
         steps: tokens of the longest response.
     """
     with random_adapter(policy), narrowed(policy) as size:
-        return _find_problem(policy, sample, _requests(policy, steps, size))
+        return _compare(policy, sample, _requests(policy, steps, size))
 
 
-def _find_problem(policy: Policy, sample: Sample, requests: list[Request]) -> str:
-    own = 0.0
+def _compare(policy: Policy, sample: Sample, requests: list[Request]) -> Finding:
+    own, found = 0.0, Finding()
     if not policy.config.four_bit:  # whose kernels have one precision
         with policy.in_float32():
             done = sample(requests)
             exact = [_expected(policy, one) for one in done]
-        if problem := _strict_problem(done, exact):
-            return problem
-        if not policy.half:
-            return ""
+        found = _strictly(done, exact)
+        if found.problem or not policy.half:
+            return found
         rounded = [_expected(policy, one) for one in done]
         own = torch.cat([a[0] - b[0] for a, b in zip(rounded, exact, strict=True)]).abs().mean().item()
     done = sample(requests)
     mean = _differences(done, [_expected(policy, one) for one in done]).mean().item()
-    return "" if mean < max(MEAN, 2 * own) else f"log-probabilities are off by {mean:.2g} on average"
+    return found if mean < max(MEAN, 2 * own) else Finding(f"{off_by(mean)} on average")
 
 
 def _requests(policy: Policy, steps: int, size: int) -> list[Request]:
@@ -122,11 +120,12 @@ def _differences(done: Sequence[Completion], expected: Sequence[Expected]) -> Te
     return torch.cat([torch.tensor(one.logprobs) - logprobs for one, (logprobs, _) in pairs]).abs()
 
 
-def _strict_problem(done: Sequence[Completion], exact: Sequence[Expected]) -> str:
+def _strictly(done: Sequence[Completion], exact: Sequence[Expected]) -> Finding:
     gap = _differences(done, exact).max().item()
-    if not gap < STRICT:  # nor not a number
-        return f"log-probabilities are off by {gap:.2g}"
+    if not gap < ALLOWED:  # nor not a number
+        return Finding(off_by(gap))
     pairs = zip(done, exact, strict=True)
     others = torch.cat([torch.tensor(one.token_ids) != tokens for one, (_, tokens) in pairs])
     share = others.float().mean().item()
-    return f"{100 * share:.0f} % of its tokens are not the ones to be drawn" if share > OTHER_TOKENS else ""
+    wrong = f"{100 * share:.0f} % of its tokens are not the ones to be drawn" if share > OTHER_TOKENS else ""
+    return Finding(wrong, gap)
