@@ -163,6 +163,9 @@ class Display:
             f"{metrics['time/total']:.1f} s",
             f"{duration(left)} left" if number < steps else "",
         ]
+        if "refill/tried" in metrics:
+            kept, short = metrics["refill/kept"], metrics["refill/short"]
+            parts.append(f"{counted(metrics['refill/tried'], 'question')} tried, {kept} of {kept + short} kept")
         if metrics["outcome/ungraded"]:
             parts.append(f"ungraded {metrics['outcome/ungraded']} ({metrics['outcome/ungraded_reason']})")
         if metrics.get("update/skipped"):

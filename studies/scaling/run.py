@@ -29,8 +29,9 @@ from simulate import GROWTHS, Costs, Growth, Node, cycle, sample
 
 from motif.config import load_recipe
 from motif.models.shape import Shape
+from motif.planning.copies import Replica
 from motif.planning.devices import TABLE
-from motif.planning.forecast import Forecast, Replica
+from motif.planning.forecast import Forecast
 from motif.planning.lengths import Lengths
 
 HERE = Path(__file__).parent

@@ -17,8 +17,8 @@ import measure  # noqa: E402
 import run  # noqa: E402
 from simulate import Costs, cycle, sample  # noqa: E402
 
+from motif.planning.copies import Replica  # noqa: E402
 from motif.planning.devices import TABLE  # noqa: E402
-from motif.planning.forecast import Replica  # noqa: E402
 
 FLAT = Costs([0.0] + [1.0] * 64)  # a step takes a second, however many rows
 

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from motif.config import load_recipe
 from motif.errors import MotifError, RecipeError, RunFolderError, UsageError
 from motif.models.shape import Shape
+from motif.planning.copies import Replica
 from motif.planning.devices import TABLE, parse_devices
-from motif.planning.forecast import Forecast, Replica
+from motif.planning.forecast import Forecast
 from motif.planning.lengths import Lengths, measured
-from motif.planning.plan import make_device_plan
+from motif.planning.plan import make_device_plan, workload_of
 from support import forked
 
 QWEN_3B = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
@@ -99,6 +100,22 @@ def test_measured_lengths_give_the_expected_tokens(tmp_path):
     assert plan.step_levels()[1].prompt == 250 + 7  # the notes added 7 tokens to the prompt in that run
     cut = forecast("paper", ["rollout.branching=[2,2,1]", "rollout.tokens_continue=5"], lengths=lengths)
     assert cut.tokens == 2 * 15 + 2 * (4 + 5 + 5 + 2)  # none above the limit; round 3 as round 2
+
+
+def test_what_replaces_dead_questions_is_counted_as_measured_or_at_worst(tmp_path):
+    write_trees(tmp_path, [(10, [4, 6]), (20, [8, 2])])  # one tree, without any advantage: dead
+    one = forecast("paper", ["rollout.branching=[2,2]"], lengths=measured(tmp_path))
+    assert one.dead == 1 and one.tokens == 2 * 15 + 4 * 5  # nothing is replaced
+    settings = ["rollout.branching=[2,2]", "rollout.questions_per_step=4", "rollout.refill=3"]
+    worst = forecast("paper", settings)
+    assert worst.tokens == 3 * forecast("paper", settings[:-1]).tokens
+    half = forecast("paper", settings, lengths=dataclasses.replace(AT_LIMITS, dead=0.5))
+    assert [levels[0].requests for levels in half.step_waves()] == [4, 2, 1]
+    assert half.kept == 1 - 0.5**3
+    guessed = dataclasses.replace(worst, right=0.25).local(1)
+    assert dataclasses.replace(forecast("paper", settings[:-1]), right=0.25).local(1).sampling < guessed.sampling
+    assert guessed.sampling < worst.local(1).sampling
+    assert "up to 3 tried for each" in dict(workload_of(load_recipe("demo", ["rollout.refill=3"])).rows("here"))["each step"]
 
 
 def test_lengths_need_a_run_with_trees(tmp_path):

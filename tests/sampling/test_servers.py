@@ -325,8 +325,10 @@ def test_what_the_caller_raises_is_raised(servers):
 
 
 @pytest.mark.slow
-def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path):
+@pytest.mark.parametrize("refill", [0, 2])
+def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path, refill):
     overlap = ("sampler.overlap=true", "sampler.max_mean_gap=0")  # one update changes much here
+    overlap = (*overlap, f"rollout.refill={refill}")
     whole = run(tmp_path / "whole", servers, *overlap, "train.steps=4")
     trees = [json.loads(line) for line in (whole / "trees.jsonl").read_text().splitlines()]
     versions = {(tree["step"], response["version"]) for tree in trees for response in tree["responses"]}
@@ -335,6 +337,7 @@ def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path):
     assert [line["sampler/lag"] for line in steps] == [0, 1, 1, 1]
     gaps = [line["sampler/mean_gap"] for line in steps]
     assert gaps[0] < 1e-4 < min(gaps[1:])  # one update apart: that is what the importance weights are for
+    assert not refill or any(line["refill/dropped"] for line in steps)
 
     broken = tmp_path / "broken"
     for server in servers:

@@ -151,6 +151,21 @@ class RolloutConfig(Section):
     """Limit of prompt + response in tokens (0: the model's own limit)."""
     max_rows: Annotated[int, Field(ge=1)] = 256
     """Sequences that the local sampler decodes at once; bounds its memory."""
+    refill: Annotated[int, Field(ge=0)] = 0
+    """Replace a question whose groups are all dead by another, and that one too, until as many questions as this have
+    been tried in its place; only questions with a live group are trained on (DAPO's dynamic sampling). 0: off."""
+
+    @field_validator("refill")
+    @classmethod
+    def _replaces_something(cls, refill: int) -> int:
+        if refill == 1:
+            raise ValueError("1 tries each question once and replaces none: set 0 (off), or at least 2")
+        return refill
+
+    @property
+    def tries(self) -> int:
+        """Questions tried in each place of a step, at most."""
+        return max(1, self.refill)
 
     @property
     def rounds(self) -> int:

@@ -45,6 +45,7 @@ def refuse(host: str, recipe: Recipe) -> None:
         "sampler.urls": bool(recipe.sampler.urls),
         "rollout.continuation_policy": recipe.rollout.continuation_policy == "base",
         "rollout.branching": recipe.rollout.responses < 2,
+        "rollout.refill": recipe.rollout.refill > 0,
     }
     for name, asks in impossible.items():
         if asks:

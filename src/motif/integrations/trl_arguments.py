@@ -83,6 +83,7 @@ def refuse(recipe: Recipe) -> None:
         "loss.importance_cap": loss.importance_cap > 0,
         "different temperatures": whole_tree(recipe) and rollout.temperature_first != rollout.temperature_continue,
         "rollout.branching": rows_per_question(recipe) < 2,
+        "rollout.refill": rollout.refill > 0,
     }
     for name, asked in impossible.items():
         if asked:

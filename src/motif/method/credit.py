@@ -15,7 +15,11 @@ The two kinds of group, and why the comparison is fair:
   is compared with the other trajectories of the question. The prompts differ, so part of the comparison is the luck of
   the earlier rounds. This is multi-round GRPO with one shared reward (InftyThink+, arXiv 2602.06960).
 
-A group whose rewards are all equal is *dead*: it has no gradient, so it is counted and skipped.
+A group whose rewards are all equal is *dead*: it has no gradient, so it is counted and skipped. A *question* is dead if
+every group of its tree that is compared is dead, so that no response of it has a gradient, or if no group could be
+graded. With all rounds trained, one group of siblings in a later round that differs keeps a question alive, even if its
+first-round responses are all worth the same. DAPO (arXiv 2503.14476, eq. 11) asks that some but not all answers be
+right, which is the same for one round graded by its answer alone; here the format reward counts as it does in training.
 """
 
 from __future__ import annotations
@@ -41,6 +45,11 @@ class CreditCounts:
     groups: int = 0
     dead_groups: int = 0
     ungraded: int = 0
+
+    @property
+    def dead(self) -> bool:
+        """Whether nothing can be learnt from the tree: every group is dead, or there is none."""
+        return self.dead_groups == self.groups
 
 
 def assign(tree: Tree, config: CreditConfig) -> CreditCounts:

@@ -77,6 +77,7 @@ class Tree:
     question: Question
     step: int
     roots: list[Node] = field(default_factory=list)
+    dropped: bool = False  # grown and recorded, but replaced by another question's or left out of the update
 
     def walk(self) -> Iterator[Node]:
         """All nodes, parents before children, in path order."""
@@ -99,11 +100,12 @@ class Tree:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy with texts and numbers, but without token ids and log-probabilities."""
-        return {
+        record = {
             "step": self.step,
             "question": {"id": self.question.id, "text": self.question.text, "gold": self.question.gold},
             "responses": [_node_dict(root) for root in self.roots],
         }
+        return record | ({"dropped": True} if self.dropped else {})
 
 
 def _node_dict(node: Node) -> dict[str, Any]:

@@ -29,8 +29,8 @@ class Device:
     bfloat16: bool = True  # whether it multiplies in bfloat16; if not, `auto` is float32
     overhead: float | None = None  # ms a layer and decoding step of the local sampler; None: `forecast.LOCAL_LAYER`
     token_overhead: float = 0.0  # ms a layer and sampled or prompt token, beside matrix products
-    mfu: float | None = None  # share of its peak that sampling reaches; None: `forecast.MFU`
-    training_mfu: float | None = None  # the same of updates; None: `forecast.TRAINING_MFU`
+    mfu: float | None = None  # share of its peak that sampling reaches; None: `copies.MFU`
+    training_mfu: float | None = None  # the same of updates; None: `copies.TRAINING_MFU`
 
     def rate(self, half: bool) -> float:
         """FLOP per second of matrix products, in bfloat16 or else float32."""

@@ -16,6 +16,8 @@ FLOP/s and M bytes/s, by its data sheet or description:
   log-probabilities) and 3 or 4 times 2·L·D·x for attention, a token of trained responses and their prompts, per inner
   epoch, at TRAINING_MFU·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive, dead ones cost
   less; with `right`, as many are as if answers were right with this chance, independently.
+* With `rollout.refill` a share d of the questions is replaced, d² once more, and so on, each time when all trees of the
+  step have been graded: d as a run has measured it (--lengths), or from `right`, or else 1, so that all are tried.
 * On a CPU the peak is measured, the shares of it are others, and every token costs `token_overhead` a layer.
 * Several training processes share a step's questions (a question is not divided) and add up gradients at LINK.
 * Grading: GRADING seconds a final response on 2 workers, beside sampling; what exceeds the time of sampling is added.
@@ -41,6 +43,7 @@ from motif.config import Recipe
 from motif.errors import RecipeError
 from motif.evaluation.rows import decoding_modes, eval_rows
 from motif.models.shape import Shape
+from motif.planning.copies import Level, Replica
 from motif.planning.devices import Device
 from motif.planning.layouts import Layout, fastest, server_counts
 from motif.planning.lengths import Lengths
@@ -55,9 +58,6 @@ from motif.planning.memory import (
     weight_size,
 )
 
-MBU, MFU, TRAINING_MFU = 0.6, 0.4, 0.1
-"""Shares of a device's peak that are reached: of memory bandwidth in decoding, of matrix products in sampling and in
-updates. The last was measured on one H200 (docs/performance.md); the others are assumed."""
 SERVER_STEP = 2e-3
 """Overhead of a server's decoding step, in seconds."""
 LOCAL_LAYER = 4e-4
@@ -65,76 +65,11 @@ LOCAL_LAYER = 4e-4
 H200."""
 LINK, DISK, ADAPTER_LOAD = 10e9, 1e9, 0.5
 """Bytes per second between training processes and of shared storage; seconds in which a server loads an adapter."""
-PARALLEL_EFFICIENCY = 0.8
-"""Speed of several devices that hold one model, relative to the sum of their speeds alone."""
 GRADING = {"exact": 1e-4, "numeric": 1e-4, "math": 6e-3, "code": 0.05, "circuit": 0.1}
 """Seconds a verdict (docs/grading.md); a grader of the user's own counts like math."""
 GRADER_WORKERS = 2
 RESERVED = 2 * GIB
 """Memory of a server for activations and CUDA graphs, in bytes."""
-
-
-@dataclass(frozen=True)
-class Level:
-    """One round of a step: requests with different prompts, each answered `forks` times."""
-
-    requests: int
-    forks: int
-    lengths: np.ndarray  # a sample of response lengths in tokens
-    prompt: float  # tokens
-    fresh: float  # tokens of the prompt that no earlier round has computed
-
-    @property
-    def responses(self) -> int:
-        """Responses in this round."""
-        return self.requests * self.forks
-
-    @property
-    def tokens(self) -> float:
-        """Generated tokens."""
-        return self.responses * float(self.lengths.mean())
-
-    @property
-    def context(self) -> float:
-        """Mean number of tokens before the one being computed."""
-        return self.prompt + float(self.lengths.mean()) / 2
-
-    @property
-    def computed(self) -> float:
-        """Tokens of an update pass: prompts once per request, and responses."""
-        return self.requests * self.fresh + self.tokens
-
-
-@dataclass(frozen=True)
-class Replica:
-    """One copy of the model: on a device, or on several that work as one."""
-
-    device: Device
-    devices: int = 1
-    server: bool = False
-    rows: int = 256
-
-    @property
-    def _factor(self) -> float:
-        return 1.0 if self.devices == 1 else PARALLEL_EFFICIENCY * self.devices
-
-    def bandwidth(self) -> float:
-        """Memory bandwidth that is reached, in bytes per second."""
-        return MBU * 1e12 * self.device.bandwidth * self._factor
-
-    def rate(self, half: bool) -> float:
-        """FLOP per second that decoding and prompts reach."""
-        mfu = MFU if self.device.mfu is None else self.device.mfu
-        return mfu * self.device.rate(half) * self._factor
-
-    def training_rate(self, half: bool) -> float:
-        """FLOP per second that updates reach."""
-        mfu = TRAINING_MFU if self.device.training_mfu is None else self.device.training_mfu
-        return mfu * self.device.rate(half) * self._factor
-
-    def tokens_time(self, tokens: np.ndarray | float, layers: int) -> np.ndarray | float:
-        """Seconds that tokens cost beside matrix products."""
-        return 1e-3 * self.device.token_overhead * layers * tokens
 
 
 @dataclass(frozen=True)
@@ -180,10 +115,31 @@ class Forecast:
         count = rollout.questions_per_step if questions is None else questions
         return self.levels(rollout.branching, count, (rollout.tokens_first, rollout.tokens_continue))
 
+    def step_waves(self, questions: int | None = None) -> list[list[Level]]:
+        """The rounds of one step: of its questions, of those that replace the dead ones, and so on."""
+        rollout, dead = self.recipe.rollout, self.dead
+        count = rollout.questions_per_step if questions is None else questions
+        counts = [math.ceil(count * dead**attempt - 1e-9) for attempt in range(rollout.tries)]
+        return [self.step_levels(left) for left in counts if left]
+
+    @cached_property
+    def dead(self) -> float:
+        """The share of questions whose groups are all dead, where they are replaced."""
+        if not self.recipe.rollout.refill or self.lengths.dead is not None:
+            return self.lengths.dead or 0.0
+        levels = self.step_levels()
+        return 1.0 if self.right is None else 1 - self._alive(levels[0], levels[1:])
+
+    @property
+    def kept(self) -> float:
+        """The share of a step's places whose question is trained on."""
+        rollout = self.recipe.rollout
+        return 1 - self.dead**rollout.refill if rollout.refill and self.dead < 1 else 1.0
+
     @property
     def tokens(self) -> float:
         """Tokens generated in one step."""
-        return sum(level.tokens for level in self.step_levels())
+        return sum(level.tokens for levels in self.step_waves() for level in levels)
 
     @property
     def _token_flops(self) -> float:
@@ -297,6 +253,9 @@ class Forecast:
         full = full_steps * float(self.step_time(replica, rows_at_once, level.context)) if full_steps else 0.0
         return self.prompt_time(replica, requests * level.fresh, level.prompt) + full + ending
 
+    def _rollout_time(self, waves: Sequence[Sequence[Level]], replica: Replica, replicas: int = 1) -> float:
+        return sum(self.sampling_time(levels, replica, replicas) for levels in waves)
+
     def update_time(self, levels: Sequence[Level], replica: Replica, replicas: int = 1) -> float:
         """Seconds of an update on the trained rounds, for one of `replicas` processes with its share of them."""
         recipe = self.recipe
@@ -308,7 +267,7 @@ class Forecast:
             forward = self._token_flops + self._attention * level.context / 2
             passes = (3 + recomputed) * recipe.loss.inner_epochs
             passes += (recipe.loss.kl_beta > 0) + (recipe.loss.minibatches * recipe.loss.inner_epochs > 1)
-            computed = level.computed * self._alive(level, levels[index + 1 :])
+            computed = level.computed * self._trained(level, levels[index + 1 :])
             flops += computed * (passes * forward - frozen * recipe.loss.inner_epochs)
         numbers = trainable(recipe, self.shape)
         steps = recipe.loss.inner_epochs * recipe.loss.minibatches
@@ -316,17 +275,24 @@ class Forecast:
         exchange = steps * 8 * numbers / LINK if replicas > 1 else 0.0  # a ring sends every gradient twice
         return flops / replica.training_rate(self.half) + optimiser + exchange
 
+    def _trained(self, level: Level, below: Sequence[Level]) -> float:
+        """The share of a round's groups that an update computes."""
+        if self.right is None or self.recipe.loss.kl_beta:
+            return self.kept
+        live = self._alive(level, below)
+        return self.kept * min(1.0, live / (1 - self.dead)) if self.dead < 1 else live
+
     def _alive(self, level: Level, below: Sequence[Level]) -> float:
         """The share of a round's groups whose answers are not all right or all wrong."""
-        if self.right is None or self.recipe.loss.kl_beta:
-            return 1.0
+        assert self.right is not None
         answers = max(2, level.forks * math.prod(deeper.forks for deeper in below))
         return 1 - self.right**answers - (1 - self.right) ** answers
 
-    def grading_time(self, levels: Sequence[Level], sampling: float) -> float:
+    def grading_time(self, waves: Sequence[Sequence[Level]], sampling: float) -> float:
         """Seconds of grading that exceed the time of sampling."""
         each = GRADING.get(self.grader, GRADING["math"])
-        return max(0.0, levels[-1].responses * each / GRADER_WORKERS - sampling)
+        responses = sum(levels[-1].responses for levels in waves)
+        return max(0.0, responses * each / GRADER_WORKERS - sampling)
 
     @property
     def weight_sync_time(self) -> float:
@@ -355,17 +321,18 @@ class Forecast:
     def local(self, processes: int) -> Layout:
         """Every process samples and trains its share of the questions."""
         replica = Replica(self.device, rows=self.recipe.rollout.max_rows)
-        share = self.step_levels(math.ceil(self.recipe.rollout.questions_per_step / processes))
-        sampling = self.sampling_time(share, replica)
+        share = math.ceil(self.recipe.rollout.questions_per_step / processes)
+        waves = self.step_waves(share)
+        sampling = self._rollout_time(waves, replica)
         return Layout(
             kind="local",
             samplers=processes,
             trainers=processes,
             devices=processes,
             sampling=sampling,
-            grading=self.grading_time(share, sampling),
+            grading=self.grading_time(waves, sampling),
             weight_sync=0.0,
-            training=self.update_time(share, replica, processes),
+            training=self.update_time(self.step_levels(share), replica, processes),
             evaluation=self.evaluation_time(replica, processes),
         )
 
@@ -373,8 +340,8 @@ class Forecast:
         """Servers sample and training processes train, in turns."""
         per_server, per_trainer = self.devices_per_server or 1, self.devices_per_trainer or 1
         replica = Replica(self.device, per_server, True, self.server_rows(per_server))
-        levels = self.step_levels()
-        sampling = self.sampling_time(levels, replica, servers)
+        waves = self.step_waves()
+        sampling = self._rollout_time(waves, replica, servers)
         share = self.step_levels(math.ceil(self.recipe.rollout.questions_per_step / trainers))
         return Layout(
             kind="servers",
@@ -382,7 +349,7 @@ class Forecast:
             trainers=trainers,
             devices=servers * per_server + trainers * per_trainer,
             sampling=sampling,
-            grading=self.grading_time(levels, sampling),
+            grading=self.grading_time(waves, sampling),
             weight_sync=self.weight_sync_time,
             training=self.update_time(share, Replica(self.device, per_trainer), trainers),
             evaluation=self.evaluation_time(replica, servers),

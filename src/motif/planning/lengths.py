@@ -1,4 +1,4 @@
-"""How long responses are, round by round: at their limits, or as an earlier run measured them."""
+"""How long responses are, round by round, and how many questions are dead: the worst, or what a run measured."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from motif.runs.read import read_trees
 class Lengths:
     """Tokens of responses by round, and the tokens that carried notes add to the prompt of each round.
 
-    Empty: every response and every note uses up its limit, which is an upper bound.
+    Empty: every response and every note uses up its limit, which is an upper bound. dead: the share of questions whose
+    groups were all dead; None: not measured.
     """
 
     source: str = "every response uses up its tokens (an upper bound; --lengths RUN uses those of an earlier run)"
     responses: tuple[np.ndarray, ...] = ()
     carried: tuple[float, ...] = ()
+    dead: float | None = None
 
     def of(self, round_: int, limit: int) -> np.ndarray:
         """Lengths in a round (from 1), none above `limit`; later rounds are like the last one that was measured."""
@@ -52,7 +54,9 @@ def measured(run: str | Path) -> Lengths:
     """
     responses: list[list[int]] = []
     prompts: list[list[int]] = []
+    dead: list[bool] = []
     for tree in read_trees(Path(run)):
+        dead.append(not any(node.get("advantage") for _, node in _nodes(tree["responses"])))
         for depth, node in _nodes(tree["responses"]):
             if depth == len(responses):
                 responses.append([])
@@ -66,6 +70,7 @@ def measured(run: str | Path) -> Lengths:
         source=str(run),
         responses=tuple(np.array(level) for level in responses),
         carried=tuple(max(0.0, float(np.mean(level)) - base) for level in prompts),
+        dead=float(np.mean(dead)),
     )
 
 

@@ -62,10 +62,11 @@ class Workload:
 
     @property
     def most_tokens(self) -> int:
-        """New tokens of one step, if every response used up its limit."""
+        """New tokens of one step, if every response used up its limit and every question were replaced that may be."""
         rollout = self.recipe.rollout
         later = (rollout.generations - rollout.responses) * rollout.tokens_continue
-        return rollout.questions_per_step * (rollout.responses * rollout.tokens_first + later)
+        questions = rollout.questions_per_step * rollout.tries
+        return questions * (rollout.responses * rollout.tokens_first + later)
 
     def forecast(self, device: Device, count: int, lengths: Lengths, half: bool) -> Forecast:
         """Estimate what it takes on these devices."""
@@ -91,6 +92,8 @@ class Workload:
         counts = " and ".join(str(count) for count in recipe.eval_rounds)
         matched = f", and one of {recipe.matched_tokens:,} tokens" if recipe.eval.matched else ""
         skipped = f", {len(task.skipped):,} rows skipped" if task.skipped else ""
+        refill = f", dead questions replaced, up to {rollout.tries} tried for each" if rollout.refill else ""
+        more = " and what replaces dead questions" if rollout.refill else ""
         steps, questions = recipe.train.steps, rollout.questions_per_step
         model = recipe.model
         adapter = f"LoRA r = {model.lora_rank}" if model.adapter == "lora" else "all weights trained"
@@ -101,10 +104,10 @@ class Workload:
             (
                 "each step",
                 f"{questions} questions × {rollout.responses} responses × {rollout.trajectories} trajectories, "
-                f"{rollout.rounds} rounds (branching {rollout.branching}): {generations:,} generations, "
-                f"at most {self.most_tokens:,} new tokens; trained: {trained}",
+                f"{rollout.rounds} rounds (branching {rollout.branching}): {generations:,} generations"
+                f"{refill}, at most {self.most_tokens:,} new tokens; trained: {trained}",
             ),
-            ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations"),
+            ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations{more}"),
             (
                 "evaluation",
                 f"{tested:,} questions at {counts} rounds{matched}, {self.evaluations} times" if tested else "none",

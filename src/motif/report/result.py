@@ -16,6 +16,7 @@ CLIPPED = "completions/clipped_ratio"
 LEDGER = {
     "questions": ("Questions", "count"),
     "distinct_questions": ("Distinct questions", "count"),
+    "dropped_questions": ("Dropped questions (all groups dead)", "count"),
     "updates": ("Optimiser updates", "count"),
     "generated_tokens": ("Generated tokens", "tokens"),
     "prefill_tokens": ("Prefill tokens (prompts read)", "tokens"),
@@ -139,6 +140,7 @@ def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) ->
         *_cut_off_answers(by_step),
         *_ungraded(steps),
         *_dead_groups(steps[-RECENT:]),
+        *_short(steps[-RECENT:], section(recipe, "rollout")),
     ]
     return [{"title": title, "text": text} for title, text in named]
 
@@ -185,6 +187,16 @@ def _ungraded(steps: list[Record]) -> Iterator[tuple[str, str]]:
             "Outcomes without a grade",
             f"{counted(round(ungraded), 'final response')} could not be graded. They count neither as right nor as "
             "wrong; the trees give the reason for each.",
+        )
+
+
+def _short(recent: list[Record], rollout: Record) -> Iterator[tuple[str, str]]:
+    kept, short = (_recent(recent, f"refill/{key}") for key in ("kept", "short"))
+    if kept is not None and short is not None and short > kept:
+        yield (
+            "Few dead questions could be replaced",
+            f"{percent(short / (short + kept))} of the places of a step had no question with a live group {_lately(recent)}, "
+            f"of up to {rollout.get('refill')} that were tried. Raise rollout.refill, or choose other questions.",
         )
 
 

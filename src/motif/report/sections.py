@@ -66,7 +66,19 @@ def reward_chart(steps: list[Record]) -> Chart:
 
 
 def group_charts(steps: list[Record]) -> list[Chart]:
-    """The implicit curriculum, and the groups without a learning signal."""
+    """The implicit curriculum, and the groups without a learning signal; with `rollout.refill`, what it replaced."""
+    refill = {"refill/tried": "tried", "refill/kept": "kept"}
+    replaced = lines(
+        steps,
+        refill,
+        id="refill",
+        title="Questions tried and kept",
+        y="questions per step",
+        unit="count",
+        limits=FROM_ZERO,
+        caption="A question whose groups are all dead is replaced by another (rollout.refill); only those kept are "
+        "trained on. The more that are tried for each one kept, the more is sampled in vain.",
+    )
     return [
         lines(
             steps,
@@ -93,6 +105,7 @@ def group_charts(steps: list[Record]) -> list[Chart]:
             caption="Groups whose rewards are all equal: their advantages are zero, so they cost tokens and teach "
             "nothing.",
         ),
+        *([replaced] if any(key in record for record in steps for key in refill) else []),
     ]
 
 

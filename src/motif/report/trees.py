@@ -131,7 +131,7 @@ def index_entry(record: Record) -> Record | None:
     """A tree as the list shows, filters and sorts it; None if the record is not a tree.
 
     `right`, `wrong` and `total` count leaves. `spread` is the variance of the values of its first-round responses, by
-    which their advantages differ: 0 where all are alike, at most 0.25.
+    which their advantages differ: 0 where all are alike, at most 0.25. `dropped`: not trained on (`rollout.refill`).
     """
     question, responses, step = record.get("question"), record.get("responses"), whole(record.get("step"))
     if step is None or not isinstance(question, dict) or not isinstance(responses, list):
@@ -147,7 +147,7 @@ def index_entry(record: Record) -> Record | None:
         "wrong": sum(verdicts.count("wrong") for verdicts in groups),
         "total": sum(map(len, groups)),
         "spread": number(statistics.pvariance(rates)) if rates else None,
-    }
+    } | ({"dropped": True} if record.get("dropped") is True else {})
 
 
 def leaves_below(node: Any) -> Iterator[Record]:
@@ -238,7 +238,7 @@ class Cutter:
             "step": step,
             "question": {key: self.text(question.get(key)) for key in ("id", "text", "gold")},
             "responses": self._nodes(responses),
-        }
+        } | ({"dropped": True} if record.get("dropped") is True else {})
 
     def text(self, value: Any) -> str:
         """A text; of a long one the beginning and the end, where the note and the answer are."""

@@ -12,7 +12,11 @@ from motif.method.tree import Node, Tree
 
 
 def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: int) -> dict[str, Any]:
-    """What one step's trees look like: rewards, outcomes, groups, and lengths, form and truncation round by round."""
+    """What one step's trees look like: rewards, outcomes, groups, and lengths, form and truncation round by round.
+
+    All trees count that were grown, also those that `rollout.refill` has dropped: without them the numbers would be of
+    questions that were chosen by their outcomes.
+    """
     levels: list[list[Node]] = [[] for _ in range(rounds)]
     for tree in trees:
         for level, nodes in zip(levels, tree.rounds(), strict=False):
@@ -53,6 +57,16 @@ def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: 
         metrics[f"truncated/round_{index}"] = _mean([node.truncated for node in level])
         metrics[f"format/rate_{index}"] = _mean([node.well_formed for node in level])
     return metrics
+
+
+def refill_metrics(trees: Sequence[Tree], places: int) -> dict[str, int]:
+    """How many questions of a step were tried, trained on, and dropped because all their groups were dead.
+
+    `refill/short`: so many of the step's places were left without a live question.
+    """
+    dropped = sum(tree.dropped for tree in trees)
+    kept = len(trees) - dropped
+    return {"refill/tried": len(trees), "refill/kept": kept, "refill/dropped": dropped, "refill/short": places - kept}
 
 
 def _rate_counts(first: Sequence[Node]) -> list[int]:

@@ -32,7 +32,7 @@ from motif.report import write_report
 from motif.run_files import BEST
 from motif.runs import checkpoint
 from motif.runs.folder import RunFolder, only_writer, refuse_used_folder
-from motif.runs.metrics import step_metrics
+from motif.runs.metrics import refill_metrics, step_metrics
 from motif.runs.provenance import Data, environment, versions
 from motif.runs.result import Result
 from motif.runs.trackers import tracking
@@ -215,7 +215,7 @@ class Trainer:
         """Take the optimiser's step on the trained nodes, and count it if it was skipped."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.state.step, self.recipe)
-        samples = collect(trees, self.recipe)
+        samples = collect([tree for tree in trees if not tree.dropped], self.recipe)
         parts = (self.policy, self.optimizer, samples, self.recipe, self.processes, self.state.budget)
         stats = update(*parts, max_gap=self.recipe.sampler.max_mean_gap)
         if warning := self.state.budget.pop_warning(self.state.step):
@@ -232,11 +232,15 @@ class Trainer:
         clock.lap("record")
         state.drawn.update(sampling_key(tree.question.text) for tree in trees)
         state.ledger.questions += len(trees)
+        if self.recipe.rollout.refill:
+            state.ledger.dropped_questions = (state.ledger.dropped_questions or 0) + sum(tree.dropped for tree in trees)
         state.ledger.distinct_questions = len(state.drawn)
         self.charge(sampled, stats, clock)
         state.count_dead(trees, dead=not stats.updates and not stats.skipped)
         metrics: dict[str, Any] = {"step": state.step}
         metrics |= step_metrics(trees, counts, self.recipe.rollout.rounds) | stats.metrics() | sampled.lag(state.step)
+        if self.recipe.rollout.refill:
+            metrics |= refill_metrics(trees, len(sampled.tried))
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}
         metrics |= state.ledger.to_dict("ledger/") | clock.metrics()
         if processes.count > 1:

@@ -6,6 +6,10 @@
 Step t + 1 is then sampled with the weights that step t starts from, so it lags one update behind, never more: the trees
 are waited for before the next step begins. Every response carries the version of the weights it came from, and the loss
 corrects for the difference (`loss.importance_cap`).
+
+With `rollout.refill` a dead question is replaced by another, place by place (DAPO's dynamic sampling, arXiv 2503.14476,
+section 3.2; DAPO fills a batch, we each of its places, so that processes need not wait for each other). All trees that
+were grown are handed out; those of dead questions are marked as dropped.
 """
 
 from __future__ import annotations
@@ -14,31 +18,40 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from motif.config import RolloutConfig
 from motif.display import Display
 from motif.grading.beside import grading_beside
+from motif.method.credit import assign
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.sampling.base import Usage
 from motif.sampling.grow import grow
 from motif.session import Session
 from motif.training.progress import Clock, Progress
-from motif.training.schedule import draw_questions
+from motif.training.schedule import draw_places
 
 
 @dataclass(frozen=True)
 class Sampled:
     """A step's graded trees, and what sampling and grading this process's share of them took.
 
-    `ahead`: they were sampled while the step before trained.
+    `ahead`: they were sampled while the step before trained. `tried`: how many trees in a row are of one place of the
+    step; all but the last of them were replaced.
     """
 
     trees: list[Tree]
     usage: Usage
     seconds: float
     ahead: bool = False
+    tried: tuple[int, ...] = ()
+
+    def by_place(self) -> list[list[Tree]]:
+        """The trees of each place."""
+        trees = iter(self.trees)
+        return [list(islice(trees, count)) for count in self.tried]
 
     def lag(self, step: int) -> dict[str, Any]:
         """How many updates the oldest response is behind, and the seconds of sampling ahead, where there are any."""
@@ -79,10 +92,11 @@ class Rollouts:
         clock.lap("sample")
         self._start_next()
         processes = self.session.processes
-        trees = processes.gather_in_order(sampled.trees)
+        places = processes.gather_in_order(sampled.by_place())
         if processes.count > 1:
             clock.lap("wait")  # until the last process had its trees
-        return replace(sampled, trees=trees, ahead=future is not None)
+        trees = [tree for place in places for tree in place]
+        return replace(sampled, trees=trees, tried=tuple(map(len, places)), ahead=future is not None)
 
     def wait(self, clock: Clock) -> None:
         """Wait for the trees that are being sampled ahead; an error in it is raised by `take`."""
@@ -109,14 +123,30 @@ class Rollouts:
         return self._sample(step, clock)
 
     def _sample(self, step: int, clock: Clock) -> Sampled:
-        """Grow this process's trees of a step."""
-        return grow_and_grade(self.session, self._questions(step), step, self.display, clock)
+        """Grow this process's trees of a step, and those that replace dead ones (`rollout.refill`).
 
-    def _questions(self, step: int) -> Sequence[Question]:
-        """This process's share of a step's questions."""
-        recipe, train = self.session.recipe, self.session.task.train
-        drawn = draw_questions(train, step, recipe.rollout.questions_per_step, recipe.train.seed)
-        return self.session.processes.share(drawn)
+        A place's next question is tried when the trees of all places have been graded.
+        """
+        session, recipe = self.session, self.session.recipe
+        rollout, usage, start = recipe.rollout, replace(session.sampler.usage), time.perf_counter()
+        places = session.processes.share(
+            draw_places(session.task.train, step, rollout.questions_per_step, recipe.train.seed, rollout.tries)
+        )
+        grown: list[list[Tree]] = [[] for _ in places]
+        left = list(range(len(places)))
+        for attempt in range(rollout.tries):
+            left = [place for place in left if len(places[place]) > attempt]
+            questions = [places[place][attempt] for place in left]
+            if not questions and attempt:
+                break
+            trees = grow_and_grade(session, questions, step, self.display, clock).trees
+            for place, tree in zip(left, trees, strict=True):
+                grown[place].append(tree)
+                tree.dropped = rollout.refill > 0 and assign(tree, recipe.credit).dead
+            left = [place for place in left if grown[place][-1].dropped]
+        spent, seconds = session.sampler.usage.since(usage), time.perf_counter() - start
+        trees = [tree for place in grown for tree in place]
+        return Sampled(trees, spent, seconds, tried=tuple(map(len, grown)))
 
 
 def grow_and_grade(

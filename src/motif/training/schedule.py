@@ -28,8 +28,32 @@ def draw_questions(questions: Sequence[Question], step: int, count: int, seed: i
     return drawn
 
 
-@lru_cache(maxsize=2)
-def _order(count: int, epoch: int, seed: int) -> list[int]:
+def draw_places(questions: Sequence[Question], step: int, count: int, seed: int, tries: int) -> list[list[Question]]:
+    """For each place of a step, the question drawn for it, and those that replace it one after the other if it is dead.
+
+    Replacements come from an order of their own, shuffled by seed for each pass over the data. None is another
+    question of the same step, so in small data there may be fewer than `tries` - 1. What a place may get depends on
+    nothing that is sampled: neither on other places, nor on earlier steps. So processes need not agree on anything, and
+    a step that is made again grows the same trees.
+    """
+    drawn = draw_questions(questions, step, count, seed)
+    wanted = count * (tries - 1)
+    seen = {question.text for question in drawn}
+    others: list[Question] = []
+    position = (step - 1) * wanted
+    last = position + 2 * len(questions)  # by then every question has come by
+    while len(others) < wanted and position < last:
+        epoch, index = divmod(position, len(questions))
+        question = questions[_order(len(questions), f"refill/{epoch}", seed)[index]]
+        if question.text not in seen:
+            seen.add(question.text)
+            others.append(question)
+        position += 1
+    return [[question, *others[place::count]] for place, question in enumerate(drawn)]
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, epoch: int | str, seed: int) -> list[int]:
     order = list(range(count))
     random.Random(f"{seed}/{epoch}").shuffle(order)
     return order

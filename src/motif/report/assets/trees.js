@@ -196,6 +196,7 @@ class TreeBrowser {
         { class: "sub" },
         `${head.right}/${head.total} right · step ${grouped(head.step)}`,
         head.spread > 0 && ` · spread ${grouped(head.spread, 2)}`,
+        head.dropped && " · dropped",
         this.several && ` · ${item.runName}`,
       ),
     );
