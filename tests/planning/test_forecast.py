@@ -115,7 +115,8 @@ def test_what_replaces_dead_questions_is_counted_as_measured_or_at_worst(tmp_pat
     guessed = dataclasses.replace(worst, right=0.25).local(1)
     assert dataclasses.replace(forecast("paper", settings[:-1]), right=0.25).local(1).sampling < guessed.sampling
     assert guessed.sampling < worst.local(1).sampling
-    assert "up to 3 tried for each" in dict(workload_of(load_recipe("demo", ["rollout.refill=3"])).rows("here"))["each step"]
+    shown = dict(workload_of(load_recipe("demo", ["rollout.refill=3"])).rows("here"))
+    assert "up to 3 tried for each" in shown["each step"]
 
 
 def test_lengths_need_a_run_with_trees(tmp_path):

@@ -195,8 +195,8 @@ def _short(recent: list[Record], rollout: Record) -> Iterator[tuple[str, str]]:
     if kept is not None and short is not None and short > kept:
         yield (
             "Few dead questions could be replaced",
-            f"{percent(short / (short + kept))} of the places of a step had no question with a live group {_lately(recent)}, "
-            f"of up to {rollout.get('refill')} that were tried. Raise rollout.refill, or choose other questions.",
+            f"For {percent(short / (short + kept))} of a step's questions no live one was found {_lately(recent)}, "
+            f"among up to {rollout.get('refill')} tried for each. Raise rollout.refill, or choose other questions.",
         )
 
 
