@@ -1,13 +1,15 @@
 """A vLLM server made of this package's own parts, for tests: the same API, real adapters, and failures on demand.
 
 Sampling is exact: a request's responses depend on its prompt, seeds and adapter alone, so a run through any number of
-these servers, failing in any way, must end like an undisturbed one, bit for bit.
+these servers, failing in any way, must end like an undisturbed one, bit for bit. And what one has answered is not
+computed again where it, or another of the same model, is asked the same.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +24,10 @@ from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
+
+
+ANSWERS: dict[str, dict[Any, Completion]] = {}
+"""By model: what was answered to a request, by the adapter's checksum, the request and the key."""
 
 
 class FakeVLLM:
@@ -43,6 +49,7 @@ class FakeVLLM:
         self.sampler = LocalSampler(self.policy)
         self.loaded: dict[str, dict[str, torch.Tensor]] = {}
         self.lock = threading.Lock()
+        self.answers = ANSWERS.setdefault(model.model_dump_json(), {})
         self.port, self.died = 0, True
         self.ended = threading.Event()  # until then those that hang do
         self.reset()
@@ -82,16 +89,17 @@ class FakeVLLM:
     def sample(self, body: dict[str, Any]) -> list[Completion]:
         """What this server answers to a request."""
         torch.set_num_threads(1)  # of this thread: with more, the last bits are a matter of chance
-        state = self.loaded.get(body["model"], self.empty)
         keys = [body["seed"] + place for place in range(body["n"])]
-        request = Request(body["prompt"], keys, body["max_tokens"], body["temperature"], body["top_p"])
-        found: list[Completion] = []
+        rest = body["max_tokens"], body["temperature"], body["top_p"]
         with self.lock:
-            self.policy.load_state(state)
-            for key in keys:  # one by one: what else is in a batch decides the last bits
-                alone = Request(request.prompt_ids, [key], request.max_tokens, request.temperature, request.top_p)
-                found += complete(self.sampler, [alone])
-        return found
+            state = self.loaded.get(body["model"], self.empty)
+            asked = zlib.crc32(b"".join(value.numpy().tobytes() for value in state.values())), (*body["prompt"],), rest
+            missing = [key for key in keys if (asked, key) not in self.answers]
+            if missing:
+                self.policy.load_state(state)
+            for key in missing:  # one by one: what else is in a batch decides the last bits
+                [self.answers[asked, key]] = complete(self.sampler, [Request(body["prompt"], [key], *rest)])
+            return [self.answers[asked, key] for key in keys]
 
     def load(self, name: str, path: str) -> tuple[int, str]:
         """Load an adapter in PEFT format."""
