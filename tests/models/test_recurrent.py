@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 import transformers
+from torch.overrides import TorchFunctionMode
 from transformers import AutoTokenizer
 
 from motif.config import ModelConfig, Recipe
@@ -131,6 +132,37 @@ def test_the_gradient_flows_through_forked_states(policy):
     scale = max(gradient.abs().max().item() for gradient in wanted)
     for one, other in zip(optimizer.seen, wanted, strict=True):
         assert (one - other).abs().max().item() < 1e-4 * scale
+
+
+class Float64(TorchFunctionMode):
+    """What asks for float32 gets float64."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.Tensor.float:
+            return args[0].double()
+        wide = {torch.float32: torch.float64}
+        args = tuple(wide.get(one, one) if isinstance(one, torch.dtype) else one for one in args)
+        return function(
+            *args, **{name: wide.get(one, one) if name == "dtype" else one for name, one in (kwargs or {}).items()}
+        )
+
+
+def test_what_differs_between_shared_and_plain_passes_is_rounding(policy):
+    batch, scale = samples(policy), 3.0  # harsh weights: in float32 up to 3e-4 nats
+    if hasattr(policy.model, "set_experts_implementation"):
+        policy.model.set_experts_implementation("eager")  # grouped products know no float64
+    layers = [p for name, p in policy.model.named_parameters() if p.dim() > 1 and "embed" not in name]
+    with torch.no_grad():
+        policy.model.double()
+        for parameter in layers:
+            parameter.mul_(scale)
+        with Float64():
+            shared = Minibatch(policy, batch).logprobs(512)
+            alone = [policy.token_logprobs([one.prompt_ids], [one.token_ids], [1.0])[0] for one in batch]
+        for parameter in layers:
+            parameter.div_(scale)
+        policy.model.float()
+    assert shared.dtype == torch.float64 and (shared - torch.cat(alone)).abs().max() < 1e-11
 
 
 def test_recomputed_activations_keep_the_gradient_through_states(tiny_model, tmp_path):
