@@ -74,6 +74,11 @@ class Session:
                     f"log-probabilities of {name} differ from a plain pass by up to {path.gap:.1g} nats in float32, "
                     f"more than the {RIGHT:g} that rounding makes of most models: watch sampler/mean_gap"
                 )
+        if sampling.rerouted:
+            lines.append(
+                f"rounding to bfloat16 sends {100 * sampling.rerouted:.1g} % of tokens to other experts, in decoding "
+                "not always to those of the update: sampler/mean_gap shows what comes of it (docs/models.md)"
+            )
         return lines
 
     def close(self) -> None:

@@ -42,8 +42,10 @@ def test_a_small_difference_is_told(tiny_model, monkeypatch):
     session = Session(Recipe(), None, policy, None, LocalSampler(policy), None)
     [line] = session.paths()
     assert line.startswith("log-probabilities of updates differ from a plain pass by up to 0.0003 nats")
-    session.sampler.path = Path("windows", 2e-4)
-    assert [line.split()[0] for line in session.paths()] == ["sampling", "log-probabilities", "log-probabilities"]
+    session.sampler.path = Path("windows", 2e-4, rerouted=0.012)
+    lines = session.paths()
+    assert [line.split()[0] for line in lines] == ["sampling", "log-probabilities", "log-probabilities", "rounding"]
+    assert "sends 1 % of tokens to other experts" in lines[-1]
 
 
 def test_a_wrong_gradient_with_right_log_probabilities_is_noticed(tiny_model, monkeypatch):

@@ -18,11 +18,13 @@ class Path:
     """A way of computing: the fast one, in which prompts are shared, or else the general one.
 
     reason: why it is not the fast one, in a few words. gap: the largest difference of a log-probability (nats) from a
-    plain pass in float32, if it is more than `RIGHT`.
+    plain pass in float32, if it is more than `RIGHT`. rerouted: the share of tokens that rounding to bfloat16 sends to
+    other experts.
     """
 
     reason: str = ""
     gap: float = 0.0
+    rerouted: float = 0.0
 
     @property
     def general(self) -> bool:
@@ -47,6 +49,7 @@ class Finding:
 
     problem: str = ""
     gap: float = 0.0
+    rerouted: float = 0.0
     cause: Exception | None = None
 
 
@@ -59,12 +62,13 @@ def choose(compare: Callable[[Path], Finding], general: bool = False) -> tuple[P
     findings = [] if general else [compare(FAST)]
     fast = findings[0] if findings else Finding(GENERAL.reason)
     if not fast.problem and fast.gap <= RIGHT:
-        return FAST, findings
+        return Path(rerouted=fast.rerouted), findings
     other = compare(GENERAL)
     findings.append(other)
     if not other.problem and (fast.problem or other.gap < fast.gap / CLEARLY):
-        return Path(fast.problem or off_by(fast.gap), other.gap if other.gap > RIGHT else 0.0), findings
-    return None if fast.problem else Path(gap=fast.gap), findings
+        gap = other.gap if other.gap > RIGHT else 0.0
+        return Path(fast.problem or off_by(fast.gap), gap, other.rerouted), findings
+    return None if fast.problem else Path("", fast.gap, fast.rerouted), findings
 
 
 def off_by(gap: float) -> str:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from motif.models.adapter import lora_layers
+from motif.models.experts import recorded_choices, share_changed
 from motif.models.path import ALLOWED, Finding, off_by
 from motif.models.policy import Policy
 from motif.models.windows import narrowed
@@ -50,11 +52,14 @@ def _compare(policy: Policy, sample: Sample, requests: list[Request]) -> Finding
     if not policy.config.four_bit:  # whose kernels have one precision
         with policy.in_float32():
             done = sample(requests)
-            exact = [_expected(policy, one) for one in done]
+            with recorded_choices(policy.model) as choices:
+                exact = [_expected(policy, one) for one in done]
         found = _strictly(done, exact)
         if found.problem or not policy.half:
             return found
-        rounded = [_expected(policy, one) for one in done]
+        with recorded_choices(policy.model) as others:
+            rounded = [_expected(policy, one) for one in done]
+        found = replace(found, rerouted=share_changed(choices, others))
         own = torch.cat([a[0] - b[0] for a, b in zip(rounded, exact, strict=True)]).abs().mean().item()
     done = sample(requests)
     mean = _differences(done, [_expected(policy, one) for one in done]).mean().item()
