@@ -6,6 +6,7 @@ Everything is checked before anything is spent on it.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,16 @@ import torch
 
 from motif.config import Recipe
 from motif.distributed import ALONE, Processes
-from motif.errors import RecipeError
+from motif.errors import DataError, RecipeError
 from motif.grading import Grader
+from motif.method.answers import boxed
+from motif.method.demonstrations import Demonstrator, UnfitDemonstration, example_of
 from motif.method.rounds import Rounds
-from motif.method.tree import Node, Question
+from motif.method.tree import Node, Question, Tree
+from motif.models.hub import load_tokenizer
 from motif.models.path import FAST, RIGHT
 from motif.models.policy import Policy
-from motif.models.shape import window_of
+from motif.models.shape import model_shape, window_of
 from motif.runs.checkpoint import checksum, load_newest_weights
 from motif.runs.provenance import versions
 from motif.runs.weights import load_weights
@@ -29,7 +33,9 @@ from motif.sampling.base import ServingSampler, TrainingSampler
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.engine import Engine
-from motif.tasks import BadRow, Task, load, reject
+from motif.tasks import BadRow, Task, load, reject, solutions
+from motif.tasks.rows import read
+from motif.tasks.worked import worked
 
 CHUNK = 1000
 """Questions that are tokenised at once: a tokenizer makes several Python objects of every token."""
@@ -87,6 +93,56 @@ class Session:
         self.sampler.close()
 
 
+def with_examples(recipe: Recipe) -> Recipe:
+    """The recipe with its worked examples read, or drawn from the training data by the seed.
+
+    Raises:
+        DataError: the file cannot be read, or the data has too few worked solutions that fit.
+        BadRows: a line of the file cannot be used.
+    """
+    source = recipe.rounds.examples
+    if isinstance(source, list) or not source:
+        return recipe
+    name = recipe.model.name
+    rounds = Rounds(recipe.rounds.model_copy(update={"examples": 0}), load_tokenizer(name))
+    build = Demonstrator(rounds, recipe.rollout, window_of(recipe, model_shape(name).max_length))
+    drawn = _read_examples(source, build) if isinstance(source, str) else _draw_examples(source, recipe, build)
+    examples = [example_of(tree, rounds) for tree in drawn]
+    return recipe.model_copy(update={"rounds": recipe.rounds.model_copy(update={"examples": examples})})
+
+
+def _read_examples(file: str, build: Demonstrator) -> list[Tree]:
+    table, bad, trees = read(file), list[BadRow](), list[Tree]()
+    for row in table.rows:
+        try:
+            trees.append(build.from_responses(*worked(row.columns, row.line, build.rounds.config)))
+        except UnfitDemonstration as error:
+            bad.append(BadRow(table.source, row.line, str(error)))
+    reject([*table.bad, *bad], skip=False)
+    return trees
+
+
+def _draw_examples(count: int, recipe: Recipe, build: Demonstrator) -> list[Tree]:
+    source, texts = solutions(recipe.data, recipe.warmstart.solution_column)
+    questions = [question for question in load(recipe.data).train if question.line in texts]
+    random.Random(f"examples/{recipe.train.seed}").shuffle(questions)
+    drawn: list[Tree] = []
+    problem = "no question has a worked solution"
+    for question in questions:
+        if len(drawn) == count:
+            break
+        try:
+            drawn.append(build.from_solution(question, texts[question.line or 0], recipe.warmstart.cut))
+        except UnfitDemonstration as error:
+            problem = str(error)
+    if len(drawn) < count:
+        raise DataError(
+            f"{source}: rounds.examples = {count}, and {len(drawn)} of {len(questions):,} worked solutions can be cut "
+            f"into rounds that fit (the last: {problem})"
+        )
+    return drawn
+
+
 def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
     """Load the questions and refuse those that do not fit the window with their longest possible notes.
 
@@ -94,23 +150,42 @@ def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
         BadRows: rows that cannot be used, unless `data.skip_bad`.
         RecipeError: the one long round of `eval.matched` does not fit.
     """
+    recipe = with_examples(recipe)
     task = load(recipe.data)
     rounds = Rounds(recipe.rounds, tokenizer)
+    shown = {" ".join(example.question.split()) for example in rounds.examples}
     limit = window - max(recipe.rollout.tokens_first, recipe.rollout.tokens_continue)
     count = max([recipe.rollout.rounds, *recipe.eval_rounds])
     bad: list[BadRow] = []
     usable: dict[str, list[Any]] = {"train": [], "test": []}
     for split, questions in (("train", task.train), ("test", task.test)):
         for question, tokens in zip(questions, _longest_prompts(questions, rounds, count, limit), strict=True):
-            if tokens > limit:
+            if " ".join(question.text.split()) in shown:
+                if split == "test":
+                    problem = "the test question is one of rounds.examples, which every prompt shows"
+                    bad.append(BadRow(f"{task.name} {split}", question.line or 0, problem))
+            elif tokens > limit:
                 problem = f"prompt of up to {tokens} tokens leaves no room for a response in the window of {window}"
                 bad.append(BadRow(f"{task.name} {split}", question.line or 0, problem))
             else:
                 usable[split].append(question)
     reject(bad, recipe.data.skip_bad)
+    _check_examples(recipe, rounds, task.grader)
     if recipe.eval.matched:
         _check_matched(recipe, rounds, usable["test"][: recipe.eval.questions], window)
     return Task(task.name, usable["train"], usable["test"], task.grader, [*task.skipped, *bad])
+
+
+def _check_examples(recipe: Recipe, rounds: Rounds, grader_name: str) -> None:
+    """Refuse worked examples that do not end right."""
+    if not rounds.examples:
+        return
+    marks = rounds.config.answer_marks
+    pairs = [(example.answer, boxed(example.rounds[-1][1], *marks)) for example in rounds.examples]
+    with Grader(grader_name, recipe.data.grader_seconds, workers=1) as grader:
+        for number, (grade, (gold, given)) in enumerate(zip(grader.grade_many(pairs), pairs, strict=True), start=1):
+            if grade.verdict != "right":
+                raise DataError(f"rounds.examples: example {number} ends with {given!r}, and its answer is {gold!r}")
 
 
 def _longest_prompts(questions: Sequence[Question], rounds: Rounds, count: int, limit: int) -> Iterator[int]:
@@ -193,6 +268,7 @@ def open_model(recipe: Recipe, weights: Path | None, rows: int) -> LoadedModel:
     """
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
+    recipe = with_examples(recipe)
     policy = Policy(recipe.model, recipe.train.seed)
     about = f"{recipe.model.name}, untrained"
     if weights is not None:
@@ -221,6 +297,7 @@ def open_session(
     """
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
+    recipe = with_examples(recipe)
     shard = recipe.train.shard == "weights" and processes.count > 1
     policy = Policy(recipe.model, recipe.train.seed, shard)
     recipe = recipe.with_importance_cap(policy.half)

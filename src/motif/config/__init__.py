@@ -19,6 +19,7 @@ from motif.config.recipe import Recipe
 from motif.config.sections import (
     CreditConfig,
     EvalConfig,
+    Example,
     LossConfig,
     ModelConfig,
     ProbeConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "CreditConfig",
     "DataConfig",
     "EvalConfig",
+    "Example",
     "LedgerConfig",
     "LossConfig",
     "ModelConfig",

@@ -37,6 +37,7 @@ PATHS = [
     ["data", "test"],
     ["data", "grader"],
     ["rounds", "system_prompt_file"],
+    ["rounds", "examples"],
     ["warmstart", "file"],
     ["model", "name"],
     ["model"],

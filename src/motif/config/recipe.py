@@ -161,5 +161,8 @@ def _tables(settings: Mapping[str, Any], name: str = "") -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        tables = (", ".join(f"{key} = {_toml(below)}" for key, below in item.items()) for item in value)
+        return "[\n" + "".join(f"    {{ {table} }},\n" for table in tables) + "]"
     # JSON strings, numbers, booleans and arrays are valid TOML; DEL is the one control character that JSON leaves bare.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -8,7 +8,15 @@ import shlex
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?")
 """The names of devices."""
@@ -54,6 +62,14 @@ class ModelConfig(Section):
         return device
 
 
+class Example(Section):
+    """A worked example: a question, its answer, and the reasoning and the note of each of its rounds."""
+
+    question: Annotated[str, Field(min_length=1)]
+    answer: Annotated[str, Field(min_length=1)]
+    rounds: Annotated[list[tuple[str, str]], Field(min_length=1)]
+
+
 class RoundsConfig(Section):
     """The prompt of each round and how its response is read (see `motif.method.rounds` for the rules)."""
 
@@ -74,6 +90,9 @@ class RoundsConfig(Section):
     """Appended in every round but the last."""
     final: str = " Current round is the final ({round} of {rounds}) round. Provide a final answer."
     """Appended in the last round."""
+    examples: Annotated[int, Field(ge=0)] | str | list[Example] = 0
+    """Worked examples that every prompt shows, behind the system prompt: a file of JSON lines like `warmstart.file`, or
+    how many of the training data's worked solutions are shown, cut into rounds. A run keeps the examples themselves."""
     answer_marks: tuple[str, str] = ("\\boxed{", "}")
     """Marks around the final answer."""
     fallback: Literal["none", "last_number", "text"] = "none"
@@ -89,6 +108,11 @@ class RoundsConfig(Section):
     so neither do the prompts."""
     template_variables: dict[str, Any] = {}
     """Variables for the model's chat template, such as `enable_thinking = false`."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused_examples(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A run without examples is the same run as before there were any.
+        return {key: value for key, value in dump(self).items() if key != "examples" or value}
 
     @field_validator("question", "progress", "counter", "final")
     @classmethod

@@ -23,8 +23,9 @@ from motif.run_files import ADAPTER, CHECKPOINTS, METRICS, RECIPE, SUMMARY, TREE
 
 GRADER = "data.grader"
 PROMPT = "rounds.system_prompt_file"
+EXAMPLES = "rounds.examples"
 SERVERS = ("sampler.urls", "sampler.copy_command", "sampler.remove_command")
-ALL = (GRADER, *SERVERS, PROMPT)
+ALL = (GRADER, *SERVERS, PROMPT, EXAMPLES)
 
 MARKS = (METRICS, TREES, SUMMARY, CHECKPOINTS, ADAPTER, "adapter_model.safetensors")
 """What only a run folder, or an export of one, holds."""
@@ -111,9 +112,14 @@ def _wishes(recipe: Recipe, folder: Path | None = None) -> Iterator[Wish]:
         for setting, command in zip(SERVERS[1:], (sampler.copy_command, sampler.remove_command), strict=True):
             if command:
                 yield Wish(setting, command, "which is a command that sampling runs", _digest(setting, command))
-    prompt = recipe.rounds.system_prompt_file
-    if prompt and not (folder and Path(prompt).resolve().is_relative_to(folder.resolve())):
-        yield Wish(PROMPT, prompt, "which is a file outside the folder", _digest(PROMPT, str(Path(prompt).resolve())))
+    for setting, file in ((PROMPT, recipe.rounds.system_prompt_file), (EXAMPLES, recipe.rounds.examples)):
+        outside = isinstance(file, str) and file and not (folder and _is_inside(file, folder))
+        if isinstance(file, str) and outside:
+            yield Wish(setting, file, "which is a file outside the folder", _digest(setting, str(Path(file).resolve())))
+
+
+def _is_inside(file: str, folder: Path) -> bool:
+    return Path(file).resolve().is_relative_to(folder.resolve())
 
 
 def _explained(wish: Wish, source: Path) -> str:

@@ -36,6 +36,7 @@ from motif.method.tree import Question
 from motif.models.hub import load_tokenizer
 from motif.sampling.base import Completion, OnText, Request
 from motif.sampling.concurrency import sample_each
+from motif.session import with_examples
 from motif.tasks import Task, load
 
 require("verifiers")
@@ -143,7 +144,7 @@ class MotifEnv(vf.Env[MotifEnvConfig]):
             sampling = {"temperature": temperature, "top_p": top_p, "max_tokens": tokens} | own
             seats[name] = seat.model_copy(update={"sampling": SamplingConfig.model_validate(sampling)})
         super().__init__(config.model_copy(update=seats))
-        self.rounds = Rounds(recipe.rounds, load_tokenizer(recipe.model.name))
+        self.rounds = Rounds(with_examples(recipe).rounds, load_tokenizer(recipe.model.name))
 
     async def start(self) -> None:
         """Make the grader, whose workers live as long as the environment serves."""

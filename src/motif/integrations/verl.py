@@ -36,6 +36,7 @@ from motif.method.rounds import Rounds
 from motif.method.tree import Question
 from motif.sampling.base import Completion, OnText, Request
 from motif.sampling.concurrency import sample_each
+from motif.session import with_examples
 from motif.tasks import load
 
 require("verl")
@@ -58,7 +59,7 @@ class MotifAgentLoop(AgentLoopBase):
     def __init__(self, *args: Any, recipe: str, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.recipe, self.grader = _opened(recipe)
-        self.rounds = Rounds(self.recipe.rounds, self.tokenizer)
+        self.rounds = Rounds(with_examples(self.recipe).rounds, self.tokenizer)
         _agree(self.recipe, self.rollout_config)
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:

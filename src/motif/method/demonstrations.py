@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from motif.config import RolloutConfig
+from motif.config import Example, RolloutConfig
 from motif.method.rounds import Rounds
 from motif.method.solutions import Part, Solution, pieces, written
 from motif.method.tree import Node, Question, Tree
@@ -13,6 +13,16 @@ from motif.method.tree import Node, Question, Tree
 
 class UnfitDemonstration(Exception):
     """What is given cannot be trained on; the message says why."""
+
+
+def example_of(tree: Tree, rounds: Rounds) -> Example:
+    """A demonstration as a worked example for prompts."""
+    think, thought = rounds.config.think_tags
+    parts = []
+    for node in tree.walk():
+        reasoning = (rounds.opening + node.text).partition(think)[2].partition(thought)[0]
+        parts.append((reasoning.strip(), rounds.final_part(node.text)))
+    return Example(question=tree.question.text, answer=tree.question.gold, rounds=parts)
 
 
 @dataclass(frozen=True)

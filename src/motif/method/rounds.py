@@ -38,11 +38,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from motif.config import RoundsConfig
+from motif.config import Example, RoundsConfig
 from motif.errors import RecipeError
 from motif.method.answers import boxed, last_number
 from motif.method.notes import Cleaner, Quotation, alternatives
 from motif.method.reasoning import own_marks
+from motif.method.solutions import spread, written
 from motif.method.template import ChatTemplate
 from motif.method.tokens import control_tokens, padding, spell
 from motif.text import read_text
@@ -108,10 +109,14 @@ class Rounds:
             config = _with_own_marks(config, text, tokenizer)
         self.config = config
         self.system_prompt = _system_prompt(config, text)
+        if isinstance(config.examples, int | str) and config.examples:
+            raise RecipeError("rounds.examples: they have not been read; motif.session.with_examples does that")
+        self._systems: dict[int, str] = {}
         self.template: ChatTemplate | None = None
         self.opening, turn_end, marks = "", None, []
         if tokenizer.chat_template:
-            self.template = ChatTemplate(tokenizer, self.system_prompt, config.template_variables, config.date)
+            system = self.system_prompt or ("examples" if config.examples else "")
+            self.template = ChatTemplate(tokenizer, system, config.template_variables, config.date)
             self.opening = self.template.opening((*config.think_tags, *config.note_tags))
             turn_end, marks = self.template.turn_end(), self.template.marks()
         elif config.template_variables:
@@ -132,17 +137,44 @@ class Rounds:
 
     def messages(self, question: str, notes: list[str], rounds: int) -> list[dict[str, str]]:
         """The chat of the round that follows `notes` (one per earlier round), of `rounds` rounds in all."""
-        config, current = self.config, len(notes) + 1
-        counters = {"round": str(current), "rounds": str(rounds)}
-        text = _fill(config.question, counters | {"question": self.shown(question)})
-        for previous, note in list(enumerate(notes, start=1))[-1 if config.carry == "latest" else 0 :]:
-            text += _fill(config.progress, counters | {"previous": str(previous), "note": self.quotation.quote(note)})
-        text += _fill(config.final if current == rounds else config.counter, counters)
-        messages = [{"role": "user", "content": text}]
-        if self.system_prompt:
-            system = _fill(self.system_prompt, {"rounds": str(rounds)})
+        messages = [{"role": "user", "content": self._turn(self.shown(question), notes, rounds)}]
+        if system := self.system(rounds):
             messages.insert(0, {"role": "system", "content": system})
         return self.template.form.join(messages) if self.template else messages
+
+    def system(self, rounds: int) -> str:
+        """The system message for so many rounds: the system prompt, and the examples in this form."""
+        if rounds not in self._systems:
+            prompt = _fill(self.system_prompt, {"rounds": str(rounds)})
+            examples = (self._example(example, rounds) for example in self.examples)
+            self._systems[rounds] = "\n\n".join(filter(None, (prompt, *examples)))
+        return self._systems[rounds]
+
+    @property
+    def examples(self) -> list[Example]:
+        """The worked examples that every prompt shows."""
+        return self.config.examples if isinstance(self.config.examples, list) else []
+
+    def _example(self, example: Example, rounds: int) -> str:
+        """What a worked example asks and answers in each of so many rounds."""
+        lines, notes = ["Example:"], list[str]()
+        config = self.config
+        if config.think == "model":  # its marks may not stand in a prompt
+            config = config.model_copy(update={"think_tags": ("", "")})
+        for reasoning, note in spread(example.rounds, rounds, config.answer_marks):
+            response = written(reasoning, note, config).strip()
+            lines += [self._turn(example.question, notes, rounds).strip(), response]
+            notes.append(note)
+        return self._neutralised("\n".join(lines), self._special)
+
+    def _turn(self, question: str, notes: Sequence[str], rounds: int) -> str:
+        """What is asked in the round that follows these notes."""
+        config, current = self.config, len(notes) + 1
+        counters = {"round": str(current), "rounds": str(rounds)}
+        text = _fill(config.question, counters | {"question": question})
+        for previous, note in list(enumerate(notes, start=1))[-1 if config.carry == "latest" else 0 :]:
+            text += _fill(config.progress, counters | {"previous": str(previous), "note": self.quotation.quote(note)})
+        return text + _fill(config.final if current == rounds else config.counter, counters)
 
     def shown(self, question: str) -> str:
         """A question as it stands in the prompts: without special tokens and marks of turns."""

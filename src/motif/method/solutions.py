@@ -10,6 +10,7 @@ r"""Worked solutions cut into rounds, by rules that hold for any data.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,20 @@ def written(reasoning: str, note: str, config: RoundsConfig) -> str:
     """A response with this reasoning and this note, in the form that is asked for."""
     (think, thought), (open_note, noted) = config.think_tags, config.note_tags
     return f"{think}\n{reasoning}\n{thought}\n{open_note}\n{note}\n{noted}"
+
+
+def spread(parts: Sequence[Part], rounds: int, marks: tuple[str, str]) -> list[Part]:
+    """The rounds of a demonstration as so many rounds: neighbours are joined; with nothing left to do, a round repeats.
+
+    marks: around the answer, which stands in the last note only.
+    """
+    ends = [-(-len(parts) * number // rounds) for number in range(rounds + 1)]
+    result: list[Part] = []
+    for number, (start, end) in enumerate(itertools.pairwise(ends), start=1):
+        note = parts[end - 1][1] if number == rounds else without_marks(parts[end - 1][1], marks)
+        reasoning = "\n".join(reasoning for reasoning, _ in parts[start:end])
+        result.append((reasoning or result[-1][1], note))
+    return result
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
 from motif.planning.memory import GIB, advice, is_half, memory, sampled_at_once, smaller
 from motif.runs.trackers import check
-from motif.session import open_task
+from motif.session import open_task, with_examples
 from motif.tasks import Task
 from motif.text import duration
 
@@ -349,6 +349,7 @@ def workload_of(recipe: Recipe) -> Workload:
         DataError: the data cannot be used.
         RecipeError: there are too few questions.
     """
+    recipe = with_examples(recipe)
     shape = model_shape(recipe.model.name)
     tokenizer = load_tokenizer(recipe.model.name)
     check_vocabulary(recipe.model.name, tokenizer, load_config(recipe.model.name), shape.vocabulary)

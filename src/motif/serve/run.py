@@ -28,7 +28,7 @@ from motif.serve.app import make_app
 from motif.serve.connections import Connection, WaitingRoom
 from motif.serve.requests import ServedModel
 from motif.serve.service import Service
-from motif.session import LoadedModel, open_model
+from motif.session import LoadedModel, open_model, with_examples
 
 DEAD_PEER_SECONDS = 120
 """Timeout after which the kernel drops a connection whose client acknowledges nothing."""
@@ -108,7 +108,7 @@ def serve(target: Target, options: ServerOptions, limits: ServerLimits, upstream
 
 def _open_upstream(target: Target, upstream: UpstreamConfig, seconds: float) -> LoadedModel:
     """Prepare sampling on a server elsewhere; of the model only the tokenizer is loaded, which cuts the notes."""
-    rounds = Rounds(target.recipe.rounds, load_tokenizer(target.recipe.model.name))
+    rounds = Rounds(with_examples(target.recipe).rounds, load_tokenizer(target.recipe.model.name))
     sampler = OpenAISampler(upstream.address, upstream.api, rounds, upstream.model, upstream.extra, seconds)
     return LoadedModel(sampler, rounds, target.recipe.rollout.window or None, f"{sampler.url} ({upstream.api})")
 

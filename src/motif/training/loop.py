@@ -38,7 +38,7 @@ from motif.runs.result import Result
 from motif.runs.trackers import tracking
 from motif.runs.weights import check_round_trip, save_weights
 from motif.sampling.base import Usage
-from motif.session import Session, open_session
+from motif.session import Session, open_session, with_examples
 from motif.statistics.variance import components
 from motif.tasks import Task
 from motif.text import expanded
@@ -85,6 +85,7 @@ def train(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
     folder = Path(expanded(str(out))) if out else default_folder(recipe.name)
     recipe = as_launched(recipe)
+    recipe = with_examples(recipe)
     with process_group(pick_device(recipe.model.device)) as processes:
         # A function of its own: the group ends once nothing refers to a model that is sharded over it.
         return _train(recipe, folder, resume, display or Display(), allow_changes, processes)

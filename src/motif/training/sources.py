@@ -5,23 +5,23 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from motif import tasks
-from motif.config import Recipe, RoundsConfig
+from motif.config import Recipe
 from motif.display import Display
 from motif.errors import DataError
 from motif.grading import Grader
 from motif.method.demonstrations import Demonstrator, UnfitDemonstration
 from motif.method.rounds import Rounds
-from motif.method.solutions import written
 from motif.method.tree import Node, Question, Tree
 from motif.models.shape import window_of
 from motif.session import Session
 from motif.tasks import BadRow, reject
 from motif.tasks.rows import read
+from motif.tasks.worked import worked
 from motif.text import counted
 from motif.training.progress import Clock
 from motif.training.rollouts import Sampled, grow_and_grade
@@ -105,34 +105,12 @@ def _of_file(recipe: Recipe, task: tasks.Task, build: Demonstrator) -> Iterator[
     tested = {" ".join(question.text.split()) for question in task.test}
     for row in table.rows:
         try:
-            question = Question(f"demonstration-{row.line}", *_question(row.columns), row.line)
+            question, responses = worked(row.columns, row.line, build.rounds.config)
             if " ".join(question.text.split()) in tested:
                 raise UnfitDemonstration("its question is also a test question")
-            yield build.from_responses(question, list(_responses(row.columns.get("rounds"), build.rounds.config)))
+            yield build.from_responses(question, responses)
         except UnfitDemonstration as error:
             yield BadRow(table.source, row.line, str(error))
-
-
-def _question(columns: Mapping[str, Any]) -> tuple[str, str]:
-    for name in ("question", "answer"):
-        value = columns.get(name)
-        if not isinstance(value, str) or not value.strip():
-            raise UnfitDemonstration(f"{name!r} must be a text, and is missing or empty")
-    return columns["question"].strip(), columns["answer"].strip()
-
-
-def _responses(rounds: Any, config: RoundsConfig) -> Iterator[str]:
-    if not isinstance(rounds, list) or not rounds:
-        raise UnfitDemonstration("'rounds' must be a list with a response a round")
-    for number, response in enumerate(rounds, start=1):
-        if isinstance(response, str):
-            yield response
-        elif isinstance(response, dict) and set(response) == {"reasoning", "note"}:
-            if not all(isinstance(text, str) for text in response.values()):
-                raise UnfitDemonstration(f"round {number}: reasoning and note must be texts")
-            yield written(response["reasoning"], response["note"], config)
-        else:
-            raise UnfitDemonstration(f"round {number} must be a text, or an object of 'reasoning' and 'note'")
 
 
 def _graded(found: Iterator[Tree | BadRow], grader: Grader, source: str) -> Demonstrations:
@@ -165,14 +143,15 @@ def _last(tree: Tree) -> Node:
 def sample_demonstrations(session: Session, iteration: int, display: Display) -> tuple[Demonstrations, Sampled]:
     """What the model itself finds right (STaR, arXiv 2203.14465): all processes' trees, and what sampling them took.
 
-    In the first iteration it solves questions in one long round, and the solutions are cut; later its answers in rounds
-    are taken as they are, token by token.
+    In the first iteration it solves questions in one long round, and the solutions are cut, unless its prompts show
+    examples. With them, and later, its answers in rounds are taken as they are, token by token.
     """
     config, train = session.recipe.warmstart, session.task.train
     drawn = draw_questions(train, iteration + 1, min(config.questions, len(train)), session.recipe.train.seed)
     mine, build, clock = session.processes.share(drawn), demonstrator(session), Clock()
     rounds, shape = session.rounds, session.recipe.rollout.model_copy(update={"continuation_policy": "current"})
-    if iteration == 0:
+    whole = iteration > 0 or bool(session.recipe.rounds.examples)
+    if not whole:
         rounds = _alone(session)
         longest = max((len(rounds.prompt(question.text, [], 1)) for question in drawn), default=0)
         tokens = max(1, min(config.tokens, build.window - longest))
@@ -184,7 +163,7 @@ def sample_demonstrations(session: Session, iteration: int, display: Display) ->
     trees = session.processes.gather_in_order(sampled.trees)
     found = Demonstrations()
     for tree in trees:
-        kept, problem = _kept(tree, build, config.cut, config.keep, whole=iteration > 0)
+        kept, problem = _kept(tree, build, config.cut, config.keep, whole=whole)
         found.trees += kept
         if not kept:
             found.dropped.append(BadRow(tree.question.id, tree.question.line or 0, problem))
@@ -193,6 +172,7 @@ def sample_demonstrations(session: Session, iteration: int, display: Display) ->
 
 def _alone(session: Session) -> Rounds:
     settings: dict[str, Any] = {"system_prompt": ALONE, "system_prompt_file": "", "final": "", "question": "{question}"}
+    settings["examples"] = 0
     if session.task.grader in NUMBERS:
         settings["fallback"] = "last_number"
     return Rounds(session.recipe.rounds.model_copy(update=settings), session.policy.tokenizer)
