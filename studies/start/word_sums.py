@@ -10,8 +10,44 @@ import random
 import sys
 from pathlib import Path
 
-NAMES = "Anna Ben Clara David Ella Finn Grace Henry Ida Jonas Kate Leo Maya Noah Olga Paul Rosa Sam Tina Will".split()
-THINGS = "apples books pencils marbles stamps shells cards coins plums eggs buttons stickers nuts flowers".split()
+NAMES = [
+    "Anna",
+    "Ben",
+    "Clara",
+    "David",
+    "Ella",
+    "Finn",
+    "Grace",
+    "Henry",
+    "Ida",
+    "Jonas",
+    "Kate",
+    "Leo",
+    "Maya",
+    "Noah",
+    "Olga",
+    "Paul",
+    "Rosa",
+    "Sam",
+    "Tina",
+    "Will",
+]
+THINGS = [
+    "apples",
+    "books",
+    "pencils",
+    "marbles",
+    "stamps",
+    "shells",
+    "cards",
+    "coins",
+    "plums",
+    "eggs",
+    "buttons",
+    "stickers",
+    "nuts",
+    "flowers",
+]
 ONE_STEP = (
     ("{name} has {a} {things} and gets {b} more. How many {things} does {name} have now?", lambda a, b, c: a + b),
     ("There are {a} {things} in a bag and {b} in a box. How many {things} are there in all?", lambda a, b, c: a + b),
@@ -34,7 +70,7 @@ TWO_STEPS = (
     ),
     ("A bus has {a} people. {b} get on, and then {k} get on. How many are on the bus?", lambda a, b, c: a + b + c),
     (
-        "{name} buys {k} packs of {b} {things} and has {a} at home. How many {things} is that?",
+        "{name} buys {k} packs of {b} {things} and has {a} at home. How many is that?",
         lambda a, b, c: c * b + a,
     ),
     ("{k} children have {b} {things} each, and {name} has {a}. How many {things} is that?", lambda a, b, c: c * b + a),
