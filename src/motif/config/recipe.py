@@ -65,11 +65,6 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _warmstart(self) -> Recipe:
-        if self.warmstart.source and self.sampler.urls:
-            raise ValueError(
-                "warmstart looks at the model with the sampler of the training process: warm it up in a run without "
-                "sampler.urls (train.steps = 0), export that with motif export, and name the result as the model"
-            )
         section = self.data.active_section
         if self.warmstart.source == "solutions" and section is not None and not section.worked:
             raise ValueError(

@@ -35,6 +35,8 @@ class WarmstartConfig(Section):
     """Constant over the stage. The optimiser starts afresh after it."""
     samples: Annotated[int, Field(ge=1)] = 4
     """With `self`: solutions sampled for each question."""
+    temperature: Annotated[float, Field(gt=0)] = 0.7
+    """With `self`: of these samples. Small models are right more often below 1."""
     keep: Annotated[int, Field(ge=1)] = 1
     """With `self`: right solutions kept for each question, at most."""
     questions: Annotated[int, Field(ge=1)] = 200
@@ -49,8 +51,12 @@ class WarmstartConfig(Section):
     formed: a model that is sure of everything has nothing left to compare. 0: make all steps."""
     well_formed: Annotated[float, Field(ge=0, le=1)] = 0.9
     """The share of well-formed responses that is enough."""
+    least_entropy: Annotated[float, Field(ge=0)] = 0.05
+    """Stop as well where enough responses are well formed and the model's own samples have less entropy than this, in
+    nats a token: it is nearly sure of every token."""
     look_every: Annotated[int, Field(ge=1)] = 10
-    """Steps between looks: a few trees are grown, to measure form, entropy and groups."""
+    """Steps between looks: a few trees are grown, to measure form, entropy and groups. Each response is continued once,
+    so in training, with more trajectories, more groups tell responses apart."""
     look_questions: Annotated[int, Field(ge=1)] = 8
     """Training questions whose trees are grown for a look."""
 
@@ -59,7 +65,7 @@ class WarmstartConfig(Section):
         fields = type(self).model_fields
         of = {"file": ("file",), "cut": ("solutions", "self")}
         of |= dict.fromkeys(("solution_column", "notes"), ("solutions",))
-        of |= dict.fromkeys(("samples", "keep", "questions", "tokens", "iterations"), ("self",))
+        of |= dict.fromkeys(("samples", "temperature", "keep", "questions", "tokens", "iterations"), ("self",))
         for key in fields:
             sources = of.get(key, ("solutions", "self", "file"))
             if key != "source" and self.source not in sources and getattr(self, key) != fields[key].default:

@@ -239,7 +239,11 @@ class Trainer:
         self.charge(sampled, stats, clock)
         state.count_dead(trees, dead=not stats.updates and not stats.skipped)
         metrics: dict[str, Any] = {"step": state.step}
-        metrics |= step_metrics(trees, counts, self.recipe.rollout.rounds) | stats.metrics() | sampled.lag(state.step)
+        metrics |= (
+            step_metrics(trees, counts, self.recipe.rollout.rounds)
+            | stats.metrics()
+            | sampled.lag(state.version(state.step - 1))
+        )
         if self.recipe.rollout.refill:
             metrics |= refill_metrics(trees, len(sampled.tried))
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}
@@ -278,7 +282,7 @@ class Trainer:
             self.state.evaluations[step] = {}
         if not questions:
             return
-        session.sync_weights(step)
+        session.sync_weights(self.state.version(step))
         with self.display.evaluating(answers_in(self.recipe, len(self.processes.share(questions)))) as on_answer:
             parts = (session.sampler, session.rounds, session.grader, self.recipe)
             accuracies = evaluate(questions, *parts, on_answer, processes=self.processes)
@@ -300,7 +304,7 @@ class Trainer:
         """Measure what notes are worth, where the recipe asks for it, and record it."""
         session, step = self.session, self.state.step
         if questions := probe_questions(session.task, self.recipe):
-            session.sync_weights(step)
+            session.sync_weights(self.state.version(step))
             parts = (session.sampler, session.rounds, session.grader, self.recipe)
             result = probe(questions, *parts, self.display.probing, self.processes)
             self.display.probed(step, result)

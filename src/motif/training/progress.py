@@ -90,6 +90,10 @@ class Progress:
         self.warm = Warm()
         self.standstill = Standstill()
 
+    def version(self, step: int) -> int:
+        """The number of the weights after so many steps, for samplers: the warm start's steps come before them."""
+        return self.warm.steps + step
+
     def count_dead(self, trees: Sequence[Tree], dead: bool) -> None:
         """Count a step whose groups were all dead; any other step ends the standstill."""
         if dead:

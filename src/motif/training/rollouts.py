@@ -53,9 +53,12 @@ class Sampled:
         trees = iter(self.trees)
         return [list(islice(trees, count)) for count in self.tried]
 
-    def lag(self, step: int) -> dict[str, Any]:
-        """How many updates the oldest response is behind, and the seconds of sampling ahead, where there are any."""
-        lags = [step - 1 - node.version for tree in self.trees for node in tree.walk() if node.version is not None]
+    def lag(self, version: int) -> dict[str, Any]:
+        """How many updates the oldest response is behind, and the seconds of sampling ahead, where there are any.
+
+        version: of the weights that are trained (`Progress.version`).
+        """
+        lags = [version - node.version for tree in self.trees for node in tree.walk() if node.version is not None]
         if not lags:
             return {}
         return {"sampler/lag": max(lags)} | ({"time/sampled_ahead": self.seconds} if self.ahead else {})
@@ -88,7 +91,7 @@ class Rollouts:
         """
         future, self._future = self._future, None
         sampled = future.result() if future else self._sample_now(clock)
-        self.session.sync_weights(self.state.step - 1)
+        self.session.sync_weights(self.state.version(self.state.step - 1))
         clock.lap("sample")
         self._start_next()
         processes = self.session.processes
@@ -116,10 +119,10 @@ class Rollouts:
         """The step's trees, from the weights as they are, or as they were where a run with overlap is resumed."""
         session, step = self.session, self.state.step
         if self.state.weights_before is None:
-            session.sync_weights(step - 1)
+            session.sync_weights(self.state.version(step - 1))
         else:
             with session.policy.swapped_weights(self.state.weights_before):
-                session.sync_weights(step - 2)
+                session.sync_weights(self.state.version(step - 2))
         return self._sample(step, clock)
 
     def _sample(self, step: int, clock: Clock) -> Sampled:

@@ -33,7 +33,8 @@ ALONE = (
 )
 """The system prompt under which a model solves questions in one long round."""
 NUMBERS = ("numeric", "math")
-"""Graders under which the last number of a response without answer marks is read as its answer."""
+"""Graders under which the last number of a response without answer marks is read as its answer, whatever the data."""
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 MOST_LISTED = 3
 
 
@@ -149,7 +150,9 @@ def sample_demonstrations(session: Session, iteration: int, display: Display) ->
     config, train = session.recipe.warmstart, session.task.train
     drawn = draw_questions(train, iteration + 1, min(config.questions, len(train)), session.recipe.train.seed)
     mine, build, clock = session.processes.share(drawn), demonstrator(session), Clock()
-    rounds, shape = session.rounds, session.recipe.rollout.model_copy(update={"continuation_policy": "current"})
+    drawing: dict[str, Any] = {"temperature_first": config.temperature, "temperature_continue": config.temperature}
+    drawing |= {"top_p_first": 1.0, "top_p_continue": 1.0, "continuation_policy": "current"}
+    rounds, shape = session.rounds, session.recipe.rollout.model_copy(update=drawing)
     whole = iteration > 0 or bool(session.recipe.rounds.examples)
     if not whole:
         rounds = _alone(session)
@@ -173,7 +176,7 @@ def sample_demonstrations(session: Session, iteration: int, display: Display) ->
 def _alone(session: Session) -> Rounds:
     settings: dict[str, Any] = {"system_prompt": ALONE, "system_prompt_file": "", "final": "", "question": "{question}"}
     settings["examples"] = 0
-    if session.task.grader in NUMBERS:
+    if session.task.grader in NUMBERS or all(NUMBER.fullmatch(question.gold) for question in session.task.train):
         settings["fallback"] = "last_number"
     return Rounds(session.recipe.rounds.model_copy(update=settings), session.policy.tokenizer)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from motif.config import LossConfig
+from motif.config import LossConfig, WarmstartConfig
 from motif.display import Display
 from motif.errors import NonFiniteError, RunFolderError
 from motif.method.credit import assign
@@ -91,6 +91,7 @@ class Warmstart:
         if warm.trained_on:
             return from_plain(warm.trained_on)
         if self.config.source == "self":
+            session.sync_weights(self.state.version(0))
             found, sampled = sample_demonstrations(session, warm.iteration, self.display)
             clock = Clock()
             clock.start -= sampled.seconds
@@ -171,36 +172,54 @@ class Warmstart:
     def look(self) -> None:
         """Grow a few trees, see whether they are well formed and what their groups would tell, and decide."""
         session, warm, clock = self.session, self.state.warm, Clock()
-        session.sync_weights(0)
+        session.sync_weights(self.state.version(0))
         drawn = draw_questions(session.task.train, 1, self.config.look_questions, self.recipe.train.seed)
         drawn = list({question.text: question for question in drawn}.values())
         share = session.processes.share(drawn)
-        sampled = grow_and_grade(session, share, f"look-{warm.steps}", self.display, clock)
+        rollout = self.recipe.rollout
+        shape = rollout.model_copy(update={"branching": [rollout.responses, *[1] * (rollout.rounds - 1)]})
+        sampled = grow_and_grade(session, share, f"look-{warm.steps}", self.display, clock, shape=shape)
         trees = session.processes.gather_in_order(sampled.trees)
         self.charge(sampled, UpdateStats(), clock)
         seen = seen_of(trees, session)
         warm.looks.append({"step": warm.steps} | seen)
         self._record({"step": warm.steps, "look": seen})
         self.display.message(
-            f"warm start {warm.steps:>3}  look: well formed {percent(seen['well_formed'], decimals=0)}, "
+            f"warm start {warm.steps:>3}  look: well formed {_share(seen['well_formed'])}, "
             f"right {percent(seen['right'], decimals=0)}, groups that tell responses apart "
             f"{percent(seen['undecided'], decimals=0)}, entropy {seen['entropy']:.2f} nats a token"
         )
-        warm.reason = self._why_enough(seen)
-
-    def _why_enough(self, seen: dict[str, Any]) -> str:
-        config = self.config
-        if not config.until or seen["well_formed"] < config.well_formed or seen["undecided"] is None:
-            return ""
-        formed = f"{percent(seen['well_formed'], decimals=0)} of responses are well formed"
-        if seen["undecided"] >= config.until:
-            return f"{formed}, and {percent(seen['undecided'], decimals=0)} of groups tell responses apart"
-        if (seen["right"] or 0.0) >= SURE:
-            return f"{formed}, and {percent(seen['right'], decimals=0)} end right: there is nothing left to tell apart"
-        return ""
+        warm.reason = why_enough(warm.looks, self.config)
 
     def _record(self, numbers: dict[str, Any]) -> None:
         self.run.append_metrics({"step": 0, "warmstart": numbers})
+
+
+def why_enough(looks: Sequence[Mapping[str, Any]], config: WarmstartConfig) -> str:
+    """Why the stage should end after these looks; empty: it should not.
+
+    Imitation first makes form more likely and then makes the model sure. Where form is there, it ends because the
+    groups tell enough responses apart, or because more imitation would only leave fewer that do: nearly everything is
+    right, the model hardly hesitates over a token, or fewer than half as many groups are undecided as before.
+    """
+    seen, undecided = looks[-1], looks[-1]["undecided"]
+    if not config.until or seen["well_formed"] < config.well_formed or undecided is None:
+        return ""
+    formed = f"{_share(seen['well_formed'])} of responses are well formed"
+    most = max((look["undecided"] or 0.0 for look in looks[:-1]), default=0.0)
+    if undecided >= config.until:
+        return f"{formed}, and {_share(undecided)} of groups tell responses apart"
+    if (seen["right"] or 0.0) >= SURE:
+        return f"{formed}, and {_share(seen['right'])} end right: there is nothing left to tell apart"
+    if seen["entropy"] < config.least_entropy:
+        return f"{formed}, and the model is too sure: {seen['entropy']:.3f} nats a token"
+    if most >= config.until and undecided < most / 2:
+        return f"{formed}, and groups that tell responses apart fell from {_share(most)} to {_share(undecided)}"
+    return ""
+
+
+def _share(value: float) -> str:
+    return percent(value, decimals=0)
 
 
 def seen_of(trees: Sequence[Tree], session: Session) -> dict[str, Any]:
