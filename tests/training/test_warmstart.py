@@ -167,7 +167,7 @@ def test_a_run_that_is_killed_in_the_stage_ends_as_one_that_was_not(tmp_path, ti
         )
     own = {"iterations": 2, "questions": 3, "samples": 2, "tokens": 8}
     changes = {"source": source} | (own if source == "self" else {})
-    settings = recipe(tmp_path, tiny_model, warmstart=changes)
+    settings = recipe(tmp_path, tiny_model, warmstart=changes, rollout={"window": 400})
     train(settings, tmp_path / "whole", display=Display(quiet=True))
     with pytest.raises(KeyboardInterrupt):
         train(settings, tmp_path / "broken", display=Stops(5))

@@ -39,7 +39,7 @@ def test_it_ends_while_groups_tell_responses_apart_or_when_imitation_only_makes_
 CONTENT = {
     "rounds": {"system_prompt": "", "question": "{question}", "progress": "{note}", "counter": "", "final": "!"}
     | {"think_tags": ["<think>", "</think>"], "note_tags": ["<note>", "</note>"], "note_tokens": 12},
-    "rollout": {"branching": [4, 1], "tokens_first": 24, "tokens_continue": 24, "window": 64},
+    "rollout": {"branching": [4, 1], "tokens_first": 24, "tokens_continue": 24, "window": 400},
     "eval": {"questions": 0},
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 from motif import tasks
 from motif.config import Recipe
 from motif.display import Display
-from motif.errors import DataError
+from motif.errors import DataError, RecipeError
 from motif.grading import Grader
 from motif.method.demonstrations import Demonstrator, UnfitDemonstration
 from motif.method.rounds import Rounds
@@ -157,7 +157,12 @@ def sample_demonstrations(session: Session, iteration: int, display: Display) ->
     if not whole:
         rounds = _alone(session)
         longest = max((len(rounds.prompt(question.text, [], 1)) for question in drawn), default=0)
-        tokens = max(1, min(config.tokens, build.window - longest))
+        tokens = min(config.tokens, build.window - longest)
+        if tokens < 1:
+            raise RecipeError(
+                f"warmstart: the prompt of one long round has up to {longest} tokens, which leaves no room for a "
+                f"response in the window of {build.window}: raise rollout.window, or set rounds.examples"
+            )
         shape = shape.model_copy(update={"branching": [config.samples], "tokens_first": tokens})
     else:
         shape = shape.model_copy(update={"branching": [config.samples, *[1] * (shape.rounds - 1)]})
