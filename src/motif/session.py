@@ -155,7 +155,7 @@ def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
     rounds = Rounds(recipe.rounds, tokenizer)
     shown = {" ".join(example.question.split()) for example in rounds.examples}
     limit = window - max(recipe.rollout.tokens_first, recipe.rollout.tokens_continue)
-    count = max([recipe.rollout.rounds, *recipe.eval_rounds])
+    count = max([recipe.rollout.longest, *recipe.eval_rounds])
     bad: list[BadRow] = []
     usable: dict[str, list[Any]] = {"train": [], "test": []}
     for split, questions in (("train", task.train), ("test", task.test)):

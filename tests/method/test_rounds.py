@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from motif.config import RoundsConfig
 from motif.errors import RecipeError
 from motif.method.notes import Quotation
-from motif.method.rounds import SYSTEM_PROMPT, Rounds
+from motif.method.rounds import Rounds
+from motif.method.wording import SYSTEM_PROMPT
 from support.tiny import SPECIAL_TOKENS, char_tokenizer
 
 COMPACT = {

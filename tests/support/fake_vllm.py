@@ -25,7 +25,6 @@ from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 
-
 ANSWERS: dict[str, dict[Any, Completion]] = {}
 """By model: what was answered to a request, by the adapter's checksum, the request and the key."""
 

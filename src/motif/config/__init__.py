@@ -1,7 +1,8 @@
 """The recipe: every setting of a run, typed, checked before anything is spent, and explained once.
 
-A recipe is a TOML file. Its sections are in `sections` and `data`, `recipe` checks them against one another, and `load`
-reads them: a shipped name or a file, with `section.key=value` settings on top. Lengths are in tokens, memory in GiB.
+A recipe is a TOML file. Its sections are in `sections`, `rounds` and `data`, `recipe` checks them against one another,
+and `load` reads them: a shipped name or a file, with `section.key=value` settings on top. Lengths are in tokens, memory
+in GiB.
 """
 
 from motif.config.data import (
@@ -16,15 +17,14 @@ from motif.config.data import (
 )
 from motif.config.load import RECIPES, flat, load_recipe, nearest, read_toml, shipped_recipes
 from motif.config.recipe import Recipe
+from motif.config.rounds import Example, RoundsConfig
 from motif.config.sections import (
     CreditConfig,
     EvalConfig,
-    Example,
     LossConfig,
     ModelConfig,
     ProbeConfig,
     RolloutConfig,
-    RoundsConfig,
     SamplerConfig,
     Section,
     TrainConfig,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from motif.config.data import DataConfig
+from motif.config.rounds import RoundsConfig
 from motif.config.sections import (
     CreditConfig,
     EvalConfig,
@@ -16,7 +17,6 @@ from motif.config.sections import (
     ModelConfig,
     ProbeConfig,
     RolloutConfig,
-    RoundsConfig,
     SamplerConfig,
     Section,
     TrainConfig,
@@ -108,6 +108,14 @@ class Recipe(Section):
             raise ValueError(f"rollout.branching = {rollout.branching} leaves nothing to compare a response with")
         if credit.reward == "original_code" and (credit.train_rounds != "first"):
             raise ValueError("credit.reward = 'original_code' is defined for credit.train_rounds = 'first' only")
+        if self.rounds.may_finish and credit.reward == "original_code":
+            raise ValueError("credit.reward = 'original_code' needs all rounds: set rounds.may_finish = false")
+        if credit.efficiency and not self.rounds.may_finish:
+            raise ValueError("credit.efficiency pays for unused rounds: set rounds.may_finish = true, too")
+        if self.rounds.carry == "tail" and credit.format_weight:
+            if "format_weight" in credit.model_fields_set:
+                raise ValueError("rounds.carry = 'tail' asks for no form: set credit.format_weight = 0")
+            object.__setattr__(self, "credit", credit.model_copy(update={"format_weight": 0.0}))
         if self.probe.questions and rollout.rounds == 1:
             raise ValueError("probe.questions needs several rounds: with one round there is no note to continue from")
         return self

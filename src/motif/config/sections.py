@@ -1,11 +1,12 @@
-"""The sections of a recipe: every setting is typed, checked and explained once. `[data]` is in `motif.config.data`."""
+"""Sections of a recipe; every setting is typed, checked and explained once. `[data]` and `[rounds]` are elsewhere."""
 
 from __future__ import annotations
 
-import datetime
+import itertools
+import operator
 import re
 import shlex
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,18 +21,27 @@ from pydantic import (
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?")
 """The names of devices."""
-TEMPLATE_ARGUMENTS = frozenset(
-    {"messages", "conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"}
-    | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
-    | {"tokenizer_kwargs", "sanitize_control_tokens", "tools", "documents", "strftime_now", "raise_exception"}
-)
-"""Names that are not variables of a chat template, because rendering takes them for something else."""
+MOST_LISTED = 10_000
+"""Numbers of a range that are listed; more are beyond any `most_rounds` of sense."""
 
 
 class Section(BaseModel):
     """A part of a recipe: it refuses unknown keys and cannot be changed after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class GrownSection(Section):
+    """A section that got further settings after runs had been recorded with it."""
+
+    added: ClassVar[frozenset[str]] = frozenset()
+    """These settings. Where one is as if it did not exist it is not written down, so a run of before stays the same."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        pairs = {key: (getattr(self, key), type(self).model_fields[key].default) for key in self.added}
+        unused = {key for key, (value, default) in pairs.items() if value == default or not (value or default)}
+        return {key: value for key, value in dump(self).items() if key not in unused}
 
 
 class ModelConfig(Section):
@@ -62,105 +72,19 @@ class ModelConfig(Section):
         return device
 
 
-class Example(Section):
-    """A worked example: a question, its answer, and the reasoning and the note of each of its rounds."""
-
-    question: Annotated[str, Field(min_length=1)]
-    answer: Annotated[str, Field(min_length=1)]
-    rounds: Annotated[list[tuple[str, str]], Field(min_length=1)]
-
-
-class RoundsConfig(Section):
-    """The prompt of each round and how its response is read (see `motif.method.rounds` for the rules)."""
-
-    system_prompt: str = "default"
-    """`default` for the built-in text, or your own text; `{rounds}` and the tags are filled in. Empty: none."""
-    system_prompt_file: str = ""
-    """A file whose text replaces `system_prompt`."""
-    think: Literal["tags", "model"] = "tags"
-    """What encloses the reasoning of a round: `think_tags`, which the prompt asks for, or the marks that the model was
-    made with, such as `<think>` or a channel of its own, found from its chat template and tokens."""
-    think_tags: tuple[str, str] = ("<reasoning>", "</reasoning>")
-    """Marks around the reasoning. With `think = "model"` they are the model's own and cannot be set."""
-    note_tags: tuple[str, str] = ("<answer>", "</answer>")
-    question: str = "{question}"
-    progress: str = ' Progress in round {previous}: "{note}"'
-    """Appended in rounds 2 to n, once for each carried note."""
-    counter: str = " Current round: {round} of {rounds}."
-    """Appended in every round but the last."""
-    final: str = " Current round is the final ({round} of {rounds}) round. Provide a final answer."
-    """Appended in the last round."""
-    examples: Annotated[int, Field(ge=0)] | str | list[Example] = 0
-    """Worked examples that every prompt shows, behind the system prompt: a file of JSON lines like `warmstart.file`, or
-    how many of the training data's worked solutions are shown, cut into rounds. A run keeps the examples themselves."""
-    answer_marks: tuple[str, str] = ("\\boxed{", "}")
-    """Marks around the final answer."""
-    fallback: Literal["none", "last_number", "text"] = "none"
-    """What is graded in a final response without answer marks: nothing, its last number, or its whole final part."""
-    carry: Literal["latest", "all"] = "latest"
-    """Carry only the latest note (the paper), or every note so far."""
-    note_tokens: Annotated[int, Field(ge=1)] = 512
-    """Token limit of a note; longer notes are cut."""
-    untagged: Literal["tail", "empty"] = "tail"
-    """What is carried from a response without note tags: its last `note_tokens` tokens, or nothing."""
-    date: datetime.date = datetime.date(2025, 1, 1)
-    """The day that the model's chat template is told where it asks for the date. It does not change with the calendar,
-    so neither do the prompts."""
-    template_variables: dict[str, Any] = {}
-    """Variables for the model's chat template, such as `enable_thinking = false`."""
-
-    @model_serializer(mode="wrap")
-    def _without_unused_examples(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A run without examples is the same run as before there were any.
-        return {key: value for key, value in dump(self).items() if key != "examples" or value}
-
-    @field_validator("question", "progress", "counter", "final")
-    @classmethod
-    def _placeholders(cls, text: str, info: Any) -> str:
-        allowed = {"question": {"question"}, "progress": {"previous", "note"}}.get(info.field_name, set())
-        allowed |= {"round", "rounds"}
-        unknown = set(re.findall(r"\{(\w*)\}", text)) - allowed
-        if unknown:
-            raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known are {sorted(allowed)}")
-        if info.field_name in ("question", "progress"):
-            needed = "question" if info.field_name == "question" else "note"
-            if "{" + needed + "}" not in text:
-                raise ValueError(f"must contain {{{needed}}}")
-        return text
-
-    @field_validator("template_variables")
-    @classmethod
-    def _variables(cls, variables: dict[str, Any]) -> dict[str, Any]:
-        for name, value in variables.items():
-            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-                raise ValueError(f"{name!r} is not the name of a variable")
-            if name in TEMPLATE_ARGUMENTS:
-                raise ValueError(f"{name!r} is not a variable of templates: motif sets it itself")
-            for part in value if isinstance(value, list) else [value]:
-                if not isinstance(part, bool | int | float | str):
-                    raise ValueError(f"{name!r} must be true, false, a number, a text, or a list of them")
-        return variables
-
-    @model_validator(mode="after")
-    def _one_pair(self) -> RoundsConfig:
-        if self.think == "model" and self.think_tags != type(self).model_fields["think_tags"].default:
-            raise ValueError("think = 'model' takes the model's own marks: leave think_tags out")
-        return self
-
-    @field_validator("think_tags", "note_tags", "answer_marks")
-    @classmethod
-    def _marks(cls, marks: tuple[str, str]) -> tuple[str, str]:
-        if not all(mark.strip() for mark in marks):
-            raise ValueError("needs two non-empty strings")
-        return marks
-
-
-class RolloutConfig(Section):
+class RolloutConfig(GrownSection):
     """The shape of the trees and the limits of sampling."""
+
+    added = frozenset({"rounds_vary", "most_rounds"})
 
     questions_per_step: Annotated[int, Field(ge=1)] = 1
     branching: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [8, 4, 1]
     """Children per node, round by round: [m, k, 1] is m responses, k trajectories each, 3 rounds; [m] is plain GRPO."""
+    rounds_vary: list[Annotated[int, Field(ge=1)]] = []
+    """Draw the number of rounds of each question of a step from these, e.g. [2, 3, 4, 5] or "2-5"; one that stands here
+    twice is drawn twice as often. The trees are cut off, or go on without branching. Empty: as `branching` has."""
+    most_rounds: Annotated[int, Field(ge=1)] = 64
+    """The most rounds that a question may take."""
     tokens_first: Annotated[int, Field(ge=1)] = 1024
     """Limit of new tokens in round 1."""
     tokens_continue: Annotated[int, Field(ge=1)] = 1024
@@ -191,10 +115,40 @@ class RolloutConfig(Section):
         """Questions tried in each place of a step, at most."""
         return max(1, self.refill)
 
+    @field_validator("rounds_vary", mode="before")
+    @classmethod
+    def _range(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        first, _, last = (part.strip() for part in value.partition("-"))
+        if not (first.isdecimal() and last.isdecimal() and 0 < int(first) <= int(last)):
+            raise ValueError(f"{value!r} is not a range of whole numbers, such as '2-5'")
+        return range(int(first), min(int(last), MOST_LISTED) + 1)
+
+    @model_validator(mode="after")
+    def _at_most(self) -> RolloutConfig:
+        if self.longest > self.most_rounds:
+            raise ValueError(f"{self.longest} rounds are more than most_rounds = {self.most_rounds}: raise it")
+        return self
+
     @property
     def rounds(self) -> int:
-        """n, the number of rounds."""
+        """n, the number of rounds of a question that has no number of its own."""
         return len(self.branching)
+
+    @property
+    def counts(self) -> list[int]:
+        """The numbers of rounds that training draws from, all equally likely."""
+        return self.rounds_vary or [self.rounds]
+
+    @property
+    def longest(self) -> int:
+        """The most rounds that the recipe itself asks for, in training or where no other number is given."""
+        return max(self.rounds, *self.counts)
+
+    def branching_in(self, rounds: int) -> list[int]:
+        """Children per node of a tree in so many rounds: what `branching` has, and one each beyond."""
+        return [*self.branching[:rounds], *[1] * (rounds - self.rounds)]
 
     @property
     def responses(self) -> int:
@@ -211,12 +165,12 @@ class RolloutConfig(Section):
 
     @property
     def generations(self) -> int:
-        """Responses generated per question in all rounds: m + m·k·(n-1) for [m, k, 1, …]."""
-        total, level = 0, 1
-        for branch in self.branching:
-            level *= branch
-            total += level
-        return total
+        """Responses generated per question in all rounds: m + m·k·(n-1) for [m, k, 1, …]; the mean where n varies."""
+        return round(sum(map(self.generations_in, self.counts)) / len(self.counts))
+
+    def generations_in(self, rounds: int) -> int:
+        """The same of a question with so many rounds, if no trajectory ends early."""
+        return sum(itertools.accumulate(self.branching_in(rounds), operator.mul))
 
 
 class SamplerConfig(Section):
@@ -288,8 +242,10 @@ class SamplerConfig(Section):
         return self
 
 
-class CreditConfig(Section):
+class CreditConfig(GrownSection):
     """From outcomes to advantages (see `motif.method.credit`)."""
+
+    added = frozenset({"efficiency"})
 
     group: Literal["siblings", "round"] = "siblings"
     """Compare a node with its siblings (same prompt), or with all nodes of its round (shared reward)."""
@@ -301,6 +257,9 @@ class CreditConfig(Section):
     """Divide by the group's standard deviation (GRPO). If off, a single unlucky trajectory is not blown up."""
     format_weight: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the format reward 1[tags well formed]."""
+    efficiency: Annotated[float, Field(ge=0)] = 0.0
+    """With `rounds.may_finish`: what a right answer in round 1 earns beyond one in the last round; in proportion in
+    between. A wrong answer earns nothing."""
     reward: Literal["indicator", "original_code"] = "indicator"
     """`original_code` reproduces the rewards of the authors' script, bug for bug (for ablation only)."""
 

@@ -11,6 +11,8 @@ the policy as deployed (the current one, at the training temperatures). The mean
 * the counterfactual value: the value of a question with its own note, with an empty note, and with a note to another
   question. The note matters as far as these differ.
 
+A response that gave the answer and ended its trajectory (`rounds.may_finish`) left no note and is not probed.
+
 All probes of a run have the same questions (drawn by its seed) and the same random numbers, so probes before and after
 training can be compared in pairs. Equal notes to one question have the same true value and are continued once. A probe
 trains nothing and does not count in the ledger.
@@ -166,9 +168,9 @@ def probe(
     [generated] = processes.total([sampler.usage.generated_tokens - before])
     probed = [
         ProbedQuestion(
-            notes_M=[distinct.index(root.note) for root in tree.roots],
-            advantages_M=[root.advantage for root in tree.roots],
-            values_M=[root.value for root in tree.roots],
+            notes_M=[distinct.index(root.note) for root in _continued(tree)],
+            advantages_M=[root.advantage for root in _continued(tree)],
+            values_M=[root.value for root in _continued(tree)],
             outcomes=after,
             empty=distinct.index(""),
             shuffled=distinct.index(_note_of_next(grown, index)),
@@ -203,14 +205,19 @@ def measure(probed: Sequence[ProbedQuestion], continuations: int, generated_toke
 
 def _notes(grown: Sequence[Tree], index: int) -> list[str]:
     """The distinct notes that a question is continued from: its own, the empty one, and one to another question."""
-    own_notes = [root.note for root in grown[index].roots]
+    own_notes = [root.note for root in _continued(grown[index])]
     return list(dict.fromkeys([*own_notes, "", _note_of_next(grown, index)]))
 
 
 def _note_of_next(grown: Sequence[Tree], index: int) -> str:
     """A note to the next question: from its first response for the first question, its second for the second, …"""
-    others = grown[(index + 1) % len(grown)].roots
-    return others[index % len(others)].note
+    others = _continued(grown[(index + 1) % len(grown)])
+    return others[index % len(others)].note if others else ""
+
+
+def _continued(tree: Tree) -> list[Node]:
+    """The first-round responses that another round follows."""
+    return [root for root in tree.roots if not root.unused]
 
 
 def _only_note(index: int, note: str) -> Node:

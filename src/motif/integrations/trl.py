@@ -142,7 +142,7 @@ class Motif:
         finally:
             model.train(mode == "train")
         counts = [assign(tree, self.recipe.credit) for tree in self.trees]
-        self._metrics = step_metrics(self.trees, counts, self.recipe.rollout.rounds)
+        self._metrics = step_metrics(self.trees, counts, self.recipe)
         rows = [node for tree in self.trees for node in (tree.walk() if whole_tree(self.recipe) else tree.roots)]
         return {
             "prompt_ids": [node.prompt_ids for node in rows],

@@ -15,6 +15,17 @@ The two kinds of group, and why the comparison is fair:
   is compared with the other trajectories of the question. The prompts differ, so part of the comparison is the luck of
   the earlier rounds. This is multi-round GRPO with one shared reward (InftyThink+, arXiv 2602.06960).
 
+A trajectory may end early, with an answer (`rounds.may_finish`). Its leaf then stands for the trajectories that would
+have gone on from it: all of them would have had its outcome. So it has their weight in the values above it, and it is
+among the nodes that later ones are compared with. Without that, a value would depend on how often a child branched, and
+the later rounds would be compared with the hard cases only.
+
+With `credit.efficiency` = e, a right trajectory earns up to e more for the rounds that it did not need: a node's reward
+adds e times the mean over its trajectories of 1[right] · (unused rounds) / (n - 1), for n rounds. So a right answer in
+round 1 earns 1 + e and one in round n earns 1. A wrong answer never earns anything, however early: the bonus is paid
+with the outcome. InftyThink+ pays fewer iterations in the same way, and only right answers; its bonus falls with the
+square of their number, ours in proportion, so that every round saved is worth the same. Values stay mean outcomes.
+
 A group whose rewards are all equal is *dead*: it has no gradient, so it is counted and skipped. A *question* is dead if
 every group of its tree that is compared is dead, so that no response of it has a gradient, or if no group could be
 graded. With all rounds trained, one group of siblings in a later round that differs keeps a question alive, even if its
@@ -24,6 +35,7 @@ right, which is the same for one round graded by its answer alone; here the form
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -65,13 +77,15 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
     for node in tree.walk():
         if node.value is not None:
             node.reward = node.value + config.format_weight * node.well_formed
+            if config.efficiency:
+                node.reward += config.efficiency * (node.mean(_saved) or 0.0)
     if config.reward == "original_code":
         for root in tree.roots:
             if root.value is not None:
                 root.reward = original_code_reward(root, tree.question.gold)
-    for group in _groups(tree, config):
-        graded = [node for node in group if node.reward is not None]
-        advantages = _advantages(graded, tree, config)
+    for group, ended in _groups(tree, config):
+        graded, others = ([node for node in nodes if node.reward is not None] for nodes in (group, ended))
+        advantages = _advantages(graded, others, tree, config)
         if advantages:
             counts.groups += 1
             counts.dead_groups += not any(advantages)
@@ -80,10 +94,15 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
     return counts
 
 
-def _advantages(group: list[Node], tree: Tree, config: CreditConfig) -> list[float]:
-    """The advantage of each node of a group; empty where there is nothing to compare with."""
-    if len(group) > 1:
-        return group_advantages([_reward(node) for node in group], config)
+def _saved(leaf: Node) -> float:
+    """The share of the rounds after the first that a right answer left unused."""
+    return (leaf.verdict == "right") * len(leaf.unused) / max(1, leaf.round + len(leaf.unused) - 1)
+
+
+def _advantages(group: list[Node], others: list[Node], tree: Tree, config: CreditConfig) -> list[float]:
+    """The advantage of each node of a group beside `others`; empty where there is nothing to compare with."""
+    if len(group) + len(others) > 1:
+        return group_advantages([_reward(node) for node in [*group, *others]], config)[: len(group)]
     if group and config.group == "siblings" and group[0].round > 1:
         cousins = _cousins(tree, group[0])
         return [_only_child_advantage(group[0], cousins, config)] if cousins else []
@@ -123,20 +142,31 @@ def _reward(node: Node) -> float:
     return node.reward
 
 
-def _groups(tree: Tree, config: CreditConfig) -> list[list[Node]]:
+def _groups(tree: Tree, config: CreditConfig) -> list[tuple[list[Node], list[Node]]]:
+    """The nodes that are compared with one another, and what else they are compared with, which is not trained here."""
     rounds = tree.rounds()
     trained = rounds[:1] if config.train_rounds == "first" else rounds
     if config.group == "round":
-        return trained
+        return [(nodes, _ended_before(tree, number)) for number, nodes in enumerate(trained, start=1)]
     families = [tree.roots]
     if config.train_rounds == "all":
         families += [node.children for node in tree.walk() if node.children]
-    return families
+    return [(family, []) for family in families]
+
+
+def _ended_before(tree: Tree, number: int) -> list[Node]:
+    """The leaves of earlier rounds than this one, each as often as there would be nodes of this round below it."""
+    early = [leaf for leaf in tree.leaves() if leaf.unused and leaf.round < number]
+    return [leaf for leaf in early for _ in range(math.prod(leaf.unused[: number - leaf.round]))]
 
 
 def _cousins(tree: Tree, node: Node) -> list[Node]:
-    """The graded nodes of the same round below the nearest ancestor that has others than this one."""
-    same_round = [other for other in tree.rounds()[node.round - 1] if other.reward is not None]
+    """What is to be compared with an only child below its nearest ancestor that has others.
+
+    These are the graded nodes of its round, and the leaves that ended before it.
+    """
+    compared = [*tree.rounds()[node.round - 1], *_ended_before(tree, node.round)]
+    same_round = [other for other in compared if other.reward is not None]
     for depth in range(node.round - 1, -1, -1):
         others = [other for other in same_round if other.path[:depth] == node.path[:depth] and other is not node]
         if others:

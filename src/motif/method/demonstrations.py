@@ -43,7 +43,7 @@ class Demonstrator:
         Raises:
             UnfitDemonstration: no way of cutting it fits.
         """
-        config, count = self.rounds.config, self.config.rounds
+        config, count = self.rounds.config, question.rounds or self.config.rounds
         parts = Solution(pieces(solution, cut), question.gold, count, config, self._fits, latest)
         problem = UnfitDemonstration("the solution is empty" if not parts.steps else "it does not fit")
         for way in parts.ways():

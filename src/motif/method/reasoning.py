@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
-from motif.config.sections import TEMPLATE_ARGUMENTS
+from motif.config.rounds import TEMPLATE_ARGUMENTS
 from motif.errors import ModelError
 from motif.method.template import ASSISTANT, MARK, USER, ChatTemplate
 

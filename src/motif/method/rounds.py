@@ -7,6 +7,9 @@ repository):
     round t      system prompt; q, the note of round t-1 (or all notes so far), the round counter
     round n      the same, and the announcement that this round is the final one
 
+The number of rounds and the last round need not be told (`rounds.total`, `rounds.announce_final`). Then the prompt of a
+round is the same whatever n is.
+
 Only the note survives a round. A response is read by these rules, each of which has a test:
 
 1. A response is *well formed* if it has one think block and then one note block, each tag exactly once, nothing but
@@ -26,8 +29,11 @@ Only the note survives a round. A response is read by these rules, each of which
    box inside closed reasoning, or beside a note block, does not count.
 7. An early answer, boxed before the final round, does not end anything. It is part of the note like any other text,
    and only the final round is graded. Early answers are counted, because a model that only copies them makes no use of
-   rounds.
+   rounds. With `rounds.may_finish` an early answer by rule 6 is the answer: it ends the trajectory and is graded.
 8. What the chat template writes of a response itself, such as an opening think tag, counts as written by the model.
+9. With `rounds.carry = "tail"` no form is asked for, so note tags mean nothing and every response is well formed. The
+   note is the end of the whole response, reasoning included, cut and cleaned by rule 5. The answer is the last box
+   behind the reasoning, or of the whole response if no reasoning was closed.
 """
 
 from __future__ import annotations
@@ -46,35 +52,11 @@ from motif.method.reasoning import own_marks
 from motif.method.solutions import spread, written
 from motif.method.template import ChatTemplate
 from motif.method.tokens import control_tokens, padding, spell
+from motif.method.wording import system_prompt
 from motif.text import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-SYSTEM_PROMPT = """\
-You solve each question in {rounds} round(s). In every round you first reason about the question and then report your \
-progress in detail. Write in exactly this form:
-{think_open}
-your reasoning
-{think_close}
-{note_open}
-your progress
-{note_close}
-The reasoning is not kept. In the next round you see the question and your progress only, so the progress must hold \
-everything you need to go on. When you are told that the current round is the final one, give the final answer between \
-{note_open} and {note_close}, enclosed as {answer_open}answer{answer_close}. Only this enclosed answer is graded."""
-
-OWN_MARKS_PROMPT = """\
-You solve each question in {rounds} round(s). In every round you first work on the question and then report your \
-progress in detail, in exactly this form:
-{note_open}
-your progress
-{note_close}
-Nothing else is kept. In the next round you see the question and your progress only, so the progress must hold \
-everything you need to go on. When you are told that the current round is the final one, give the final answer between \
-{note_open} and {note_close}, enclosed as {answer_open}answer{answer_close}. Only this enclosed answer is graded."""
-"""The same for models that mark their reasoning themselves: they are not told to, and it may be switched off."""
-
 
 NOTE_SEAM = 4
 """Tokens that a note may add to a prompt beyond its own: the quotes of an empty note merge into one, for example."""
@@ -107,7 +89,7 @@ class Rounds:
         text = _prompt_text(config)
         if config.think == "model":
             config = _with_own_marks(config, text, tokenizer)
-        self.config = config
+        self.config, self.tail = config, config.carry == "tail"
         self.system_prompt = _system_prompt(config, text)
         if isinstance(config.examples, int | str) and config.examples:
             raise RecipeError("rounds.examples: they have not been read; motif.session.with_examples does that")
@@ -172,9 +154,10 @@ class Rounds:
         config, current = self.config, len(notes) + 1
         counters = {"round": str(current), "rounds": str(rounds)}
         text = _fill(config.question, counters | {"question": question})
-        for previous, note in list(enumerate(notes, start=1))[-1 if config.carry == "latest" else 0 :]:
+        for previous, note in list(enumerate(notes, start=1))[0 if config.carry == "all" else -1 :]:
             text += _fill(config.progress, counters | {"previous": str(previous), "note": self.quotation.quote(note)})
-        return text + _fill(config.final if current == rounds else config.counter, counters)
+        final = current == rounds and config.announce_final
+        return text + _fill(config.final if final else config.counter, counters)
 
     def shown(self, question: str) -> str:
         """A question as it stands in the prompts: without special tokens and marks of turns."""
@@ -234,6 +217,8 @@ class Rounds:
             note = ""
         else:
             note = self._cut(self.clean(part), from_end)
+        if self.tail:
+            return Reading(self._cut(self.clean(text), from_end=True), answer, well_formed=True)
         return Reading(note, answer, not truncated and bool(note) and self._well_formed(text))
 
     def ends(self, ids: Sequence[int]) -> bool:
@@ -264,6 +249,8 @@ class Rounds:
 
     def _final_part(self, text: str) -> tuple[bool, str, bool]:
         """Whether a note tag was opened, the final part (rules 2 to 4), and whether a cut should keep the end of it."""
+        if self.tail:
+            return False, text.rpartition(self.config.think_tags[1])[2] or text, True
         opening, closing = self.config.note_tags
         end = text.rfind(closing)
         start = text.rfind(opening, 0, end) if end >= 0 else -1
@@ -306,14 +293,17 @@ def _prompt_text(config: RoundsConfig) -> str:
     """The system prompt before anything is filled in."""
     if config.system_prompt_file:
         try:
-            return read_text(config.system_prompt_file).strip()
+            text = read_text(config.system_prompt_file).strip()
         except OSError as error:
             raise RecipeError(f"rounds.system_prompt_file: {error}") from None
         except ValueError as error:
             raise RecipeError(f"rounds.system_prompt_file: {config.system_prompt_file}:{error}") from None
+        if "{rounds}" in text and not config.total:
+            raise RecipeError("rounds.system_prompt_file tells the number of rounds: leave {rounds} out, or set total")
+        return text
     if config.system_prompt != "default":
         return config.system_prompt
-    return OWN_MARKS_PROMPT if config.think == "model" else SYSTEM_PROMPT
+    return system_prompt(config)
 
 
 def _system_prompt(config: RoundsConfig, text: str) -> str:

@@ -7,7 +7,8 @@ response of the first trajectory of that response.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,13 +19,15 @@ Verdict = Literal["right", "wrong", "ungraded"]
 class Question:
     """One row of a task: a question, and the gold answer that responses are graded against.
 
-    `line` is the 1-based line in the source file, where there is one, so that a bad row can be found.
+    `line` is the 1-based line in the source file, where there is one, so that a bad row can be found. `rounds` is the
+    number of rounds that this question is answered in; None: as many as are asked for.
     """
 
     id: str
     text: str
     gold: str
     line: int | None = None
+    rounds: int | None = None
 
 
 @dataclass
@@ -45,6 +48,9 @@ class Node:
     verdict: Verdict | None = None  # leaves only
     reason: str = ""
     children: list[Node] = field(default_factory=list, repr=False)
+    unused: tuple[
+        int, ...
+    ] = ()  # the branching of the rounds that this leaf left out, because it gave the answer early
     value: float | None = None  # mean outcome of the graded leaves below; None if there are none
     reward: float | None = None
     advantage: float | None = None  # None: not trained
@@ -53,6 +59,11 @@ class Node:
     def round(self) -> int:
         """The round this response belongs to, counted from 1."""
         return len(self.path)
+
+    @property
+    def trajectories(self) -> int:
+        """How many trajectories a leaf ends: one, or as many as would have gone on from it."""
+        return math.prod(self.unused)
 
     def walk(self) -> Iterator[Node]:
         """This node and all nodes below it, parents before children."""
@@ -65,9 +76,17 @@ class Node:
         return (node for node in self.walk() if not node.children)
 
     def mean_outcome(self) -> float | None:
-        """The fraction right among the graded leaves below; None if no leaf is graded."""
-        outcomes = [leaf.verdict == "right" for leaf in self.leaves() if leaf.verdict in ("right", "wrong")]
-        return sum(outcomes) / len(outcomes) if outcomes else None
+        """The fraction right among the graded trajectories below; None if none is graded.
+
+        A leaf that ended early counts as the trajectories that it left out: they would all have its outcome.
+        """
+        return self.mean(lambda leaf: leaf.verdict == "right")
+
+    def mean(self, of: Callable[[Node], float]) -> float | None:
+        """The mean of a number over the graded trajectories below; None if none is graded."""
+        leaves = [leaf for leaf in self.leaves() if leaf.verdict in ("right", "wrong")]
+        total = sum(leaf.trajectories for leaf in leaves)
+        return sum(of(leaf) * leaf.trajectories for leaf in leaves) / total if total else None
 
 
 @dataclass
@@ -100,9 +119,12 @@ class Tree:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready copy with texts and numbers, but without token ids and log-probabilities."""
+        question: dict[str, Any] = {"id": self.question.id, "text": self.question.text, "gold": self.question.gold}
+        if self.question.rounds is not None:
+            question["rounds"] = self.question.rounds
         record = {
             "step": self.step,
-            "question": {"id": self.question.id, "text": self.question.text, "gold": self.question.gold},
+            "question": question,
             "responses": [_node_dict(root) for root in self.roots],
         }
         return record | ({"dropped": True} if self.dropped else {})
@@ -128,6 +150,8 @@ def _node_dict(node: Node) -> dict[str, Any]:
         record["version"] = node.version
     if node.verdict is not None:
         record |= {"verdict": node.verdict, "reason": node.reason}
+    if node.unused:
+        record["unused"] = list(node.unused)
     if node.children:
         record["children"] = [_node_dict(child) for child in node.children]
     return record

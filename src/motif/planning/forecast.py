@@ -113,7 +113,13 @@ class Forecast:
         """The rounds of one step, or of `questions` of its questions."""
         rollout = self.recipe.rollout
         count = rollout.questions_per_step if questions is None else questions
-        return self.levels(rollout.branching, count, (rollout.tokens_first, rollout.tokens_continue))
+        limits = (rollout.tokens_first, rollout.tokens_continue)
+        levels = self.levels(rollout.branching_in(rollout.longest), count, limits)
+        deep = [sum(rounds >= number for rounds in rollout.counts) for number in range(1, len(levels) + 1)]
+        return [
+            replace(level, requests=max(1, round(level.requests * questions / len(rollout.counts))))
+            for level, questions in zip(levels, deep, strict=True)
+        ]
 
     def step_waves(self, questions: int | None = None) -> list[list[Level]]:
         """The rounds of one step: of its questions, of those that replace the dead ones, and so on."""

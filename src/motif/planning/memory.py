@@ -46,7 +46,7 @@ def longest_sequence(recipe: Recipe, prompt: int, tested: bool = True) -> int:
     `prompt`: of a first-round prompt. `tested`: whether there are evaluations, which may have more or longer rounds.
     """
     rollout = recipe.rollout
-    rounds = max(rollout.rounds, *recipe.eval_rounds) if tested else rollout.rounds
+    rounds = max(rollout.longest, *recipe.eval_rounds) if tested else rollout.longest
     carried = rounds - 1 if recipe.rounds.carry == "all" else min(rounds - 1, 1)
     longest = prompt + carried * min(recipe.rounds.note_tokens, rollout.tokens_first)
     longest += max(rollout.tokens_first, rollout.tokens_continue if rounds > 1 else 0)

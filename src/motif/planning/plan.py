@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from motif.config import Recipe
+from motif.config import Recipe, RolloutConfig
 from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
 from motif.evaluation.probe import probe_questions
@@ -64,7 +64,7 @@ class Workload:
     def most_tokens(self) -> int:
         """New tokens of one step, if every response used up its limit and every question were replaced that may be."""
         rollout = self.recipe.rollout
-        later = (rollout.generations - rollout.responses) * rollout.tokens_continue
+        later = (rollout.generations_in(rollout.longest) - rollout.responses) * rollout.tokens_continue
         questions = rollout.questions_per_step * rollout.tries
         return questions * (rollout.responses * rollout.tokens_first + later)
 
@@ -104,7 +104,7 @@ class Workload:
             (
                 "each step",
                 f"{questions} questions × {rollout.responses} responses × {rollout.trajectories} trajectories, "
-                f"{rollout.rounds} rounds (branching {rollout.branching}): {generations:,} generations"
+                f"{_rounds(rollout)} (branching {rollout.branching}): {generations:,} generations"
                 f"{refill}, at most {self.most_tokens:,} new tokens; trained: {trained}",
             ),
             ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations{more}"),
@@ -357,13 +357,18 @@ def workload_of(recipe: Recipe) -> Workload:
     if not task.train:
         raise RecipeError(f"task {task.name!r} has no training questions: set data.train")
     probe_questions(task, recipe)  # refuses more than there are
-    rounds, count = Rounds(recipe.rounds, tokenizer), recipe.rollout.rounds
+    rounds, count = Rounds(recipe.rounds, tokenizer), recipe.rollout.longest
     texts = [question.text for question in task.train[:50]]
     prompts = sorted(rounds.prompt(text, [], count) for text in texts)
     first = sum(map(len, prompts)) / len(texts)
     second = sum(len(rounds.prompt(text, [""], max(count, 2))) for text in texts) / len(texts)
     shared = common_prefix_length(prompts[0], prompts[-1]) if len(prompts) > 1 else 0
     return Workload(recipe, shape, task, round(first), max(0, round(second - first)) + NOTE_SEAM, shared)
+
+
+def _rounds(rollout: RolloutConfig) -> str:
+    counts = sorted(set(rollout.counts))
+    return f"{counts[0]} rounds" if len(counts) == 1 else f"{', '.join(map(str, counts[:-1]))} or {counts[-1]} rounds"
 
 
 def _available(device: torch.device) -> float:

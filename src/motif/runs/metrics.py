@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from motif.config import Recipe
 from motif.method.credit import CreditCounts
 from motif.method.tree import Node, Tree
 
 
-def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: int) -> dict[str, Any]:
+def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], recipe: Recipe) -> dict[str, Any]:
     """What one step's trees look like: rewards, outcomes, groups, and lengths, form and truncation round by round.
 
     All trees count that were grown, also those that `rollout.refill` has dropped: without them the numbers would be of
     questions that were chosen by their outcomes.
     """
-    levels: list[list[Node]] = [[] for _ in range(rounds)]
+    deepest = max([recipe.rollout.longest, *(tree.question.rounds or 0 for tree in trees)])
+    levels: list[list[Node]] = [[] for _ in range(deepest)]
     for tree in trees:
         for level, nodes in zip(levels, tree.rounds(), strict=False):
             level.extend(nodes)
@@ -26,7 +28,8 @@ def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: 
     rates = [root.mean_outcome() for root in first]
     means = [[root.mean_outcome() for root in tree.roots] for tree in trees]
     solved = [values for group in means if (values := [mean for mean in group if mean is not None])]
-    notes = [node for level in levels[:-1] for node in level]
+    before_last = [node for node in nodes if node.children or node.unused]
+    notes = [node for node in before_last if node.children]
     groups, dead = sum(count.groups for count in counts), sum(count.dead_groups for count in counts)
     spreads = [
         statistics.stdev(r) for tree in trees if len(r := [x.reward for x in tree.roots if x.reward is not None]) > 1
@@ -50,8 +53,10 @@ def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], rounds: 
         "outcome/sometimes": _mean([max(values) > 0 and min(values) < 1 for values in solved]),
         "note/empty": _mean([not node.note for node in notes]),
         "note/mean_characters": _mean([len(node.note) for node in notes]),
-        "note/early_answer": _mean([node.answer is not None for node in notes]),
+        "note/early_answer": _mean([node.answer is not None for node in before_last]),
     }
+    if recipe.rounds.may_finish or any(tree.question.rounds for tree in trees):
+        metrics |= _depths([leaf for tree in trees for leaf in tree.leaves()])
     for index, level in enumerate(levels, start=1):
         metrics[f"length/round_{index}"] = _mean([len(node.token_ids) for node in level])
         metrics[f"truncated/round_{index}"] = _mean([node.truncated for node in level])
@@ -69,11 +74,19 @@ def refill_metrics(trees: Sequence[Tree], places: int) -> dict[str, int]:
     return {"refill/tried": len(trees), "refill/kept": kept, "refill/dropped": dropped, "refill/short": places - kept}
 
 
+def _depths(leaves: Sequence[Node]) -> dict[str, float | None]:
+    """The mean number of rounds of a trajectory, and the share of trajectories that ended early."""
+    count = sum(leaf.trajectories for leaf in leaves)
+    rounds = sum(leaf.round * leaf.trajectories for leaf in leaves)
+    early = sum(leaf.trajectories for leaf in leaves if leaf.unused)
+    return {"rounds/mean": rounds / count, "rounds/early": early / count} if count else {}
+
+
 def _rate_counts(first: Sequence[Node]) -> list[int]:
     """How many first-round responses had 0, 1, …, k right trajectories (those with an ungraded one are left out)."""
     counts: list[int] = []
     for root in first:
-        verdicts = [leaf.verdict for leaf in root.leaves()]
+        verdicts = [leaf.verdict for leaf in root.leaves() for _ in range(leaf.trajectories)]
         if "ungraded" not in verdicts:
             counts += [0] * (len(verdicts) + 1 - len(counts))
             counts[verdicts.count("right")] += 1

@@ -12,7 +12,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from motif.config import RolloutConfig
@@ -38,9 +38,11 @@ class RoundLimits:
 class TreeShape:
     """What is to be grown.
 
-    `branching` holds the children per node and `limits` how they are drawn, both one entry per round. `budget`: at most
-    so many new tokens in all rounds of a trajectory (see `allowance`). `early_finish`: the first round that gives an
-    answer is a trajectory's last. `first_index`: the number of the first response to the question.
+    `branching` holds the children per node, and `limits` how they are drawn, both one entry per round. A question with
+    a number of rounds of its own has the same shape in as many (`in_rounds`). `budget`: at most so many new tokens in
+    all rounds of a trajectory (see `allowance`). `early_finish`: the first round that gives an answer is a trajectory's
+    last, as with `rounds.may_finish`. `first_index`: the number of the first response to the question. `later`: how
+    responses are drawn in rounds that `limits` lacks; None: like the last of those.
     """
 
     branching: Sequence[int]
@@ -49,11 +51,20 @@ class TreeShape:
     budget: int | None = None
     early_finish: bool = False
     first_index: int = 0
+    later: RoundLimits | None = None
 
     @property
     def rounds(self) -> int:
         """n, the number of rounds."""
         return len(self.branching)
+
+    def in_rounds(self, count: int) -> TreeShape:
+        """The same in another number of rounds: cut off, or longer by rounds that do not branch."""
+        more = count - self.rounds
+        if more == 0:
+            return self
+        limits = [*self.limits[:count], *[self.later or self.limits[-1]] * more]
+        return replace(self, branching=[*self.branching[:count], *[1] * more], limits=limits)
 
     @classmethod
     def of(cls, config: RolloutConfig, greedy: bool = False) -> TreeShape:
@@ -62,7 +73,8 @@ class TreeShape:
         later = RoundLimits(config.tokens_continue, config.temperature_continue, config.top_p_continue)
         if greedy:
             first, later = RoundLimits(first.tokens, 0.0), RoundLimits(later.tokens, 0.0)
-        return cls(config.branching, [first, *[later] * (config.rounds - 1)], config.continuation_policy)
+        limits = [first, *[later] * (config.rounds - 1)]
+        return cls(config.branching, limits, config.continuation_policy, later=later)
 
 
 class Observer:
@@ -92,6 +104,9 @@ def grow(
     on_leaf: Callable[[Tree, Node], None] | None = None,
 ) -> list[Tree]:
     """Grow one tree per question with `config.branching` children per node, round by round.
+
+    A question with a number of rounds of its own is grown in as many. With `rounds.may_finish` a trajectory ends with
+    the first response that gives an answer.
 
     Args:
         questions: one tree each; the same question may occur more than once only under different ids.
@@ -144,7 +159,9 @@ class Grower:
         self.observer, self.threaded = observer or Observer(), threaded
         # Equal notes make equal prompts, and equal responses read the same: with a small model many are. The caches do
         # not refer to the grower, so that they go with it, at once.
-        self._prompt = functools.cache(functools.partial(_build_prompt, rounds, shape.rounds))
+        self._prompt = functools.cache(functools.partial(_build_prompt, rounds))
+        self._in_rounds = functools.cache(functools.partial(_in_rounds, shape))
+        self._may_finish = shape.early_finish or rounds.config.may_finish
         self._decode = functools.cache(rounds.spell)
         self._read = functools.cache(rounds.read)
 
@@ -157,12 +174,22 @@ class Grower:
         async with together() as self._tasks:
             for tree in trees:
                 for parent, notes in [(None, ())] if not tree.roots else _with_notes(tree.roots, ()):
-                    if len(notes) < self.shape.rounds:
+                    if parent is None or not self._ends(tree, parent):
                         self._continue(tree, parent, notes, self.shape.budget)
         for tree in trees:
             tree.roots.sort(key=_path)
             for node in tree.walk():
                 node.children.sort(key=_path)
+
+    def _shape(self, tree: Tree) -> TreeShape:
+        return self._in_rounds(tree.question.rounds)
+
+    def _ends(self, tree: Tree, node: Node) -> bool:
+        """Whether a trajectory ends with a response; one that ends early is marked with the rounds that it left out."""
+        later = self._shape(tree).branching[node.round :]
+        if later and self._may_finish and node.answer is not None:
+            node.unused = tuple(later)
+        return not later or bool(node.unused)
 
     def _continue(self, tree: Tree, parent: Node | None, notes: tuple[str, ...], left: int | None) -> None:
         """Request the missing children of a node. `left`: tokens left of the budget."""
@@ -190,24 +217,23 @@ class Grower:
         await self.observer.on_round(number)
         async with aclosing(stream) as completions:  # type: ignore[type-var]  # iterators of samplers can be closed
             async for completion in completions:
-                node = self._node(completion, final=number == self.shape.rounds)
+                node = self._node(completion, final=number == self._shape(tree).rounds)
                 (parent.children if parent else tree.roots).append(node)
-                finished = self.shape.early_finish and node.answer is not None
-                last = number == self.shape.rounds or finished
+                last = self._ends(tree, node)
                 await self.observer.on_response(tree, node, completion, last)
                 if not last:
                     spent = completion_tokens(completion)
                     self._continue(tree, node, (*notes, node.note), None if left is None else left - spent)
 
     def _request(self, tree: Tree, parent: Node | None, notes: tuple[str, ...], left: int | None) -> Request:
-        shape, depth, question = self.shape, len(notes), tree.question
+        shape, depth, question = self._shape(tree), len(notes), tree.question
         limits = shape.limits[depth]
         path = parent.path if parent else ()
         first = len(parent.children if parent else tree.roots) + (shape.first_index if depth == 0 else 0)
         end = shape.branching[depth] + (shape.first_index if depth == 0 else 0)
         paths = [(*path, index) for index in range(first, end)]
         return Request(
-            prompt_ids=self._prompt(question.text, notes),
+            prompt_ids=self._prompt(shape.rounds, question.text, notes),
             keys=[sampling_key(self.seed, self.step, question.id, child) for child in paths],
             max_tokens=allowance(left, [later.tokens for later in shape.limits[depth:]]),
             temperature=limits.temperature,
@@ -252,6 +278,10 @@ def completion_tokens(completion: Completion) -> int:
     """The length of a response in tokens, as the server counts it where there are no token ids."""
     counted = completion.completion_tokens
     return len(completion.token_ids) if counted is None else counted
+
+
+def _in_rounds(shape: TreeShape, count: int | None) -> TreeShape:
+    return shape if count is None else shape.in_rounds(count)
 
 
 class _Callbacks(Observer):

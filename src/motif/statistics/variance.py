@@ -114,7 +114,8 @@ def components(trees: Iterable[Tree]) -> Components:
 
     The observations of a response are the mean outcomes below its children. Where nothing branches later ([m, k, 1, …])
     these are the outcomes of its trajectories. Otherwise they are means over later branches: given the note, these are
-    independent of each other, which single trajectories would not be. Ungraded leaves are left out.
+    independent of each other, which single trajectories would not be. Ungraded leaves are left out. A response that
+    gave the answer itself decides the outcome: every continuation that it left out counts as one with its outcome.
     """
     return sum((question_components(_observations(tree)) for tree in trees), Components())
 
@@ -177,7 +178,7 @@ def jackknife(rows: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -
 
 
 def _observations(tree: Tree) -> list[list[float]]:
-    means = ([child.mean_outcome() for child in root.children] for root in tree.roots)
+    means = ([child.mean_outcome() for child in root.children or [root] * sum(root.unused[:1])] for root in tree.roots)
     return [[mean for mean in group if mean is not None] for group in means]
 
 

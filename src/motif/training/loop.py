@@ -240,7 +240,7 @@ class Trainer:
         state.count_dead(trees, dead=not stats.updates and not stats.skipped)
         metrics: dict[str, Any] = {"step": state.step}
         metrics |= (
-            step_metrics(trees, counts, self.recipe.rollout.rounds)
+            step_metrics(trees, counts, self.recipe)
             | stats.metrics()
             | sampled.lag(state.version(state.step - 1))
         )

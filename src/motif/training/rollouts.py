@@ -31,7 +31,7 @@ from motif.sampling.base import Usage
 from motif.sampling.grow import grow
 from motif.session import Session
 from motif.training.progress import Clock, Progress
-from motif.training.schedule import draw_places
+from motif.training.schedule import draw_places, draw_rounds
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Rollouts:
         left = list(range(len(places)))
         for attempt in range(rollout.tries):
             left = [place for place in left if len(places[place]) > attempt]
-            questions = [places[place][attempt] for place in left]
+            questions = [draw_rounds(places[place][attempt], step, recipe) for place in left]
             if not questions and attempt:
                 break
             trees = grow_and_grade(session, questions, step, self.display, clock).trees

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from motif.config import Recipe
+from motif.method.keys import sampling_key
 from motif.method.tree import Question
 
 
@@ -50,6 +51,17 @@ def draw_places(questions: Sequence[Question], step: int, count: int, seed: int,
             others.append(question)
         position += 1
     return [[question, *others[place::count]] for place, question in enumerate(drawn)]
+
+
+def draw_rounds(question: Question, step: int, recipe: Recipe) -> Question:
+    """The question with a number of rounds out of `rollout.rounds_vary`, if there are any and it has none of its own.
+
+    It depends on the seed, the step and the question alone: not on other questions, and not on the process.
+    """
+    counts = recipe.rollout.rounds_vary
+    if not counts or question.rounds is not None:
+        return question
+    return replace(question, rounds=counts[sampling_key(recipe.train.seed, step, question.id, "rounds") % len(counts)])
 
 
 @lru_cache(maxsize=4)
