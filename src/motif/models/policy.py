@@ -24,6 +24,7 @@ from motif.models.architecture import check_vocabulary, decoder_of, text_parts, 
 from motif.models.device import pick_device, weight_dtype
 from motif.models.head import OwnHead, scaled_logits
 from motif.models.hub import load_model, load_tokenizer, read_model
+from motif.models.kernels import notices, tell_missing
 from motif.models.path import NOT_COMPARED
 from motif.models.recurrent import bound_time_steps, layer_kinds
 from motif.models.shape import context_limit, windows
@@ -49,6 +50,7 @@ class Policy:
     def __init__(self, config: ModelConfig, seed: int = 0, shard: bool = False):
         self.config = config
         self.device = pick_device(config.device)
+        notices()
         if self.device.index is not None:  # in this thread; other threads that compute enter it themselves
             torch.cuda.set_device(self.device)
         self.tokenizer = load_tokenizer(config.name)
@@ -88,6 +90,7 @@ class Policy:
             self.decoder = self.shards.forward_method(self.decoder.__call__)  # a method, not a child module
         self._trained = {name: p for name, p in self.wrapped.named_parameters() if p.requires_grad}
         self._check()
+        tell_missing(self.device)
 
     # -- computing -------------------------------------------------------------------------------------------------
 
