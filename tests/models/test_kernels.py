@@ -16,6 +16,8 @@ def fresh(monkeypatch):
         cached.cache_clear()
     handlers = logging.getLogger("transformers").handlers
     before = [list(handler.filters) for handler in handlers]
+    for handler in handlers:
+        handler.filters.clear()
     monkeypatch.delenv("RANK", raising=False)
     yield
     for handler, filters in zip(handlers, before, strict=True):
