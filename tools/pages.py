@@ -294,7 +294,7 @@ def device_plan(recipe: str, devices: str, *settings: str) -> Any:
     from motif.planning.lengths import Lengths
     from motif.planning.plan import DevicePlan, Workload
 
-    shape = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
+    shape = Shape.dense(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
     work = Workload(load_recipe(recipe, settings), shape, SimpleNamespace(**GSM8K), PROMPT, SEAM)
     count, device = parse_devices(devices)
     return DevicePlan(work, work.forecast(device, count, Lengths(), half=True))

@@ -21,8 +21,8 @@ from motif.planning.lengths import Lengths, measured
 from motif.planning.plan import make_device_plan, workload_of
 from support import forked
 
-QWEN_3B = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
-QWEN_72B = Shape(72_706_203_648, 80, 8192, 29_568, 152_064, 2 * 80 * 8 * 128, 32_768)
+QWEN_3B = Shape.dense(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
+QWEN_72B = Shape.dense(72_706_203_648, 80, 8192, 29_568, 152_064, 2 * 80 * 8 * 128, 32_768)
 AT_LIMITS = Lengths()
 
 
@@ -242,7 +242,7 @@ def test_memory_adds_up():
     server = plan.server_memory()
     assert server["weights"] == 2 * QWEN_3B.parameters
     assert sum(server.values()) <= plan.device.bytes
-    per_row = (250 + 256 + 1024) * QWEN_3B.cache_per_token * 2
+    per_row = (250 + 256 + 1024) * 36 * 2 * 2 * 128 * 2
     assert server["cache"] == pytest.approx(plan.server_rows() * per_row, abs=per_row)
 
 

@@ -39,7 +39,7 @@ class Gaps:
     sampler_path: str
     update_path: str
     reason: str = ""  # why a path is not the fast one
-    adapted: float = 1.0  # share of the decoder's matrix elements that the adapter reaches; 1 without an adapter
+    adapted: float = 1.0  # `Policy.trained_share`
 
     @property
     def fine(self) -> bool:
@@ -95,7 +95,7 @@ def measure(config: ModelConfig, longest: int = 96, rows: int = 8) -> Gaps:
         gradient_error(policy, samples),
         max(one.length for one in samples),
         *paths(policy, sampler),
-        adapted_share(policy),
+        policy.trained_share,
     )
 
 
@@ -127,15 +127,3 @@ def gradient_error(policy: Policy, samples: Sequence[Sample]) -> float:
     plain = [torch.zeros_like(p) if p.grad is None else p.grad for p in policy.trainable()]
     error = sum((a - b).pow(2).sum().item() for a, b in zip(optimizer.seen, plain, strict=True))
     return float((error / max(1e-30, sum(b.pow(2).sum().item() for b in plain))) ** 0.5)
-
-
-def adapted_share(policy: Policy) -> float:
-    """The share of the decoder's matrix elements, embeddings left out, to which an adapter belongs."""
-    if policy.config.adapter != "lora":
-        return 1.0
-    reached = total = 0
-    for name, parameter in policy.model.named_parameters():
-        if parameter.dim() >= 2 and not any(part in name for part in ("lora_", "embed", "lm_head", "vision")):
-            total += parameter.numel()
-            reached += parameter.numel() if "base_layer" in name else 0
-    return reached / max(1, total)

@@ -28,18 +28,12 @@ def with_adapter(model: nn.Module, parts: Iterable[nn.Module], config: ModelConf
         parts: the modules that text passes; what is outside, such as a vision tower, gets no adapter.
 
     Raises:
-        RecipeError: `model.lora_targets` names nothing of this model.
+        RecipeError: see `adapted`.
         ModelError: peft cannot adapt it.
     """
     from peft import LoraConfig, get_peft_model
 
-    linear, experts = _targets(model, parts)
-    if config.lora_targets == "all-linear":  # as peft understands it: without the output head
-        linear = [name for name in linear if model.get_submodule(name) is not model.get_output_embeddings()]  # type: ignore[operator]
-    modules, parameters = _chosen(linear, config), _chosen(experts, config)
-    if not modules and not parameters:
-        known = ", ".join(sorted({name.rpartition(".")[2] for name in (*linear, *experts)}))
-        raise RecipeError(f"model.lora_targets = {config.lora_targets!r} names no layer of this model: it has {known}")
+    modules, parameters = adapted(model, parts, config.lora_targets)
 
     def lora(modules: list[str], parameters: list[str]) -> LoraConfig:
         return LoraConfig(
@@ -56,6 +50,25 @@ def with_adapter(model: nn.Module, parts: Iterable[nn.Module], config: ModelConf
     torch.manual_seed(seed)
     with readable_errors(config.name):
         return get_peft_model(model, lora([name for name in modules if name not in moved], parameters)).eval()
+
+
+def adapted(model: nn.Module, parts: Iterable[nn.Module], targets: str | list[str]) -> tuple[list[str], list[str]]:
+    """Names of the linear layers, and of the stacks of experts, that get an adapter; the model may be on `meta`.
+
+    Args:
+        parts: the modules that text passes. targets: `model.lora_targets`.
+
+    Raises:
+        RecipeError: it names nothing of this model.
+    """
+    linear, experts = _targets(model, parts)
+    if targets == "all-linear":  # as peft understands it: without the output head
+        linear = [name for name in linear if model.get_submodule(name) is not model.get_output_embeddings()]  # type: ignore[operator]
+    modules, parameters = _chosen(linear, targets), _chosen(experts, targets)
+    if not modules and not parameters:
+        known = ", ".join(sorted({name.rpartition(".")[2] for name in (*linear, *experts)}))
+        raise RecipeError(f"model.lora_targets = {targets!r} names no layer of this model: it has {known}")
+    return modules, parameters
 
 
 def lora_layers(wrapped: nn.Module) -> list[Any]:
@@ -97,10 +110,15 @@ def _is_product(module: nn.Module) -> bool:
         return isinstance(module, Conv1D)
     if type(module).forward is nn.Linear.forward or type(module).__name__ in ("Linear4bit", "Linear8bitLt"):
         return True
-    rows = torch.ones(2, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
+    own = {  # on `meta` there are no numbers, so others take their place for a moment
+        name: torch.rand(value.shape) if value.is_meta else value.detach()
+        for name, value in module.named_parameters(recurse=False)
+    }
+    weight = own["weight"]
+    rows = torch.ones(2, module.in_features, dtype=weight.dtype, device=weight.device)
     try:
         with torch.no_grad():
-            output, product = module(rows), F.linear(rows, module.weight, module.bias)
+            output, product = torch.func.functional_call(module, own, (rows,)), F.linear(rows, weight, own.get("bias"))
     except Exception:  # it wants other arguments
         return False
     return isinstance(output, torch.Tensor) and output.shape == product.shape and torch.allclose(output, product, 0.02)
@@ -116,9 +134,8 @@ def _reads_weight(parent: nn.Module, name: str) -> bool:
 _source = functools.cache(inspect.getsource)
 
 
-def _chosen(names: list[str], config: ModelConfig) -> list[str]:
+def _chosen(names: list[str], targets: str | list[str]) -> list[str]:
     """The names that `model.lora_targets` means: as a pattern of whole names, or as a list of their ends."""
-    targets = config.lora_targets
     if isinstance(targets, str) and targets != "all-linear":
         return [name for name in names if re.fullmatch(targets, name)]
     if isinstance(targets, list):

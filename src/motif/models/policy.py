@@ -19,7 +19,7 @@ from motif.config import ModelConfig
 from motif.errors import ModelError, RecipeError, first_line
 from motif.method.template import ChatTemplate
 from motif.method.tokens import is_ordinary
-from motif.models.adapter import with_adapter
+from motif.models.adapter import adapted_parameter, lora_layers, with_adapter
 from motif.models.architecture import check_vocabulary, decoder_of, text_parts, towers
 from motif.models.device import pick_device, weight_dtype
 from motif.models.head import OwnHead, scaled_logits
@@ -29,9 +29,8 @@ from motif.models.path import NOT_COMPARED
 from motif.models.recurrent import bound_time_steps, layer_kinds
 from motif.models.shape import context_limit, windows
 from motif.models.sharding import Shards, full_tensor, shard_like
+from motif.models.sizes import CACHE_NAMES, choices, count
 
-CACHE_NAMES = ("past_key_values", "cache_params", "cache", "state")
-"""What decoders call their caches, as an argument and in their outputs; recurrent and newer ones differ."""
 LOGIT_ELEMENTS = 2**24
 """Logits in memory at once: 64 MiB in float32, for any vocabulary and sequence length."""
 
@@ -187,6 +186,19 @@ class Policy:
         return sum(parameter.numel() for parameter in self.wrapped.parameters())
 
     @property
+    def computed_parameters(self) -> int:
+        """Parameters in the products of one token: without those that are looked up, and of experts the chosen."""
+        return self.counts.computed
+
+    @property
+    def trained_share(self) -> float:
+        """The share of the weights that training changes, embeddings and output head left out."""
+        layers = lora_layers(self.wrapped) if self.config.adapter == "lora" else []
+        own = sum(parameter.numel() for parameter in self._trained.values())
+        reached = [getattr(layer.get_base_layer(), adapted_parameter(layer)).numel() for layer in layers]
+        return min(1.0, sum(reached) / max(1, self.counts.matrices - own)) if layers else 1.0
+
+    @property
     def max_length(self) -> int:
         """Longest sequence the model takes, in tokens."""
         return context_limit(self.model.config)
@@ -337,7 +349,7 @@ class Policy:
         ids = torch.randint(0, self.vocabulary, (2, 5), generator=generator).to(self.device)
         ids[1, :3] = ids[0, :3]
         try:
-            with torch.no_grad(), self.precision():
+            with torch.no_grad(), self.precision(), choices(self.model) as chosen:
                 theirs = self.model(input_ids=ids, use_cache=False).logits.float()
                 output = self.decoder(input_ids=ids, use_cache=False)
                 gap = self._gap(output.last_hidden_state, theirs)
@@ -360,6 +372,7 @@ class Policy:
             raise ModelError(f"model type {kind!r} lets tokens see those after them, so it cannot write text in order")
         if not gap < allowed:
             raise ModelError(f"model type {kind!r} computes its logits in a way motif does not know (gap {gap:.2g})")
+        self.counts = count(self.model, chosen)
 
     def _gap(self, states: Tensor, theirs: Tensor) -> float:
         """Largest difference of our logits from the model's own, as a share of the largest; not a number: none is."""

@@ -1,18 +1,21 @@
 """An estimate of what a run takes on given devices: a model, not a measurement. Expect a factor of 2 either way.
 
-With P parameters of w bytes, L layers of width D, c numbers of keys and values a token (of a bytes), and a device of F
-FLOP/s and M bytes/s, by its data sheet or description:
+With P parameters of w bytes, of which a token's products take the C that are not looked up nor of experts that it does
+not pass, L layers of width D that attend to at most their window, and a device of F FLOP/s and M bytes/s, by its data
+sheet or description:
 
 * A decoding step of b rows with a mean context of x tokens, one token a row:
-      overhead + max((w·P + b·x·c·a) / (MBU·M), b·(2P + 4·L·D·x) / (MFU·F))
+      overhead + max((w·P' + b·cache(x)) / (MBU·M), b·(2C + 4·L·D·x) / (MFU·F))
+  cache(x) are the bytes that x tokens keep (motif.models.shape), P' the weights read: of experts those that at least
+  one of b rows passes, if each passes any as likely as another.
   `overhead` is SERVER_STEP for an inference server (CUDA graphs), and LOCAL_LAYER a layer for the local sampler, which
   replays its operations as CUDA graphs and launches from Python those that change.
 * A round of R responses takes as many steps as its longest response, whichever server that is on; at step t those
   longer than t are alive. If only B rows fit at once, the rest comes first: (R - B)·(mean length)/B full steps. B is
   how many of the longest possible sequences fit into the memory beside the weights, at most `rollout.max_rows`. Rounds
   follow one another: that children start when their own parent ends is left out, and saves what `studies/scaling` says.
-* Prompts: (2P + 2·L·D·x) FLOP a token at MFU·F; the question's prompt once, then only what notes add.
-* Update: (4P with a frozen base, 6P without, + 2P if activations are recomputed, + 2P for reference or old
+* Prompts: (2C + 2·L·D·x) FLOP a token at MFU·F; the question's prompt once, then only what notes add.
+* Update: (4C with a frozen base, 6C without, + 2C if activations are recomputed, + 2C for reference or old
   log-probabilities) and 3 or 4 times 2·L·D·x for attention, a token of trained responses and their prompts, per inner
   epoch, at TRAINING_MFU·F; the optimiser moves 32 bytes a trained parameter. All groups count as alive, dead ones cost
   less; with `right`, as many are as if answers were right with this chance, independently.
@@ -149,20 +152,34 @@ class Forecast:
 
     @property
     def _token_flops(self) -> float:
-        return 2.0 * (self.shape.parameters + (trainable(self.recipe, self.shape) if self._lora else 0))
+        return 2.0 * (self.shape.counts.computed + (self._active_adapter if self._lora else 0))
+
+    @property
+    def _active_adapter(self) -> float:
+        """Parameters of the adapter that a token passes."""
+        counts = self.shape.counts
+        idle = (counts.experts - counts.chosen) / max(1, self.shape.reached) if counts.experts else 0.0
+        return trainable(self.recipe, self.shape) * max(0.0, 1 - idle)
 
     @property
     def _lora(self) -> bool:
         return self.recipe.model.adapter == "lora"
 
-    @property
-    def _attention(self) -> float:
-        """FLOP of one pass for a token and a token of its context."""
-        return 4.0 * self.shape.layers * self.shape.hidden
+    def _attention(self, context: np.ndarray | float) -> np.ndarray | float:
+        """FLOP of one pass for a token that has so many before it."""
+        flops: np.ndarray | float = 4.0 * self.shape.hidden * self.shape.attended(context)
+        return flops
 
     @property
     def _weights(self) -> float:
         return weight_size(self.recipe, self.half) * self.shape.parameters
+
+    def _read(self, rows: np.ndarray | float) -> np.ndarray | float:
+        """Bytes of weights that a decoding step reads."""
+        counts = self.shape.counts
+        unused: np.ndarray | float = (1 - counts.chosen / counts.experts) ** rows if counts.experts else 0.0
+        dense, size = counts.computed - counts.chosen, weight_size(self.recipe, self.half)
+        return size * (dense + counts.experts * (1 - unused))
 
     # -- memory ----------------------------------------------------------------------------------------------------
 
@@ -198,7 +215,7 @@ class Forecast:
     @property
     def _row_bytes(self) -> float:
         length = longest_sequence(self.recipe, self.prompt, min(self.held_out, self.recipe.eval.questions) > 0)
-        return float(length * self.shape.cache_per_token * (2 if self.half else 4))
+        return float(self.shape.cache(length, 2 if self.half else 4))
 
     @cached_property
     def min_processes(self) -> int | None:
@@ -224,8 +241,9 @@ class Forecast:
         """Seconds of one decoding step of `rows_at_once` rows with a mean context, by the roofline model."""
         size = 2 if self.half else 4
         adapter = 2.0 * trainable(self.recipe, self.shape) if replica.server else 0.0
-        moved = self._weights + adapter + rows_at_once * context * self.shape.cache_per_token * size
-        flops = rows_at_once * (self._token_flops + self._attention * context)
+        cache = self.shape.cache(context, size, windows=replica.server)
+        moved = self._read(rows_at_once) + adapter + rows_at_once * cache
+        flops = rows_at_once * (self._token_flops + self._attention(context))
         seconds = np.maximum(moved / replica.bandwidth(), flops / replica.rate(self.half))
         return self._overhead(replica) + replica.tokens_time(rows_at_once, self.shape.layers) + seconds
 
@@ -237,7 +255,7 @@ class Forecast:
 
     def prompt_time(self, replica: Replica, tokens: float, context: float) -> float:
         """Seconds to run prompt tokens through the model."""
-        seconds = tokens * (self._token_flops + self._attention * context / 2) / replica.rate(self.half)
+        seconds = tokens * (self._token_flops + float(self._attention(context / 2))) / replica.rate(self.half)
         return seconds + float(replica.tokens_time(tokens, self.shape.layers))
 
     def sampling_time(self, levels: Sequence[Level], replica: Replica, replicas: int = 1) -> float:
@@ -267,10 +285,10 @@ class Forecast:
         recipe = self.recipe
         trained = levels[:1] if recipe.credit.train_rounds == "first" else levels
         recomputed = int(recipe.train.activation_checkpointing)
-        frozen = 2.0 * self.shape.parameters if self._lora else 0.0  # no gradients of the base's weights
+        frozen = 2.0 * self.shape.counts.computed if self._lora else 0.0  # no gradients of the base's weights
         flops = 0.0
         for index, level in enumerate(trained):
-            forward = self._token_flops + self._attention * level.context / 2
+            forward = self._token_flops + float(self._attention(level.context / 2))
             passes = (3 + recomputed) * recipe.loss.inner_epochs
             passes += (recipe.loss.kl_beta > 0) + (recipe.loss.minibatches * recipe.loss.inner_epochs > 1)
             computed = level.computed * self._trained(level, levels[index + 1 :])

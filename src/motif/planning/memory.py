@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from motif.config import Recipe
-from motif.models.shape import Shape
+from motif.models.shape import TRANSIENT, Shape
 from motif.planning.devices import Device
 
 GIB = 2**30
@@ -31,13 +31,9 @@ def weight_size(recipe: Recipe, half: bool) -> float:
     return 0.6 if recipe.model.four_bit else 2 if half and recipe.model.adapter == "lora" else 4
 
 
-def trainable(recipe: Recipe, shape: Shape) -> float:
-    """Number of parameters that are trained: all, or those of an adapter on all linear layers."""
-    if recipe.model.adapter == "full":
-        return shape.parameters
-    linear = shape.layers * (4 * shape.hidden * shape.hidden + 3 * shape.hidden * shape.intermediate)
-    rank = recipe.model.lora_rank
-    return min(shape.layers * rank * (8 * shape.hidden + 3 * (shape.hidden + shape.intermediate)), linear)
+def trainable(recipe: Recipe, shape: Shape) -> int:
+    """Number of parameters that are trained: all that text passes, or those of the adapter."""
+    return shape.counts.text if recipe.model.adapter == "full" else recipe.model.lora_rank * shape.adapter
 
 
 def longest_sequence(recipe: Recipe, prompt: int, tested: bool = True) -> int:
@@ -80,28 +76,33 @@ def memory(
     rollout, train = recipe.rollout, recipe.train
     size = weight_size(recipe, half)
     pieces = processes if train.shard == "weights" else 1
+    held = size * (shape.parameters - (0 if cpu else shape.counts.towers))  # towers stay in the CPU's memory
     # In float32 sampling has its own weights: with the adapter merged, or on a CPU laid out for few rows.
     copied = not (recipe.model.four_bit or half) and (recipe.model.adapter == "lora" or cpu)
-    copy = size * shape.parameters if copied else 0
-    gathered = size * shape.parameters if pieces > 1 else 0  # sharded weights are gathered to sample
+    copy = held if copied else 0
+    gathered = held if pieces > 1 else 0  # sharded weights are gathered to sample
     rows = sampled_at_once(recipe, held_out, processes)
     length = longest_sequence(recipe, prompt, tested=min(held_out, recipe.eval.questions) > 0)
     activation = 2 if half else 4
-    per_token = shape.layers * (14 * shape.hidden + 5 * shape.intermediate)
+    per_token = TRANSIENT * (shape.activations + shape.pairs * length)
+    adapted = shape.counts.experts if recipe.model.adapter == "lora" else 0  # of experts, that is all in one tensor
     if train.activation_checkpointing:
-        per_token = shape.layers * shape.hidden + 14 * shape.hidden + 5 * shape.intermediate
+        per_token = shape.layers * shape.hidden + per_token / shape.layers
+        adapted //= shape.layers
     # A pass over responses beside the prompts they share, which are kept until all that follows them is done.
     shared = max(prompt, min(train.microbatch_tokens, rollout.questions_per_step * prompt))
     tokens = max(train.microbatch_tokens, length) + shared
-    sampling = copy + gathered + rows * (length * shape.cache_per_token * activation + 16.0 * shape.vocabulary)
+    # The fast path keeps all tokens, also in layers with a window.
+    row = shape.cache(length, activation, windows=False) + 16.0 * shape.vocabulary
+    sampling = copy + gathered + rows * row
     in_pass = size * _gathered_in_a_pass(shape) if pieces > 1 else 0
     # In float32: the gradient and two moments, and an adapter's values (others are among the weights).
     moments = 8.0 / (1 if train.shard == "none" else processes)
     values = (4.0 if recipe.model.adapter == "full" else 8.0) / pieces
     return {
-        "weights": LIBRARIES + size * shape.parameters / pieces,
+        "weights": LIBRARIES + held / pieces,
         "sampling": 0.0 if recipe.sampler.urls else sampling,
-        "update": activation * tokens * per_token + 4 * 4 * 2.0**24 + in_pass,
+        "update": activation * (tokens * per_token + adapted) + 4 * 4 * 2.0**24 + in_pass,
         "optimiser": (values + moments) * trainable(recipe, shape),
     }
 

@@ -25,10 +25,11 @@ from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_config, load_tokenizer
 from motif.models.prefix import common_prefix_length
 from motif.models.shape import Shape, model_shape, window_of
+from motif.models.sizes import Counts
 from motif.planning.devices import Device, parse_devices
 from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
-from motif.planning.memory import GIB, advice, is_half, memory, sampled_at_once, smaller
+from motif.planning.memory import GIB, advice, is_half, memory, sampled_at_once, smaller, trainable
 from motif.runs.trackers import check
 from motif.session import open_task, with_examples
 from motif.tasks import Task
@@ -95,11 +96,11 @@ class Workload:
         refill = f", dead questions replaced, up to {rollout.tries} tried for each" if rollout.refill else ""
         more = " and what replaces dead questions" if rollout.refill else ""
         steps, questions = recipe.train.steps, rollout.questions_per_step
-        model = recipe.model
-        adapter = f"LoRA r = {model.lora_rank}" if model.adapter == "lora" else "all weights trained"
+        sizes = _sizes(self.shape.counts)
         return [
             ("recipe", f"{recipe.name}: {recipe.about}" if recipe.about else recipe.name),
-            ("model", f"{model.name}, {_count(self.shape.parameters)} parameters, {adapter}, {where}"),
+            ("model", f"{recipe.model.name}, {sizes}, {where}"),
+            ("trained", self._trained()),
             ("data", f"{len(task.train):,} questions to train on, {len(task.test):,} held out{skipped}"),
             (
                 "each step",
@@ -114,6 +115,14 @@ class Workload:
             ),
             *([("probe", self._probe())] if recipe.probe.questions else []),
         ]
+
+    def _trained(self) -> str:
+        model, counts = self.recipe.model, self.shape.counts
+        size = _count(trainable(self.recipe, self.shape))
+        if model.adapter == "full":
+            return f"all weights that text passes, {size} parameters"
+        share = 100 * self.shape.reached / max(1, counts.matrices)
+        return f"LoRA, r = {model.lora_rank}, {size} parameters, on {share:.3g} % of the weights (embeddings left out)"
 
     def _probe(self) -> str:
         probe, rollout, steps = self.recipe.probe, self.recipe.rollout, self.recipe.train.steps
@@ -350,7 +359,7 @@ def workload_of(recipe: Recipe) -> Workload:
         RecipeError: there are too few questions.
     """
     recipe = with_examples(recipe)
-    shape = model_shape(recipe.model.name)
+    shape = model_shape(recipe.model.name, recipe.model.lora_targets)
     tokenizer = load_tokenizer(recipe.model.name)
     check_vocabulary(recipe.model.name, tokenizer, load_config(recipe.model.name), shape.vocabulary)
     task = open_task(recipe, tokenizer, window_of(recipe, shape.max_length))
@@ -418,6 +427,16 @@ def _parts(parts: dict[str, float]) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 100 else f"{seconds:.2g} s"
+
+
+def _sizes(counts: Counts) -> str:
+    """Numbers of parameters, in words."""
+    parts = [f"{_count(counts.parameters)} parameters"]
+    if counts.experts:
+        parts.append(f"{_count(counts.computed)} active for a token")
+    if counts.towers:
+        parts.append(f"{_count(counts.towers)} in parts that text does not pass")
+    return ", ".join(parts)
 
 
 def _count(number: int) -> str:

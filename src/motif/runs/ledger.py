@@ -18,7 +18,8 @@ class Ledger:
     rounds and branches. prefill_tokens: prompt tokens run through the model; prefill_saved: those that were not,
     because responses share prompts or beginnings of them. trained_tokens: response tokens in the loss, once per pass.
     flops: 2P per generated or prefilled token and 6P per token of an update pass (4P with a frozen base, which needs no
-    weight gradients), for P parameters; attention is left out. seconds: wall clock of the steps, of which sampling,
+    weight gradients), for the P parameters in a token's products: without tables that are only looked up, and of
+    experts those that it passes; attention is left out. seconds: wall clock of the steps, of which sampling,
     grading (what was left of it when the last response had been sampled) and training (credit and update).
     """
 

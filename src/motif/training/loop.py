@@ -48,7 +48,6 @@ from motif.training.progress import Clock, Progress
 from motif.training.resume import explain_resume, interruptions, restore, session_environment
 from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import learning_rate
-from motif.training.speed import measure_slowdown
 from motif.training.standstill import SAID_AFTER, without_form
 from motif.training.update import make_optimizer, update
 from motif.training.warmstart import Warmstart
@@ -101,9 +100,7 @@ def _train(
         session = open_session(recipe, task, processes=processes)
         held.callback(session.close)
         choose_update_path(session.policy, processes)
-        measure_slowdown(session.policy, session.sampler)
-        display.plan([("paths", str(session.paths))])
-        for line in session.paths.warnings():
+        for line in session.paths():
             display.message(line)
         run = RunFolder(folder, processes.main)
         with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
@@ -243,14 +240,12 @@ class Trainer:
         state.count_dead(trees, dead=not stats.updates and not stats.skipped)
         metrics: dict[str, Any] = {"step": state.step}
         metrics |= (
-            step_metrics(trees, counts, self.recipe)
-            | stats.metrics()
-            | sampled.lag(state.version(state.step - 1))
+            step_metrics(trees, counts, self.recipe) | stats.metrics() | sampled.lag(state.version(state.step - 1))
         )
         if self.recipe.rollout.refill:
             metrics |= refill_metrics(trees, len(sampled.tried))
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}
-        metrics |= self.session.paths.metrics() | state.ledger.to_dict("ledger/") | clock.metrics()
+        metrics |= state.ledger.to_dict("ledger/") | clock.metrics()
         if processes.count > 1:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         self.run.append_metrics(metrics)
@@ -260,7 +255,7 @@ class Trainer:
 
     def charge(self, sampled: Sampled, stats: UpdateStats, clock: Clock) -> None:
         """Add a step's work and time to the ledger; `sampled.usage` is what this process's trees took."""
-        ledger, usage, parameters = self.state.ledger, sampled.usage, self.policy.parameter_count
+        ledger, usage, parameters = self.state.ledger, sampled.usage, self.policy.computed_parameters
         spent = (usage.generated_tokens, usage.prefill_tokens, usage.requested_prompt_tokens)
         generated, prefill, requested = map(int, self.processes.total(spent))
         ledger.updates += stats.updates
@@ -359,15 +354,18 @@ class Trainer:
                 "versions": versions(),
                 "environment": environment(self.policy.device),
                 "data": self.data.summary(),
+                "trained": {
+                    "parameters": sum(p.numel() for p in self.policy.trainable()),
+                    "share": round(self.policy.trained_share, 4),
+                },
                 "seed": self.recipe.train.seed,
                 "processes": self.processes.count,
-                "paths": session.paths.to_dict(),
             }
             | more
         )
         report = write_report(run.path)
         standstill = more.get("standstill", {}).get("text", "")
-        result = Result(run.path, state.step, finished, before, after, state.ledger, standstill, str(session.paths))
+        result = Result(run.path, state.step, finished, before, after, state.ledger, standstill)
         self.display.finished(result, report)
         if standstill:
             self.display.message(standstill)
