@@ -55,6 +55,10 @@ class Outcome(Protocol):
     def ledger(self) -> Ledger:
         """What training consumed."""
 
+    @property
+    def paths(self) -> str:
+        """How sampler and updates computed."""
+
 
 class PlainConsole(Console):
     """The one console of motif. Text is printed as it is: `[x]` is no markup, and no escape sequence gets through."""
@@ -221,6 +225,7 @@ class Display:
             f"tokens ({ledger.prefill_saved:,} more saved by sharing), {ledger.trained_tokens:,} trained tokens, "
             f"{ledger.flops:.2g} FLOPs, {duration(ledger.seconds)}{_shares(ledger)}"
         )
+        self.message(f"paths: {result.paths}")
         self.message(f"report: {report}")
         if not result.finished:
             self.message(f"stopped after step {result.steps}; to resume, run the same command with --resume")

@@ -23,7 +23,7 @@ from motif.method.demonstrations import Demonstrator, UnfitDemonstration, exampl
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
 from motif.models.hub import load_tokenizer
-from motif.models.path import FAST, RIGHT
+from motif.models.path import Paths
 from motif.models.policy import Policy
 from motif.models.shape import model_shape, window_of
 from motif.runs.checkpoint import checksum, load_newest_weights
@@ -60,32 +60,10 @@ class Session:
         self.policy.unshard()
         self.sampler.sync_weights(version)
 
-    def paths(self) -> list[str]:
-        """Where the model does not compute the fast way, or only nearly what a plain pass does; why, and the cost."""
-        lines = []
-        sampling = self.sampler.path if isinstance(self.sampler, LocalSampler) else FAST
-        if sampling.general:
-            lines.append(
-                f"sampling takes the {sampling} path: each distinct prompt is read whole, and responses of "
-                "different lengths are decoded in separate passes (docs/models.md)"
-            )
-        if self.policy.update_path.general:
-            lines.append(
-                f"updates take the {self.policy.update_path} path: a prompt is computed again for each of its "
-                "responses (docs/models.md)"
-            )
-        for name, path in (("sampling", sampling), ("updates", self.policy.update_path)):
-            if path.gap:
-                lines.append(
-                    f"log-probabilities of {name} differ from a plain pass by up to {path.gap:.1g} nats in float32, "
-                    f"more than the {RIGHT:g} that rounding makes of most models: watch sampler/mean_gap"
-                )
-        if sampling.rerouted:
-            lines.append(
-                f"rounding to bfloat16 sends {100 * sampling.rerouted:.1g} % of tokens to other experts, in decoding "
-                "not always to those of the update: sampler/mean_gap shows what comes of it (docs/models.md)"
-            )
-        return lines
+    @property
+    def paths(self) -> Paths:
+        """How sampler and updates compute."""
+        return Paths(self.sampler.path if isinstance(self.sampler, LocalSampler) else None, self.policy.update_path)
 
     def close(self) -> None:
         """End the grader's worker processes, and give back what the sampler holds."""

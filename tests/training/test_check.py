@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 import motif.training.batch
 from motif.config import ModelConfig, Recipe
 from motif.errors import ModelError
-from motif.models.path import FAST, GENERAL, Path
+from motif.models.path import FAST, GENERAL, Gaps, Path
 from motif.models.policy import Policy
 from motif.sampling.local.batch import LocalSampler
 from motif.session import Session
@@ -40,10 +40,10 @@ def test_a_small_difference_is_told(tiny_model, monkeypatch):
     path = choose_update_path(policy)
     assert not path.general and path.gap == pytest.approx(3e-4, rel=0.1)
     session = Session(Recipe(), None, policy, None, LocalSampler(policy), None)
-    [line] = session.paths()
+    [line] = session.paths.warnings()
     assert line.startswith("log-probabilities of updates differ from a plain pass by up to 0.0003 nats")
-    session.sampler.path = Path("windows", 2e-4, rerouted=0.012)
-    lines = session.paths()
+    session.sampler.path = Path("windows", Gaps(1e-5, 2e-4), rerouted=0.012)
+    lines = session.paths.warnings()
     assert [line.split()[0] for line in lines] == ["sampling", "log-probabilities", "log-probabilities", "rounding"]
     assert "sends 1 % of tokens to other experts" in lines[-1]
 

@@ -413,6 +413,19 @@ def test_machine_and_data_are_in_the_summary(whole):
     assert len(summary["data"]["train"]["fingerprint"]) == 16
 
 
+def test_the_paths_are_in_summary_metrics_and_report(whole):
+    summary = json.loads((whole / "summary.json").read_text())
+    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    for name in ("sampler", "update"):
+        way = summary["paths"][name]
+        assert (way["path"], way["reason"], way["times_slower"]) == ("fast", "", None)
+        assert 0 < way["mean_gap"] < way["largest_gap"] < 1e-4
+        facts = [(line[f"{name}/path"], line[f"{name}/path_gap"]) for line in lines if "loss" in line]
+        assert facts and set(facts) == {("fast", way["largest_gap"])}
+    gap = summary["paths"]["sampler"]["largest_gap"]
+    assert f"sampler fast (at most {gap:.0e} nats from a plain pass)" in (whole / "report.html").read_text()
+
+
 def test_other_versions_are_said_on_resume(copy, settings, monkeypatch):
     monkeypatch.setattr("motif.training.resume.versions", lambda: {"torch": "1.0"})
     told = run(copy, settings, resume=True, steps=4)

@@ -59,7 +59,11 @@ def numbers(run: Path) -> list[dict[str, Any]]:
     """The metrics without what is a matter of the clock, or of what shared a batch."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [
-        {k: v for k, v in line.items() if not k.startswith(CLOCK) and not k.endswith(("seconds", "mean_gap"))}
+        {
+            k: v
+            for k, v in line.items()
+            if not k.startswith(CLOCK) and not k.endswith(("seconds", "mean_gap", "path_gap"))
+        }
         for line in lines
     ]
 

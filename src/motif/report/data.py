@@ -147,6 +147,7 @@ def _head(run: Path, recipe: Record, metrics: Metrics, summary: Record, shape: R
         ("Tree", shape["words"] + (f"; {counted(per_step, 'question')} per step" if per_step else "")),
         ("Status", f"{status}, {done:,}" + (f" of {planned:,} steps" if planned else " steps")),
         ("Seed", "" if seed is None else str(seed)),
+        ("Paths", result.paths(summary)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in section(summary, "versions").items())),
     ]
     return {

@@ -51,6 +51,19 @@ def table(before: Record, after: Record) -> list[Record]:
     return rows
 
 
+def paths(summary: Record) -> str:
+    """How sampler and updates computed, as the run's summary has it."""
+    words = []
+    for name in section(summary, "paths"):
+        way = section(section(summary, "paths"), name)
+        gap, slower = number(way.get("largest_gap")), number(way.get("times_slower"))
+        more = [str(way["reason"])] if way.get("reason") else []
+        more += [f"at most {gap:.0e} nats from a plain pass"] if gap is not None else []
+        more += [f"{slower:.2g} times the seconds of the fast path"] if slower is not None else []
+        words.append(f"{name} {way.get('path', '?')}" + (f" ({'; '.join(more)})" if more else ""))
+    return ", ".join(words)
+
+
 def reading(before: Record, after: Record, latest: tuple[int, Record] | None, rounds: int | None) -> str:
     """The result in one honest sentence, at the training number of rounds where it was evaluated."""
     both = [row for row in row_names(before, after) if _result(before, row) and _result(after, row)]

@@ -21,3 +21,5 @@ class Result:
     ledger: Ledger
     standstill: str = ""
     """Why the last steps made no update, if three or more in a row made none."""
+    paths: str = ""
+    """How sampler and updates computed, in words."""

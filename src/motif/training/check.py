@@ -14,7 +14,7 @@ from torch import Tensor
 
 from motif.distributed import ALONE, Processes
 from motif.errors import ModelError, MotifError, first_line, out_of_memory
-from motif.models.path import ALLOWED, Finding, Path, choose, off_by
+from motif.models.path import ALLOWED, Finding, Gaps, Path, choose, off_by
 from motif.models.policy import Policy
 from motif.models.windows import narrowed
 from motif.sampling.local.check import MEAN, random_adapter
@@ -40,7 +40,8 @@ def choose_update_path(policy: Policy, processes: Processes = ALONE) -> Path:
     def compare(path: Path) -> Finding:
         policy.update_path = path
         found = processes.gather(_found(policy, processes))
-        return Finding(next((one.problem for one in found if one.problem), ""), max(one.gap for one in found))
+        worst = max(found, key=lambda one: one.gap)
+        return Finding(next((one.problem for one in found if one.problem), ""), worst.gaps)
 
     path, found = choose(compare)
     if path is None:
@@ -110,9 +111,10 @@ def _compare(policy: Policy, samples: list[Sample], processes: Processes) -> Fin
         (logprobs_T * weights_T[at]).sum().backward()
 
     batch.run_all(BUDGET, score, UpdateStats())
-    gaps = (found_T - wanted_T).abs()
+    differences_T = (found_T - wanted_T).abs()
+    gaps = Gaps(differences_T.mean().item(), differences_T.max().item())
     rounded = policy.config.four_bit
-    gap = (gaps.mean() if rounded else gaps.max()).item()
+    gap = gaps.mean if rounded else gaps.largest
     if not gap < (MEAN if rounded else ALLOWED):  # nor not a number
         return Finding(off_by(gap))
     left = [_largest(parameter.grad) for parameter in parameters]
@@ -122,7 +124,7 @@ def _compare(policy: Policy, samples: list[Sample], processes: Processes) -> Fin
     share, nothing = (ROUNDED, ROUNDED) if rounded else (GRADIENT, NOTHING)
     off = [rest / most for rest, size in zip(left, sizes, strict=True) if rest > share * size + nothing * most]
     wrong = f"gradients are off by up to {100 * max(off):.2g} % of the largest" if off else ""
-    return Finding(wrong, 0.0 if rounded else gap)
+    return Finding(wrong, None if rounded else gaps)
 
 
 def _plain(policy: Policy, samples: list[Sample], weights_T: Tensor) -> Tensor:

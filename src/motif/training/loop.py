@@ -48,6 +48,7 @@ from motif.training.progress import Clock, Progress
 from motif.training.resume import explain_resume, interruptions, restore, session_environment
 from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import learning_rate
+from motif.training.speed import measure_slowdown
 from motif.training.standstill import SAID_AFTER, without_form
 from motif.training.update import make_optimizer, update
 from motif.training.warmstart import Warmstart
@@ -100,7 +101,9 @@ def _train(
         session = open_session(recipe, task, processes=processes)
         held.callback(session.close)
         choose_update_path(session.policy, processes)
-        for line in session.paths():
+        measure_slowdown(session.policy, session.sampler)
+        display.plan([("paths", str(session.paths))])
+        for line in session.paths.warnings():
             display.message(line)
         run = RunFolder(folder, processes.main)
         with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
@@ -245,7 +248,7 @@ class Trainer:
         if self.recipe.rollout.refill:
             metrics |= refill_metrics(trees, len(sampled.tried))
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}
-        metrics |= state.ledger.to_dict("ledger/") | clock.metrics()
+        metrics |= self.session.paths.metrics() | state.ledger.to_dict("ledger/") | clock.metrics()
         if processes.count > 1:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         self.run.append_metrics(metrics)
@@ -360,12 +363,13 @@ class Trainer:
                 },
                 "seed": self.recipe.train.seed,
                 "processes": self.processes.count,
+                "paths": session.paths.to_dict(),
             }
             | more
         )
         report = write_report(run.path)
         standstill = more.get("standstill", {}).get("text", "")
-        result = Result(run.path, state.step, finished, before, after, state.ledger, standstill)
+        result = Result(run.path, state.step, finished, before, after, state.ledger, standstill, str(session.paths))
         self.display.finished(result, report)
         if standstill:
             self.display.message(standstill)

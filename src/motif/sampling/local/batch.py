@@ -170,7 +170,7 @@ class LocalSampler(SteppingSampler):
         try:
             if not self.path.general:
                 shortest_shared(self.policy)  # found out by gradients, which there are none of in inference mode
-            return compare(self.policy, self._sample_past_ends, steps)
+            return compare(self.policy, self.sample_past_ends, steps)
         except (MotifError, MemoryError):
             raise
         except Exception as error:  # a model that does not fit may raise anything
@@ -178,7 +178,7 @@ class LocalSampler(SteppingSampler):
                 raise
             return Finding(first_line(error), cause=error)
 
-    def _sample_past_ends(self, requests: Sequence[Request]) -> list[Completion]:
+    def sample_past_ends(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer requests up to their limits; of each policy, the last enters when the others are being decoded."""
         completions: list[Completion] = []
         for name in self._queues:

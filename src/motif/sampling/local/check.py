@@ -19,7 +19,7 @@ from torch import Tensor
 
 from motif.models.adapter import lora_layers
 from motif.models.experts import recorded_choices, share_changed
-from motif.models.path import ALLOWED, Finding, off_by
+from motif.models.path import ALLOWED, Finding, Gaps, off_by
 from motif.models.policy import Policy
 from motif.models.windows import narrowed
 from motif.sampling.base import Completion, Request
@@ -126,11 +126,12 @@ def _differences(done: Sequence[Completion], expected: Sequence[Expected]) -> Te
 
 
 def _strictly(done: Sequence[Completion], exact: Sequence[Expected]) -> Finding:
-    gap = _differences(done, exact).max().item()
-    if not gap < ALLOWED:  # nor not a number
-        return Finding(off_by(gap))
+    differences = _differences(done, exact)
+    gaps = Gaps(differences.mean().item(), differences.max().item())
+    if not gaps.largest < ALLOWED:  # nor not a number
+        return Finding(off_by(gaps.largest))
     pairs = zip(done, exact, strict=True)
     others = torch.cat([torch.tensor(one.token_ids) != tokens for one, (_, tokens) in pairs])
     share = others.float().mean().item()
     wrong = f"{100 * share:.0f} % of its tokens are not the ones to be drawn" if share > OTHER_TOKENS else ""
-    return Finding(wrong, gap)
+    return Finding(wrong, gaps)
