@@ -35,7 +35,7 @@ from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.engine import Engine
 from motif.tasks import BadRow, Task, load, reject, solutions
 from motif.tasks.rows import read
-from motif.tasks.worked import worked
+from motif.tasks.worked import cutting_of, worked
 
 CHUNK = 1000
 """Questions that are tokenised at once: a tokenizer makes several Python objects of every token."""
@@ -102,6 +102,7 @@ def _read_examples(file: str, build: Demonstrator) -> list[Tree]:
 
 def _draw_examples(count: int, recipe: Recipe, build: Demonstrator) -> list[Tree]:
     source, texts = solutions(recipe.data, recipe.warmstart.solution_column)
+    cutting = cutting_of(recipe.warmstart)
     questions = [question for question in load(recipe.data).train if question.line in texts]
     random.Random(f"examples/{recipe.train.seed}").shuffle(questions)
     drawn: list[Tree] = []
@@ -110,7 +111,7 @@ def _draw_examples(count: int, recipe: Recipe, build: Demonstrator) -> list[Tree
         if len(drawn) == count:
             break
         try:
-            drawn.append(build.from_solution(question, texts[question.line or 0], recipe.warmstart.cut))
+            drawn.append(build.from_solution(question, texts[question.line or 0], cutting))
         except UnfitDemonstration as error:
             problem = str(error)
     if len(drawn) < count:

@@ -11,20 +11,23 @@ import pytest
 import torch
 
 from motif.cli.traces import traces
-from motif.config import LossConfig, load_recipe
+from motif.cli.train import show_plan
+from motif.config import LossConfig, Trust, load_recipe
+from motif.config.trust import TRAINING, _wishes
 from motif.display import Display
 from motif.errors import DataError, RecipeError, RunFolderError
 from motif.method.demonstrations import Demonstrator, UnfitDemonstration
 from motif.method.rounds import Rounds
-from motif.method.solutions import found, pieces, without_marks
+from motif.method.solutions import Cutting, found, pieces, without_marks
 from motif.method.tree import Question
 from motif.models.policy import Policy
 from motif.runs import checkpoint
 from motif.session import open_session
-from motif.tasks import BadRows
+from motif.tasks import BadRows, load
 from motif.training.batch import Minibatch, UpdateStats, collect
 from motif.training.loop import train
 from motif.training.sources import demonstrator, read_demonstrations
+from motif.training.warmstart import read_ahead
 
 ROUNDS = {"system_prompt": "", "question": "{question}", "progress": " [{note}]", "counter": " {round}", "final": " !"}
 TAGS = {"think_tags": ["<think>", "</think>"], "note_tags": ["<note>", "</note>"], "note_tokens": 12}
@@ -68,7 +71,7 @@ def build(tiny_model):
 
 
 def test_a_solution_becomes_a_tree_of_given_responses(build):
-    tree = build.from_solution(Question("q", "1+2+3", "6"), "1+2=3\n3+3=6", "lines")
+    tree = build.from_solution(Question("q", "1+2+3", "6"), "1+2=3\n3+3=6", Cutting())
     first, last = tree.walk()
     assert first.text == "<think>\n1+2=3\n</think>\n<note>\n1+2=3\n</note>"
     assert last.text == "<think>\n3+3=6\n</think>\n<note>\n\\boxed{6}\n</note>"
@@ -88,7 +91,7 @@ def test_a_solution_becomes_a_tree_of_given_responses(build):
 )
 def test_what_cannot_be_cut_is_refused_with_the_reason(build, solution, gold, problem):
     with pytest.raises(UnfitDemonstration, match=problem):
-        build.from_solution(Question("q", "1+2+3", gold), solution, "lines")
+        build.from_solution(Question("q", "1+2+3", gold), solution, Cutting())
 
 
 def test_pieces_are_never_cut_inside_a_formula():
@@ -118,7 +121,7 @@ def test_marks_that_are_not_closed_are_removed_too():
 def test_the_gradient_is_that_of_the_mean_log_probability(tmp_path, tiny_model, build):
     settings = recipe(tmp_path, tiny_model).model_copy(update={"loss": LossConfig(kind="dapo")})
     policy = Policy(settings.model, 0)
-    trees = [build.from_solution(Question("q", "1+2+3", "6"), "1+2=3\n3+3=6", "lines")]
+    trees = [build.from_solution(Question("q", "1+2+3", "6"), "1+2=3\n3+3=6", Cutting())]
     Minibatch(policy, collect(trees, settings)).gradient(settings, 4096, stats := UpdateStats())
     ours = [parameter.grad.clone() for parameter in policy.trainable()]
     policy.model.zero_grad()
@@ -246,3 +249,64 @@ def test_a_finished_stage_is_not_repeated(tmp_path, tiny_model):
     before = (tmp_path / "run/model/model.safetensors").read_bytes()
     train(settings, tmp_path / "run", resume=True, display=Stops(0))
     assert (tmp_path / "run/model/model.safetensors").read_bytes() == before
+
+
+OWN = """
+def cut(solution):
+    if solution.startswith("1+"):
+        raise ValueError("one is not cut")
+    return solution.split(chr(10))
+
+def note(pieces):
+    return pieces[-1].split("=")[-1]
+
+def wrong(solution):
+    return 3
+"""
+
+
+def own(tmp_path, tiny_model, **names):
+    (tmp_path / "mine.py").write_text(OWN)
+    changes = {key: f"{tmp_path / 'mine.py'}:{name}" for key, name in names.items()}
+    return recipe(tmp_path, tiny_model, warmstart=changes)
+
+
+def test_functions_of_ones_own_cut_and_make_notes(tmp_path, tiny_model):
+    settings = own(tmp_path, tiny_model, cut="cut", notes="note")
+    task = load(settings.data)
+    found = read_ahead(settings, task)
+    assert [str(row).split(": ", 1)[1] for row in found.dropped] == ["warmstart.cut raised ValueError: one is not cut"]
+    for tree in found.trees:
+        first = next(tree.walk())
+        assert first.note == str(sum(map(int, tree.question.text.split("+")[:2])))
+    digests = {wish.setting for wish in _wishes(settings)}
+    assert {"warmstart.cut", "warmstart.notes"} <= digests
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("missing", "has no function 'missing'"), ("wrong", "returned int, not a list of texts")],
+)
+def test_a_function_that_cannot_be_used_is_refused_before_a_model_is_loaded(tmp_path, tiny_model, name, problem):
+    with pytest.raises(RecipeError, match=problem):
+        show_plan(own(tmp_path, tiny_model, cut=name), None, None)
+
+
+def test_a_plan_names_what_is_left_out_by_line(tmp_path, tiny_model, capsys):
+    settings = recipe(tmp_path, tiny_model)
+    file = tmp_path / "sums.csv"
+    header, rest = file.read_text().split("\n", 1)
+    file.write_text(f"{header}\n9+9,,18\n{rest}")
+    show_plan(settings, None, None)
+    told = capsys.readouterr().out
+    assert "there is no worked solution" in told and "sums.csv:2:" in told.replace("\n", "")
+
+
+def test_somebody_elses_recipe_does_not_run_its_functions(tmp_path, tiny_model):
+    settings = own(tmp_path, tiny_model, cut="cut")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/metrics.jsonl").write_text("")
+    (tmp_path / "run/recipe.toml").write_text(settings.to_toml())
+    load_recipe(tmp_path / "run/recipe.toml")  # as any command but training does
+    with pytest.raises(RecipeError, match=r"warmstart.cut = .* which is a program that the warm start runs"):
+        load_recipe(tmp_path / "run/recipe.toml", trust=Trust(uses=TRAINING))

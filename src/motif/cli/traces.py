@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import Settings
-from motif.config import load_recipe
+from motif.config import Trust, load_recipe
+from motif.config.trust import TRAINING
 from motif.errors import UsageError
 from motif.text import expanded
 
@@ -24,9 +25,10 @@ def traces(
 ) -> None:
     """Write the demonstrations that a warm start would train on, to be read and edited.
 
-    Train on them with warmstart.source = "file". With source = "self" the untrained model is sampled.
+    Train on them with warmstart.source = "file". With source = "self" the untrained model is sampled. With "teacher",
+    what it answers is also kept beside the file, and not asked again.
     """
-    resolved = load_recipe(recipe, settings or [])
+    resolved = load_recipe(recipe, settings or [], trust=Trust(uses=TRAINING))
     if not resolved.warmstart.source:
         raise UsageError('the recipe has no warm start: add --set warmstart.source=solutions, or "self"')
     out = Path(expanded(str(out)))
@@ -35,12 +37,17 @@ def traces(
     from motif.display import Display
     from motif.session import open_session
     from motif.training.sources import demonstrator, read_demonstrations, sample_demonstrations
+    from motif.training.teacher import RECORD, ask_teacher
 
     display, session = Display(), open_session(resolved)
     try:
         if resolved.warmstart.source == "self":
             with display:
                 found, _ = sample_demonstrations(session, 0, display)
+            found.refuse_none()
+        elif resolved.warmstart.source == "teacher":
+            with display:
+                found = ask_teacher(session, display, out.with_name(f"{out.name}.{RECORD}"), lambda: False).found
             found.refuse_none()
         else:
             found = read_demonstrations(session.recipe, session.task, demonstrator(session), session.grader)

@@ -9,6 +9,7 @@ import typer
 
 from motif.cli.options import Settings, TrustGrader
 from motif.config import Recipe, Trust, load_recipe, shipped_recipes
+from motif.config.trust import TRAINING
 from motif.errors import UsageError
 
 Devices = Annotated[
@@ -57,7 +58,7 @@ def train(
         raise UsageError("--allow-changes goes with --resume")
     if lengths is not None and on is None:
         raise UsageError("--lengths goes with --on: on this machine, the time left is estimated from measured steps")
-    resolved = load_recipe(recipe, settings or [], trust=Trust(trust_grader))
+    resolved = load_recipe(recipe, settings or [], trust=Trust(trust_grader, TRAINING))
     if dry_run:
         show_plan(resolved, on, lengths)
         return
@@ -66,6 +67,10 @@ def train(
     result = run_training(resolved, out, resume=resume, allow_changes=allow_changes)
     if not result.finished:
         raise typer.Exit(1 if result.standstill else 130)
+
+
+MOST_ROWS = 10
+"""Rows that a plan lists as left out of a warm start."""
 
 
 def show_plan(recipe: Recipe, devices: str | None, lengths: Path | None) -> None:
@@ -79,9 +84,16 @@ def show_plan(recipe: Recipe, devices: str | None, lengths: Path | None) -> None
         return
     recipe = as_launched(recipe)
     if launched_process().main:
-        plan, _ = make_plan(recipe, launched_process())
-        Display().plan(plan.rows())
+        from motif.training.warmstart import read_ahead
+
+        display = Display()
+        plan, task = make_plan(recipe, launched_process())
+        display.plan(plan.rows())
         plan.refuse_if_too_big()
+        if given := read_ahead(recipe, task):
+            display.message(f"warm start on {given.words()}")
+            for row in given.dropped[:MOST_ROWS]:
+                display.message(f"  left out: {row}")
 
 
 train.__doc__ = f"{train.__doc__}\n\n    Shipped recipes: {', '.join(shipped_recipes())}"

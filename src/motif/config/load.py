@@ -39,10 +39,14 @@ PATHS = [
     ["rounds", "system_prompt_file"],
     ["rounds", "examples"],
     ["warmstart", "file"],
+    ["warmstart", "cut"],
+    ["warmstart", "notes"],
     ["model", "name"],
     ["model"],
 ]
 """Settings that may name a file or a folder."""
+FUNCTIONS = [["data", "grader"], ["warmstart", "cut"], ["warmstart", "notes"]]
+"""Of these, those that may name a function, as `module:function` or `file.py:function`."""
 
 MAX_BYTES = 1 << 18
 """Size limit of a recipe file."""
@@ -297,7 +301,7 @@ def _anchored(value: Any, place: list[str], folder: Path | None) -> Any:
     text = expanded(value)
     if not text or folder is None:
         return text
-    if place != ["data", "grader"]:
+    if place not in FUNCTIONS:
         return str((folder / text).resolve()) if _exists(folder / text) else text
     file, colon, function = text.rpartition(":")
     for name in (f"{file}.py", file) if colon else ():  # a module beside the recipe works like a file's path

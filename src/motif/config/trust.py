@@ -26,6 +26,9 @@ PROMPT = "rounds.system_prompt_file"
 EXAMPLES = "rounds.examples"
 SERVERS = ("sampler.urls", "sampler.copy_command", "sampler.remove_command")
 ALL = (GRADER, *SERVERS, PROMPT, EXAMPLES)
+TEACHER = "warmstart.teacher"
+TRAINING = (*ALL, TEACHER, "warmstart.cut", "warmstart.notes")
+"""What training follows; no other command follows the settings of a warm start."""
 
 MARKS = (METRICS, TREES, SUMMARY, CHECKPOINTS, ADAPTER, "adapter_model.safetensors")
 """What only a run folder, or an export of one, holds."""
@@ -112,6 +115,15 @@ def _wishes(recipe: Recipe, folder: Path | None = None) -> Iterator[Wish]:
         for setting, command in zip(SERVERS[1:], (sampler.copy_command, sampler.remove_command), strict=True):
             if command:
                 yield Wish(setting, command, "which is a command that sampling runs", _digest(setting, command))
+    warm = recipe.warmstart
+    if warm.teacher:
+        does = f"which gets the questions, and the key in {warm.teacher_key_variable}"
+        yield Wish(TEACHER, warm.teacher, does, _digest(TEACHER, warm.teacher_key_variable, warm.teacher))
+    for setting, name in (("warmstart.cut", warm.cut), ("warmstart.notes", warm.notes)):
+        place, colon, function = name.rpartition(":")
+        if colon:
+            digest = _digest(setting, function, *_files(place))
+            yield Wish(setting, name, "which is a program that the warm start runs", digest)
     for setting, file in ((PROMPT, recipe.rounds.system_prompt_file), (EXAMPLES, recipe.rounds.examples)):
         outside = isinstance(file, str) and file and not (folder and _is_inside(file, folder))
         if isinstance(file, str) and outside:

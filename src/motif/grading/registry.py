@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from motif.errors import DataError
 from motif.grading.rule import Rule
@@ -85,18 +85,27 @@ class UserFunction(Rule):
         Raises:
             DataError: its module cannot be imported or has no such function.
         """
-        try:
-            module = _module(self._place)
-        except Exception as error:  # whatever the user's module raises
-            raise DataError(f"{self._place} cannot be imported: {type(error).__name__}: {error}") from error
-        function = getattr(module, self._function, None)
-        if not callable(function):
-            raise DataError(f"{self._place} has no function {self._function!r}")
-        self._loaded = function
+        self._loaded = load_function(self._place, self._function)
 
     def out_of_memory(self) -> Grade:
         """`ungraded`: it may be the function that takes the memory."""
         return Grade("ungraded", super().out_of_memory().reason)
+
+
+def load_function(place: str, name: str) -> Callable[..., Any]:
+    """A user's own function of this name, from a module or a .py file.
+
+    Raises:
+        DataError: it cannot be imported, or there is no such function in it.
+    """
+    try:
+        module = _module(place)
+    except Exception as error:  # whatever the user's module raises
+        raise DataError(f"{place} cannot be imported: {type(error).__name__}: {error}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise DataError(f"{place} has no function {name!r}")
+    return cast("Callable[..., Any]", function)
 
 
 def _module(place: str) -> ModuleType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from motif.config import Example, RolloutConfig
 from motif.method.rounds import Rounds
-from motif.method.solutions import Part, Solution, pieces, written
+from motif.method.solutions import Cutting, Part, Solution, written
 from motif.method.tree import Node, Question, Tree
 
 
@@ -37,14 +37,14 @@ class Demonstrator:
         """The most tokens of a response of round `number`."""
         return self.config.tokens_first if number == 1 else self.config.tokens_continue
 
-    def from_solution(self, question: Question, solution: str, cut: str, latest: bool = False) -> Tree:
+    def from_solution(self, question: Question, solution: str, cutting: Cutting) -> Tree:
         """The demonstration of a worked solution, cut into as many rounds as the recipe has.
 
         Raises:
             UnfitDemonstration: no way of cutting it fits.
         """
         config, count = self.rounds.config, question.rounds or self.config.rounds
-        parts = Solution(pieces(solution, cut), question.gold, count, config, self._fits, latest)
+        parts = Solution(cutting.pieces(solution), question.gold, count, config, self._fits, cutting)
         problem = UnfitDemonstration("the solution is empty" if not parts.steps else "it does not fit")
         for way in parts.ways():
             try:

@@ -3,6 +3,7 @@ r"""Worked solutions cut into rounds, by rules that hold for any data.
 * A solution is cut at the ends of lines (or also of sentences, or at blank lines only), never inside a formula.
 * Each round gets about equally many pieces, from the first round on. Where a part does not fit its window, rounds are
   filled in order instead.
+* A function of one's own may cut instead, and another make the notes (`Cutting`).
 * What a piece has *found* is its calculator annotations (`<<48/2=24>>`, GSM8K), or else its equations, or else the
   piece itself. The note of a round is what all pieces so far have found, the oldest left out where it grows too long.
 * The final round ends with the gold answer between the answer marks.
@@ -92,10 +93,23 @@ def spread(parts: Sequence[Part], rounds: int, marks: tuple[str, str]) -> list[P
 
 
 @dataclass(frozen=True)
+class Cutting:
+    """How worked solutions are cut, and what notes say.
+
+    pieces: cuts a solution. note: makes the note after these pieces; None: what they have found. latest: only what the
+    latest has found.
+    """
+
+    pieces: Callable[[str], list[str]] = lambda solution: pieces(solution, "lines")
+    note: Callable[[list[str]], str] | None = None
+    latest: bool = False
+
+
+@dataclass(frozen=True)
 class Solution:
     """The pieces of a worked solution and its answer, to be cut into `rounds` rounds.
 
-    fits: whether a round (from 1) has room for a part. latest: a note holds what the latest piece has found only.
+    fits: whether a round (from 1) has room for a part.
     """
 
     steps: Sequence[str]
@@ -103,7 +117,7 @@ class Solution:
     rounds: int
     config: RoundsConfig
     fits: Callable[[int, Part], bool]
-    latest: bool = False
+    cutting: Cutting = Cutting()
 
     def ways(self) -> list[list[Part]]:
         """The ways to cut it: equally, and filling each round in order (if so many rounds hold it)."""
@@ -129,11 +143,14 @@ class Solution:
         """What round `number` writes, if it has the pieces from `start` to `end`."""
         marks = self.config.answer_marks
         reasoning = "\n".join(without_marks(ANNOTATION.sub("", step), marks) for step in self.steps[start:end])
-        findings = [found(step, marks) for step in self.steps[:end]]
+        if self.cutting.note:
+            findings = [without_marks(self.cutting.note(list(self.steps[:end])), marks)]
+        else:
+            findings = [found(step, marks) for step in self.steps[:end]]
         reasoning = reasoning or findings[-1]  # with nothing left to do, a round reads what has been found
         if number == self.rounds:
             return reasoning, f"{marks[0]}{self.gold}{marks[1]}"
-        oldest_first = range(len(findings) - 1 if self.latest else 0, len(findings))
+        oldest_first = range(len(findings) - 1 if self.cutting.latest else 0, len(findings))
         parts = ((reasoning, "; ".join(findings[oldest:])) for oldest in oldest_first)
         return next((part for part in parts if self.fits(number, part)), (reasoning, findings[-1]))
 

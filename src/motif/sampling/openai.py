@@ -57,11 +57,12 @@ class UpstreamError(SamplerError):
 
     Attributes:
         retry_after: seconds after which a busy server wants to be asked again; None: it is not busy.
+        may_pass: whether the same request may be answered later.
     """
 
-    def __init__(self, message: str, retry_after: int | None = None):
+    def __init__(self, message: str, retry_after: int | None = None, may_pass: bool = True):
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.may_pass = retry_after, may_pass
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class UpstreamAddress:
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
     @classmethod
-    def parse(cls, given: str, key: str = "") -> UpstreamAddress:
+    def parse(cls, given: str, key: str = "", setting: str = "--upstream") -> UpstreamAddress:
         """The address as given, or with /v1 where it names no path. User info becomes an Authorization header.
 
         Raises:
@@ -85,7 +86,7 @@ class UpstreamAddress:
         """
         given = given.strip()
         shown = re.sub(r"[^/]*@", "…@", given)  # without a password
-        problem = UsageError(f"--upstream {shown!r} is not the address of a server: write it like http://gpu1:8000/v1")
+        problem = UsageError(f"{setting} {shown!r} is not the address of a server: write it like http://gpu1:8000/v1")
         try:
             parts = urlsplit(given)
             httpx2.URL(given)
@@ -98,7 +99,7 @@ class UpstreamAddress:
         user, _, password = info.partition(":")
         authorization, pair = bearer(key), f"{unquote(user)}:{unquote(password)}"
         if at and authorization:
-            raise UsageError(f"--upstream {shown!r} names a user, and a key is set too: give one of them")
+            raise UsageError(f"{setting} {shown!r} names a user, and a key is set too: give one of them")
         if info:
             authorization = "Basic " + base64.b64encode(pair.encode()).decode()
         path = parts.path.rstrip("/")
@@ -117,12 +118,20 @@ class OpenAISampler:
 
     Args:
         model: what it calls the model; empty: the only one that it serves. extra: fields added to each request.
-        seconds: without a word from it until a response counts as lost.
+        seconds: without a word from it until a response counts as lost. setting: the name of that for the model.
     """
 
     def __init__(
-        self, address: UpstreamAddress, api: Api, rounds: Rounds, model: str, extra: dict[str, Any], seconds: float
+        self,
+        address: UpstreamAddress,
+        api: Api,
+        rounds: Rounds,
+        model: str,
+        extra: dict[str, Any],
+        seconds: float,
+        setting: str = "--upstream-model",
     ):
+        self.setting = setting
         self.address, self.url, self.api = address, address.url, api
         self.rounds, self.model, self.extra = rounds, model, extra
         self.window: int | None = None
@@ -141,9 +150,9 @@ class OpenAISampler:
             except ValidationError:
                 raise self._error("answers /models with no list of models") from None
         if self.model and self.model not in cards:
-            raise self._error(f"serves {_listed(cards)}, not {self.model!r} (--upstream-model)")
+            raise self._error(f"serves {_listed(cards)}, not {self.model!r} ({self.setting})")
         if not self.model and len(cards) != 1:
-            raise self._error(f"serves {_listed(cards)}: choose one with --upstream-model")
+            raise self._error(f"serves {_listed(cards)}: choose one with {self.setting}")
         self.model = self.model or next(iter(cards))
         window = cards[self.model].max_model_len
         self.window = window if type(window) is int and window > 0 else None
@@ -157,8 +166,8 @@ class OpenAISampler:
             return str(error) or f"{self.url} does not answer"
         return None
 
-    def _error(self, what: str, retry_after: int | None = None) -> UpstreamError:
-        return UpstreamError(self.address.without_secrets(f"{self.url} {what}"), retry_after)
+    def _error(self, what: str, retry_after: int | None = None, may_pass: bool = True) -> UpstreamError:
+        return UpstreamError(self.address.without_secrets(f"{self.url} {what}"), retry_after, may_pass)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -233,7 +242,8 @@ class OpenAISampler:
                     busy = response.status_code == httpx2.codes.TOO_MANY_REQUESTS
                     said = message_of(await read_reply(response))
                     wait = retry_after(response.headers.get("Retry-After", "")) if busy else None
-                    raise self._error(f"answered {response.status_code} to {path}: {said}", wait)
+                    passing = busy or response.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR
+                    raise self._error(f"answered {response.status_code} to {path}: {said}", wait, passing)
                 yield response
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise self._error(f"failed: {describe(error)}") from error

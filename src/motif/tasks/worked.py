@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from motif.config import RoundsConfig
+from motif.config import RoundsConfig, WarmstartConfig
+from motif.config.warmstart import CUTS, NOTES
+from motif.errors import DataError, RecipeError, first_line
+from motif.grading.registry import load_function
 from motif.method.demonstrations import UnfitDemonstration
-from motif.method.solutions import written
+from motif.method.solutions import Cutting, pieces, written
 from motif.method.tree import Question
 
 Written = tuple[Question, list[str]]
@@ -21,6 +25,45 @@ def worked(columns: Mapping[str, Any], line: int, config: RoundsConfig) -> Writt
         UnfitDemonstration: something is missing, or of another kind.
     """
     return Question(f"demonstration-{line}", *_question(columns), line), list(_responses(columns.get("rounds"), config))
+
+
+def cutting_of(config: WarmstartConfig) -> Cutting:
+    """How a recipe has solutions cut.
+
+    Raises:
+        RecipeError: a function of the user's own cannot be loaded.
+    """
+    cut: Callable[[str], list[str]] = partial(pieces, cut=config.cut)
+    if config.cut not in CUTS:
+        own: Callable[[str], Any] = _own("warmstart.cut", config.cut, "a list of texts", _is_texts)
+        cut = lambda solution: [text.strip() for text in own(solution) if text.strip()]  # noqa: E731
+    if config.notes in NOTES:
+        return Cutting(cut, latest=config.notes == "latest")
+    return Cutting(cut, _own("warmstart.notes", config.notes, "a text", lambda note: isinstance(note, str)))
+
+
+def _own(setting: str, name: str, kind: str, suits: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """A user's own function, whose errors are told for the solution that it was called with."""
+    place, _, function_name = name.rpartition(":")
+    try:
+        function = load_function(place, function_name)
+    except DataError as error:
+        raise RecipeError(f"{setting}: {error}") from None
+
+    def call(argument: Any) -> Any:
+        try:
+            result = function(argument)
+        except Exception as error:  # whatever the user's function raises
+            raise UnfitDemonstration(f"{setting} raised {type(error).__name__}: {first_line(error)}") from error
+        if not suits(result):
+            raise RecipeError(f"{setting}: {name} returned {type(result).__name__}, not {kind}")
+        return result
+
+    return call
+
+
+def _is_texts(result: Any) -> bool:
+    return isinstance(result, list | tuple) and all(isinstance(text, str) for text in result)
 
 
 def _question(columns: Mapping[str, Any]) -> tuple[str, str]:

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from motif.config import Recipe, load_recipe
-from motif.config.trust import remember
+from motif.config import Recipe, Trust, load_recipe
+from motif.config.trust import TRAINING, remember
 from motif.display import Display
 from motif.distributed import Processes, as_launched, process_group
 from motif.errors import NonFiniteError, RecipeError, SamplerError, SamplerMismatch
@@ -48,10 +48,11 @@ from motif.training.progress import Clock, Progress
 from motif.training.resume import explain_resume, interruptions, restore, session_environment
 from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import learning_rate
+from motif.training.sources import Demonstrations
 from motif.training.speed import measure_slowdown
 from motif.training.standstill import SAID_AFTER, without_form
 from motif.training.update import make_optimizer, update
-from motif.training.warmstart import Warmstart
+from motif.training.warmstart import Warmstart, read_ahead
 
 
 def train(
@@ -83,7 +84,7 @@ def train(
         NonFiniteError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in
             training; the last good weights are in the newest checkpoint.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings, trust=Trust(uses=TRAINING))
     folder = Path(expanded(str(out))) if out else default_folder(recipe.name)
     recipe = as_launched(recipe)
     recipe = with_examples(recipe)
@@ -97,7 +98,7 @@ def _train(
 ) -> Result:
     display = display if processes.main else Display(quiet=True)
     with ExitStack() as held, explain_resume(folder):
-        task = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))
+        task, given = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))
         session = open_session(recipe, task, processes=processes)
         held.callback(session.close)
         choose_update_path(session.policy, processes)
@@ -107,27 +108,35 @@ def _train(
             display.message(line)
         run = RunFolder(folder, processes.main)
         with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
-            trainer = Trainer(session, run, display, allow_changes)
+            trainer = Trainer(session, run, display, allow_changes, given)
             return trainer.finish(trainer.train(interrupted))
 
 
 def _prepare(
     recipe: Recipe, folder: Path, resume: bool, display: Display, processes: Processes, held: ExitStack
-) -> Task:
-    """Load the questions and check all that can be checked before anything is spent."""
+) -> tuple[Task, Demonstrations | None]:
+    """Load the questions, and demonstrations that are given, and check all that can be before anything is spent."""
     refuse_used_folder(folder, resume)
     plan, task = make_plan(recipe, processes)
     display.plan(plan.rows())
     plan.refuse_if_too_big()
     held.enter_context(only_writer(folder))
     remember(recipe)
-    return task
+    return task, None if resume else read_ahead(recipe, task)
 
 
 class Trainer:
     """What trains a run: its session and folder, the optimiser, and where the loop stands."""
 
-    def __init__(self, session: Session, run: RunFolder, display: Display, allow_changes: bool):
+    def __init__(
+        self,
+        session: Session,
+        run: RunFolder,
+        display: Display,
+        allow_changes: bool,
+        given: Demonstrations | None = None,
+    ):
+        self.given = given
         self.session, self.run, self.display = session, run, display
         self.recipe, self.policy, self.processes = session.recipe, session.policy, session.processes
         self.optimizer = make_optimizer(self.policy.trainable(), self.recipe.train, self.processes)
@@ -179,7 +188,9 @@ class Trainer:
 
         if not self.recipe.warmstart.source or self.state.warm.reason:
             return None
-        return Warmstart(self.session, self.run, self.display, self.state, self.optimizer, charge, self.save)
+        return Warmstart(
+            self.session, self.run, self.display, self.state, self.optimizer, charge, self.save, self.given
+        )
 
     def warm_up(self, stage: Warmstart, interrupted: threading.Event) -> bool:
         """Train on demonstrations; returns whether that has ended, and then been evaluated and saved."""

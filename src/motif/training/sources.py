@@ -16,12 +16,13 @@ from motif.errors import DataError, RecipeError
 from motif.grading import Grader
 from motif.method.demonstrations import Demonstrator, UnfitDemonstration
 from motif.method.rounds import Rounds
+from motif.method.solutions import Cutting
 from motif.method.tree import Node, Question, Tree
 from motif.models.shape import window_of
 from motif.session import Session
 from motif.tasks import BadRow, reject
 from motif.tasks.rows import read
-from motif.tasks.worked import worked
+from motif.tasks.worked import cutting_of, worked
 from motif.text import counted
 from motif.training.progress import Clock
 from motif.training.rollouts import Sampled, grow_and_grade
@@ -89,13 +90,14 @@ def read_demonstrations(recipe: Recipe, task: tasks.Task, build: Demonstrator, g
 
 def _of_solutions(recipe: Recipe, task: tasks.Task, build: Demonstrator) -> Iterator[Tree | BadRow]:
     source, texts = tasks.solutions(recipe.data, recipe.warmstart.solution_column)
+    cutting = cutting_of(recipe.warmstart)
     for question in task.train:
         line = question.line or 0
         if line not in texts:
             yield BadRow(source, line, "there is no worked solution")
             continue
         try:
-            yield build.from_solution(question, texts[line], recipe.warmstart.cut, recipe.warmstart.notes == "latest")
+            yield build.from_solution(question, texts[line], cutting)
         except UnfitDemonstration as error:
             yield BadRow(source, line, str(error))
 
@@ -171,7 +173,7 @@ def sample_demonstrations(session: Session, iteration: int, display: Display) ->
     trees = session.processes.gather_in_order(sampled.trees)
     found = Demonstrations()
     for tree in trees:
-        kept, problem = _kept(tree, build, config.cut, config.keep, whole=whole)
+        kept, problem = _kept(tree, build, cutting_of(config), config.keep, whole=whole)
         found.trees += kept
         if not kept:
             found.dropped.append(BadRow(tree.question.id, tree.question.line or 0, problem))
@@ -186,7 +188,7 @@ def _alone(session: Session) -> Rounds:
     return Rounds(session.recipe.rounds.model_copy(update=settings), session.policy.tokenizer)
 
 
-def _kept(tree: Tree, build: Demonstrator, cut: str, most: int, whole: bool) -> tuple[list[Tree], str]:
+def _kept(tree: Tree, build: Demonstrator, cut: Cutting, most: int, whole: bool) -> tuple[list[Tree], str]:
     """At most so many demonstrations from the responses to a question that end right; or why there is none."""
     right = [root for root in tree.roots if _ends_right(root)]
     problem = "no sampled answer is right" if tree.roots else "no response was sampled"

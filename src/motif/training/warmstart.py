@@ -14,13 +14,20 @@ from typing import Any
 
 import torch
 
-from motif.config import LossConfig, WarmstartConfig
+from motif.config import LossConfig, Recipe, WarmstartConfig
 from motif.display import Display
 from motif.errors import NonFiniteError, RunFolderError
+from motif.grading import Grader
 from motif.method.credit import assign
+from motif.method.demonstrations import Demonstrator
+from motif.method.rounds import Rounds
 from motif.method.tree import Tree
+from motif.models.hub import load_tokenizer
+from motif.models.shape import model_shape, window_of
 from motif.runs.folder import RunFolder
-from motif.session import Session
+from motif.session import Session, with_examples
+from motif.tasks import Task
+from motif.tasks.worked import cutting_of
 from motif.text import percent
 from motif.training.batch import UpdateStats, collect
 from motif.training.progress import Clock, Progress
@@ -34,6 +41,7 @@ from motif.training.sources import (
     sample_demonstrations,
     to_plain,
 )
+from motif.training.teacher import RECORD, Lesson, ask_teacher, check_teacher
 from motif.training.update import update
 
 SURE = 0.95
@@ -42,7 +50,10 @@ Charge = Callable[[Sampled | None, UpdateStats, Clock], None]
 
 
 class Warmstart:
-    """The stage of one run. `charge` adds work to the ledger, `save` writes a checkpoint."""
+    """The stage of one run. `charge` adds work to the ledger, `save` writes a checkpoint.
+
+    `given`: what `read_ahead` has read, if it has.
+    """
 
     def __init__(
         self,
@@ -53,20 +64,27 @@ class Warmstart:
         optimizer: torch.optim.Optimizer,
         charge: Charge,
         save: Callable[[], None],
+        given: Demonstrations | None = None,
     ):
         self.session, self.run, self.display, self.state, self.optimizer = session, run, display, state, optimizer
         self.charge, self.save = charge, save
         self.config = session.recipe.warmstart
         self.recipe = session.recipe.model_copy(update={"loss": LossConfig(kind="dapo")})
         # Read at once, so that what is wrong with it is known before anything is spent.
-        self.read = self._read() if self.config.source != "self" else None
+        self.read = given
+        if self.config.source in ("solutions", "file"):
+            self.read = given or self._read()
+            self._refuse_others(self.read)
 
     def train(self, stopped: Callable[[], bool]) -> bool:
         """Train until the stage ends or the run is stopped, and save then; returns whether it has ended."""
         warm, recipe = self.state.warm, self.session.recipe
         iterations = self.config.iterations if self.config.source == "self" else 1
         while not warm.reason:
-            trees = self._demonstrations()
+            trees = self._demonstrations(stopped)
+            if not trees:  # it was stopped while the teacher was asked
+                self.save()
+                return False
             if not warm.looks:
                 self.look()
             while not warm.reason and warm.in_iteration < self.config.steps:
@@ -85,8 +103,8 @@ class Warmstart:
         self.display.message(f"warm start ended after {warm.steps} steps: {warm.reason}")
         return True
 
-    def _demonstrations(self) -> list[Tree]:
-        """What this iteration trains on: the same when a run is resumed within it."""
+    def _demonstrations(self, stopped: Callable[[], bool]) -> list[Tree]:
+        """What this iteration trains on: the same when a run is resumed within it. Empty: it was stopped before."""
         warm, session = self.state.warm, self.session
         if warm.trained_on:
             return from_plain(warm.trained_on)
@@ -99,6 +117,13 @@ class Warmstart:
             self.charge(sampled, UpdateStats(), clock)
             found.refuse_none()
             warm.trained_on = to_plain(found.trees)
+        elif self.config.source == "teacher":
+            lesson = self._lesson(stopped)
+            if not lesson.complete:
+                return []
+            found = lesson.found
+            found.refuse_none()
+            warm.trained_on = to_plain(found.trees)
         else:
             assert self.read is not None
             found = self.read
@@ -108,11 +133,22 @@ class Warmstart:
             self.display.message(f"warm start on {found.words()}")
         return found.trees
 
+    def _lesson(self, stopped: Callable[[], bool]) -> Lesson:
+        """Ask the teacher, or take what it has answered, and count what that took."""
+        session, clock, ledger = self.session, Clock(), self.state.ledger
+        record, alone = self.run.path / RECORD, session.processes.count == 1
+        ask = lambda: ask_teacher(session, self.display, record, lambda: alone and stopped())  # noqa: E731
+        lesson = session.processes.on_main(ask)
+        clock.lap("sample")
+        if lesson.complete:
+            ledger.teacher_prompt_tokens = (ledger.teacher_prompt_tokens or 0) + lesson.prompt_tokens
+            ledger.teacher_tokens = (ledger.teacher_tokens or 0) + lesson.tokens
+        self.charge(None, UpdateStats(), clock)
+        return lesson
+
     def _read(self) -> Demonstrations:
         session = self.session
-        found = read_demonstrations(session.recipe, session.task, demonstrator(session), session.grader)
-        self._refuse_others(found)
-        return found
+        return read_demonstrations(session.recipe, session.task, demonstrator(session), session.grader)
 
     def _refuse_others(self, found: Demonstrations) -> None:
         total = hashlib.sha256()
@@ -193,6 +229,27 @@ class Warmstart:
 
     def _record(self, numbers: dict[str, Any]) -> None:
         self.run.append_metrics({"step": 0, "warmstart": numbers})
+
+
+def read_ahead(recipe: Recipe, task: Task) -> Demonstrations | None:
+    """Look at the source of a warm start before any model is loaded, and return its demonstrations, if they are given.
+
+    Raises:
+        RecipeError: the teacher does not answer, or a function of the user's own cannot be loaded.
+        DataError, BadRows: see `read_demonstrations`.
+    """
+    config = recipe.warmstart
+    cutting_of(config)
+    if config.source in ("", "self"):
+        return None
+    recipe = with_examples(recipe)
+    rounds = Rounds(recipe.rounds, load_tokenizer(recipe.model.name))
+    if config.source == "teacher":
+        check_teacher(config, rounds)
+        return None
+    window = window_of(recipe, model_shape(recipe.model.name).max_length)
+    with Grader(task.grader, recipe.data.grader_seconds, workers=2) as grader:
+        return read_demonstrations(recipe, task, Demonstrator(rounds, recipe.rollout, window), grader)
 
 
 def why_enough(looks: Sequence[Mapping[str, Any]], config: WarmstartConfig) -> str:
