@@ -25,8 +25,7 @@ def traces(
 ) -> None:
     """Write the demonstrations that a warm start would train on, to be read and edited.
 
-    Train on them with warmstart.source = "file". With source = "self" the untrained model is sampled. With "teacher",
-    what it answers is also kept beside the file, and not asked again.
+    Train on them with warmstart.source = "file". With source = "self" the untrained model is sampled.
     """
     resolved = load_recipe(recipe, settings or [], trust=Trust(uses=TRAINING))
     if not resolved.warmstart.source:
