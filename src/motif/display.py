@@ -184,6 +184,9 @@ class Display:
         for name, accuracy in results.items():
             extra = f"  ({accuracy.ungraded} ungraded)" if accuracy.ungraded else ""
             self.message(f"{when}, {row_words(name)}: {accuracy}{extra}")
+            if len(accuracy.by_pieces) > 1:
+                shares = (f"{percent(value.value)} of {count}" for count, value in accuracy.by_pieces.items())
+                self.message(f"  by number of pieces: {', '.join(shares)}")
 
     def accuracies(self, rows: Mapping[str, EvalRow], accuracies: Mapping[str, Accuracy]) -> None:
         """Print the numbers of an evaluation: a column per row of the evaluation, a line per number."""
@@ -198,7 +201,8 @@ class Display:
         for name in accuracies:
             row = rows[name]
             tokens = row.tokens_first + (row.rounds - 1) * row.tokens_continue
-            table.add_column(f"{counted(row.rounds, 'round')}\n≤ {tokens:,} tokens", justify="right")
+            heading = f"{counted(row.rounds, 'round')}\n≤ {tokens:,} tokens"
+            table.add_column(row_words(name) if accuracies[name].by_pieces else heading, justify="right")
         for line in _lines(list(accuracies.values())):
             table.add_row(*line)
         plain = PlainConsole(file=self.console.file, width=WIDE, quiet=self.console.quiet)
@@ -266,6 +270,9 @@ def _lines(accuracies: Sequence[Accuracy]) -> Iterator[list[str]]:
         yield [f"majority of {first.samples}", *(interval(a.majority) for a in accuracies)]
     if first.greedy:
         yield ["greedy", *(interval(a.greedy) for a in accuracies)]
+    for count in first.by_pieces:
+        values = [a.by_pieces[count] for a in accuracies]
+        yield [f"of {counted(count, 'piece')}", *(f"{interval(value)}, n = {value.n:,}" for value in values)]
     yield ["questions graded", *(f"{a.n:,}" for a in accuracies)]
     yield ["answers ungraded", *(f"{a.ungraded:,}" for a in accuracies)]
     yield ["cut off", *(percent(a.truncated) for a in accuracies)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from motif.errors import DataError, RecipeError
 from motif.grading import Grader
 from motif.method.answers import boxed
 from motif.method.demonstrations import Demonstrator, UnfitDemonstration, example_of
+from motif.method.pieces import cut
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
 from motif.models.hub import load_tokenizer
@@ -39,6 +40,8 @@ from motif.tasks.worked import cutting_of, worked
 
 CHUNK = 1000
 """Questions that are tokenised at once: a tokenizer makes several Python objects of every token."""
+UNKNOWN_WINDOW = 4096
+"""Tokens of a window whose size no one tells."""
 SEAM = 16
 """Tokens by which a prompt may differ from the sum of its parts."""
 
@@ -125,6 +128,8 @@ def _draw_examples(count: int, recipe: Recipe, build: Demonstrator) -> list[Tree
 def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
     """Load the questions and refuse those that do not fit the window with their longest possible notes.
 
+    Long texts are cut into pieces here, by the model's tokens (`data.piece_tokens`).
+
     Raises:
         BadRows: rows that cannot be used, unless `data.skip_bad`.
         RecipeError: the one long round of `eval.matched` does not fit.
@@ -137,14 +142,20 @@ def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
     count = max([recipe.rollout.longest, *recipe.eval_rounds])
     bad: list[BadRow] = []
     usable: dict[str, list[Any]] = {"train": [], "test": []}
-    for split, questions in (("train", task.train), ("test", task.test)):
-        for question, tokens in zip(questions, _longest_prompts(questions, rounds, count, limit), strict=True):
+    for split, loaded in (("train", task.train), ("test", task.test)):
+        questions = [in_pieces(question, recipe.data.piece_tokens, tokenizer) for question in loaded]
+        asked = [
+            [rounds.asked(question, number + 1) for number in range(len(question.pieces) or 1)]
+            for question in questions
+        ]
+        sizes = _longest_prompts([text for texts in asked for text in texts], rounds, count, limit)
+        for question, texts in zip(questions, asked, strict=True):
+            tokens = [next(sizes) for _ in texts]
             if " ".join(question.text.split()) in shown:
                 if split == "test":
                     problem = "the test question is one of rounds.examples, which every prompt shows"
                     bad.append(BadRow(f"{task.name} {split}", question.line or 0, problem))
-            elif tokens > limit:
-                problem = f"prompt of up to {tokens} tokens leaves no room for a response in the window of {window}"
+            elif problem := _misfit(question, tokens, recipe.rollout.most_rounds, limit, window):
                 bad.append(BadRow(f"{task.name} {split}", question.line or 0, problem))
             else:
                 usable[split].append(question)
@@ -167,22 +178,39 @@ def _check_examples(recipe: Recipe, rounds: Rounds, grader_name: str) -> None:
                 raise DataError(f"rounds.examples: example {number} ends with {given!r}, and its answer is {gold!r}")
 
 
-def _longest_prompts(questions: Sequence[Question], rounds: Rounds, count: int, limit: int) -> Iterator[int]:
+def in_pieces(question: Question, limit: int, tokenizer: Any) -> Question:
+    """The question with its pieces cut to at most `limit` tokens; 0: as they are."""
+    if not limit or not question.pieces:
+        return question
+    return replace(question, pieces=tuple(part for piece in question.pieces for part in cut(piece, limit, tokenizer)))
+
+
+def _misfit(question: Question, tokens: Sequence[int], most_rounds: int, limit: int, window: int) -> str:
+    """Why a question cannot be asked, if its longest prompts have so many tokens; empty: it can."""
+    if len(question.pieces) > most_rounds:
+        return f"{len(question.pieces)} pieces are more rounds than rollout.most_rounds = {most_rounds}"
+    if max(tokens) <= limit:
+        return ""
+    problem = f"prompt of up to {max(tokens)} tokens leaves no room for a response in the window of {window}"
+    return f"piece {tokens.index(max(tokens)) + 1}: {problem}" if question.pieces else problem
+
+
+def _longest_prompts(questions: Sequence[str], rounds: Rounds, count: int, limit: int) -> Iterator[int]:
     """Tokens of each question's longest prompt in `count` rounds; exact enough to say whether it is above `limit`."""
     overhead = rounds.longest_prompt("", count)
     times = max(1, rounds.config.question.count("{question}"))
     room = (limit - overhead - SEAM) / times
     for start in range(0, len(questions), CHUNK):
         chunk = questions[start : start + CHUNK]
-        sizes = [_most_tokens(question.text) for question in chunk]
-        long = [rounds.shown(question.text) for question, size in zip(chunk, sizes, strict=True) if size > room]
+        sizes = [_most_tokens(question) for question in chunk]
+        long = [rounds.shown(question) for question, size in zip(chunk, sizes, strict=True) if size > room]
         if long:
             encoded = iter(rounds.tokenizer(long, add_special_tokens=False, return_attention_mask=False)["input_ids"])
             sizes = [len(next(encoded)) if size > room else size for size in sizes]
         for question, size in zip(chunk, sizes, strict=True):
             # The sum is the length but for tokens that merge at the seam; only near the limit is it worth rendering.
             tokens = overhead + times * size
-            yield rounds.longest_prompt(question.text, count) if abs(tokens - limit) <= SEAM else tokens
+            yield rounds.longest_prompt(question, count) if abs(tokens - limit) <= SEAM else tokens
 
 
 def _most_tokens(text: str) -> int:
@@ -221,6 +249,21 @@ def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -
         return processes.on_main(work)
 
     return ServerSampler(policy, recipe, window_of(recipe, policy.max_length), once)
+
+
+def piece_limit(recipe: Recipe, rounds: Rounds, window: int | None) -> int:
+    """The tokens of a piece where a message is read in pieces, for a recipe of texts in pieces; 0 for another.
+
+    `data.piece_tokens`, or the longest piece of a task that makes its own questions, or else what fits the window.
+    """
+    data, rollout = recipe.data, recipe.rollout
+    if not data.in_pieces or data.piece_tokens:
+        return data.piece_tokens
+    if data.active_section is not None:
+        pieces = [piece for question in load(data).train[:CHUNK] for piece in question.pieces]
+        return max(len(rounds.encode(piece)) for piece in pieces)
+    room = (window or UNKNOWN_WINDOW) - max(rollout.tokens_first, rollout.tokens_continue)
+    return max(1, (room - rounds.longest_prompt("", 2)) * 3 // 4)  # the rest is for the question
 
 
 @dataclass(frozen=True)

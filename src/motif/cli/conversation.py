@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from motif.errors import MotifError
+from motif.errors import MotifError, UsageError
 from motif.evaluation.target import Target
+from motif.method.pieces import read_in_pieces
 from motif.sampling.answer import AnswerPlan, Event, RoundStarted, RoundText, Trace, answer
 from motif.sampling.grow import TreeShape
-from motif.session import LoadedModel, open_model
+from motif.session import LoadedModel, open_model, piece_limit
 from motif.text import harmless
 
 
@@ -23,15 +24,27 @@ class Conversation:
     Args:
         rounds: how many rounds to think; None: as trained.
         seed: of the samples; None: answers are greedy.
+        pieces: tokens of a piece of a long message; None: as the recipe says; 0: messages are never cut.
     """
 
-    def __init__(self, target: Target, rounds: int | None, seed: int | None, early_finish: bool, as_json: bool):
+    def __init__(
+        self,
+        target: Target,
+        rounds: int | None,
+        seed: int | None,
+        early_finish: bool,
+        as_json: bool,
+        pieces: int | None = None,
+    ):
         self.opened = open_model(target.recipe, target.weights, rows=1)
         about = f"model: {harmless(self.opened.about)}"
         print(about, file=sys.stderr if as_json else sys.stdout, flush=True)
         shape = target.recipe.rollout
         chain = shape.model_copy(update={"branching": [1] * (rounds or shape.rounds)})
-        self.limits = tuple(TreeShape.of(chain, greedy=seed is None).limits)
+        self.shape = TreeShape.of(chain, greedy=seed is None)
+        self.given, self.recipe = rounds, target.recipe
+        opened = self.opened
+        self.pieces = piece_limit(self.recipe, opened.rounds, opened.window) if pieces is None else pieces
         self.seed, self.early_finish = seed or 0, early_finish
         self.transcript = Transcript(self.opened, as_json, {"seed": seed})
 
@@ -59,7 +72,14 @@ class Conversation:
                     print(f"motif: {error}", file=sys.stderr, flush=True)
 
     def _plan(self, question: str) -> AnswerPlan:
-        return AnswerPlan(question, self.limits, seed=self.seed, early_finish=self.early_finish)
+        asked, pieces = read_in_pieces(question, self.pieces, self.recipe.data.in_pieces, self.opened.rounds)
+        shape, most = self.shape, self.recipe.rollout.most_rounds
+        if len(pieces) > most:
+            raise UsageError(f"the text has {len(pieces)} pieces, more than rollout.most_rounds = {most} (--set)")
+        if pieces and self.given not in (None, len(pieces)):
+            raise UsageError(f"the text has {len(pieces)} pieces, one a round: leave --rounds out, or set --pieces 0")
+        limits = tuple(shape.in_rounds(len(pieces)).limits if pieces else shape.limits)
+        return AnswerPlan(asked, limits, seed=self.seed, early_finish=self.early_finish, pieces=pieces)
 
 
 def _typed() -> Iterator[str]:
@@ -120,6 +140,7 @@ class Transcript:
     def _record(self, plan: AnswerPlan, trace: Trace) -> dict[str, Any]:
         return {
             "question": plan.question,
+            **({"pieces": list(plan.pieces)} if plan.pieces else {}),
             "answer": trace.answer,
             "content": trace.content,
             "rounds": [{"text": ended.text, **ended.to_dict()} for ended in trace.rounds],

@@ -18,3 +18,12 @@ TrustGrader = Annotated[
         metavar="FILE", help="Confirm the grader of your own that a run folder's recipe names: it is a program."
     ),
 ]
+
+Pieces = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Read messages of more tokens than this in pieces, one a round; the last paragraph, line or sentence is "
+        "the question. 0: never. Default: as the recipe says.",
+    ),
+]

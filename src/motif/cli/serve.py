@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from motif.cli.options import Settings
+from motif.cli.options import Pieces, Settings
 from motif.config import Trust
 from motif.config.trust import PROMPT
 from motif.errors import UsageError
@@ -77,6 +77,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")] = 8000,
     api_key: ApiKeys = None,
     name: Name = None,
+    pieces: Pieces = None,
     early_finish: EarlyFinish = False,
     concurrency: Concurrency = None,
     queue: Queue = None,
@@ -109,7 +110,7 @@ def serve(
     if upstream is not None:
         address = UpstreamAddress.parse(upstream, os.environ.get(upstream_key_variable, ""))
         upstream_config = UpstreamConfig(address, upstream_api.value, upstream_model, extra)
-    options = ServerOptions(host, port, name or _name(model), keys, early_finish, grace)
+    options = ServerOptions(host, port, name or _name(model), keys, early_finish, grace, pieces)
     run(target, options, limits_of(target.recipe, limits), upstream_config)
 
 

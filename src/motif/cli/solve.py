@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from motif.cli.options import Settings
+from motif.cli.options import Pieces, Settings
 from motif.cli.streams import need_output
 from motif.config import Trust, load_recipe
 from motif.config.trust import PROMPT
@@ -36,6 +36,7 @@ def solve(
     early_finish: Annotated[
         bool, typer.Option("--early-finish", help="Stop after the first round that gives an answer.")
     ] = False,
+    pieces: Pieces = None,
     file: Annotated[Path | None, typer.Option(help="Read the question from this file.")] = None,
     lines: Annotated[
         bool, typer.Option("--lines", help="Treat each line of the file or of standard input as a question.")
@@ -61,7 +62,7 @@ def solve(
     from motif.evaluation.target import Target
 
     target = Target(str(run or source), resolved, run, Path())
-    with Conversation(target, rounds, seed if sample else None, early_finish, as_json) as conversation:
+    with Conversation(target, rounds, seed if sample else None, early_finish, as_json, pieces) as conversation:
         if questions is None:
             conversation.interactive()
         else:

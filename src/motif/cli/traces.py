@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,7 +55,9 @@ def traces(
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", encoding="utf-8") as file:
         for tree in found.trees:
-            line = {"question": tree.question.text, "answer": tree.question.gold}
+            line: dict[str, Any] = {"question": tree.question.text, "answer": tree.question.gold}
+            if tree.question.pieces:
+                line["pieces"] = list(tree.question.pieces)
             file.write(json.dumps(line | {"rounds": [node.text for node in tree.walk()]}, ensure_ascii=False) + "\n")
     if left_out is not None:
         left_out.write_text("".join(f"{row}\n" for row in found.dropped), encoding="utf-8")

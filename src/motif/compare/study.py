@@ -264,7 +264,7 @@ def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:
 
 def main_row(study: Study, recipes: Mapping[str, Recipe]) -> str:
     """The default row: the study's, else that of the most rounds that an arm trains."""
-    return study.row or f"rounds_{max(recipe.rollout.rounds for recipe in recipes.values())}"
+    return study.row or max(recipes.values(), key=lambda recipe: recipe.rollout.rounds).main_row
 
 
 def _known(what: str, name: str, names: Iterable[str]) -> None:

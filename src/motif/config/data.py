@@ -19,7 +19,9 @@ TaskName = Literal[
 ]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 SOURCES = ("train", "test")
-READING = ("subset", "train_split", "test_split", "question_column", "answer_column", "answer_pattern")
+PIECES = ("pieces_column", "piece_tokens")
+"""Settings of texts in pieces. They are newer than others: where they are not used, they are not written down."""
+READING = ("subset", "train_split", "test_split", "question_column", "answer_column", "answer_pattern", *PIECES)
 """Settings for reading the rows of a source."""
 OWN_OR_ROWS = ("circuit", "code")
 """Tasks that have questions of their own but also read rows, whose gold answers are in columns of their own."""
@@ -29,6 +31,11 @@ class TaskSection(Section):
     """Settings of one task that makes its own questions. worked: whether it has worked solutions."""
 
     worked: ClassVar[bool] = False
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether questions come in pieces, one a round."""
+        return False
 
 
 class ArithmeticConfig(TaskSection):
@@ -93,6 +100,13 @@ class StoriesConfig(LengthsSection):
     """Another number tells the same stories with other names, things and numbers."""
     unseen_wordings: bool = False
     """Word the held-out stories as no training story is worded, in 12 other ways."""
+    events_per_piece: Annotated[int, Field(ge=0)] = 0
+    """Tell the story in pieces of so many events, one piece a round; 0: the whole story in every round."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether questions come in pieces, one a round."""
+        return self.events_per_piece > 0
 
 
 class LedgerConfig(LengthsSection):
@@ -115,6 +129,13 @@ class LedgerConfig(LengthsSection):
     """Another number makes the same lists with other numbers."""
     question: str = "How much is on account {account} in the end? All accounts begin with 0."
     """Wording of what is asked; `{account}` is filled in."""
+    entries_per_piece: Annotated[int, Field(ge=0)] = 0
+    """Show the list in pieces of so many entries, one piece a round; 0: the whole list in every round."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether questions come in pieces, one a round."""
+        return self.entries_per_piece > 0
 
     @field_validator("question")
     @classmethod
@@ -162,6 +183,12 @@ class DataConfig(Section):
     """Column of the gold answer, where it is not the task's own."""
     answer_pattern: str = ""
     """Regular expression whose one group extracts the answer from the answer column, e.g. `#### (.+)`."""
+    pieces_column: str = ""
+    """Column of what a question is about, read in rounds: a list of texts, one a round, or with `piece_tokens` one long
+    text. The question itself is shown in every round, and the last round asks for the answer."""
+    piece_tokens: Annotated[int, Field(ge=0)] = 0
+    """Cut what is in `pieces_column` into pieces of at most so many tokens, at the ends of lines and sentences. 0: it
+    is a list, and taken as it is."""
     held_out: Annotated[int, Field(ge=0)] = 0
     """Number of training questions held out for testing (chosen by a hash of the question) when `test` is empty."""
     limit: Annotated[int, Field(ge=0)] = 0
@@ -224,7 +251,15 @@ class DataConfig(Section):
         if self.task in OWN_OR_ROWS:
             gold = f"does not apply to task {self.task!r}, whose rows give the gold answer in columns of their own"
             unread |= dict.fromkeys(("answer_column", "answer_pattern"), gold)
+        if self.piece_tokens and not self.pieces_column:
+            unread["piece_tokens"] = "is read with data.pieces_column only"
         return unread
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether questions come in pieces, one a round."""
+        section = self.active_section
+        return section.in_pieces if section is not None else bool(self.pieces_column)
 
     @property
     def active_section(self) -> TaskSection | None:
@@ -235,7 +270,8 @@ class DataConfig(Section):
     def _without_unused_sections(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Other sections change nothing, and would be refused when the recipe is read again.
         used = self.task if self.active_section is not None else None
-        return {key: value for key, value in dump(self).items() if key not in TASK_SECTIONS or key == used}
+        left_out = {*TASK_SECTIONS, *(key for key in PIECES if not getattr(self, key))} - {used}
+        return {key: value for key, value in dump(self).items() if key not in left_out}
 
 
 TASK_SECTIONS = tuple(name for name, field in DataConfig.model_fields.items() if isinstance(field.default, TaskSection))

@@ -120,6 +120,21 @@ class Recipe(Section):
             raise ValueError("probe.questions needs several rounds: with one round there is no note to continue from")
         return self
 
+    @model_validator(mode="after")
+    def _pieces(self) -> Recipe:
+        given = {
+            "eval.rounds": self.eval.rounds,
+            "eval.matched": self.eval.matched,
+            "rollout.rounds_vary": self.rollout.rounds_vary,
+            "rounds.examples": self.rounds.examples,
+            "probe.questions": self.probe.questions,
+        }
+        if self.data.in_pieces and (name := next((name for name, value in given.items() if value), "")):
+            raise ValueError(
+                f"{name} does not apply to texts in pieces, of which each takes a round: leave it out"
+            )
+        return self
+
     def with_importance_cap(self, half: bool) -> Recipe:
         """The recipe with `loss.importance_cap` decided, if it is not set.
 
@@ -134,7 +149,19 @@ class Recipe(Section):
     @property
     def eval_rounds(self) -> list[int]:
         """The numbers of rounds at which accuracy is reported, without repeats."""
+        if self.data.in_pieces:
+            return [self.rollout.rounds]
         return list(dict.fromkeys(self.eval.rounds or [1, self.rollout.rounds]))
+
+    @property
+    def main_row(self) -> str:
+        """The name of the evaluation at the training number of rounds: that of texts in pieces follows the text."""
+        return "pieces" if self.data.in_pieces else f"rounds_{self.rollout.rounds}"
+
+    @property
+    def best_row(self) -> str:
+        """The name of the evaluation that selects the best checkpoint."""
+        return "pieces" if self.data.in_pieces else f"rounds_{self.eval_rounds[-1]}"
 
     @property
     def matched_tokens(self) -> int:

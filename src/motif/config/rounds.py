@@ -56,6 +56,8 @@ class RoundsConfig(GrownSection):
     """Marks around the reasoning. With `think = "model"` they are the model's own and cannot be set."""
     note_tags: tuple[str, str] = ("<answer>", "</answer>")
     question: str = "{question}"
+    piece: str = "{question}\n\n{piece}"
+    """What stands for `{question}` where it is about a text in pieces: in round t it holds piece t."""
     progress: str = ' Progress in round {previous}: "{note}"'
     """Appended in rounds 2 to n, once for each carried note."""
     counter: str = " Current round: {round} of {rounds}."
@@ -90,16 +92,16 @@ class RoundsConfig(GrownSection):
     template_variables: dict[str, Any] = Field(default_factory=dict)
     """Variables for the model's chat template, such as `enable_thinking = false`."""
 
-    @field_validator("question", "progress", "counter", "final")
+    @field_validator("question", "piece", "progress", "counter", "final")
     @classmethod
     def _placeholders(cls, text: str, info: Any) -> str:
         allowed = {"question": {"question"}, "progress": {"previous", "note"}}.get(info.field_name, set())
-        allowed |= {"round", "rounds"}
+        allowed |= {"question", "piece"} if info.field_name == "piece" else {"round", "rounds"}
         unknown = set(re.findall(r"\{(\w*)\}", text)) - allowed
         if unknown:
             raise ValueError(f"unknown placeholder {{{sorted(unknown)[0]}}}; known are {sorted(allowed)}")
-        if info.field_name in ("question", "progress"):
-            needed = "question" if info.field_name == "question" else "note"
+        if info.field_name in ("question", "piece", "progress"):
+            needed = "note" if info.field_name == "progress" else info.field_name
             if "{" + needed + "}" not in text:
                 raise ValueError(f"must contain {{{needed}}}")
         return text

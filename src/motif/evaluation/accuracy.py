@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,9 @@ from motif.statistics.estimators import (
 
 ROW = re.compile(r"rounds_(\d+)(_matched)?")
 """The name of a row: its number of rounds, and whether its one round had the tokens of all rounds."""
+
+PIECES = "texts in pieces"
+"""The row of questions that come in pieces, in words."""
 
 OUTCOMES: dict[str | None, Outcome] = {"right": 1.0, "wrong": 0.0}
 NUMBERS = (
@@ -45,10 +48,11 @@ Answers = dict[str, list[GradedAnswer]]
 
 
 def row_words(name: str) -> str:
-    """A row in words: `rounds_3` is 3 rounds, `rounds_1_matched` is 1 round with as many tokens as all rounds."""
+    """A row in words: `rounds_3` is 3 rounds, `rounds_1_matched` is 1 round with as many tokens as all rounds, and
+    `pieces` texts in pieces."""
     match = ROW.fullmatch(name)
     if not match:
-        return name
+        return PIECES if name == "pieces" else name
     return f"{match[1]} round{'s' * (match[1] != '1')}" + (", matched tokens" if match[2] else "")
 
 
@@ -65,6 +69,7 @@ class Accuracy:
     majority: the share of questions whose most frequent answer is right. greedy: that of right greedy answers, drawn
         beside the samples.
     outcomes: the mean outcome by question id (None: ungraded), for paired comparisons.
+    by_pieces: the accuracy on questions with so many pieces, where they come in pieces.
     """
 
     accuracy: float
@@ -81,12 +86,15 @@ class Accuracy:
     majority: Proportion | None = None
     greedy: Proportion | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict, repr=False)
+    by_pieces: dict[int, Proportion] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers for JSON, without the outcomes (see `outcomes_dict`); the mean of no question is None."""
         numbers: dict[str, Any] = {name: _finite(getattr(self, name)) for name in NUMBERS}
         if self.pass_at:
             numbers["pass_at"] = {str(k): _proportion_dict(value) for k, value in self.pass_at.items()}
+        if self.by_pieces:
+            numbers["by_pieces"] = {str(count): _proportion_dict(value) for count, value in self.by_pieces.items()}
         for name, value in (("majority", self.majority), ("greedy", self.greedy)):
             if value is not None:
                 numbers[name] = _proportion_dict(value)
@@ -128,6 +136,7 @@ def summarise(
     temperature: float = 0.0,
     equal: Callable[[str, str], bool] | None = None,
     greedy: Answers | None = None,
+    pieces: Mapping[str, int] | None = None,
 ) -> Accuracy:
     """The numbers of a row from its answers.
 
@@ -135,6 +144,7 @@ def summarise(
         temperature: the sampling temperature of the answers.
         equal: which answers vote together (see `estimators.majority`).
         greedy: a greedy answer to each question, if they were drawn beside the samples.
+        pieces: how many pieces the questions have, by id, where they come in pieces.
     """
     outcomes = {name: _outcomes(group) for name, group in answers.items()}
     means = {name: mean_outcome(values) for name, values in outcomes.items()}
@@ -162,7 +172,15 @@ def summarise(
         majority=proportion(votes) if several else None,
         greedy=proportion([mean_outcome(_outcomes(group)) for group in greedy.values()]) if greedy else None,
         outcomes=means,
+        by_pieces=_by_pieces(means, pieces or {}),
     )
+
+
+def _by_pieces(means: Mapping[str, Outcome], pieces: Mapping[str, int]) -> dict[int, Proportion]:
+    return {
+        count: proportion([mean for name, mean in means.items() if pieces[name] == count])
+        for count in sorted(set(pieces.values()))
+    }
 
 
 def _outcomes(answers: Sequence[GradedAnswer]) -> list[Outcome]:

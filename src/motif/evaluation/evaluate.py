@@ -80,10 +80,12 @@ def evaluate(
             by_question |= kept
         return dict(processes.gather_in_order([(question.id, by_question[question.id]) for question in mine]))
 
+    pieces = {question.id: len(question.pieces) for question in questions if question.pieces}
     results = {}
     for row in eval_rows(recipe):
         first, *greedy = (answers(row, mode) for mode in decoding_modes(recipe))
-        results[row.name] = summarise(first, recipe.eval.temperature, _equality(grader), greedy[0] if greedy else None)
+        drawn = (recipe.eval.temperature, _equality(grader), greedy[0] if greedy else None)
+        results[row.name] = summarise(first, *drawn, pieces)
     return results
 
 

@@ -62,8 +62,13 @@ class EvalOverrides:
 
 
 def eval_rows(recipe: Recipe) -> list[EvalRow]:
-    """The rows of an evaluation: `rounds_1`, `rounds_3`, … and, with `eval.matched`, `rounds_1_matched`."""
+    """The rows of an evaluation: `rounds_1`, `rounds_3`, … and, with `eval.matched`, `rounds_1_matched`.
+
+    Texts in pieces have one row, `pieces`: their rounds follow the text.
+    """
     first, later = recipe.rollout.tokens_first, recipe.rollout.tokens_continue
+    if recipe.data.in_pieces:
+        return [EvalRow(recipe.main_row, recipe.rollout.rounds, first, later)]
     rows = [EvalRow(f"rounds_{count}", count, first, later) for count in recipe.eval_rounds]
     if recipe.eval.matched:
         rows.append(EvalRow("rounds_1_matched", 1, recipe.matched_tokens, later))

@@ -78,7 +78,7 @@ def weights_digest(policy: Policy) -> str:
 def questions_digest(questions: Sequence[Question], rounds: Rounds) -> str:
     """A hash of the ids, texts and gold answers of the questions and of their prompts in tokens, so also of the
     tokenizer, the chat template and the system prompt."""
-    facts = ([q.id, q.text, q.gold, rounds.prompt(q.text, [], 1)] for q in questions)
+    facts = ([q.id, q.whole, q.gold, rounds.prompt(rounds.asked(q, 1), [], 1)] for q in questions)
     return digest(json.dumps(fact).encode() for fact in facts)
 
 

@@ -46,6 +46,7 @@ def refuse(host: str, recipe: Recipe) -> None:
         "rollout.continuation_policy": recipe.rollout.continuation_policy == "base",
         "rollout.branching": recipe.rollout.responses < 2,
         "rollout.refill": recipe.rollout.refill > 0,
+        "data: texts in pieces": recipe.data.in_pieces,
         "rollout.rounds_vary": bool(recipe.rollout.rounds_vary),
     }
     for name, asks in impossible.items():

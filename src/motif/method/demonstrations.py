@@ -38,13 +38,17 @@ class Demonstrator:
         return self.config.tokens_first if number == 1 else self.config.tokens_continue
 
     def from_solution(self, question: Question, solution: str, cutting: Cutting) -> Tree:
-        """The demonstration of a worked solution, cut into as many rounds as the recipe has.
+        """The demonstration of a worked solution, cut into as many rounds as the recipe or the question has.
+
+        A text in pieces needs a part of the solution for each piece.
 
         Raises:
             UnfitDemonstration: no way of cutting it fits.
         """
         config, count = self.rounds.config, question.rounds or self.config.rounds
         parts = Solution(cutting.pieces(solution), question.gold, count, config, self._fits, cutting)
+        if question.pieces and len(parts.steps) != count:
+            raise UnfitDemonstration(f"the solution has {len(parts.steps)} parts and the text {count} pieces")
         problem = UnfitDemonstration("the solution is empty" if not parts.steps else "it does not fit")
         for way in parts.ways():
             try:
@@ -62,7 +66,7 @@ class Demonstrator:
         """
         notes: list[str] = []
         nodes: list[Node] = []
-        for number, text in enumerate(responses, start=1):
+        for number, text in enumerate(responses[: len(question.pieces) or None], start=1):
             node = self._node(question, text, notes, number, len(responses))
             if nodes:
                 nodes[-1].children = [node]
@@ -70,6 +74,8 @@ class Demonstrator:
             notes.append(node.note)
         if not nodes:
             raise UnfitDemonstration("there are no rounds")
+        if question.pieces and len(nodes) != len(question.pieces):
+            raise UnfitDemonstration(f"there are {len(nodes)} rounds and {len(question.pieces)} pieces of the text")
         if nodes[-1].answer is None:
             opening, closing = self.rounds.config.answer_marks
             raise UnfitDemonstration(f"the final round has no answer between {opening} and {closing}")
@@ -77,7 +83,11 @@ class Demonstrator:
 
     def _node(self, question: Question, text: str, notes: list[str], number: int, count: int) -> Node:
         rounds, limit = self.rounds, self.limit(number)
-        prompt, ids, text = rounds.prompt(question.text, notes, count), rounds.response(text), rounds.continued(text)
+        prompt, ids, text = (
+            rounds.prompt(rounds.asked(question, number), notes, count),
+            rounds.response(text),
+            rounds.continued(text),
+        )
         setting = "rollout.tokens_first" if number == 1 else "rollout.tokens_continue"
         if len(ids) > limit:
             raise UnfitDemonstration(f"round {number} has {len(ids)} tokens, more than {setting} = {limit}")

@@ -10,6 +10,8 @@ repository):
 The number of rounds and the last round need not be told (`rounds.total`, `rounds.announce_final`). Then the prompt of a
 round is the same whatever n is.
 
+Of a text in pieces, q in round t is the question with piece t (`rounds.piece`), so the last round has the last piece.
+
 Only the note survives a round. A response is read by these rules, each of which has a test:
 
 1. A response is *well formed* if it has one think block and then one note block, each tag exactly once, nothing but
@@ -52,6 +54,7 @@ from motif.method.reasoning import own_marks
 from motif.method.solutions import spread, written
 from motif.method.template import ChatTemplate
 from motif.method.tokens import control_tokens, padding, spell
+from motif.method.tree import Question
 from motif.method.wording import system_prompt
 from motif.text import read_text
 
@@ -159,6 +162,12 @@ class Rounds:
         final = current == rounds and config.announce_final
         return text + _fill(config.final if final else config.counter, counters)
 
+    def asked(self, question: Question, number: int) -> str:
+        """What round `number` (from 1) is asked: the question, with that round's piece of what it is about."""
+        if not question.pieces:
+            return question.text
+        return _fill(self.config.piece, {"question": question.text, "piece": question.pieces[number - 1]})
+
     def shown(self, question: str) -> str:
         """A question as it stands in the prompts: without special tokens and marks of turns."""
         return self._neutralised(_without_surrogates(question), self._special)
@@ -167,7 +176,7 @@ class Rounds:
         """The token ids of the same, through the chat template where the tokenizer has one."""
         messages = self.messages(question, notes, rounds)
         if self.template:
-            return self._encode(self.template.render(messages))
+            return self.encode(self.template.render(messages))
         text = "\n\n".join(message["content"] for message in messages) + "\n\n"
         ids = list(self.tokenizer(text, add_special_tokens=True)["input_ids"])
         while ids and ids[-1] in self._control_ids:  # some tokenizers end every text, but this one goes on
@@ -177,7 +186,7 @@ class Rounds:
     def response(self, text: str) -> list[int]:
         """The token ids of a response with this text, as a model would sample them."""
         end = [] if self.end_id is None else [self.end_id]
-        return self._encode(self.continued(text)) + end
+        return self.encode(self.continued(text)) + end
 
     def longest_prompt(self, question: str, rounds: int) -> int:
         """An upper bound in tokens on every prompt of this question: the longest round with full notes."""
@@ -195,11 +204,12 @@ class Rounds:
             return text
         for plainer in (text, unicodedata.normalize("NFKC", text), text.encode("ascii", "ignore").decode()):
             text = _remove(forbidden, plainer)
-            if self._unwanted_ids.isdisjoint(self._encode(text)):
+            if self._unwanted_ids.isdisjoint(self.encode(text)):
                 break
         return text
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text by itself."""
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -275,7 +285,7 @@ class Rounds:
         limit = self.config.note_tokens
         if len(self.quotation.quote(note).encode()) <= limit or self._fits(note):
             return note
-        ids = self._encode(note)
+        ids = self.encode(note)
         for count in range(min(limit, len(ids)), 0, -1):  # fewer, where the cut text is longer than what was kept
             kept = ids[-count:] if from_end else ids[:count]
             text = spell(self.tokenizer, kept, ())
@@ -286,7 +296,7 @@ class Rounds:
 
     def _fits(self, note: str) -> bool:
         """Whether a note is within its limit, with what quotes it in the prompt."""
-        return all(len(self._encode(text)) <= self.config.note_tokens for text in {note, self.quotation.quote(note)})
+        return all(len(self.encode(text)) <= self.config.note_tokens for text in {note, self.quotation.quote(note)})
 
 
 def _prompt_text(config: RoundsConfig) -> str:

@@ -20,7 +20,8 @@ class Question:
     """One row of a task: a question, and the gold answer that responses are graded against.
 
     `line` is the 1-based line in the source file, where there is one, so that a bad row can be found. `rounds` is the
-    number of rounds that this question is answered in; None: as many as are asked for.
+    number of rounds that this question is answered in; None: as many as are asked for. `pieces` is what the question is
+    about, read in as many rounds: round t shows the question and piece t (`Rounds.asked`).
     """
 
     id: str
@@ -28,6 +29,16 @@ class Question:
     gold: str
     line: int | None = None
     rounds: int | None = None
+    pieces: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pieces:
+            object.__setattr__(self, "rounds", len(self.pieces))
+
+    @property
+    def whole(self) -> str:
+        """All of it: what is asked, and what it is about."""
+        return "\n".join([self.text, *self.pieces])
 
 
 @dataclass
@@ -122,6 +133,8 @@ class Tree:
         question: dict[str, Any] = {"id": self.question.id, "text": self.question.text, "gold": self.question.gold}
         if self.question.rounds is not None:
             question["rounds"] = self.question.rounds
+        if self.question.pieces:
+            question["pieces"] = list(self.question.pieces)
         record = {
             "step": self.step,
             "question": question,

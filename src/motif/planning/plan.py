@@ -90,7 +90,9 @@ class Workload:
         generations = rollout.generations * rollout.questions_per_step
         trained = "round 1" if recipe.credit.train_rounds == "first" else "all rounds"
         tested = min(recipe.eval.questions, len(task.test))
-        counts = " and ".join(str(count) for count in recipe.eval_rounds)
+        counts = f"at {' and '.join(map(str, recipe.eval_rounds))} rounds"
+        if recipe.data.in_pieces:
+            counts = "in pieces"
         matched = f", and one of {recipe.matched_tokens:,} tokens" if recipe.eval.matched else ""
         skipped = f", {len(task.skipped):,} rows skipped" if task.skipped else ""
         refill = f", dead questions replaced, up to {rollout.tries} tried for each" if rollout.refill else ""
@@ -105,13 +107,14 @@ class Workload:
             (
                 "each step",
                 f"{questions} questions × {rollout.responses} responses × {rollout.trajectories} trajectories, "
-                f"{_rounds(rollout)} (branching {rollout.branching}): {generations:,} generations"
-                f"{refill}, at most {self.most_tokens:,} new tokens; trained: {trained}",
+                f"{'about ' * recipe.data.in_pieces}{_rounds(rollout)} (branching {rollout.branching}): "
+                f"{generations:,} generations{refill}, "
+                f"at most {self.most_tokens:,} new tokens; trained: {trained}",
             ),
             ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations{more}"),
             (
                 "evaluation",
-                f"{tested:,} questions at {counts} rounds{matched}, {self.evaluations} times" if tested else "none",
+                f"{tested:,} questions {counts}{matched}, {self.evaluations} times" if tested else "none",
             ),
             *([("probe", self._probe())] if recipe.probe.questions else []),
         ]
@@ -366,8 +369,13 @@ def workload_of(recipe: Recipe) -> Workload:
     if not task.train:
         raise RecipeError(f"task {task.name!r} has no training questions: set data.train")
     probe_questions(task, recipe)  # refuses more than there are
+    sample = task.train[:50]
+    if recipe.data.in_pieces:  # planned as if every text had as many pieces as the mean one
+        mean = round(sum(len(question.pieces) for question in sample) / len(sample))
+        rollout = recipe.rollout.model_copy(update={"branching": recipe.rollout.branching_in(mean)})
+        recipe = recipe.model_copy(update={"rollout": rollout})
     rounds, count = Rounds(recipe.rounds, tokenizer), recipe.rollout.longest
-    texts = [question.text for question in task.train[:50]]
+    texts = [rounds.asked(question, 1) for question in sample]
     prompts = sorted(rounds.prompt(text, [], count) for text in texts)
     first = sum(map(len, prompts)) / len(texts)
     second = sum(len(rounds.prompt(text, [""], max(count, 2))) for text in texts) / len(texts)

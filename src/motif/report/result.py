@@ -110,6 +110,8 @@ def _main_row(names: list[str], rounds: int | None) -> str | None:
 
 
 def _accuracy_words(name: str) -> str:
+    if name == "pieces":
+        return "accuracy on texts in pieces"
     rounds, _, matched = name.removeprefix("rounds_").partition("_")
     return f"{rounds}-round accuracy" + (" with matched tokens" if matched else "")
 

@@ -170,7 +170,9 @@ def outcome_rate(verdicts: Sequence[Any]) -> float | None:
 
 def texts(tree: Record) -> Iterator[str]:
     """Every text of a tree."""
-    yield from tree["question"].values()
+    question = tree["question"]
+    yield from (question[key] for key in ("id", "text", "gold"))
+    yield from question.get("pieces", ())
     nodes = list(tree["responses"])
     while nodes:
         node = nodes.pop()
@@ -236,9 +238,15 @@ class Cutter:
             return None
         return {
             "step": step,
-            "question": {key: self.text(question.get(key)) for key in ("id", "text", "gold")},
+            "question": self._question(question),
             "responses": self._nodes(responses),
         } | ({"dropped": True} if record.get("dropped") is True else {})
+
+    def _question(self, question: Record) -> Record:
+        copy: Record = {key: self.text(question.get(key)) for key in ("id", "text", "gold")}
+        if isinstance(pieces := question.get("pieces"), list) and pieces:
+            copy["pieces"] = [self.text(piece) for piece in pieces]
+        return copy
 
     def text(self, value: Any) -> str:
         """A text; of a long one the beginning and the end, where the note and the answer are."""

@@ -100,7 +100,7 @@ def _processor() -> str:
 
 
 def _facts(question: Question) -> bytes:
-    return repr((question.id, question.text, question.gold)).encode()
+    return repr((question.id, question.whole, question.gold)).encode()
 
 
 def _keys(questions: Sequence[Question]) -> torch.Tensor:

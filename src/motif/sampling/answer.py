@@ -22,7 +22,8 @@ class AnswerPlan:
 
     `limits` holds one entry per round. `budget`: at most so many new tokens in all rounds together. `step`, `seed`,
     `id` and `index` are what the random numbers come from: those of the response `index` to the question `id` in
-    `motif.sampling.grow`. `early_finish`: the first round that gives an answer is the last.
+    `motif.sampling.grow`. `early_finish`: the first round that gives an answer is the last. `pieces`: what the question
+    is about, one a round.
     """
 
     question: str
@@ -33,6 +34,13 @@ class AnswerPlan:
     id: str = ""
     index: int = 0
     early_finish: bool = False
+    pieces: tuple[str, ...] = ()
+
+    @property
+    def as_question(self) -> Question:
+        """What a tree is grown for."""
+        text = "\n".join([self.question, *self.pieces])
+        return Question(self.id or f"solve/{text}", self.question, "", pieces=self.pieces)
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,7 @@ async def answer(plan: AnswerPlan, rounds: Rounds, sampler: Sampler, on_event: O
     """
     watcher = _Watcher(len(plan.limits), on_event)
     shape = TreeShape([1] * len(plan.limits), plan.limits, "current", plan.budget, plan.early_finish, plan.index)
-    tree = Tree(Question(plan.id or f"solve/{plan.question}", plan.question, ""), 0)
+    tree = Tree(plan.as_question, 0)
     await Grower(sampler, rounds, shape, plan.seed, plan.step, watcher, threaded=True).grow([tree])
     trace = watcher.trace
     trace.content = rounds.final_part(trace.rounds[-1].text)

@@ -232,14 +232,15 @@ class Grower:
         first = len(parent.children if parent else tree.roots) + (shape.first_index if depth == 0 else 0)
         end = shape.branching[depth] + (shape.first_index if depth == 0 else 0)
         paths = [(*path, index) for index in range(first, end)]
+        asked = self.rounds.asked(question, depth + 1)
         return Request(
-            prompt_ids=self._prompt(shape.rounds, question.text, notes),
+            prompt_ids=self._prompt(shape.rounds, asked, notes),
             keys=[sampling_key(self.seed, self.step, question.id, child) for child in paths],
             max_tokens=allowance(left, [later.tokens for later in shape.limits[depth:]]),
             temperature=limits.temperature,
             top_p=limits.top_p,
             policy="current" if depth == 0 else shape.continuation_policy,
-            messages=functools.partial(self.rounds.messages, question.text, list(notes), shape.rounds),
+            messages=functools.partial(self.rounds.messages, asked, list(notes), shape.rounds),
             paths=paths,
         )
 

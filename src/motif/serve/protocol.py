@@ -165,6 +165,9 @@ class GenerationRequest(RequestModel):
     """The served model's id, as listed by `/v1/models`."""
     rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS), WholeNumber] | None = None
     """Number of rounds. Default: as trained."""
+    pieces: Annotated[list[QuestionText], Field(min_length=1, max_length=MOST_ROUNDS)] | None = None
+    """What the question is about, in pieces: round t shows the question and piece t. Default: a message that is longer
+    than the server's `--pieces` is cut, and its last paragraph, line or sentence is the question."""
     tokens_first: Tokens | None = None
     """Limit on new tokens in round 1. Default: as trained."""
     tokens_continue: Tokens | None = None

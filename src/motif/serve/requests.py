@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from motif.config import Recipe
+from motif.method.pieces import read_in_pieces
 from motif.method.rounds import Rounds
 from motif.sampling.answer import AnswerPlan
 from motif.sampling.base import ServingSampler
@@ -35,7 +36,7 @@ class ServedModel:
     """The one model that a server serves, and its defaults.
 
     window: tokens of a prompt and its response together; None if unknown. fingerprint: identifies all that decides an
-    answer, where that is known.
+    answer, where that is known. piece_tokens: longer messages are read in pieces of so many tokens; 0: none is.
     """
 
     name: str
@@ -46,6 +47,7 @@ class ServedModel:
     created: int
     fingerprint: str | None = None
     early_finish: bool = False
+    piece_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ def _job(
     if request.model is not None and request.model != served.name:
         message = f"model {request.model!r} is not served here; {served.name!r} is"
         raise ApiError(404, message, param="model", code="model_not_found")
-    rounds = _round_limits(request, served, limits)
-    _check_conflicts(request, questions, rounds)
+    texts = [_in_pieces(question, request, served) for question in questions]
+    rounds = [_round_limits(request, served, limits, len(pieces)) for _, pieces in texts]
+    _check_conflicts(request, questions, max(rounds, key=len))
     n = request.n or 1
     most = min(MOST_CHOICES, limits.concurrency)
     if n * len(questions) > most:
@@ -125,20 +128,36 @@ def _job(
     plans = tuple(
         AnswerPlan(
             question=question,
-            limits=rounds,
+            limits=of_question,
             budget=request.budget[1],
             seed=seed,
             step="solve" if request.question_id is None else "eval",
             id=request.question_id or "",
             index=index,
             early_finish=early_finish,
+            pieces=pieces,
         )
-        for question in questions
+        for (question, pieces), of_question in zip(texts, rounds, strict=True)
         for index in range(n)
     )
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     usage = bool(request.stream_options and request.stream_options.include_usage)
     return Job(plans, seed, tuple(stop), bool(request.answer_only), bool(request.stream), usage, request.user or "")
+
+
+def _in_pieces(message: str, request: GenerationRequest, served: ServedModel) -> tuple[str, tuple[str, ...]]:
+    """What is asked, and the pieces of what it is about: given, cut from a long message, or none."""
+    most = served.recipe.rollout.most_rounds
+    if request.pieces is not None:
+        question, pieces = message, tuple(request.pieces)
+    else:
+        question, pieces = read_in_pieces(message, served.piece_tokens, served.recipe.data.in_pieces, served.rounds)
+    if pieces and request.rounds not in (None, len(pieces)):
+        raise _conflict("rounds", f"= {request.rounds}, but the text has {len(pieces)} pieces, one a round")
+    if len(pieces) > most:
+        message = f"the text has {len(pieces)} pieces, more than the {most} rounds that this server allows"
+        raise ApiError(400, message, code="context_length_exceeded")
+    return question, pieces
 
 
 def _check_conflicts(request: GenerationRequest, questions: Sequence[str], rounds: Sequence[RoundLimits]) -> None:
@@ -158,7 +177,9 @@ def _conflict(param: str, problem: str) -> ApiError:
     return ApiError(400, f"{param} {problem}", param=param, code="bad_combination")
 
 
-def _round_limits(request: GenerationRequest, served: ServedModel, limits: ServerLimits) -> tuple[RoundLimits, ...]:
+def _round_limits(
+    request: GenerationRequest, served: ServedModel, limits: ServerLimits, pieces: int
+) -> tuple[RoundLimits, ...]:
     trained = served.recipe.rollout
     for name in ("tokens_first", "tokens_continue"):
         tokens = getattr(request, name)
@@ -169,7 +190,7 @@ def _round_limits(request: GenerationRequest, served: ServedModel, limits: Serve
     temperature = served.recipe.eval.temperature if request.temperature is None else request.temperature
     temperature = 0.0 if temperature < GREEDY_BELOW else temperature
     top_p = 1.0 if request.top_p is None else request.top_p
-    count = request.rounds or trained.rounds
+    count = pieces or request.rounds or trained.rounds
     return tuple(RoundLimits(tokens, temperature, top_p) for tokens in [first] + [later] * (count - 1))
 
 
@@ -181,10 +202,16 @@ def check_fit(plan: AnswerPlan, served: ServedModel) -> None:
     """
     if served.window is None:
         return
-    room = served.window - max(limits.tokens for limits in plan.limits)
-    count, question = len(plan.limits), plan.question
+    asked = plan.as_question
+    for number in range(1, (len(plan.pieces) or 1) + 1):
+        _check_text(served.rounds.asked(asked, number), plan, served, served.window)
+
+
+def _check_text(question: str, plan: AnswerPlan, served: ServedModel, window: int) -> None:
+    room = window - max(limits.tokens for limits in plan.limits)
+    count = len(plan.limits)
     # A question that is far too long is ruled out by its beginning: a megabyte takes seconds to read.
-    length, prompt = FIRST_LOOK * served.window, 0
+    length, prompt = FIRST_LOOK * window, 0
     while length < len(question) and prompt <= room + CUT_TOKENS:
         prompt = len(served.rounds.prompt(question[:length], [], count))
         length *= FIRST_LOOK
@@ -194,7 +221,7 @@ def check_fit(plan: AnswerPlan, served: ServedModel) -> None:
         prompt = served.rounds.longest_prompt(question, count)
     if prompt > room:
         message = (
-            f"the question makes a prompt of at least {prompt} tokens, but the window of {served.window} has room for "
+            f"the question makes a prompt of at least {prompt} tokens, but the window of {window} has room for "
             f"{max(room, 0)} beside a response: shorten the question, or lower tokens_first or tokens_continue"
         )
         raise ApiError(400, message, code="context_length_exceeded")

@@ -28,7 +28,7 @@ from motif.serve.app import make_app
 from motif.serve.connections import Connection, WaitingRoom
 from motif.serve.requests import ServedModel
 from motif.serve.service import Service
-from motif.session import LoadedModel, open_model, with_examples
+from motif.session import LoadedModel, open_model, piece_limit, with_examples
 
 DEAD_PEER_SECONDS = 120
 """Timeout after which the kernel drops a connection whose client acknowledges nothing."""
@@ -59,7 +59,8 @@ class UpstreamConfig:
 class ServerOptions:
     """Where a server listens, the model's name in the API, and the API keys.
 
-    early_finish: the default of requests that do not set it. grace: seconds in which requests in progress may end at
+    early_finish: the default of requests that do not set it. pieces: tokens of a piece of a long message; None: as the
+    recipe says, 0: messages are never cut. grace: seconds in which requests in progress may end at
     shutdown, of which the last is for telling those that do not.
     """
 
@@ -69,6 +70,7 @@ class ServerOptions:
     keys: tuple[str, ...] = ()
     early_finish: bool = False
     grace: float = 30.0
+    pieces: int | None = None
 
 
 def limits_of(recipe: Recipe, given: dict[str, Any]) -> ServerLimits:
@@ -144,15 +146,17 @@ async def _run(
         await sampler.start()
     except SamplerError as error:
         raise ServiceError(f"--upstream cannot be used: {error}") from error
+    window = min(filter(None, (loaded.window, sampler.window)), default=None)
     served = ServedModel(
         name=options.name,
         recipe=recipe,
         rounds=loaded.rounds,
         sampler=sampler,
-        window=min(filter(None, (loaded.window, sampler.window)), default=None),
+        window=window,
         created=int(time.time()),
         fingerprint=loaded.fingerprint,
         early_finish=options.early_finish,
+        piece_tokens=piece_limit(recipe, loaded.rounds, window) if options.pieces is None else options.pieces,
     )
     service = Service(served, limits)
     server = _Server(service, options, _banner(options, listener, loaded, recipe))

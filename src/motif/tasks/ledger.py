@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from motif.config import LedgerConfig
 from motif.method.tree import Question
-from motif.tasks.procedural import ProceduralTask, running_counts
+from motif.tasks.procedural import ProceduralTask, parts, running_counts
 from motif.tasks.splits import Split, split_of
 
 TEST_ONE_IN = 8
@@ -102,14 +102,29 @@ def questions(settings: LedgerConfig, split: Split) -> list[Question]:
     for outline in outlines(settings, split):
         ledger = written(outline, settings)
         asked = settings.question.replace("{account}", ledger.asked)
-        text = " ".join(f"{place} {entry}" for place, entry in enumerate(ledger.entries, start=1)) + "\n" + asked
         name = f"ledger-{settings.ask}-{settings.shortest}-{settings.longest}-{outline.number}"
-        made.append(Question(name, text, str(ledger.balances[-1]), outline.number))
+        gold = str(ledger.balances[-1])
+        if settings.in_pieces:
+            pieces = tuple(" ".join(part) for part in parts(ledger.entries, settings.entries_per_piece))
+            made.append(Question(name, asked, gold, outline.number, pieces=pieces))
+        else:
+            listed = " ".join(f"{place} {entry}" for place, entry in enumerate(ledger.entries, start=1))
+            made.append(Question(name, f"{listed}\n{asked}", gold, outline.number))
     return made
 
 
-def solution(ledger: Ledger) -> str:
-    """The worked solution: a line for each entry on the account; its annotation says how far it is, and the balance."""
+def solution(ledger: Ledger, entries_per_piece: int) -> str:
+    """The worked solution: a line for each entry on the account, or for each piece; its annotation says the balance.
+
+    Of a whole list the annotation says how far it is, so that the next round finds where to go on.
+    """
+    if entries_per_piece:
+        lines = []
+        for piece in parts(range(len(ledger.entries)), entries_per_piece):
+            done = " ".join(calculation for entry in piece if (calculation := ledger.calculation(entry)))
+            balance = f"{ledger.asked}={ledger.balances[piece[-1] + 1]}"
+            lines.append(f"{done or balance}<<{balance}>>")
+        return "\n".join(lines)
     lines = [f"{ledger.asked}=0<<0 {ledger.asked}=0>>"]
     for entry in range(len(ledger.entries)):
         if calculation := ledger.calculation(entry):
@@ -119,7 +134,8 @@ def solution(ledger: Ledger) -> str:
 
 def solutions(settings: LedgerConfig) -> dict[int, str]:
     """The worked solutions of the training questions, by their lines."""
-    return {outline.number: solution(written(outline, settings)) for outline in outlines(settings, "train")}
+    size = settings.entries_per_piece
+    return {outline.number: solution(written(outline, settings), size) for outline in outlines(settings, "train")}
 
 
 TASK = ProceduralTask(

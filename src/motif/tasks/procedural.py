@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from motif.config import DataConfig
 from motif.errors import RecipeError
@@ -13,6 +14,7 @@ from motif.tasks.sides import Side
 from motif.tasks.splits import SPLITS, Split
 from motif.tasks.table import TableTask
 
+Item = TypeVar("Item")
 MOST_AT_ONCE = 9
 """The largest number that one event adds or takes."""
 
@@ -45,6 +47,11 @@ class ProceduralTask:
         if not questions:
             raise RecipeError(f"data.{data.task} leaves no {split} questions: allow more of them")
         return Side(f"{data.task} {split}", questions)
+
+
+def parts(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items in order, so many at a time; the last part may be shorter."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def running_counts(signs: Sequence[int], largest: int, rng: random.Random, start: int | None = None) -> list[int]:

@@ -57,6 +57,12 @@ def reject(bad: list[BadRow], skip: bool) -> None:
         raise BadRows(bad)
 
 
+class Number(str):
+    """A number of a JSON file, as it is written there."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Row:
     """One row: its 1-based line and its columns."""
@@ -137,7 +143,7 @@ def _json_row(line: str, number: int, source: str) -> Row | BadRow:
         # Numbers keep their spelling: 0.10 stays 0.10, and a very long one is not an error. NaN, which is not JSON, is
         # how some libraries write a missing value.
         columns = json.loads(
-            line, parse_float=str, parse_int=str, parse_constant=lambda name: None, object_pairs_hook=_columns
+            line, parse_float=Number, parse_int=Number, parse_constant=lambda name: None, object_pairs_hook=_columns
         )
     except json.JSONDecodeError as error:
         return BadRow(source, number, f"not JSON: {error.msg} at column {error.colno}")

@@ -26,7 +26,7 @@ def without_repeats(side: Side) -> Side:
     kept: list[Question] = []
     bad = list(side.bad)
     for question in side.questions:
-        text = _same(question.text)
+        text = _same(question.whole)
         if text in first:
             bad.append(BadRow(side.source, question.line or 0, f"duplicate of line {first[text]}"))
         else:
@@ -37,12 +37,12 @@ def without_repeats(side: Side) -> Side:
 
 def without_leaks(train: Side, test: Side) -> Side:
     """Drop train questions that are also test questions."""
-    tested = {_same(question.text): question.line for question in test.questions}
-    kept = [question for question in train.questions if _same(question.text) not in tested]
-    leaked = [question for question in train.questions if _same(question.text) in tested]
+    tested = {_same(question.whole): question.line for question in test.questions}
+    kept = [question for question in train.questions if _same(question.whole) not in tested]
+    leaked = [question for question in train.questions if _same(question.whole) in tested]
     problem = "also a test question ({} line {})"
     bad = [
-        BadRow(train.source, question.line or 0, problem.format(test.source, tested[_same(question.text)]))
+        BadRow(train.source, question.line or 0, problem.format(test.source, tested[_same(question.whole)]))
         for question in leaked
     ]
     return Side(train.source, kept, train.bad + bad)
@@ -90,4 +90,4 @@ def _same(text: str) -> str:
 
 
 def _rank(purpose: str, question: Question) -> int:
-    return hashed(f"{purpose}\n{_same(question.text)}")
+    return hashed(f"{purpose}\n{_same(question.whole)}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from motif.config import StoriesConfig
 from motif.method.tree import Question
-from motif.tasks.procedural import ProceduralTask, running_counts
+from motif.tasks.procedural import ProceduralTask, parts, running_counts
 from motif.tasks.splits import Split, split_of
 
 TEST_ONE_IN = 8
@@ -189,24 +189,36 @@ def questions(settings: StoriesConfig, split: Split) -> list[Question]:
     made = []
     for plot in plots(settings, split):
         story = story_of(plot, settings, split)
-        text = " ".join([*story.told(), story.question])
         name = f"stories-{settings.shortest}-{settings.longest}-{plot.number}"
-        made.append(Question(name, text, str(story.counts[-1]), plot.number))
+        asked, gold = story.question, str(story.counts[-1])
+        if settings.in_pieces:
+            pieces = tuple(" ".join(part) for part in parts(story.told(), settings.events_per_piece))
+            made.append(Question(name, asked, gold, plot.number, pieces=pieces))
+        else:
+            made.append(Question(name, " ".join([*story.told(), asked]), gold, plot.number))
     return made
 
 
-def solution(story: Story) -> str:
-    """The worked solution: a line an event, whose annotation says how far it is and how many there are then.
+def solution(story: Story, events_per_piece: int) -> str:
+    """The worked solution: a line an event, or a piece, whose annotation says how many there are then.
 
-    It repeats the event, so that the next round finds where to go on.
+    Of a whole story the annotation repeats the event, so that the next round finds where to go on.
     """
-    lines = (f"{story.calculation(at)}<<{event} {story.state(at)}>>" for at, event in enumerate(story.events))
+    events = range(len(story.events))
+    if events_per_piece:
+        lines = [
+            f"{' '.join(story.calculation(at) for at in piece)}<<{story.state(piece[-1])}>>"
+            for piece in parts(events, events_per_piece)
+        ]
+    else:
+        lines = [f"{story.calculation(at)}<<{story.events[at]} {story.state(at)}>>" for at in events]
     return "\n".join(lines)
 
 
 def solutions(settings: StoriesConfig) -> dict[int, str]:
     """The worked solutions of the training questions, by their lines."""
-    return {plot.number: solution(story_of(plot, settings, "train")) for plot in plots(settings, "train")}
+    size = settings.events_per_piece
+    return {plot.number: solution(story_of(plot, settings, "train"), size) for plot in plots(settings, "train")}
 
 
 TASK = ProceduralTask(

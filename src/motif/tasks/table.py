@@ -14,7 +14,7 @@ from motif.config import DataConfig
 from motif.errors import DataError, RecipeError
 from motif.method.answers import boxed
 from motif.method.tree import Question
-from motif.tasks.rows import BadRow, Row, Table, read
+from motif.tasks.rows import BadRow, Number, Row, Table, read
 from motif.tasks.sides import Side
 from motif.tasks.splits import Split
 from motif.text import brief
@@ -172,16 +172,42 @@ def _question(row: Row, task: TableTask, data: DataConfig, split: str) -> Questi
         text = _text(row, _name(row, names))
     if task.gold is not None:
         try:
-            return Question(_id(row) or f"{split}-{row.line}", text, task.gold(row.columns), row.line)
+            gold = task.gold(row.columns)
         except ValueError as error:
             raise _Unusable(str(error)) from None
+    else:
+        gold = _gold(row, task, data)
+    return Question(_id(row) or f"{split}-{row.line}", text, gold, row.line, pieces=_pieces(row, data))
+
+
+def _pieces(row: Row, data: DataConfig) -> tuple[str, ...]:
+    """What a question is about: texts, one a round, or one that is still to be cut (`data.piece_tokens`)."""
+    if not data.pieces_column:
+        return ()
+    value = row.columns[_name(row, (data.pieces_column,))]
+    if data.piece_tokens and isinstance(value, str):
+        return (_text(row, data.pieces_column),)
+    if not isinstance(value, (list, tuple)):
+        hint = "a list of texts" if data.piece_tokens else "a list of texts: to cut one text, set data.piece_tokens"
+        raise _Unusable(f"column {data.pieces_column!r} must hold {hint}")
+    if not value:
+        raise _Unusable(f"column {data.pieces_column!r} has no pieces")
+    for number, piece in enumerate(value, start=1):
+        if not isinstance(piece, str) or isinstance(piece, Number):
+            raise _Unusable(f"piece {number} is a {type(piece).__name__.lower()}, not text")
+        if not piece.strip():
+            raise _Unusable(f"piece {number} is empty")
+    return tuple(piece.strip() for piece in value)
+
+
+def _gold(row: Row, task: TableTask, data: DataConfig) -> str:
     answers = _columns(data, "answer_column", task.answers)
     # A source without an answer column is complete if it has worked solutions.
     name = _name(row, (*answers, task.solution) if task.solution in row.columns else answers)
     gold = task.clean(_extracted(_text(row, name), data.answer_pattern or task.pattern, boxes=name == task.solution))
     if not gold:
         raise _Unusable("the answer is empty")
-    return Question(_id(row) or f"{split}-{row.line}", text, gold, row.line)
+    return gold
 
 
 def _columns(data: DataConfig, key: str, of_task: tuple[str, ...]) -> tuple[str, ...]:

@@ -19,12 +19,14 @@ Written = tuple[Question, list[str]]
 
 
 def worked(columns: Mapping[str, Any], line: int, config: RoundsConfig) -> Written:
-    """A line of `question`, `answer` and `rounds`, each a text or an object of `reasoning` and `note`.
+    """A line of `question`, `answer` and `rounds`, each a text or an object of `reasoning` and `note`; and `pieces`, the
+    texts that the question is about, one a round.
 
     Raises:
         UnfitDemonstration: something is missing, or of another kind.
     """
-    return Question(f"demonstration-{line}", *_question(columns), line), list(_responses(columns.get("rounds"), config))
+    question = Question(f"demonstration-{line}", *_question(columns), line, pieces=_pieces(columns))
+    return question, list(_responses(columns.get("rounds"), config))
 
 
 def cutting_of(config: WarmstartConfig) -> Cutting:
@@ -72,6 +74,13 @@ def _question(columns: Mapping[str, Any]) -> tuple[str, str]:
         if not isinstance(value, str) or not value.strip():
             raise UnfitDemonstration(f"{name!r} must be a text, and is missing or empty")
     return columns["question"].strip(), columns["answer"].strip()
+
+
+def _pieces(columns: Mapping[str, Any]) -> tuple[str, ...]:
+    pieces = columns.get("pieces") or []
+    if not isinstance(pieces, list) or not all(isinstance(piece, str) and piece.strip() for piece in pieces):
+        raise UnfitDemonstration("'pieces' must be a list of texts that are not empty")
+    return tuple(piece.strip() for piece in pieces)
 
 
 def _responses(rounds: Any, config: RoundsConfig) -> Iterator[str]:

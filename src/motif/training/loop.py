@@ -245,7 +245,7 @@ class Trainer:
         state, trees, processes = self.state, sampled.trees, self.processes
         self.run.append_trees(trees)
         clock.lap("record")
-        state.drawn.update(sampling_key(tree.question.text) for tree in trees)
+        state.drawn.update(sampling_key(tree.question.whole) for tree in trees)
         state.ledger.questions += len(trees)
         if self.recipe.rollout.refill:
             state.ledger.dropped_questions = (state.ledger.dropped_questions or 0) + sum(tree.dropped for tree in trees)
@@ -325,7 +325,7 @@ class Trainer:
     def keep_best(self) -> None:
         """Save the weights under best/ if no earlier evaluation at the training rounds was higher."""
         state = self.state
-        row = state.evaluations[state.step].get(f"rounds_{self.recipe.eval_rounds[-1]}")
+        row = state.evaluations[state.step].get(self.recipe.best_row)
         if row and row["accuracy"] is not None and (state.best is None or row["accuracy"] > state.best["accuracy"]):
             state.best = {"step": state.step, "accuracy": row["accuracy"]}
             weights = self.policy.state(self.processes.main)

@@ -105,11 +105,11 @@ def _of_solutions(recipe: Recipe, task: tasks.Task, build: Demonstrator) -> Iter
 def _of_file(recipe: Recipe, task: tasks.Task, build: Demonstrator) -> Iterator[Tree | BadRow]:
     table = read(recipe.warmstart.file)
     yield from table.bad
-    tested = {" ".join(question.text.split()) for question in task.test}
+    tested = {" ".join(question.whole.split()) for question in task.test}
     for row in table.rows:
         try:
             question, responses = worked(row.columns, row.line, build.rounds.config)
-            if " ".join(question.text.split()) in tested:
+            if " ".join(question.whole.split()) in tested:
                 raise UnfitDemonstration("its question is also a test question")
             yield build.from_responses(question, responses)
         except UnfitDemonstration as error:
@@ -147,7 +147,7 @@ def sample_demonstrations(session: Session, iteration: int, display: Display) ->
     """What the model itself finds right (STaR, arXiv 2203.14465): all processes' trees, and what sampling them took.
 
     In the first iteration it solves questions in one long round, and the solutions are cut, unless its prompts show
-    examples. With them, and later, its answers in rounds are taken as they are, token by token.
+    examples or texts come in pieces. Then, and later, its answers in rounds are taken as they are, token by token.
     """
     config, train = session.recipe.warmstart, session.task.train
     drawn = draw_questions(train, iteration + 1, min(config.questions, len(train)), session.recipe.train.seed)
@@ -155,7 +155,7 @@ def sample_demonstrations(session: Session, iteration: int, display: Display) ->
     drawing: dict[str, Any] = {"temperature_first": config.temperature, "temperature_continue": config.temperature}
     drawing |= {"top_p_first": 1.0, "top_p_continue": 1.0, "continuation_policy": "current"}
     rounds, shape = session.rounds, session.recipe.rollout.model_copy(update=drawing)
-    whole = iteration > 0 or bool(session.recipe.rounds.examples)
+    whole = iteration > 0 or bool(session.recipe.rounds.examples) or session.recipe.data.in_pieces
     if not whole:
         rounds = _alone(session)
         longest = max((len(rounds.prompt(question.text, [], 1)) for question in drawn), default=0)

@@ -93,7 +93,7 @@ class Standstill:
 
 def without_form(accuracies: Mapping[str, Accuracy], recipe: Recipe) -> str | None:
     """A warning before training, if hardly any evaluated answer keeps to the form at the training number of rounds."""
-    row = accuracies.get(f"rounds_{recipe.rollout.rounds}")
+    row = accuracies.get(recipe.main_row)
     if row is None or recipe.warmstart.source or row.well_formed >= FEW:
         return None
     return (

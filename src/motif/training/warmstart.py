@@ -210,7 +210,7 @@ class Warmstart:
         session, warm, clock = self.session, self.state.warm, Clock()
         session.sync_weights(self.state.version(0))
         drawn = draw_questions(session.task.train, 1, self.config.look_questions, self.recipe.train.seed)
-        drawn = list({question.text: question for question in drawn}.values())
+        drawn = list({question.whole: question for question in drawn}.values())
         share = session.processes.share(drawn)
         rollout = self.recipe.rollout
         shape = rollout.model_copy(update={"branching": [rollout.responses, *[1] * (rollout.rounds - 1)]})

@@ -31,7 +31,7 @@ function savedSource() {
 /** Every text of a tree. */
 function textsOf({ question, responses }) {
   const below = (node) => [node.text, node.note, node.answer, node.reason, ...(node.children ?? []).flatMap(below)];
-  return [...Object.values(question), ...responses.flatMap(below)].filter(Boolean);
+  return [...Object.values(question).flat(), ...responses.flatMap(below)].filter(Boolean);
 }
 
 function liveSource() {

@@ -18,7 +18,7 @@ const verdictOf = (node) => VERDICTS[node.verdict] ?? ["·", "no verdict"];
 
 /** The parts of a tree's drawing, with `actions` below the question; `narrow` for a small width. */
 function drawTree(tree, actions, narrow) {
-  const cards = tree.responses.map((response, index) => responseCard(response, index));
+  const cards = tree.responses.map((response, index) => responseCard(response, index, tree.question.pieces ?? []));
   const open = (index, trajectory) => {
     cards[index].open = true;
     fillCard(cards[index]);
@@ -190,7 +190,7 @@ function curve(x0, y0, x1, y1) {
 
 // -- responses --------------------------------------------------------------------------------------------
 
-function responseCard(response, index) {
+function responseCard(response, index, pieces) {
   const { right, wrong, total } = outcome([response]);
   const pips = leavesOf(response).map((leaf) => el("i", { class: `pip ${verdictOf(leaf)[1]}` }));
   const card = el(
@@ -224,6 +224,7 @@ function responseCard(response, index) {
     ),
   );
   card.response = response;
+  card.pieces = pieces;
   card.addEventListener("toggle", () => card.open && fillCard(card));
   return card;
 }
@@ -231,8 +232,8 @@ function responseCard(response, index) {
 /** Fills a card when it is first opened, so that a page of closed cards stays light. */
 function fillCard(card) {
   if (card.querySelector(".inside")) return;
-  const response = card.response;
-  const inside = el("div", { class: "inside" }, part("Round 1, full response", response, false));
+  const { response, pieces } = card;
+  const inside = el("div", { class: "inside" }, part("Round 1, full response", response, false, pieces[0]));
   if (response.children) {
     const paths = response.children.flatMap((child) => pathsBelow(child));
     paths.forEach((path, index) => {
@@ -256,7 +257,7 @@ function fillCard(card) {
               el("span", { class: "verbatim", dir: "auto" }, leaf.answer ?? "none given"),
             ),
           ),
-          path.map((node, at) => part(`Round ${at + 2}`, node)),
+          path.map((node, at) => part(`Round ${at + 2}`, node, true, pieces[at + 1])),
         ),
       );
     });
@@ -267,8 +268,8 @@ function fillCard(card) {
 const pathsBelow = (node) =>
   node.children ? node.children.flatMap(pathsBelow).map((path) => [node, ...path]) : [[node]];
 
-/** One response in full: its facts, its text, and what was read from it. */
-function part(title, node, withAdvantage = true) {
+/** One response in full: its facts, the piece of a text that it read, its text, and what was read from it. */
+function part(title, node, withAdvantage = true, piece = undefined) {
   const [mark, word] = verdictOf(node);
   return el(
     "section",
@@ -282,6 +283,8 @@ function part(title, node, withAdvantage = true) {
       withAdvantage && node.value !== null && el("span", { class: "sub" }, `value ${points(node.value)}`),
       withAdvantage && node.advantage !== null && advantageChip(node.advantage),
     ),
+    piece !== undefined &&
+      el("dl", { class: "read" }, el("dt", {}, "Piece shown"), el("dd", { class: "verbatim", dir: "auto" }, piece)),
     el(
       "pre",
       { class: "verbatim", dir: "auto", tabindex: 0, "aria-label": `${title}: text` },
