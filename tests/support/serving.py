@@ -86,10 +86,12 @@ def serving(
     recipe: Recipe = DEMO,
     keys: tuple[str, ...] = (),
     window: int | None = None,
+    piece_tokens: int = 0,
     **limits: Any,
 ) -> Iterator[tuple[str, Service]]:
     """A running service; yields its address and itself."""
-    served = ServedModel("demo", recipe, rounds, sampler, window, created=1, fingerprint="motif-test")
+    facts = {"created": 1, "fingerprint": "motif-test", "piece_tokens": piece_tokens}
+    served = ServedModel("demo", recipe, rounds, sampler, window, **facts)
     service = Service(served, ServerLimits(**limits))
     server = uvicorn.Server(server_config(service, ServerOptions(port=0, keys=keys)))
     thread = threading.Thread(target=server.run, daemon=True)
