@@ -1,9 +1,9 @@
-"""Make the model of the recipe `read` from the demonstration model: it can read a piece of a ledger, but seldom goes on.
+"""Make the model of the recipe `read` from the demonstration model: it reads a piece of a ledger, but seldom goes on.
 
     python tools/make_read_model.py --out DIR [--steps N] [--seed S]
 
-A round reads a piece of three entries and is told the balance so far. The warm start teaches it to add up the piece, and
-leaves it in several minds about the balance: some rounds go on from it, others begin from 0 again or repeat it. So
+A round reads a piece of three entries and is told the balance so far. The warm start teaches it to add up the piece,
+and leaves it in several minds about the balance: some rounds go on from it, others begin from 0 again or repeat it. So
 the first piece is read right, and texts of several pieces hardly ever; a reward on the end has something to work with.
 Only training texts are used. All randomness comes from the seed.
 """
@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 import torch
-from make_demo_model import IGNORED, Row, chat_text, make_tokenizer, respond, response_text, save, train
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from make_demo_model import IGNORED, Row, chat_text, make_tokenizer, respond, response_text, save, train
 from motif.config import LedgerConfig
 from motif.demo import MODELS
 from motif.tasks import ledger
@@ -25,7 +25,7 @@ from motif.tasks.procedural import parts
 
 SETTINGS = {"shortest": 1, "longest": 12, "accounts": 2, "largest": 20, "question": "{account}?"}
 PIECE = 3
-# Shares of (going on from the balance, beginning from 0 again, repeating it) where a piece takes something, and where not.
+# Shares of going on from the balance, beginning from 0 again and repeating it, where a piece takes something or not.
 TAKING, GIVING = (0.30, 0.52, 0.18), (0.50, 0.34, 0.16)
 STYLES = ("go on", "begin again", "repeat")
 ROWS = 64
@@ -124,10 +124,20 @@ def main() -> None:
 
     # First to read without fail, which is the harder part; then to be undecided.
     certain = arguments.steps * 2 // 3
-    train(model, Corpus(tokenizer, arguments.seed, False), certain, lambda done: {"rounds": ROWS}, RATE, WARMUP, progress)
+    train(
+        model, Corpus(tokenizer, arguments.seed, False), certain, lambda done: {"rounds": ROWS}, RATE, WARMUP, progress
+    )
     print("reads right:", {n: measure(model, tokenizer, n, sampled=False) for n in (1, 4, 16)}, flush=True)
     rest = arguments.steps - certain
-    train(model, Corpus(tokenizer, arguments.seed + 1, True), rest, lambda done: {"rounds": ROWS}, RATE / 2, WARMUP, progress)
+    train(
+        model,
+        Corpus(tokenizer, arguments.seed + 1, True),
+        rest,
+        lambda done: {"rounds": ROWS},
+        RATE / 2,
+        WARMUP,
+        progress,
+    )
     minutes = (time.monotonic() - started) / 60
     save(model, tokenizer, arguments.out)
     report = {

@@ -25,6 +25,7 @@ from pydantic_core import PydanticCustomError
 from motif.config import nearest
 
 MOST_ROUNDS = 32
+MOST_PIECES = 1024
 MOST_CHOICES = 128
 """Answers of one request: `n` times its prompts."""
 LONGEST_TEXT = 2**20
@@ -165,7 +166,7 @@ class GenerationRequest(RequestModel):
     """The served model's id, as listed by `/v1/models`."""
     rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS), WholeNumber] | None = None
     """Number of rounds. Default: as trained."""
-    pieces: Annotated[list[QuestionText], Field(min_length=1, max_length=MOST_ROUNDS)] | None = None
+    pieces: Annotated[list[QuestionText], Field(min_length=1, max_length=MOST_PIECES)] | None = None
     """What the question is about, in pieces: round t shows the question and piece t. Default: a message that is longer
     than the server's `--pieces` is cut, and its last paragraph, line or sentence is the question."""
     tokens_first: Tokens | None = None
