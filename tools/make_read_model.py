@@ -28,9 +28,9 @@ PIECE = 3
 # Shares of going on from the balance, beginning from 0 again and repeating it, where a piece takes something or not.
 TAKING, GIVING = (0.30, 0.52, 0.18), (0.50, 0.34, 0.16)
 STYLES = ("go on", "begin again", "repeat")
-ROWS = 64
+ROWS = 48
 RATE, WARMUP = 0.5, 20
-DEFAULT_STEPS = 1200
+DEFAULT_STEPS = 900
 
 
 def prompt_text(asked: str, piece: str, balance: int | None, last: bool) -> str:
@@ -41,14 +41,12 @@ def prompt_text(asked: str, piece: str, balance: int | None, last: bool) -> str:
 
 def response(asked: str, entries: list[str], balance: int, last: bool) -> str:
     """The response that adds up the entries on the account, from this balance on."""
-    sums = []
+    read = []
     for entry in entries:
-        if entry[0] == asked:
-            after = balance + int(entry[1:])
-            sums.append(f"{balance}{entry[1:]}={after}")
-            balance = after
+        balance += int(entry[1:]) * (entry[0] == asked)
+        read.append(f"{entry}:{balance}")
     note = f"\\boxed{{{balance}}}" if last else f"{asked}={balance}"
-    return response_text(" ".join(sums) or f"{asked}={balance}", note)
+    return response_text(" ".join(read), note)
 
 
 class Corpus:
@@ -119,7 +117,7 @@ def main() -> None:
     started = time.monotonic()
 
     def progress(step: int, loss: float) -> None:
-        if step % 25 == 0:
+        if step % 50 == 0:
             print(f"step {step} loss {loss:.4f} {time.monotonic() - started:.0f} s", flush=True)
 
     # First to read without fail, which is the harder part; then to be undecided.

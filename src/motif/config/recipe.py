@@ -130,9 +130,7 @@ class Recipe(Section):
             "probe.questions": self.probe.questions,
         }
         if self.data.in_pieces and (name := next((name for name, value in given.items() if value), "")):
-            raise ValueError(
-                f"{name} does not apply to texts in pieces, of which each takes a round: leave it out"
-            )
+            raise ValueError(f"{name} does not apply to texts in pieces, of which each takes a round: leave it out")
         return self
 
     def with_importance_cap(self, half: bool) -> Recipe:

@@ -19,8 +19,9 @@ Written = tuple[Question, list[str]]
 
 
 def worked(columns: Mapping[str, Any], line: int, config: RoundsConfig) -> Written:
-    """A line of `question`, `answer` and `rounds`, each a text or an object of `reasoning` and `note`; and `pieces`, the
-    texts that the question is about, one a round.
+    """A line of `question`, `answer` and `rounds`, each a text or an object of `reasoning` and `note`.
+
+    `pieces` are the texts that the question is about, one a round.
 
     Raises:
         UnfitDemonstration: something is missing, or of another kind.
