@@ -43,7 +43,7 @@ BUILT_IN = {
 class RoundsConfig(GrownSection):
     """The prompt of each round and how its response is read (see `motif.method.rounds` for the rules)."""
 
-    added = frozenset({"examples", "total", "announce_final", "may_finish"})
+    added = frozenset({"examples", "total", "announce_final", "may_finish", "piece"})
 
     system_prompt: str = "default"
     """`default` for the built-in text, or your own text; `{rounds}` and the tags are filled in. Empty: none."""
