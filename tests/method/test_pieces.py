@@ -10,6 +10,7 @@ from motif.config import load_recipe
 from motif.method.demonstrations import Demonstrator, UnfitDemonstration
 from motif.method.pieces import cut, question_and_text, read_in_pieces
 from motif.method.rounds import Rounds
+from motif.method.solutions import Cutting
 from motif.method.tree import Question
 
 TEXT = "Ann had 3 nuts. Ben took one!\nWas she sad? No.\n\nShe found two more, and went home."
@@ -68,12 +69,12 @@ def test_a_demonstration_has_a_round_for_each_piece(tiny_tokenizer):
     recipe = load_recipe(RECIPE)
     build = Demonstrator(Rounds(recipe.rounds, tiny_tokenizer), recipe.rollout, 256)
     question = Question("q", "How many?", "3", pieces=("1 and 1", "1 more", "none"))
-    tree = build.from_solution(question, "1+1=2<<2>>\n2+1=3<<3>>\n3<<3>>", "lines", latest=True)
+    tree = build.from_solution(question, "1+1=2<<2>>\n2+1=3<<3>>\n3<<3>>", Cutting(latest=True))
     nodes = list(tree.walk())
     assert [node.note for node in nodes][:2] == ["2", "3"] and nodes[-1].answer == "3"
     assert ["1 more" in tiny_tokenizer.decode(node.prompt_ids) for node in nodes] == [False, True, False]
     with pytest.raises(UnfitDemonstration, match="2 parts and the text 3 pieces"):
-        build.from_solution(question, "1+1=2\n2+1=3", "lines")
+        build.from_solution(question, "1+1=2\n2+1=3", Cutting())
     with pytest.raises(UnfitDemonstration, match="1 rounds and 3 pieces"):
         build.from_responses(question, ["<think>x</think><note>\\boxed{3}</note>"])
 

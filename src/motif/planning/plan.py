@@ -90,9 +90,7 @@ class Workload:
         generations = rollout.generations * rollout.questions_per_step
         trained = "round 1" if recipe.credit.train_rounds == "first" else "all rounds"
         tested = min(recipe.eval.questions, len(task.test))
-        counts = f"at {' and '.join(map(str, recipe.eval_rounds))} rounds"
-        if recipe.data.in_pieces:
-            counts = "in pieces"
+        counts = "in pieces" if recipe.data.in_pieces else f"at {' and '.join(map(str, recipe.eval_rounds))} rounds"
         matched = f", and one of {recipe.matched_tokens:,} tokens" if recipe.eval.matched else ""
         skipped = f", {len(task.skipped):,} rows skipped" if task.skipped else ""
         refill = f", dead questions replaced, up to {rollout.tries} tried for each" if rollout.refill else ""
@@ -108,8 +106,7 @@ class Workload:
                 "each step",
                 f"{questions} questions × {rollout.responses} responses × {rollout.trajectories} trajectories, "
                 f"{'about ' * recipe.data.in_pieces}{_rounds(rollout)} (branching {rollout.branching}): "
-                f"{generations:,} generations{refill}, "
-                f"at most {self.most_tokens:,} new tokens; trained: {trained}",
+                f"{generations:,} generations{refill}, at most {self.most_tokens:,} new tokens; trained: {trained}",
             ),
             ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations{more}"),
             (
@@ -371,9 +368,8 @@ def workload_of(recipe: Recipe) -> Workload:
     probe_questions(task, recipe)  # refuses more than there are
     sample = task.train[:50]
     if recipe.data.in_pieces:  # planned as if every text had as many pieces as the mean one
-        mean = round(sum(len(question.pieces) for question in sample) / len(sample))
-        rollout = recipe.rollout.model_copy(update={"branching": recipe.rollout.branching_in(mean)})
-        recipe = recipe.model_copy(update={"rollout": rollout})
+        branching = recipe.rollout.branching_in(round(sum(len(question.pieces) for question in sample) / len(sample)))
+        recipe = recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"branching": branching})})
     rounds, count = Rounds(recipe.rounds, tokenizer), recipe.rollout.longest
     texts = [rounds.asked(question, 1) for question in sample]
     prompts = sorted(rounds.prompt(text, [], count) for text in texts)
