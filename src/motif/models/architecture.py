@@ -58,14 +58,11 @@ def stored_as(name: str, config: Any) -> dict[str, Any]:
     Raises:
         ModelError: they are quantised in a way that cannot be undone here.
     """
-    stored = getattr(config, "quantization_config", None) or getattr(
-        config.get_text_config(), "quantization_config", None
-    )
-    if not stored:
+    settings = _quantisation(config)
+    if not settings:
         return {}
     from transformers.utils.quantization_config import FineGrainedFP8Config, Mxfp4Config
 
-    settings = stored if isinstance(stored, dict) else stored.to_dict()
     method = str(settings.get("quant_method", "")).rpartition(".")[2].lower()
     if method == "mxfp4":
         return {"quantization_config": Mxfp4Config(dequantize=True)}
@@ -75,6 +72,14 @@ def stored_as(name: str, config: Any) -> dict[str, Any]:
         f"model {name!r} is stored quantised ({method or 'in an unknown way'}), and motif trains beside plain weights: "
         "name the model that it was made from; model.four_bit = true makes that one small on a GPU"
     )
+
+
+def _quantisation(config: Any) -> dict[str, Any]:
+    """How a configuration says that weights are quantised; empty: they are not."""
+    stored = getattr(config, "quantization_config", None) or getattr(
+        config.get_text_config(), "quantization_config", None
+    )
+    return (stored if isinstance(stored, dict) else stored.to_dict()) if stored else {}
 
 
 def model_class(name: str, config: Any) -> Any:
@@ -202,20 +207,55 @@ def check_files(name: str, folder: Path) -> None:
             raise ModelError(f"model {name!r}: {file} {problem}: download it again")
 
 
+def check_blocks(name: str, folder: Path, config: Any) -> None:
+    """Refuse FP8 weights whose last blocks are not whole: transformers takes all blocks for equally large.
+
+    Raises:
+        ModelError: there are some.
+    """
+    block = _quantisation(config).get("weight_block_size")
+    if not block:
+        return
+    shapes: dict[str, list[int]] = {}
+    for file in folder.glob("model*.safetensors"):
+        shapes |= {key: entry["shape"] for key, entry in _header(file).items() if entry.get("dtype") != "I8"}
+    for key, grid in shapes.items():
+        weight = shapes.get(key.removesuffix("_scale_inv"), [])
+        if not key.endswith("_scale_inv") or len(weight) != 2 or len(grid) != 2:
+            continue
+        if any(count > 1 and size != count * side for size, count, side in zip(weight, grid, block, strict=True)):
+            raise ModelError(
+                f"model {name!r}: blocks of {block[0]} × {block[1]} do not divide its FP8 weight "
+                f"{key.removesuffix('_scale_inv')} ({weight[0]} × {weight[1]}), which cannot be read rightly here: "
+                "name a version of it in bfloat16"
+            )
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file, by name: dtype, shape and place.
+
+    Raises:
+        ValueError, UnicodeDecodeError: it is damaged.
+    """
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        entries: dict[str, Any] = json.loads(stream.read(length))
+    return {key: entry for key, entry in entries.items() if key != "__metadata__"}
+
+
 def _problem(file: Path) -> str:
     size = file.stat().st_size
     with file.open("rb") as stream:
         start = stream.read(8)
-        length = int.from_bytes(start, "little")
-        if start.startswith(b"version ") or len(start) < 8:
-            return "is not there, only a pointer of Git LFS is" if len(start) == 8 else "is empty"
-        if length > min(size - 8, 2**30):
-            return "is cut off, or not a safetensors file"
-        try:
-            entries = json.loads(stream.read(length))
-            ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            return "is damaged"
+    length = int.from_bytes(start, "little")
+    if start.startswith(b"version ") or len(start) < 8:
+        return "is not there, only a pointer of Git LFS is" if len(start) == 8 else "is empty"
+    if length > min(size - 8, 2**30):
+        return "is cut off, or not a safetensors file"
+    try:
+        ends = [entry["data_offsets"][1] for entry in _header(file).values()]
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return "is damaged"
     return "is cut off" if size < 8 + length + max(ends, default=0) else ""
 
 

@@ -22,6 +22,7 @@ from motif.config import ModelConfig
 from motif.demo import MODELS
 from motif.errors import ModelError, MotifError, RecipeError, first_line
 from motif.models.architecture import (
+    check_blocks,
     check_complete,
     check_description,
     check_files,
@@ -204,6 +205,7 @@ def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> 
     with readable_errors(config.name):
         folder = locate(config.name)
         check_files(config.name, Path(folder))
+        check_blocks(config.name, Path(folder), description)
         model, found = loaded_by.from_pretrained(
             folder, dtype=weight_dtype(config, device), trust_remote_code=False, output_loading_info=True, **options
         )
@@ -225,12 +227,31 @@ def _move(model: Any, device: torch.device) -> None:
 
 
 def make_plain(model: Any) -> None:
-    """Take the marks of quantisation from a model whose weights are plain numbers by now."""
+    """Take the marks of quantisation from a model whose weights are plain numbers by now.
+
+    Among them are the steps that read its files: transformers would take them back, and quantise again, when it saves.
+    """
+    steps = getattr(model, "_weight_conversions", None) or []
+    model._weight_conversions = [kept for step in steps if (kept := _without_scales(step)) is not None]
     model.hf_quantizer = None
     model.is_quantized = False
     for config in (model.config, model.config.get_text_config()):
         if hasattr(config, "quantization_config"):
             del config.quantization_config
+
+
+def _without_scales(step: Any) -> Any | None:
+    """A step by which transformers reads weights, without what undoes quantisation; None: nothing is left of it."""
+    operations = getattr(step, "operations", None)
+    if operations is None:  # names alone
+        return None if any("weight_scale_inv" in target for target in step.target_patterns) else step
+    plain = [operation for operation in operations if not hasattr(operation, "hf_quantizer")]
+    if len(plain) == len(operations):
+        return step
+    sources = step._original_source_patterns
+    ending = sources[0].rpartition(".")[2]
+    own = [source for source in sources if source.endswith(f".{ending}")]
+    return step.copy(own, step._original_target_patterns, operations=plain) if plain else None
 
 
 def read_model(like: Any, folder: Path) -> Any:

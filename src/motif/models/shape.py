@@ -11,7 +11,7 @@ import torch
 
 from motif.config import Recipe
 from motif.models.adapter import adapted
-from motif.models.architecture import check_files, model_class, stored_as, text_parts
+from motif.models.architecture import check_blocks, check_files, model_class, stored_as, text_parts
 from motif.models.hub import load_config, locate, readable_errors
 from motif.models.sizes import Counts, LayerCache, Passes, count, measure
 
@@ -100,6 +100,7 @@ def model_shape(name: str, lora_targets: str | list[str] = "all-linear") -> Shap
     loaded_by = model_class(name, config)
     stored_as(name, config)  # refuses what cannot be read, as the next line does
     check_files(name, Path(locate(name)))
+    check_blocks(name, Path(locate(name)), config)
     with readable_errors(name), torch.device("meta"):
         model = loaded_by.from_config(config, dtype=torch.bfloat16)
     modules, stacks = adapted(model, text_parts(model), lora_targets)
