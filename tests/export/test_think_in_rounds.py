@@ -34,6 +34,17 @@ def test_prompts_are_those_of_motif(family, monkeypatch):
         assert script.prompt(tokenizer, "Is 5! = 120?", notes) == protocol.prompt("Is 5! = 120?", notes, 3)
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, "no template"])
+@pytest.mark.parametrize("system", ["default", ""])
+def test_prompts_with_examples_are_those_of_motif(family, system, monkeypatch):
+    tokenizer = tokenizer_of(FAMILIES[family][0] if family in FAMILIES else None)
+    example = {"question": "1+2", "answer": "3", "rounds": [["1+2", "1+2 in {rounds}"], ["3", "\\boxed{3}"]]}
+    protocol, _ = opened(monkeypatch, tokenizer, examples=[example], system_prompt=system)
+    for notes in ([], ["300", "4"]):
+        assert script.prompt(tokenizer, "Is 5! = 120?", notes) == protocol.prompt("Is 5! = 120?", notes, 3)
+    assert "1+2" in protocol.messages("Is 5! = 120?", [], 3)[0]["content"]
+
+
 @pytest.mark.parametrize("note", NOTES)
 def test_notes_are_those_of_motif(note, monkeypatch):
     tokenizer = tokenizer_of(CHATML, pad="!")

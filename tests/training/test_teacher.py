@@ -1,5 +1,6 @@
 """A teacher on a server answers in the same rounds; what is right is imitated, and nothing is asked twice."""
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,6 +11,7 @@ from motif.cli.train import show_plan
 from motif.config import load_recipe
 from motif.display import Display
 from motif.errors import DataError, RecipeError, SamplerError
+from motif.session import open_session
 from motif.training import teacher
 from motif.training.loop import train
 
@@ -137,6 +139,16 @@ def test_what_was_answered_is_not_asked_again(recipe, server, tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
     one, two = (json.loads((folder / "summary.json").read_text())["ledger"] for folder in (tmp_path / "run", whole))
     assert one["teacher_tokens"] == two["teacher_tokens"]
+
+
+def test_a_teacher_is_asked_no_more_once_the_run_is_stopped(recipe, server, tmp_path):
+    settings = recipe(teacher_concurrency=1)
+    with contextlib.closing(open_session(settings)) as session:
+        parts = (session, Display(quiet=True), tmp_path / "record.jsonl")
+        assert not teacher.ask_teacher(*parts, lambda: len(server.bodies) >= 8).complete
+        assert len(server.bodies) == 8
+        lesson = teacher.ask_teacher(*parts, lambda: False)
+    assert lesson.complete and len(lesson.found.trees) == 6 and len(server.bodies) == 24
 
 
 def test_failures_that_pass_are_waited_out(recipe, server, tmp_path):

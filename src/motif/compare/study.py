@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from motif.config import Recipe, Section, flat, load_recipe, nearest, read_toml
+from motif.config import Recipe, Section, Trust, flat, load_recipe, nearest, read_toml
+from motif.config.trust import TRAINING
 from motif.errors import RecipeError, UsageError
 from motif.evaluation.rows import eval_rows
 from motif.runs.ledger import Ledger
@@ -229,7 +230,7 @@ def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
     file = folder / expanded(source)
     settings = [f"{key}={json.dumps(value)}" for part in (study.set, chosen.set) for key, value in flat(part)]
     try:
-        recipe = load_recipe(file if file.is_file() else source, settings, folder)
+        recipe = load_recipe(file if file.is_file() else source, settings, folder, Trust(uses=TRAINING))
     except RecipeError as error:
         raise RecipeError(f"arm {arm!r}: {error}" if arm is not None else str(error)) from None
     about = chosen.about or recipe.about

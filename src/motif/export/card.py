@@ -66,7 +66,7 @@ def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str
     }
     return {
         "rounds": rollout.rounds,
-        "system": rounds.system(rollout.rounds) if rounds.examples else rounds.system_prompt,
+        "system": rounds.system(rollout.rounds),
         "question": config.question,
         "progress": config.progress,
         "counter": config.counter,

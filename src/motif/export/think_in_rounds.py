@@ -36,7 +36,7 @@ def prompt(tokenizer: Any, question: str, notes: list[str]) -> list[int]:
         fill(SCAFFOLD["progress"], previous=n, note=quote(note), round=now, rounds=of) for n, note in carried
     )
     text += fill(SCAFFOLD["final" if now == of else "counter"], round=now, rounds=of)
-    system = [{"role": "system", "content": fill(SCAFFOLD["system"], rounds=of)}] if SCAFFOLD["system"] else []
+    system = [{"role": "system", "content": SCAFFOLD["system"]}] if SCAFFOLD["system"] else []
     return encode(tokenizer, [*system, {"role": "user", "content": text}])
 
 
