@@ -156,6 +156,7 @@ def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
                     problem = "the test question is one of rounds.examples, which every prompt shows"
                     bad.append(BadRow(f"{task.name} {split}", question.line or 0, problem))
             elif problem := _misfit(question, tokens, recipe.rollout.most_rounds, limit, window):
+                problem += " (every prompt shows rounds.examples)" if shown else ""
                 bad.append(BadRow(f"{task.name} {split}", question.line or 0, problem))
             else:
                 usable[split].append(question)

@@ -126,6 +126,13 @@ def test_a_recipe_without_examples_does_not_name_them(recipe):
     assert "\nexamples" not in recipe().to_toml()
 
 
+def test_what_examples_are_is_said_in_one_sentence(recipe):
+    with pytest.raises(
+        RecipeError, match=r"^rounds.examples: must be a number, a file, or a list of .* \(got \[1\]\)$"
+    ):
+        recipe(rounds={"examples": [1]})
+
+
 def test_rounds_take_examples_that_have_been_read(recipe, tiny_tokenizer):
     with pytest.raises(RecipeError, match="they have not been read"):
         Rounds(recipe(rounds={"examples": 2}).rounds, tiny_tokenizer)

@@ -57,7 +57,7 @@ def recipe(tmp_path, tiny_model, **changes):
         "eval": {"questions": 2},
     }
     for section, settings in changes.items():
-        content[section] = content[section] | settings
+        content[section] = content.get(section, {}) | settings
     return load_recipe(content)
 
 
@@ -240,6 +240,11 @@ def test_settings_that_the_source_does_not_use_are_refused(tmp_path, tiny_model)
     for changes in ({"keep": 2}, {"file": "x.jsonl"}, {"source": "file"}, {"source": "", "steps": 9}):
         with pytest.raises(RecipeError, match="warmstart"):
             recipe(tmp_path, tiny_model, warmstart=changes)
+
+
+def test_a_form_is_not_taught_where_none_is_asked_for(tmp_path, tiny_model):
+    with pytest.raises(RecipeError, match=r"rounds.carry = 'tail' asks for none"):
+        recipe(tmp_path, tiny_model, rounds={"carry": "tail"}, credit={"format_weight": 0})
 
 
 def test_a_finished_stage_is_not_repeated(tmp_path, tiny_model):

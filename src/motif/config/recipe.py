@@ -66,6 +66,10 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _warmstart(self) -> Recipe:
         section = self.data.active_section
+        if self.warmstart.source and self.rounds.carry == "tail":
+            raise ValueError(
+                "warmstart teaches the form of rounds, and rounds.carry = 'tail' asks for none: leave out one of them"
+            )
         if self.warmstart.source == "solutions" and section is not None and not section.worked:
             raise ValueError(
                 f"warmstart.source = 'solutions' needs worked solutions, and task {self.data.task!r} makes its own "

@@ -106,6 +106,13 @@ class RoundsConfig(GrownSection):
                 raise ValueError(f"must contain {{{needed}}}")
         return text
 
+    @field_validator("examples", mode="before")
+    @classmethod
+    def _known_kinds(cls, examples: Any) -> Any:
+        if not isinstance(examples, int | str) and not all(isinstance(item, dict | Example) for item in examples):
+            raise ValueError("must be a number, a file, or a list of {question, answer, rounds}")
+        return examples
+
     @field_validator("template_variables")
     @classmethod
     def _variables(cls, variables: dict[str, Any]) -> dict[str, Any]:
