@@ -51,9 +51,10 @@ class Demonstrations:
         text = counted(len(self.trees), "demonstration")
         if not self.dropped:
             return text
-        reasons = Counter(re.sub(r"\d+", "N", row.problem) for row in self.dropped).most_common(MOST_LISTED)
-        text += f"; {len(self.dropped):,} left out: " + "; ".join(f"{count:,} × {reason}" for reason, count in reasons)
-        return f"{text} (the first: {self.dropped[0]})"
+        kinds = [re.sub(r"\d+", "N", row.problem) for row in self.dropped]
+        reasons = Counter(kinds).most_common(MOST_LISTED)
+        shown = (f"{count:,} like {self.dropped[kinds.index(kind)]}" for kind, count in reasons)
+        return f"{text}; {len(self.dropped):,} left out: " + "; ".join(shown)
 
     def refuse_none(self) -> None:
         """Refuse to train on nothing.

@@ -100,12 +100,12 @@ def ask_teacher(session: Session, display: Display, record: Path, stopped: Calla
     lesson = Lesson()
     with display.sampling(len(drawn) * config.samples) as advance:
         asking = _Asking(session, book, judge, stopped)
-        run(asking.ask([question for question in drawn if question.id not in book.answers], advance))
+        run(asking.ask([question for question in drawn if question not in book], advance))
     for question in drawn:
-        if question.id not in book.answers:
+        if question not in book:
             lesson.complete = False
             continue
-        answers = book.answers[question.id]
+        answers = book[question]
         kept, problem = judge.kept(question, answers)
         lesson.found.trees += kept
         lesson.prompt_tokens += answers.prompt_tokens
@@ -240,12 +240,12 @@ class _Record:
         config, recipe = session.recipe.warmstart, session.recipe
         parts = (config.teacher, config.teacher_model, recipe.rounds.model_dump_json(), recipe.train.seed)
         self.key = hashlib.sha256(repr((*parts, teacher_shape(session))).encode()).hexdigest()[:16]
-        self.answers: dict[str, Answers] = {}
+        self.answers: dict[tuple[str, str], Answers] = {}
         lines = path.read_bytes().split(b"\n") if path.is_file() else []
         for line in lines[:-1]:  # what follows the last line end was torn off
             entry = json.loads(line)
             if entry["key"] == self.key:
-                self.answers[entry["question"]] = Answers(
+                self.answers[entry["question"], entry["text"]] = Answers(
                     [[(text, cut) for text, cut in path] for path in entry["trajectories"]],
                     entry["prompt_tokens"],
                     entry["tokens"],
@@ -254,9 +254,15 @@ class _Record:
             with path.open("r+b") as file:
                 file.truncate(sum(len(line) + 1 for line in lines[:-1]))
 
+    def __contains__(self, question: Question) -> bool:
+        return (question.id, question.text) in self.answers
+
+    def __getitem__(self, question: Question) -> Answers:
+        return self.answers[question.id, question.text]
+
     def add(self, question: Question, answers: Answers) -> None:
         """Write a line."""
-        self.answers[question.id] = answers
+        self.answers[question.id, question.text] = answers
         entry: dict[str, Any] = {
             "key": self.key,
             "question": question.id,
