@@ -106,6 +106,8 @@ def test_malformed_files(tmp_path):
     file = tmp_path / "bad.toml"
     file.write_text("[train\nsteps = 1")
     assert "not valid TOML" in refused(file) and str(file) in refused(file)
+    file.write_text("[data.chain]\nlongest = 3\n[data.chain]\nshortest = 2\n")
+    assert "[data.chain] stands there twice (at line 3): keep one, with the lines of both" in refused(file)
     file.write_bytes(b'about = "\xff"')
     assert "not valid TOML" in refused(file)
 

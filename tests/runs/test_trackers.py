@@ -35,7 +35,7 @@ Rows = list[tuple[int, dict[str, float]]]
 
 def lines_of(run: Path) -> Rows:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], dict(numbers(line))) for line in lines]
+    return [(line["step"], values) for line in lines if (values := dict(numbers(line)))]
 
 
 def from_trackio(run: Path) -> tuple[Rows, dict]:

@@ -66,7 +66,7 @@ def train(
 
     result = run_training(resolved, out, resume=resume, allow_changes=allow_changes)
     if not result.finished:
-        raise typer.Exit(1 if result.standstill else 130)
+        raise typer.Exit(1 if result.stopped_dead else 130)
 
 
 MOST_ROWS = 10

@@ -57,6 +57,7 @@ MAX_PROBLEMS = 20
 
 
 _PART = r"""(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+_TWICE = re.compile(r"Cannot declare \((.*)\) twice \((at line \d+)")
 _LONG_KEY = re.compile(rf"(?<![\w-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{MAX_PARTS},}}")
 
 
@@ -154,6 +155,10 @@ def parse_toml(content: bytes) -> dict[str, Any]:
     except RecipeError:
         raise
     except ValueError as error:  # not TOML, or a number of thousands of digits
+        if twice := _TWICE.match(str(error)):
+            section = ".".join(re.findall(r"'([^']*)'", twice[1]))
+            where = f"[{brief(section)}] stands there twice ({twice[2]})"
+            raise RecipeError(f"not valid TOML: {where}: keep one, with the lines of both") from None
         raise RecipeError(f"not valid TOML: {brief(str(error))}") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,6 +42,7 @@ class GradedAnswer:
     truncated: bool
     well_formed: bool
     tokens: int
+    reason: str = ""
 
 
 Answers = dict[str, list[GradedAnswer]]
@@ -70,6 +72,8 @@ class Accuracy:
         beside the samples.
     outcomes: the mean outcome by question id (None: ungraded), for paired comparisons.
     by_pieces: the accuracy on questions with so many pieces, where they come in pieces.
+    answers, answered, right: numbers of all answers, of those with something to grade, and of right ones. reason: the
+        most frequent one of an answer that could not be graded.
     """
 
     accuracy: float
@@ -87,6 +91,10 @@ class Accuracy:
     greedy: Proportion | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict, repr=False)
     by_pieces: dict[int, Proportion] = field(default_factory=dict)
+    answers: int = field(default=0, repr=False)
+    answered: int = field(default=0, repr=False)
+    right: int = field(default=0, repr=False)
+    reason: str = field(default="", repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The numbers for JSON, without the outcomes (see `outcomes_dict`); the mean of no question is None."""
@@ -128,6 +136,7 @@ def _answer_of(response: dict[str, Any]) -> GradedAnswer:
         truncated=any(node["truncated"] for node in chain),
         well_formed=all(node["well_formed"] for node in chain),
         tokens=sum(node["tokens"] for node in chain),
+        reason=chain[-1].get("reason", ""),
     )
 
 
@@ -173,6 +182,10 @@ def summarise(
         greedy=proportion([mean_outcome(_outcomes(group)) for group in greedy.values()]) if greedy else None,
         outcomes=means,
         by_pieces=_by_pieces(means, pieces or {}),
+        answers=len(everything),
+        answered=sum(answer.text is not None for answer in everything),
+        right=sum(answer.verdict == "right" for answer in everything),
+        reason=next(iter(Counter(a.reason for a in everything if a.verdict == "ungraded")), ""),
     )
 
 

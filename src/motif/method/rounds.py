@@ -231,6 +231,10 @@ class Rounds:
             return Reading(self._cut(self.clean(text), from_end=True), answer, well_formed=True)
         return Reading(note, answer, not truncated and bool(note) and self._well_formed(text))
 
+    def begins_in_form(self, text: str) -> bool:
+        """Whether a response opens with the reasoning, as one in the form does."""
+        return (self.opening + text).lstrip().startswith(self.config.think_tags[0])
+
     def ends(self, ids: Sequence[int]) -> bool:
         """Whether sampled tokens end with one that ends a response."""
         return bool(ids) and (ids[-1] in self.end_ids or ids[-1] in self._control_ids)

@@ -75,7 +75,7 @@ class RunView:
                 "best": _best(summary),
                 "rows": result.table(before, after),
             },
-            "warnings": [*result.standstill(summary), *result.warnings(steps, by_step, recipe)],
+            "warnings": [*result.diagnoses(metrics.diagnoses, summary), *result.warnings(steps, by_step, recipe)],
             "notices": _notices(self.path, recipe, metrics),
             "axes": charts.axes(steps),
             "sections": [

@@ -13,6 +13,8 @@ from motif.text import counted, percent, percent_interval
 RECENT = 10  # steps that a warning looks back on
 MOST_CUT, MOST_DEAD = 0.1, 0.8  # shares above which there is a warning
 CLIPPED = "completions/clipped_ratio"
+TOLD = {"before training": "Before training"}
+LINES, LINE = 6, 300  # lines of advice that are shown, and characters of one
 LEDGER = {
     "questions": ("Questions", "count"),
     "distinct_questions": ("Distinct questions", "count"),
@@ -162,10 +164,26 @@ def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) ->
     return [{"title": title, "text": text} for title, text in named]
 
 
-def standstill(summary: Record) -> list[Record]:
-    """Why the last steps of a run made no update, if that was so."""
-    text = section(summary, "standstill").get("text")
-    return [{"title": "Nothing was learnt in the last steps", "text": text}] if isinstance(text, str) and text else []
+def diagnoses(told: list[Record], summary: Record) -> list[Record]:
+    """Why nothing can be learnt, as was told before training, during it, and at the end, with lines to paste."""
+    end = section(summary, "standstill")
+    shown = [record | {"title": TOLD.get(str(record.get("when")), "No update")} for record in told]
+    if end:
+        shown = [record for record in shown if record["title"] != "No update"]
+        shown.append(end | {"title": "Nothing was learnt in the last steps"})
+    return [
+        {"title": record["title"], "text": record["text"].partition(" Try, ")[0], "lines": _lines(record)}
+        for record in shown
+        if isinstance(record.get("text"), str) and record["text"]
+    ]
+
+
+def _lines(record: Record) -> list[str]:
+    """Lines to paste into a recipe, and the same as options."""
+    lines = record.get("lines")
+    kept = [line[:LINE] for line in lines if isinstance(line, str)][:LINES] if isinstance(lines, list) else []
+    options = record.get("options")
+    return [*kept, *([f"# or, added to the command: {options[:LINE]}"] if isinstance(options, str) and kept else [])]
 
 
 def _cut_off(recent: list[Record], rollout: Record) -> Iterator[tuple[str, str]]:

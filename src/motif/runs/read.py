@@ -42,7 +42,8 @@ MAX_DEPTH = 200
 
 @dataclass
 class Metrics:
-    """The lines of a metrics file: training steps in order, evaluations and probes by step, those of a warm start.
+    """The lines of a metrics file: training steps in order, evaluations and probes by step, those of a warm start, and
+    what was told of why nothing can be learnt.
 
     `skipped` counts lines that could not be read.
     """
@@ -51,6 +52,7 @@ class Metrics:
     evals: dict[int, Record] = field(default_factory=dict)
     probes: dict[int, Record] = field(default_factory=dict)
     warmstart: list[Record] = field(default_factory=list)
+    diagnoses: list[Record] = field(default_factory=list)
     skipped: int = 0
 
     def add(self, record: Record | None) -> None:
@@ -65,7 +67,9 @@ class Metrics:
             self.probes[step] = record["probe"]
         if isinstance(record.get("warmstart"), dict):
             self.warmstart.append(record["warmstart"])
-        if record.keys() - {"step", "eval", "probe", "warmstart"}:
+        if isinstance(record.get("diagnosis"), dict):
+            self.diagnoses.append(record["diagnosis"])
+        if record.keys() - {"step", "eval", "probe", "warmstart", "diagnosis"}:
             # A run resumed from a checkpoint repeats the steps after it: the line written last counts.
             while self.steps and self.steps[-1]["step"] >= step:
                 self.steps.pop()

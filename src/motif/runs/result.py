@@ -20,6 +20,8 @@ class Result:
     after: dict[str, Any]
     ledger: Ledger
     standstill: str = ""
-    """Why the last steps made no update, if three or more in a row made none."""
+    """Why the last steps made no update, if three or more in a row made none, or none at all was made."""
     paths: str = ""
     """How sampler and updates computed, in words."""
+    stopped_dead: bool = False
+    """Whether the run stopped because of it (`train.stop_when_dead`)."""

@@ -102,8 +102,9 @@ class Trackers:
             self.sent[name] = min(self.sent[name], start)  # a resumed run has truncated the file
             with self._survived(name):
                 for line in self._waiting(name):
-                    if record := parse(line):
-                        sink.log(dict(numbers(record)), record["step"])
+                    record = parse(line)
+                    if record and (values := dict(numbers(record))):  # a diagnosis has none
+                        sink.log(values, record["step"])
                     self.sent[name] += len(line)
         with contextlib.suppress(OSError):
             write_json(self.file, {"id": self.id, "sent": self.sent})

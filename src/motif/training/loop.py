@@ -50,7 +50,7 @@ from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import learning_rate
 from motif.training.sources import Demonstrations
 from motif.training.speed import measure_slowdown
-from motif.training.standstill import SAID_AFTER, without_form
+from motif.training.standstill import Watch
 from motif.training.update import make_optimizer, update
 from motif.training.warmstart import Warmstart, read_ahead
 
@@ -148,6 +148,7 @@ class Trainer:
         if restored:
             self.state.load(restored.step, restored.extra)
         self.rollouts = Rollouts(session, self.state, display)
+        self.watch = Watch(session, run, display, self.state)
         run.write_recipe(self.recipe)
         if not self.resumed and self.recipe.model.adapter == "full":
             weights = self.policy.state(self.processes.main)
@@ -251,7 +252,7 @@ class Trainer:
             state.ledger.dropped_questions = (state.ledger.dropped_questions or 0) + sum(tree.dropped for tree in trees)
         state.ledger.distinct_questions = len(state.drawn)
         self.charge(sampled, stats, clock)
-        state.count_dead(trees, dead=not stats.updates and not stats.skipped)
+        state.count_dead(trees, self.session.rounds, dead=not stats.updates and not stats.skipped)
         metrics: dict[str, Any] = {"step": state.step}
         metrics |= (
             step_metrics(trees, counts, self.recipe) | stats.metrics() | sampled.lag(state.version(state.step - 1))
@@ -264,8 +265,7 @@ class Trainer:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         self.run.append_metrics(metrics)
         self.display.step(metrics, self.recipe.train.steps)
-        if state.standstill.steps == SAID_AFTER:
-            self.display.message(f"warning: {state.standstill.explain(self.recipe)}")
+        self.watch.stepped()
 
     def charge(self, sampled: Sampled, stats: UpdateStats, clock: Clock) -> None:
         """Add a step's work and time to the ledger; `sampled.usage` is what this process's trees took."""
@@ -299,8 +299,6 @@ class Trainer:
             parts = (session.sampler, session.rounds, session.grader, self.recipe)
             accuracies = evaluate(questions, *parts, on_answer, processes=self.processes)
         self.display.evaluated(step, accuracies, "after the warm start" if stage else "")
-        if not step and not stage and (warning := without_form(accuracies, self.recipe)):
-            self.display.message(warning)
         result = {name: accuracy.to_dict() for name, accuracy in accuracies.items()}
         if stage:
             self.state.warm.evaluation = result
@@ -311,6 +309,8 @@ class Trainer:
         self.run.append_metrics({"step": step, "eval": result})
         self.run.append_outcomes({"step": step} | row.outcomes_dict(name) for name, row in accuracies.items())
         self.state.evaluations[step] = result
+        if not step:
+            self.watch.evaluated(accuracies)
 
     def probe(self) -> None:
         """Measure what notes are worth, where the recipe asks for it, and record it."""
@@ -353,8 +353,7 @@ class Trainer:
         if finished and not state.step:
             after = state.warm.evaluation
         more: dict[str, Any] = {"warmstart": state.warm.summary()} if self.recipe.warmstart.source else {}
-        if state.standstill.steps >= SAID_AFTER:
-            more["standstill"] = state.standstill.summary(self.recipe)
+        more |= self.watch.summary()
         run.write_summary(
             {
                 "status": "finished" if finished else "stopped",
@@ -380,7 +379,9 @@ class Trainer:
         )
         report = write_report(run.path)
         standstill = more.get("standstill", {}).get("text", "")
-        result = Result(run.path, state.step, finished, before, after, state.ledger, standstill, str(session.paths))
+        dead = not finished and state.standstill.too_long(self.recipe.train.stop_when_dead)
+        spent = (before, after, state.ledger, standstill, str(session.paths), dead)
+        result = Result(run.path, state.step, finished, *spent)
         self.display.finished(result, report)
         if standstill:
             self.display.message(standstill)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from motif.method.rounds import Rounds
 from motif.method.tree import Tree
 from motif.runs.ledger import Ledger
 from motif.training.standstill import Standstill
@@ -75,7 +76,8 @@ class Progress:
 
     `drawn` holds a 64-bit key of the text of each question drawn so far. `weights_before`: with `sampler.overlap`, the
     weights that the last step started from, with which the next step's trees are sampled. `budget`: tokens of a
-    micro-batch, fewer than the recipe's if those did not fit in memory.
+    micro-batch, fewer than the recipe's if those did not fit in memory. `diagnoses`: what was told of why nothing can
+    be learnt, and when.
     """
 
     def __init__(self, microbatch_tokens: int):
@@ -89,15 +91,17 @@ class Progress:
         self.budget = Budget(microbatch_tokens)
         self.warm = Warm()
         self.standstill = Standstill()
+        self.diagnoses: list[dict[str, Any]] = []
 
     def version(self, step: int) -> int:
         """The number of the weights after so many steps, for samplers: the warm start's steps come before them."""
         return self.warm.steps + step
 
-    def count_dead(self, trees: Sequence[Tree], dead: bool) -> None:
+    def count_dead(self, trees: Sequence[Tree], rounds: Rounds, dead: bool) -> None:
         """Count a step whose groups were all dead; any other step ends the standstill."""
         if dead:
-            self.standstill.add(trees)
+            self.standstill.steps += 1
+            self.standstill.add(trees, rounds)
         else:
             self.standstill = Standstill()
 
@@ -107,6 +111,8 @@ class Progress:
         kept |= {"drawn": sorted(self.drawn), "skipped": [self.skips.count, self.skips.in_a_row]}
         if self.standstill.steps:
             kept["standstill"] = asdict(self.standstill)
+        if self.diagnoses:
+            kept["diagnoses"] = self.diagnoses
         if self.warm.steps or self.warm.reason:
             kept["warmstart"] = asdict(self.warm)
         return kept | {"weights_before": self.weights_before, "fits": self.budget.fits}
@@ -123,6 +129,7 @@ class Progress:
         self.budget = Budget(self.budget.requested, extra["fits"])
         self.warm = Warm(**extra.get("warmstart", {}))
         self.standstill = Standstill(**extra.get("standstill", {}))
+        self.diagnoses = extra.get("diagnoses", [])
 
 
 class Clock:

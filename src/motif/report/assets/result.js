@@ -35,7 +35,7 @@ const runName = (run, index = view.data.runs.indexOf(run)) =>
 function warningParts({ runs }) {
   const several = runs.length > 1;
   const of = (run) => several && `${run.name}: `;
-  const warnings = runs.flatMap((run) => run.warnings.map((warning) => el("p", {}, el("b", {}, "⚠ ", of(run), warning.title, ". "), tidy(warning.text))));
+  const warnings = runs.flatMap((run) => run.warnings.map((warning) => el("div", {}, el("b", {}, "⚠ ", of(run), warning.title, ". "), tidy(warning.text), warning.lines?.length > 0 && el("pre", {}, warning.lines.join("\n")))));
   const notices = runs.flatMap((run) => run.notices.map((notice) => el("p", {}, of(run), notice)));
   return [
     warnings.length > 0 && el("aside", { class: "warnings", "aria-label": "Warnings" }, warnings),
