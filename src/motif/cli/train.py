@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,11 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and check data and memory, without training.")
     ] = False,
+    look: Annotated[
+        bool,
+        typer.Option("--try", help="Grow the trees of two questions, say what they show, and write nothing."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --try: print JSON.")] = False,
     on: Devices = None,
     lengths: Annotated[
         Path | None,
@@ -58,7 +64,14 @@ def train(
         raise UsageError("--allow-changes goes with --resume")
     if lengths is not None and on is None:
         raise UsageError("--lengths goes with --on: on this machine, the time left is estimated from measured steps")
+    if as_json and not look:
+        raise UsageError("--json goes with --try")
+    if look and (out or resume or dry_run):
+        raise UsageError("--try writes nothing and resumes nothing: leave --out, --resume and --dry-run out")
     resolved = load_recipe(recipe, settings or [], trust=Trust(trust_grader, TRAINING))
+    if look:
+        show_trial(resolved, as_json)
+        return
     if dry_run:
         show_plan(resolved, on, lengths)
         return
@@ -71,6 +84,22 @@ def train(
 
 MOST_ROWS = 10
 """Rows that a plan lists as left out of a warm start."""
+
+
+def show_trial(recipe: Recipe, as_json: bool) -> None:
+    """Print what the trees of two questions show; interrupted, what there is of them."""
+    from motif.display import Display
+    from motif.training.trial import told, try_out
+
+    display = Display(quiet=as_json)
+    display.message(f"trying {recipe.name}: two questions' trees, and nothing is written")
+    trial = try_out(recipe, display)
+    if as_json:
+        typer.echo(json.dumps(trial.to_dict(), ensure_ascii=False))
+    else:
+        display.message("\n" + "\n\n".join(told(trial)))
+    if not trial.complete:
+        raise typer.Exit(130)
 
 
 def show_plan(recipe: Recipe, devices: str | None, lengths: Path | None) -> None:

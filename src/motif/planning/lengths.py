@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,10 +52,18 @@ def measured(run: str | Path) -> Lengths:
     Raises:
         RunFolderError: it holds no trees.
     """
+    lengths = lengths_of(read_trees(Path(run)), str(run))
+    if not lengths.responses:
+        raise RunFolderError(f"--lengths: {run} holds no trees: give a run folder with {TREES}")
+    return lengths
+
+
+def lengths_of(trees: Iterable[dict[str, Any]], source: str) -> Lengths:
+    """The lengths of all responses in the records of trees (`Tree.to_dict`); empty if there is none."""
     responses: list[list[int]] = []
     prompts: list[list[int]] = []
     dead: list[bool] = []
-    for tree in read_trees(Path(run)):
+    for tree in trees:
         dead.append(not any(node.get("advantage") for _, node in _nodes(tree["responses"])))
         for depth, node in _nodes(tree["responses"]):
             if depth == len(responses):
@@ -64,10 +72,10 @@ def measured(run: str | Path) -> Lengths:
             responses[depth].append(node["tokens"])
             prompts[depth].append(node["prompt_tokens"])
     if not responses:
-        raise RunFolderError(f"--lengths: {run} holds no trees: give a run folder with {TREES}")
+        return Lengths()
     base = float(np.mean(prompts[0]))
     return Lengths(
-        source=str(run),
+        source=source,
         responses=tuple(np.array(level) for level in responses),
         carried=tuple(max(0.0, float(np.mean(level)) - base) for level in prompts),
         dead=float(np.mean(dead)),

@@ -144,6 +144,7 @@ class Plan:
     step_seconds: float
     eval_seconds: float
     memory_of: Callable[[Recipe], dict[str, float]]
+    forecast: Forecast
     processes: int = 1
 
     @property
@@ -324,6 +325,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         step_seconds=local.training if recipe.sampler.urls else local.seconds,
         eval_seconds=0.0 if recipe.sampler.urls else local.evaluation / processes.count,
         memory_of=memory_of,
+        forecast=replace(forecast, shared=workload.shared_tokens),
         processes=processes.count,
     )
     return plan, workload.task

@@ -57,7 +57,7 @@ class Seen:
     def add(self, trees: Sequence[Tree], rounds: Rounds) -> None:
         """Count the responses of graded trees."""
         nodes = [node for tree in trees for node in tree.walk()]
-        leaves = [leaf for tree in trees for leaf in tree.leaves()]
+        leaves = [leaf for tree in trees for leaf in tree.leaves() if leaf.verdict]
         self.responses += len(nodes)
         self.well_formed += sum(node.well_formed for node in nodes)
         self.cut_off += sum(node.truncated for node in nodes)
@@ -116,10 +116,10 @@ def diagnose(seen: Seen, recipe: Recipe, room: int | None = None, what: str = "r
     def shown(count: int, total: int) -> str:
         return percent(count / total, decimals=0)
 
-    if not seen.responses or not seen.finals:
+    if not seen.responses:
         return None
-    cause, because = "", ""
-    if seen.ungraded / seen.finals > MOST:
+    cause, because, ends = "", "", seen.finals > 0
+    if ends and seen.ungraded / seen.finals > MOST:
         cause = "ungraded"
         because = f"{shown(seen.ungraded, seen.finals)} of {finals} could not be graded ({seen.reason})"
     elif seen.begun / seen.responses > MOST:
@@ -128,13 +128,13 @@ def diagnose(seen: Seen, recipe: Recipe, room: int | None = None, what: str = "r
         cause, because = "no form", f"only {shown(seen.well_formed, seen.responses)} of {plural} keep to the form"
         if seen.cut_off / seen.responses > 0.5:
             because += f", and {shown(seen.cut_off, seen.responses)} run into the token limit"
-    elif seen.answered / seen.finals < FEW:
+    elif ends and seen.answered / seen.finals < FEW:
         marks = " and ".join(recipe.rounds.answer_marks)
         share = shown(seen.answered, seen.finals)
         cause, because = "no answer", f"only {share} of {finals} have an answer between {marks}"
-    elif seen.right == 0 and seen.ungraded < seen.finals:
+    elif ends and seen.right == 0 and seen.ungraded < seen.finals:
         cause, because = "all wrong", f"all {seen.finals - seen.ungraded:,} graded answers are wrong"
-    elif seen.right + seen.ungraded == seen.finals:
+    elif ends and seen.right + seen.ungraded == seen.finals:
         cause, because = "all right", f"all {seen.right:,} graded answers are right"
     return Diagnosis(cause, because, remedy(cause, recipe, seen.reason, room)) if cause else None
 
