@@ -41,6 +41,14 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def abbreviated(number: int) -> str:
+    """A number to three digits, with K, M or B."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= size:
+            return f"{number / size:.3g} {letter}"
+    return str(number)
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person would say them: `41 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = round(seconds)

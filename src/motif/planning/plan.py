@@ -33,7 +33,7 @@ from motif.planning.memory import GIB, advice, is_half, memory, sampled_at_once,
 from motif.runs.trackers import check
 from motif.session import open_task, with_examples
 from motif.tasks import Task
-from motif.text import duration
+from motif.text import abbreviated, duration
 
 CPU_LAYER, CPU_TOKEN = 0.1, 0.007
 """Overhead on a CPU in milliseconds a layer: of a decoding step for any number of rows, and of a token beside its
@@ -118,7 +118,7 @@ class Workload:
 
     def _trained(self) -> str:
         model, counts = self.recipe.model, self.shape.counts
-        size = _count(trainable(self.recipe, self.shape))
+        size = abbreviated(trainable(self.recipe, self.shape))
         if model.adapter == "full":
             return f"all weights that text passes, {size} parameters"
         share = 100 * self.shape.reached / max(1, counts.matrices)
@@ -437,16 +437,9 @@ def _seconds(seconds: float) -> str:
 
 def _sizes(counts: Counts) -> str:
     """Numbers of parameters, in words."""
-    parts = [f"{_count(counts.parameters)} parameters"]
+    parts = [f"{abbreviated(counts.parameters)} parameters"]
     if counts.experts:
-        parts.append(f"{_count(counts.computed)} active for a token")
+        parts.append(f"{abbreviated(counts.computed)} active for a token")
     if counts.towers:
-        parts.append(f"{_count(counts.towers)} in parts that text does not pass")
+        parts.append(f"{abbreviated(counts.towers)} in parts that text does not pass")
     return ", ".join(parts)
-
-
-def _count(number: int) -> str:
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if number >= size:
-            return f"{number / size:.3g} {letter}"
-    return str(number)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SAID_AFTER = 3
 """Dead steps in a row after which the terminal says why."""
 LONGEST = 20
-"""Questions, the longest ones in characters, whose prompts are measured."""
+"""Texts, the longest ones in characters, whose prompts are measured."""
 
 
 @dataclass
@@ -89,7 +89,11 @@ def before_training(found: Diagnosis) -> str:
 def room(session: Session) -> int:
     """The tokens that a response may have beside the longest prompt."""
     recipe = session.recipe
-    count = max([recipe.rollout.rounds, *recipe.eval_rounds])
-    texts = sorted((question.text for question in (*session.task.train, *session.task.test)), key=len)[-LONGEST:]
-    longest = max(session.rounds.longest_prompt(text, count) for text in texts)
+    rounds, count = session.rounds, max([recipe.rollout.longest, *recipe.eval_rounds])
+    texts = {
+        rounds.asked(question, number + 1)
+        for question in (*session.task.train, *session.task.test)
+        for number in range(len(question.pieces) or 1)
+    }
+    longest = max(rounds.longest_prompt(text, count) for text in sorted(texts, key=len)[-LONGEST:])
     return window_of(recipe, session.policy.max_length) - longest
