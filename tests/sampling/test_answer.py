@@ -11,6 +11,7 @@ from motif.config import ModelConfig, RoundsConfig, load_recipe
 from motif.errors import SamplerError
 from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
+from motif.models.path import FAST, GENERAL
 from motif.models.policy import Policy
 from motif.sampling.answer import AnswerPlan, RoundEnded, RoundStarted, RoundText, answer
 from motif.sampling.base import Completion, Request
@@ -18,6 +19,7 @@ from motif.sampling.grow import RoundLimits, allowance
 from motif.sampling.local.engine import Engine, Spelling
 from motif.session import open_session, solve
 from motif.tasks import Task
+from support.paths import taken
 from support.serving import Scripted, until
 from support.tiny import char_tokenizer
 
@@ -124,9 +126,11 @@ def session():
     session.close()
 
 
-@pytest.fixture(scope="module")
-def live(session):
-    live = Engine(session.policy, max_rows=8)
+@pytest.fixture(scope="module", params=[FAST, GENERAL], ids=["fast", "general"])
+def live(session, request):
+    with taken(request.param):
+        live = Engine(session.policy, max_rows=8)
+    assert live.sampler.path.general == request.param.general
     yield live
     live.close()
 
@@ -144,14 +148,16 @@ async def texts(live: Engine, plans: list[AnswerPlan]) -> list[list[str]]:
     return [[ended.text for ended in thought.rounds] for thought in found]
 
 
-def test_the_engine_answers_what_solve_answers(session):
+@pytest.mark.parametrize("way", [FAST, GENERAL], ids=["fast", "general"])
+def test_the_engine_answers_what_solve_answers(session, way):
     questions = ["What is 15 × 24?", "What is 31 × 47?", "What is 99 × 12?"]
     with_seed = [(question, greedy, seed) for question in questions for greedy, seed in ((True, 0), (False, 3))]
     expected = []
     for question, greedy, seed in with_seed:
         first = solve(question, session, greedy=greedy, seed=seed)
         expected.append([node.text for node in first.walk()])
-    live = Engine(session.policy, max_rows=4)
+    with taken(way):
+        live = Engine(session.policy, max_rows=4)
     try:
         plans = [plan(question, 0.0 if greedy else 1.0, seed=seed) for question, greedy, seed in with_seed]
         assert asyncio.run(texts(live, plans)) == expected

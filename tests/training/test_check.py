@@ -15,10 +15,9 @@ from motif.sampling.local.batch import LocalSampler
 from motif.session import Session
 from motif.training.check import choose_update_path
 from motif.training.update import update
+from support.architectures import ZOO, build, shake_adapter
 from support.tiny import SMALL, write_model
 from support.updates import Keep, plain_gradient, sample
-
-RECURRENT = SMALL | {"block_ff_dim": 64, "layer_types": ["conv", "full_attention"]}
 
 
 def tiny(folder) -> Policy:
@@ -80,9 +79,11 @@ def test_what_sees_the_padding_is_refused(tiny_model, monkeypatch):
         choose_update_path(policy)
 
 
+@pytest.mark.parametrize("name", ["LFM2", "BLOOM", "GPT-Neo"])
 @pytest.mark.parametrize("budget", [20, 500])
-def test_gradients_of_the_general_path_are_those_one_by_one(budget, tiny_model, tmp_path):
-    policy = Policy(write_model(tmp_path, "Lfm2Config", RECURRENT, AutoTokenizer.from_pretrained(tiny_model)))
+def test_gradients_of_the_general_path_are_those_one_by_one(budget, name, tmp_path):
+    policy = Policy(build(ZOO[name], tmp_path))
+    shake_adapter(policy)
     policy.update_path = GENERAL
     rng, prompt = random.Random(0), list(range(20, 36))
     samples = [sample([*prompt, end], list(range(40, 40 + end)), rng) for end in (3, 3, 7, 9)]
@@ -92,6 +93,14 @@ def test_gradients_of_the_general_path_are_those_one_by_one(budget, tiny_model, 
     scale = max(gradient.abs().max().item() for gradient in plain)
     for ours, wanted in zip(optimizer.seen, plain, strict=True):
         assert (ours - wanted).abs().max().item() < 1e-5 * scale
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_in_bfloat16_the_fast_path_is_found_right(adapter, tiny_model):
+    """The comparison is in float32, also where a part of the pass is computed again in the backward one."""
+    policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, adapter=adapter, dtype="bfloat16", device="cpu"))
+    assert policy.half
+    assert choose_update_path(policy) == FAST
 
 
 def test_the_general_path_may_be_asked_for(tiny_model):

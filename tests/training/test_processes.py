@@ -19,10 +19,12 @@ from motif.display import Display
 from motif.distributed import ALONE, Processes, as_launched, process_group
 from motif.errors import RecipeError, UsageError
 from motif.models.device import pick_device
+from motif.models.path import GENERAL
 from motif.planning.plan import make_plan
 from motif.training.batch import Sample, split_by_work
 from motif.training.loop import train
 from support import ROOT, forked
+from support.paths import taken
 
 SMALL = [
     "model.adapter=lora",
@@ -104,11 +106,14 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 module = importlib.import_module("motif.training.loop")
 from motif.display import Display
 
+from motif.models.path import choose
 from motif.training.rollouts import Rollouts
 
 rank, sample = int(os.environ["RANK"]), Rollouts._sample
 
 for run in json.loads(sys.argv[1]):
+    for name in ("motif.sampling.local.batch", "motif.training.check") if run.get("general") else ():
+        importlib.import_module(name).choose = lambda compare, general=True: choose(compare, True)
     def troubled(rollouts, step, clock):
         if rank == run.get("rank") and step == run["at"]:
             exec(run["does"], globals() | {"session": rollouts.session})
@@ -162,6 +167,7 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
     quiet = Display(quiet=True)
     train("demo", begun_by_one, settings=[*SMALL, "train.steps=2"], display=quiet)
     others = [(tmp_path / f"{index}", [*SMALL, "probe.questions=0", *more]) for index, more in enumerate(OTHERS)]
+    general = [*SMALL, "probe.questions=0", "train.steps=2"]
     sharded = [*SMALL, "train.shard=optimizer"]  # the state of both processes must be in one checkpoint, and apart
     done = torchrun(
         tmp_path,
@@ -170,6 +176,7 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
             {"out": str(begun_by_one), "settings": sharded, "resume": True},
             {"out": str(begun_by_two), "settings": sharded} | STOP,
             *({"out": f"{out}-by-two", "settings": settings} for out, settings in others),
+            {"out": str(tmp_path / "general-by-two"), "settings": general, "general": True},
         ],
     )
     assert done.returncode == 0, done.stderr
@@ -189,6 +196,11 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
     for out, settings in others:
         train("demo", out, settings=settings, display=quiet)
         assert_same_run(out, Path(f"{out}-by-two"))
+    with taken(GENERAL):
+        train("demo", tmp_path / "general", settings=general, display=quiet)
+    assert_same_run(tmp_path / "general", tmp_path / "general-by-two")
+    paths = json.loads((tmp_path / "general-by-two" / "summary.json").read_text())["paths"]
+    assert paths["sampler"]["path"] == paths["update"]["path"] == "general"
 
 
 @pytest.mark.slow

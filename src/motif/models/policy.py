@@ -113,6 +113,11 @@ class Policy:
         finally:
             self.autocast = self.half
 
+    def _precisions(self) -> tuple[contextlib.AbstractContextManager[Any], contextlib.AbstractContextManager[Any]]:
+        """Contexts for a pass that is computed again in the backward one, where that of `in_float32` is not active."""
+        exact = self.half and not self.autocast
+        return contextlib.nullcontext(), CastToFloat32() if exact else contextlib.nullcontext()
+
     def attention_mask(self, visible: Tensor) -> Tensor:
         """The attention mask (rows, 1, queries, keys) as the model's kernels want it, from booleans."""
         if self.text_config._attn_implementation != "eager":
@@ -163,7 +168,7 @@ class Policy:
             scales_T = torch.tensor(scales, device=self.device).unsqueeze(-1)
             chunk = max(1, LOGIT_ELEMENTS // self.vocabulary)
             parts = [
-                checkpoint(self.score, *piece, use_reentrant=False)
+                checkpoint(self.score, *piece, use_reentrant=False, context_fn=self._precisions)
                 for piece in zip(hidden_T.split(chunk), targets_T.split(chunk), scales_T.split(chunk), strict=True)
             ]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
