@@ -10,6 +10,7 @@ from motif.config import Recipe, load_recipe
 from motif.export import think_in_rounds as script
 from motif.export.card import scaffold
 from motif.method.rounds import Rounds
+from motif.method.tree import Question
 from support.templates import FAMILIES, QWEN3, R1, tokenizer_of
 from support.tiny import CHATML
 
@@ -43,6 +44,15 @@ def test_prompts_with_examples_are_those_of_motif(family, system, monkeypatch):
     for notes in ([], ["300", "4"]):
         assert script.prompt(tokenizer, "Is 5! = 120?", notes) == protocol.prompt("Is 5! = 120?", notes, 3)
     assert "1+2" in protocol.messages("Is 5! = 120?", [], 3)[0]["content"]
+
+
+def test_a_text_in_pieces_is_shown_as_motif_does(monkeypatch):
+    tokenizer = tokenizer_of(CHATML)
+    protocol, _ = opened(monkeypatch, tokenizer, piece="{question} [{piece}]")
+    question = Question("q", "Sum?", "3", pieces=("1 {round}", "2"))
+    for notes in ([], ["1"]):
+        asked = protocol.asked(question, len(notes) + 1)
+        assert script.prompt(tokenizer, "Sum?", notes, question.pieces) == protocol.prompt(asked, notes, 2)
 
 
 @pytest.mark.parametrize("note", NOTES)

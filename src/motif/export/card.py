@@ -14,6 +14,7 @@ from motif.export.base_model import UNKNOWN, BaseModelInfo
 from motif.export.parity import Parity
 from motif.export.source import ExportSource
 from motif.method.rounds import Rounds
+from motif.method.tree import Question
 from motif.runs.read import section
 
 SCRIPT = "think_in_rounds.py"
@@ -68,6 +69,7 @@ def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str
         "rounds": rollout.rounds,
         "system": rounds.system(rollout.rounds),
         "question": config.question,
+        "piece": config.piece,
         "progress": config.progress,
         "counter": config.counter,
         "final": config.final,
@@ -176,7 +178,7 @@ def _run(recipe: Recipe, form: str, base: BaseModelInfo, file: str) -> str:
         + ":\n",
         f"```sh\npip install {needs}",
         ("BASE_MODEL=base " if form == "adapter" and not base.hub else "")
-        + f'python {SCRIPT} "{_example(recipe)}"\n```\n',
+        + f"python {SCRIPT} {_arguments(recipe)}\n```\n",
         "With [motif](https://arxiv.org/abs/2507.02851) (`pip install motif-rl`), in the terminal or as a server:\n",
         f'```sh\nmotif solve --run . "{_example(recipe)}"\nmotif serve .\n```',
     ]
@@ -193,6 +195,11 @@ def _example(recipe: Recipe) -> str:
         op, (a, b) = ("×", (15, 24)) if recipe.data.arithmetic.operation == "multiply" else ("+", (7, 12))
         return recipe.data.arithmetic.template.format(a=a, b=b, op=op)
     return "your question"
+
+
+def _arguments(recipe: Recipe) -> str:
+    """What follows the name of the script."""
+    return f'"{_example(recipe)}"' + ' "the first piece of its text" "the second"' * recipe.data.in_pieces
 
 
 def _row(name: str) -> str:
@@ -247,7 +254,8 @@ def _training(source: ExportSource, recipe: Recipe, data: str) -> str:
 
 
 def _prompts(recipe: Recipe, rounds: Rounds) -> str:
-    n, example = recipe.rollout.rounds, _example(recipe)
+    piece = ("the piece of this round",) if recipe.data.in_pieces else ()
+    n, example = recipe.rollout.rounds, rounds.asked(Question("", _example(recipe), "", pieces=piece), 1)
     shown = [("Round 1" if n > 1 else "The one round", rounds.messages(example, [], n))]
     if n > 1:
         shown.append((f"Round {n}, with NOTE as each note", rounds.messages(example, ["NOTE"] * (n - 1), n)))

@@ -229,7 +229,7 @@ def _questions(recipe: Recipe, policy: Policy, rounds: Rounds, run: Path) -> tup
         f"`{questions_digest(task.train, rounds)}`), {len(task.test):,} held-out ones "
         f"(`{questions_digest(task.test, rounds)}`), none of them in both."
     )
-    return [question.text for question in (task.test or task.train)[:QUESTIONS]], sentence
+    return [rounds.asked(question, 1) for question in (task.test or task.train)[:QUESTIONS]], sentence
 
 
 def _forms(recipe: Recipe, options: ExportOptions) -> list[str]:

@@ -1,11 +1,12 @@
 """Ask a model that thinks in rounds, with plain transformers: python think_in_rounds.py "What is 15 × 24?".
 
 In each round the model sees the question and the note of the round before, reasons, and writes the next note. The last
-note holds the answer. Decoding is greedy.
+note holds the answer. Decoding is greedy. Of a text in pieces, which follow the question, each round sees one.
 """
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ def fill(template: str, **values: Any) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: str(values.get(match[1], match[0])), template)
 
 
-def prompt(tokenizer: Any, question: str, notes: list[str]) -> list[int]:
-    """Token ids of the round that follows these notes."""
-    now, of = len(notes) + 1, SCAFFOLD["rounds"]
+def prompt(tokenizer: Any, question: str, notes: list[str], pieces: Sequence[str] = ()) -> list[int]:
+    """Token ids of the round that follows these notes; `pieces`: what the question is about, one a round."""
+    now, of = len(notes) + 1, len(pieces) or SCAFFOLD["rounds"]
+    if pieces:
+        question = fill(SCAFFOLD["piece"], question=question, piece=pieces[now - 1])
     text = fill(SCAFFOLD["question"], question=question, round=now, rounds=of)
     carried = list(enumerate(notes, start=1))[-1 if SCAFFOLD["carry"] == "latest" else 0 :]
     text += "".join(
@@ -145,19 +148,20 @@ def answer_of(text: str) -> str | None:
     return (part.strip() or None) if SCAFFOLD["fallback"] == "text" else None
 
 
-def think(question: str) -> str | None:
-    """Ask a question, print each round, and return the answer."""
+def think(question: str, pieces: Sequence[str] = ()) -> str | None:
+    """Ask a question, about a text in pieces or about nothing else, print each round, and return the answer."""
     model, tokenizer = load()
+    rounds = len(pieces) or SCAFFOLD["rounds"]
     notes: list[str] = []
     while True:
         now = len(notes) + 1
         limit = SCAFFOLD["tokens_first"] if now == 1 else SCAFFOLD["tokens_continue"]
-        text = respond(model, tokenizer, prompt(tokenizer, question, notes), limit)
-        print(f"round {now} of {SCAFFOLD['rounds']}\n  {text.strip()}")
-        if now == SCAFFOLD["rounds"]:
+        text = respond(model, tokenizer, prompt(tokenizer, question, notes, pieces), limit)
+        print(f"round {now} of {rounds}\n  {text.strip()}")
+        if now == rounds:
             return answer_of(text)
         notes.append(note_of(tokenizer, text))
 
 
 if __name__ == "__main__":
-    print("answer:", think(sys.argv[1]))
+    print("answer:", think(sys.argv[1], sys.argv[2:]))
