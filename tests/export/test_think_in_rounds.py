@@ -48,7 +48,10 @@ def test_prompts_with_examples_are_those_of_motif(family, system, monkeypatch):
 
 def test_a_text_in_pieces_is_shown_as_motif_does(monkeypatch):
     tokenizer = tokenizer_of(CHATML)
-    protocol, _ = opened(monkeypatch, tokenizer, piece="{question} [{piece}]")
+    protocol, recipe = opened(monkeypatch, tokenizer, piece="{question} [{piece}]")
+    data = load_recipe({"data": {"task": "stories", "stories": {"events_per_piece": 1}}}).data
+    made = scaffold(recipe.model_copy(update={"data": data}), protocol, sorted(protocol.end_ids))
+    monkeypatch.setattr(script, "SCAFFOLD", made)
     question = Question("q", "Sum?", "3", pieces=("1 {round}", "2"))
     for notes in ([], ["1"]):
         asked = protocol.asked(question, len(notes) + 1)

@@ -67,7 +67,7 @@ def scaffold(recipe: Recipe, rounds: Rounds, end_ids: Sequence[int]) -> dict[str
     }
     return {
         "rounds": rollout.rounds,
-        "system": rounds.system(rollout.rounds),
+        "system": rounds.system_prompt if recipe.data.in_pieces else rounds.system(rollout.rounds),
         "question": config.question,
         "piece": config.piece,
         "progress": config.progress,

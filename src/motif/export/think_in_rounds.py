@@ -39,7 +39,8 @@ def prompt(tokenizer: Any, question: str, notes: list[str], pieces: Sequence[str
         fill(SCAFFOLD["progress"], previous=n, note=quote(note), round=now, rounds=of) for n, note in carried
     )
     text += fill(SCAFFOLD["final" if now == of else "counter"], round=now, rounds=of)
-    system = [{"role": "system", "content": SCAFFOLD["system"]}] if SCAFFOLD["system"] else []
+    told = fill(SCAFFOLD["system"], rounds=of) if pieces else SCAFFOLD["system"]
+    system = [{"role": "system", "content": told}] if told else []
     return encode(tokenizer, [*system, {"role": "user", "content": text}])
 
 

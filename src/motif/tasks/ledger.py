@@ -116,14 +116,13 @@ def questions(settings: LedgerConfig, split: Split) -> list[Question]:
 def solution(ledger: Ledger, entries_per_piece: int) -> str:
     """The worked solution: a line for each entry on the account; its annotation says how far it is, and the balance.
 
-    In pieces it is a line a piece: each entry with the balance after it, such as `A+3:7 B-2:7`.
+    In pieces it is a line a piece: what its entries do to the account, or `none`.
     """
     if entries_per_piece:
         lines = []
         for piece in parts(range(len(ledger.entries)), entries_per_piece):
-            after = [ledger.balances[entry + 1] for entry in piece]
-            told = " ".join(f"{ledger.entries[entry]}:{balance}" for entry, balance in zip(piece, after, strict=True))
-            lines.append(f"{told}<<{ledger.asked}={after[-1]}>>")
+            told = " ".join(calculation for entry in piece if (calculation := ledger.calculation(entry)))
+            lines.append(f"{told or 'none'}<<{ledger.asked}={ledger.balances[piece[-1] + 1]}>>")
         return "\n".join(lines)
     lines = [f"{ledger.asked}=0<<0 {ledger.asked}=0>>"]
     for entry in range(len(ledger.entries)):
