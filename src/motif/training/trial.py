@@ -24,7 +24,7 @@ from motif.planning.lengths import lengths_of
 from motif.planning.plan import Plan, make_plan
 from motif.sampling.grow import continue_from
 from motif.session import Session, open_session, with_examples
-from motif.text import counted, duration, one_line, percent
+from motif.text import counted, duration, percent
 from motif.training.diagnosis import Diagnosis, Seen, diagnose, of_dead_groups
 from motif.training.schedule import draw_questions
 from motif.training.standstill import room
@@ -32,6 +32,8 @@ from motif.training.standstill import room
 QUESTIONS = 2
 SHOWN = 700
 """Characters of a response that are shown."""
+NOTE = 200
+"""Characters of a note or an answer that are shown."""
 FORM = ("no form", "no answer")
 """Causes that a warm start is there for."""
 
@@ -215,14 +217,16 @@ def _sample_lines(sample: dict[str, Any]) -> Iterator[str]:
         yield f"round {one['round']} ({counted(one['tokens'], 'token')}, {form}{cut}):"
         yield from (f"  | {line}" for line in _short(one["text"]).splitlines())
         if one["verdict"] is None:
-            yield f"carried on: {one_line(_short(one['note'])) or 'nothing'}"
-            continue
-        answer = "no answer" if one["answer"] is None else f"answer {one_line(_short(one['answer']))}"
-        yield f"{answer}: {one['verdict']}" + (f" ({one['reason']})" if one["reason"] else "")
+            yield f"carried on: {_short(' '.join(one['note'].split()), NOTE) or 'nothing'}"
+        elif one["answer"] is None:
+            yield "no answer"
+        else:
+            reason = f" ({one['reason']})" if one["reason"] else ""
+            yield f"answer {_short(' '.join(one['answer'].split()), NOTE)}: {one['verdict']}{reason}"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[: SHOWN * 3 // 4]} […] {text[-SHOWN // 4 :]}"
+def _short(text: str, most: int = SHOWN) -> str:
+    return text if len(text) <= most else f"{text[: most * 3 // 4]} […] {text[-most // 4 :]}"
 
 
 def _count_lines(numbers: dict[str, Any], recipe: Recipe) -> Iterator[str]:
