@@ -66,8 +66,13 @@ class Demonstrator:
         """
         notes: list[str] = []
         nodes: list[Node] = []
+        count = len(responses)
+        if self.rounds.config.may_finish:  # and does, if there are fewer
+            count = max(count, question.rounds or self.config.rounds)
         for number, text in enumerate(responses[: len(question.pieces) or None], start=1):
-            node = self._node(question, text, notes, number, len(responses))
+            node = self._node(question, text, notes, number, count)
+            if self.rounds.config.may_finish and node.answer is not None and number < len(responses):
+                raise UnfitDemonstration(f"round {number} gives the answer, which ends it, and others follow")
             if nodes:
                 nodes[-1].children = [node]
             nodes.append(node)
@@ -79,6 +84,7 @@ class Demonstrator:
         if nodes[-1].answer is None:
             opening, closing = self.rounds.config.answer_marks
             raise UnfitDemonstration(f"the final round has no answer between {opening} and {closing}")
+        nodes[-1].unused = tuple(self.config.branching_in(count)[len(nodes) :])
         return Tree(question, 0, nodes[:1])
 
     def _node(self, question: Question, text: str, notes: list[str], number: int, count: int) -> Node:
@@ -102,7 +108,7 @@ class Demonstrator:
                 f"round {number} is not one {rounds.config.think_tags[0]} block and then one "
                 f"{rounds.config.note_tags[0]} block that says something"
             )
-        if number < count and reading.note != rounds.clean(rounds.final_part(text)):
+        if number < count and not rounds.tail and reading.note != rounds.clean(rounds.final_part(text)):
             raise UnfitDemonstration(
                 f"the note of round {number} is longer than rounds.note_tokens = {rounds.config.note_tokens}"
             )
