@@ -170,6 +170,8 @@ class Display:
         if "refill/tried" in metrics:
             kept, short = metrics["refill/kept"], metrics["refill/short"]
             parts.append(f"{counted(metrics['refill/tried'], 'question')} tried, {kept} of {kept + short} kept")
+        if metrics.get("rounds/early"):
+            parts.append(f"{metrics['rounds/mean']:.1f} rounds, {percent(metrics['rounds/early'], decimals=0)} early")
         if metrics["outcome/ungraded"]:
             parts.append(f"ungraded {metrics['outcome/ungraded']} ({metrics['outcome/ungraded_reason']})")
         if metrics.get("update/skipped"):
@@ -278,6 +280,8 @@ def _lines(accuracies: Sequence[Accuracy]) -> Iterator[list[str]]:
     yield ["cut off", *(percent(a.truncated) for a in accuracies)]
     yield ["well formed", *(percent(a.well_formed) for a in accuracies)]
     yield ["tokens an answer", *(f"{a.mean_tokens:,.1f}" for a in accuracies)]
+    if any(a.mean_rounds is not None for a in accuracies):
+        yield ["rounds an answer", *("-" if a.mean_rounds is None else f"{a.mean_rounds:.1f}" for a in accuracies)]
 
 
 def _interval(numbers: dict[str, Any] | None) -> str:

@@ -1,9 +1,11 @@
-"""Write demonstrations of chains of 2 to 9 steps for `warmstart.file`: `python chain_rounds.py whole.jsonl early.jsonl`.
+"""Write demonstrations of chains of 2 to 9 steps for `warmstart.file`.
+
+    python studies/start/chain_rounds.py whole.jsonl early.jsonl [tail.jsonl]
 
 Each round does one to three steps and notes the number reached with the label of the next step. In the first file every
-chain has three rounds, and the last gives the answer. In the second a round from which the answer can be reached gives it
-in half of the cases, and is then the last. No chain is one of the task's test questions. In a third file, if it is named,
-there are no tags: a response is its steps alone, for `rounds.carry = "tail"`.
+chain has three rounds, and the last gives the answer. In the second a round from which the answer can be reached gives
+it in half of the cases, and is then the last. No chain is one of the task's test questions. In the third file there are
+no tags: a response is its steps alone, for `rounds.carry = "tail"`.
 """
 
 from __future__ import annotations

@@ -77,3 +77,31 @@ def test_variables_and_openings_are_those_of_motif(monkeypatch):
         protocol, _ = opened(monkeypatch, tokenizer, **TAGS, **settings)
         assert script.SCAFFOLD["opening"] == protocol.opening == opening
         assert script.prompt(tokenizer, "2+2?", ["3"]) == protocol.prompt("2+2?", ["3"], 3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"carry": "tail"}, {"total": False}, {"total": False, "announce_final": False}, {"may_finish": True}],
+)
+def test_prompts_and_notes_of_rounds_that_go_on_are_those_of_motif(settings, monkeypatch):
+    tokenizer = tokenizer_of(CHATML, pad="!")
+    protocol, _ = opened(monkeypatch, tokenizer, **settings)
+    for notes in ([], ["3"], ["3", "4"]):
+        assert script.prompt(tokenizer, "2+2?", notes) == protocol.prompt("2+2?", notes, 3)
+    for text in ("word " * 60, "<answer>note</answer> and more", "</reasoning> 4"):
+        assert script.note_of(tokenizer, text) == protocol.read(text, False, False).note
+        assert (
+            script.answer_of(text + "\\boxed{4}", final=False)
+            == protocol.read(text + "\\boxed{4}", False, False).answer
+        )
+
+
+@pytest.mark.parametrize(("may_finish", "rounds"), [(False, 3), (True, 2)])
+def test_an_early_answer_ends_the_script_where_it_may(may_finish, rounds, monkeypatch, capsys):
+    tokenizer = tokenizer_of(CHATML, pad="!")
+    opened(monkeypatch, tokenizer, may_finish=may_finish)
+    said = iter(["<answer>a</answer>", "<answer>\\boxed{5}</answer>", "<answer>\\boxed{6}</answer>"])
+    monkeypatch.setattr(script, "load", lambda: (None, tokenizer))
+    monkeypatch.setattr(script, "respond", lambda *_: next(said))
+    assert script.think("2+3?") == ("5" if may_finish else "6")
+    assert capsys.readouterr().out.count("round") == rounds

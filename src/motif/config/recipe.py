@@ -98,10 +98,10 @@ class Recipe(Section):
         if rollout.continuation_policy == "base":
             if self.model.adapter == "full":
                 raise ValueError("rollout.continuation_policy = 'base' needs model.adapter = 'lora'")
-            if credit.train_rounds == "all" and rollout.rounds > 1:
+            if credit.train_rounds == "all" and rollout.longest > 1:
                 raise ValueError("continuations by the base model cannot be trained: set credit.train_rounds = 'first'")
         trained = [rollout.top_p_first] + [rollout.top_p_continue] * (
-            credit.train_rounds == "all" and rollout.rounds > 1
+            credit.train_rounds == "all" and rollout.longest > 1
         )
         if min(trained) < 1:
             raise ValueError(
@@ -112,16 +112,26 @@ class Recipe(Section):
             raise ValueError(f"rollout.branching = {rollout.branching} leaves nothing to compare a response with")
         if credit.reward == "original_code" and (credit.train_rounds != "first"):
             raise ValueError("credit.reward = 'original_code' is defined for credit.train_rounds = 'first' only")
+        if self.probe.questions and rollout.rounds == 1:
+            raise ValueError("probe.questions needs several rounds: with one round there is no note to continue from")
+        return self
+
+    @model_validator(mode="after")
+    def _ends_of_rounds(self) -> Recipe:
+        credit = self.credit
         if self.rounds.may_finish and credit.reward == "original_code":
             raise ValueError("credit.reward = 'original_code' needs all rounds: set rounds.may_finish = false")
         if credit.efficiency and not self.rounds.may_finish:
             raise ValueError("credit.efficiency pays for unused rounds: set rounds.may_finish = true, too")
+        if self.rounds.carry == "tail" and self.warmstart.source in ("solutions", "self"):
+            raise ValueError(
+                f"rounds.carry = 'tail' asks for no form, and warmstart.source = {self.warmstart.source!r} teaches "
+                "one: use 'file', whose responses are taken as they are"
+            )
         if self.rounds.carry == "tail" and credit.format_weight:
             if "format_weight" in credit.model_fields_set:
                 raise ValueError("rounds.carry = 'tail' asks for no form: set credit.format_weight = 0")
             object.__setattr__(self, "credit", credit.model_copy(update={"format_weight": 0.0}))
-        if self.probe.questions and rollout.rounds == 1:
-            raise ValueError("probe.questions needs several rounds: with one round there is no note to continue from")
         return self
 
     @model_validator(mode="after")
@@ -171,7 +181,7 @@ class Recipe(Section):
 
         For a single-round recipe they match the largest number of rounds that it is tested at.
         """
-        rounds = self.rollout.rounds if self.rollout.rounds > 1 else max(self.eval_rounds)
+        rounds = self.rollout.rounds if self.rollout.longest > 1 else max(self.eval_rounds)
         return self.rollout.tokens_first + (rounds - 1) * self.rollout.tokens_continue
 
     def to_toml(self) -> str:

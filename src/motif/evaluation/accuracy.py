@@ -43,6 +43,8 @@ class GradedAnswer:
     well_formed: bool
     tokens: int
     reason: str = ""
+    rounds: int = 1
+    early: bool = False  # it has fewer rounds than it might have had
 
 
 Answers = dict[str, list[GradedAnswer]]
@@ -67,6 +69,7 @@ class Accuracy:
     ungraded: the number of answers without a verdict, which count in neither numerator nor denominator.
     truncated, well_formed: the shares of answers with at least one response cut off, and with only well-formed ones.
     mean_tokens: the generated tokens of one answer, all rounds together.
+    mean_rounds: the rounds of one answer, where some answers ended early (`rounds.may_finish`); None elsewhere.
     pass_at: pass@k for k = 2, 4, … up to the number of samples.
     majority: the share of questions whose most frequent answer is right. greedy: that of right greedy answers, drawn
         beside the samples.
@@ -86,6 +89,7 @@ class Accuracy:
     truncated: float
     well_formed: float
     mean_tokens: float
+    mean_rounds: float | None = None
     pass_at: dict[int, Proportion] = field(default_factory=dict)
     majority: Proportion | None = None
     greedy: Proportion | None = None
@@ -99,6 +103,8 @@ class Accuracy:
     def to_dict(self) -> dict[str, Any]:
         """The numbers for JSON, without the outcomes (see `outcomes_dict`); the mean of no question is None."""
         numbers: dict[str, Any] = {name: _finite(getattr(self, name)) for name in NUMBERS}
+        if self.mean_rounds is not None:
+            numbers["mean_rounds"] = self.mean_rounds
         if self.pass_at:
             numbers["pass_at"] = {str(k): _proportion_dict(value) for k, value in self.pass_at.items()}
         if self.by_pieces:
@@ -137,6 +143,8 @@ def _answer_of(response: dict[str, Any]) -> GradedAnswer:
         well_formed=all(node["well_formed"] for node in chain),
         tokens=sum(node["tokens"] for node in chain),
         reason=chain[-1].get("reason", ""),
+        rounds=len(chain),
+        early=bool(chain[-1].get("unused")),
     )
 
 
@@ -174,6 +182,7 @@ def summarise(
         truncated=_mean([answer.truncated for answer in everything]),
         well_formed=_mean([answer.well_formed for answer in everything]),
         mean_tokens=_mean([answer.tokens for answer in everything]),
+        mean_rounds=_mean([a.rounds for a in everything]) if any(a.early for a in everything) else None,
         pass_at={
             k: proportion([question_pass_at_k(values, k) for values in outcomes.values()], graded)
             for k in powers_of_two(samples)[1:]

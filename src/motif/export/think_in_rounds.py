@@ -34,7 +34,7 @@ def prompt(tokenizer: Any, question: str, notes: list[str], pieces: Sequence[str
     if pieces:
         question = fill(SCAFFOLD["piece"], question=question, piece=pieces[now - 1])
     text = fill(SCAFFOLD["question"], question=question, round=now, rounds=of)
-    carried = list(enumerate(notes, start=1))[-1 if SCAFFOLD["carry"] == "latest" else 0 :]
+    carried = list(enumerate(notes, start=1))[0 if SCAFFOLD["carry"] == "all" else -1 :]
     text += "".join(
         fill(SCAFFOLD["progress"], previous=n, note=quote(note), round=now, rounds=of) for n, note in carried
     )
@@ -95,6 +95,8 @@ def respond(model: Any, tokenizer: Any, ids: list[int], limit: int) -> str:
 
 def spoken(text: str) -> tuple[bool, str]:
     """Whether the text has a note tag, and the relevant part: the last note, or what follows the reasoning."""
+    if SCAFFOLD["carry"] == "tail":
+        return False, text.rpartition(SCAFFOLD["think_tags"][1])[2] or text
     opening, closing = SCAFFOLD["note_tags"]
     end = text.rfind(closing)
     start = text.rfind(opening, 0, end) if end >= 0 else -1
@@ -107,7 +109,7 @@ def spoken(text: str) -> tuple[bool, str]:
 
 def note_of(tokenizer: Any, text: str) -> str:
     """The note to carry: without tags and special tokens, and cut to the limit."""
-    tagged, note = spoken(text)
+    tagged, note = (False, text) if SCAFFOLD["carry"] == "tail" else spoken(text)
     if not tagged and SCAFFOLD["untagged"] == "empty":
         return ""
     note = clean(note)
@@ -132,8 +134,8 @@ def clean(note: str) -> str:
     return note.strip()
 
 
-def answer_of(text: str) -> str | None:
-    """The answer in the last response: between its marks, or else by the scaffold's fallback."""
+def answer_of(text: str, final: bool = True) -> str | None:
+    """The answer in a response: between its marks, or else, in the final one, by the scaffold's fallback."""
     part = spoken(text)[1]
     opening, closing = SCAFFOLD["answer_marks"]
     for start in reversed([match.end() for match in re.finditer(re.escape(opening), part)]):
@@ -143,6 +145,8 @@ def answer_of(text: str) -> str | None:
                 return part[start:at].strip()
             if closing == "}":
                 depth += (part[at] == "{") - (part[at] == "}")
+    if not final:
+        return None
     if SCAFFOLD["fallback"] == "last_number":
         numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", part)
         return numbers[-1] if numbers else None
@@ -159,8 +163,9 @@ def think(question: str, pieces: Sequence[str] = ()) -> str | None:
         limit = SCAFFOLD["tokens_first"] if now == 1 else SCAFFOLD["tokens_continue"]
         text = respond(model, tokenizer, prompt(tokenizer, question, notes, pieces), limit)
         print(f"round {now} of {rounds}\n  {text.strip()}")
-        if now == rounds:
-            return answer_of(text)
+        answer = answer_of(text, final=now == rounds)
+        if now == rounds or (SCAFFOLD["may_finish"] and answer is not None):
+            return answer
         notes.append(note_of(tokenizer, text))
 
 

@@ -84,6 +84,8 @@ def refuse(recipe: Recipe) -> None:
         "different temperatures": whole_tree(recipe) and rollout.temperature_first != rollout.temperature_continue,
         "rollout.branching": rows_per_question(recipe) < 2,
         "rollout.refill": rollout.refill > 0,
+        "rollout.rounds_vary": bool(rollout.rounds_vary),
+        "rounds.may_finish with credit.train_rounds = 'all'": whole_tree(recipe) and recipe.rounds.may_finish,
     }
     for name, asked in impossible.items():
         if asked:

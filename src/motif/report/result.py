@@ -260,7 +260,8 @@ def _result(results: Record, name: str) -> Record | None:
     result = section(results, name)
     if number(result.get("accuracy")) is None:
         return None
-    numbers = {key: number(result.get(key)) for key in ("accuracy", "low", "high", "n", "truncated", "mean_tokens")}
+    keys = ("accuracy", "low", "high", "n", "truncated", "mean_tokens", "mean_rounds")
+    numbers = {key: number(result.get(key)) for key in keys}
     return numbers | {"also": _also(result)}
 
 

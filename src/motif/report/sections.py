@@ -111,7 +111,19 @@ def group_charts(steps: list[Record]) -> list[Chart]:
 
 def response_charts(steps: list[Record]) -> list[Chart]:
     """Length, truncation and format, a line per round."""
+    depth = lines(
+        steps,
+        {"rounds/mean": "rounds of a trajectory"},
+        id="rounds",
+        title="Rounds",
+        y="rounds per trajectory",
+        unit="count",
+        limits=FROM_ZERO,
+        caption="Mean number of rounds of a trajectory, which ends with the first answer (rounds.may_finish), or in as "
+        "many rounds as were drawn for its question (rollout.rounds_vary).",
+    )
     return [
+        *([depth] if any("rounds/mean" in record for record in steps) else []),
         lines(
             steps,
             by_round(steps, "length/round_"),

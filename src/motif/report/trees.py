@@ -7,6 +7,7 @@ import statistics
 import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ BUDGET = 8_000_000  # characters of a saved page for its compressed trees, rough
 TEXT_LIMITS = (8_000, 2_000, 500)  # characters of a text in it; the shorter ones only where not one tree would fit
 LIVE_LIMIT = 200_000  # characters of a text in a tree that is requested by itself
 INDEX_TEXT = 400  # characters of a question in the index
+MOST_WEIGHT = 1000  # trajectories that one early leaf counts for
+MOST_UNUSED = 64  # rounds left out by an early answer that count
 FEWEST_STEPS = 8  # a saved page drops questions of each step rather than show fewer steps
 SAMPLE = 60  # trees that are compressed to estimate how well trees compress
 
@@ -138,7 +141,8 @@ def index_entry(record: Record) -> Record | None:
         return None
     cut = Cutter(INDEX_TEXT).text
     groups = [[leaf.get("verdict") for leaf in leaves_below(response)] for response in responses]
-    rates = [rate for verdicts in groups if (rate := outcome_rate(verdicts)) is not None]
+    weighed = [[leaf.get("verdict") for leaf in trajectories_below(response)] for response in responses]
+    rates = [rate for verdicts in weighed if (rate := outcome_rate(verdicts)) is not None]
     return {
         "step": step,
         "id": cut(question.get("id")),
@@ -160,6 +164,19 @@ def leaves_below(node: Any) -> Iterator[Record]:
         return
     for child in children:
         yield from leaves_below(child)
+
+
+def trajectories_below(node: Any) -> Iterator[Record]:
+    """The same, a leaf that ended early as often as there would have been trajectories below it; none counts
+    for more than `MOST_WEIGHT`."""
+    for leaf in leaves_below(node):
+        yield from [leaf] * min(MOST_WEIGHT, prod(unused_rounds(leaf)))
+
+
+def unused_rounds(leaf: Record) -> list[int]:
+    """The branching of the rounds that a leaf left out, because it gave the answer early."""
+    unused = leaf.get("unused")
+    return [max(1, whole(forks) or 1) for forks in unused[:MOST_UNUSED]] if isinstance(unused, list) else []
 
 
 def outcome_rate(verdicts: Sequence[Any]) -> float | None:
@@ -273,6 +290,8 @@ class Cutter:
             copy["policy"] = self.text(node["policy"])
         if node.get("verdict") in ("right", "wrong", "ungraded"):
             copy |= {"verdict": node["verdict"], "reason": self.text(node.get("reason"))}
+        if unused := unused_rounds(node):
+            copy["unused"] = len(unused)
         if children := self._nodes(node.get("children")):
             copy["children"] = children
         return copy

@@ -187,7 +187,8 @@ class GenerationRequest(RequestModel):
     """0 is greedy, as is any value below 0.01. Default: the recipe's `eval.temperature`."""
     top_p: Annotated[float, Field(ge=0.001, le=1)] | None = None
     early_finish: bool | None = None
-    """End with the first round that gives an answer. Default: set by the server's --early-finish."""
+    """End with the first round that gives an answer. Default: set by the server's --early-finish; always with a recipe
+    that has rounds.may_finish."""
     answer_only: bool | None = None
     """Return only the answer, as a grader would see it, without the text around it."""
     question_id: Annotated[str, Field(min_length=1, max_length=512)] | None = None

@@ -115,7 +115,7 @@ def _job(
         raise ApiError(404, message, param="model", code="model_not_found")
     texts = [_in_pieces(question, request, served) for question in questions]
     rounds = [_round_limits(request, served, limits, len(pieces)) for _, pieces in texts]
-    _check_conflicts(request, questions, max(rounds, key=len))
+    _check_conflicts(request, questions, max(rounds, key=len), served)
     n = request.n or 1
     most = min(MOST_CHOICES, limits.concurrency)
     if n * len(questions) > most:
@@ -160,7 +160,9 @@ def _in_pieces(message: str, request: GenerationRequest, served: ServedModel) ->
     return question, pieces
 
 
-def _check_conflicts(request: GenerationRequest, questions: Sequence[str], rounds: Sequence[RoundLimits]) -> None:
+def _check_conflicts(
+    request: GenerationRequest, questions: Sequence[str], rounds: Sequence[RoundLimits], served: ServedModel
+) -> None:
     """Refuse parameters that conflict."""
     if request.stream_options and request.stream_options.include_usage and not request.stream:
         raise _conflict("stream_options", "requires stream = true")
@@ -168,6 +170,8 @@ def _check_conflicts(request: GenerationRequest, questions: Sequence[str], round
         raise _conflict("question_id", "identifies one question, not several")
     if (request.n or 1) > 1 and rounds[0].temperature == 0:
         raise _conflict("n", f"= {request.n}: greedy answers would all be equal; set temperature too, e.g. to 1.0")
+    if request.early_finish is False and served.rounds.config.may_finish:
+        raise _conflict("early_finish", "= false: this model was trained to end with its first answer")
     name, budget = request.budget
     if budget is not None and budget < len(rounds):
         raise _conflict(name, f"= {budget} leaves no token for some of the {len(rounds)} rounds")

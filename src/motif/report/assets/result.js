@@ -91,7 +91,12 @@ function accuracyCell(result) {
     " ",
     rest.length > 0 && el("span", { class: "sub interval" }, `[${rest[0]}`),
     result.mean_tokens !== null &&
-      el("div", { class: "sub" }, `${grouped(result.mean_tokens)} tokens per answer`),
+      el(
+        "div",
+        { class: "sub" },
+        `${grouped(result.mean_tokens)} tokens per answer`,
+        result.mean_rounds !== null && `, ${result.mean_rounds.toFixed(1)} rounds`,
+      ),
     result.also.map((way) => el("div", { class: "sub" }, tidy(way))),
     result.truncated > 0 && el("div", { class: "sub" }, `${show(result.truncated, "percent")} cut off`),
   ];

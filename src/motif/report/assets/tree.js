@@ -314,6 +314,7 @@ function tags(node) {
       node.well_formed ? "well formed" : "✗ not well formed",
     ),
     node.truncated && el("span", { class: "tag bad" }, "✂ cut off at the limit"),
+    node.unused && el("span", { class: "tag" }, `answered ${plural(node.unused, "round")} early`),
     node.policy && el("span", { class: "tag" }, `by the ${node.policy} model`),
     node.tokens !== null &&
       el(
