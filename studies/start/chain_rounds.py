@@ -1,11 +1,10 @@
 """Write demonstrations of chains of 2 to 9 steps for `warmstart.file`.
 
-    python studies/start/chain_rounds.py whole.jsonl early.jsonl [tail.jsonl]
+    python studies/start/chain_rounds.py whole.jsonl early.jsonl
 
 Each round does one to three steps and notes the number reached with the label of the next step. In the first file every
 chain has three rounds, and the last gives the answer. In the second a round from which the answer can be reached gives
-it in half of the cases, and is then the last. No chain is one of the task's test questions. In the third file there are
-no tags: a response is its steps alone, for `rounds.carry = "tail"`.
+it in half of the cases, and is then the last. No chain is one of the task's test questions.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def steps(chain: Chain, at: int, count: int, number: int) -> tuple[str, int]:
     return text, number
 
 
-def solved(chain: Chain, rng: random.Random, early: float, tags: bool = True) -> list[str] | None:
+def solved(chain: Chain, rng: random.Random, early: float) -> list[str] | None:
     """The responses of one way through the rounds; None: it did not come to the end.
 
     `early`: the chance to give the answer as soon as it is in reach.
@@ -45,11 +44,8 @@ def solved(chain: Chain, rng: random.Random, early: float, tags: bool = True) ->
         text, number = steps(chain, at, count, number)
         at += count
         box = f"\\boxed{{{number:02d}}}"
-        if tags:
-            note = box if answers else f"{number:02d}{LABELS[at]}"
-            responses.append(f"<think>{text}</think><note>{note}</note>")
-        else:
-            responses.append(f"{text}{box if answers else LABELS[at]}")
+        note = box if answers else f"{number:02d}{LABELS[at]}"
+        responses.append(f"<think>{text}</think><note>{note}</note>")
         if answers:
             return responses
     return None
@@ -58,11 +54,11 @@ def solved(chain: Chain, rng: random.Random, early: float, tags: bool = True) ->
 def main() -> None:
     """Write the files."""
     rng = random.Random(0)
-    for name, early, tags in zip(sys.argv[1:4], (0.0, 0.5, 0.0), (True, True, False), strict=False):
+    for name, early in zip(sys.argv[1:3], (0.0, 0.5), strict=True):
         lines: list[str] = []
         while len(lines) < COUNT:
             chain = draw(rng, SHORTEST, LONGEST)
-            responses = solved(chain, rng, early, tags) if side_of(chain) == "train" else None
+            responses = solved(chain, rng, early) if side_of(chain) == "train" else None
             if responses:
                 row = {"question": chain.text, "answer": f"{chain.states()[-1]:02d}", "rounds": responses}
                 lines.append(json.dumps(row))

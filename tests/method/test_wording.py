@@ -135,5 +135,3 @@ def test_no_form_is_rewarded():
     assert load_recipe({"rounds": {"carry": "tail"}}).credit.format_weight == 0
     with pytest.raises(RecipeError, match=r"set credit\.format_weight = 0"):
         load_recipe("demo", ["rounds.carry=tail", "rounds.untagged=tail"])
-    with pytest.raises(RecipeError, match="teaches one"):
-        load_recipe({"rounds": {"carry": "tail"}, "data": {"task": "gsm8k"}, "warmstart": {"source": "solutions"}})

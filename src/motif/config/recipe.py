@@ -123,11 +123,6 @@ class Recipe(Section):
             raise ValueError("credit.reward = 'original_code' needs all rounds: set rounds.may_finish = false")
         if credit.efficiency and not self.rounds.may_finish:
             raise ValueError("credit.efficiency pays for unused rounds: set rounds.may_finish = true, too")
-        if self.rounds.carry == "tail" and self.warmstart.source in ("solutions", "self"):
-            raise ValueError(
-                f"rounds.carry = 'tail' asks for no form, and warmstart.source = {self.warmstart.source!r} teaches "
-                "one: use 'file', whose responses are taken as they are"
-            )
         if self.rounds.carry == "tail" and credit.format_weight:
             if "format_weight" in credit.model_fields_set:
                 raise ValueError("rounds.carry = 'tail' asks for no form: set credit.format_weight = 0")
