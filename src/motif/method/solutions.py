@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from motif.config import RoundsConfig
@@ -119,13 +119,16 @@ class Solution:
     fits: Callable[[int, Part], bool]
     cutting: Cutting = Cutting()
 
-    def ways(self) -> list[list[Part]]:
+    def ways(self) -> Iterator[list[Part]]:
         """The ways to cut it: equally, and filling each round in order (if so many rounds hold it)."""
         count = len(self.steps)
-        if not count:
-            return []
-        ways = [[-(-count * number // self.rounds) for number in range(self.rounds + 1)], self._filled()]
-        return [[self._part(n, ends[n - 1], ends[n]) for n in range(1, self.rounds + 1)] for ends in ways if ends]
+        if count:
+            yield self._parts([-(-count * number // self.rounds) for number in range(self.rounds + 1)])
+            if ends := self._filled():
+                yield self._parts(ends)
+
+    def _parts(self, ends: Sequence[int]) -> list[Part]:
+        return [self._part(number, *pair) for number, pair in enumerate(itertools.pairwise(ends), start=1)]
 
     def _filled(self) -> list[int]:
         """The ends of rounds that are filled one after the other; empty if so many rounds do not hold the solution."""

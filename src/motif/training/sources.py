@@ -81,9 +81,9 @@ def read_demonstrations(recipe: Recipe, task: tasks.Task, build: Demonstrator, g
         BadRows: lines of a file that cannot be used, unless `data.skip_bad`.
     """
     if recipe.warmstart.source == "solutions":
-        found = _graded(_of_solutions(recipe, task, build), grader, recipe.data.train or task.name)
+        found = _graded(_of_solutions(recipe, task, build), grader, recipe.data.train or task.name, known=True)
     else:
-        found = _graded(_of_file(recipe, task, build), grader, recipe.warmstart.file)
+        found = _graded(_of_file(recipe, task, build), grader, recipe.warmstart.file, known=False)
         reject(found.dropped, recipe.data.skip_bad)
     found.refuse_none()
     return found
@@ -117,15 +117,21 @@ def _of_file(recipe: Recipe, task: tasks.Task, build: Demonstrator) -> Iterator[
             yield BadRow(table.source, row.line, str(error))
 
 
-def _graded(found: Iterator[Tree | BadRow], grader: Grader, source: str) -> Demonstrations:
-    """Keep the demonstrations that end right."""
+def _graded(found: Iterator[Tree | BadRow], grader: Grader, source: str, known: bool) -> Demonstrations:
+    """Keep the demonstrations that end right. known: the gold answers have been graded when they were loaded."""
     items = list(found)
     trees = [item for item in items if isinstance(item, Tree)]
-    grades = iter(grader.grade_many([(tree.question.gold, _last(tree).answer) for tree in trees]))
+    pairs = [(tree.question.gold, _last(tree).answer) for tree in trees]
+    if known:
+        pairs = [(gold, answer) for gold, answer in pairs if gold != answer]
+    grades = iter(grader.grade_many(pairs))
     kept = Demonstrations()
     for item in items:
         if isinstance(item, BadRow):
             kept.dropped.append(item)
+            continue
+        if known and item.question.gold == _last(item).answer:
+            kept.trees.append(item)
             continue
         grade = next(grades)
         if grade.verdict == "right":
