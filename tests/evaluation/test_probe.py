@@ -164,6 +164,24 @@ def test_equals_brute_force(rounds):
     assert found.generated_tokens == sampler.usage.generated_tokens
 
 
+def test_responses_that_gave_the_answer_are_not_probed():
+    """One first-round response in four boxes the answer at once, and leaves no note."""
+
+    class Finishing(KnownSampler):
+        def answer(self, request: Request, key: int) -> str:
+            answers = (
+                request.paths and request.paths[0][0] == 0 and len(request.paths[0]) == 1 and key == request.keys[0]
+            )
+            return "<think>x</think><note>\\boxed{0}</note>" if answers else super().answer(request, key)
+
+    settings = recipe()
+    settings = settings.model_copy(update={"rounds": PROTOCOL.model_copy(update={"may_finish": True})})
+    with Grader("numeric") as grader:
+        found = probe(QUESTIONS, Finishing(), Rounds(settings.rounds, TOKENIZER), grader, settings)
+    assert found.responses == 3 * len(QUESTIONS)
+    assert found.values["own"].value > found.values["empty"].value
+
+
 def test_finds_the_values_that_the_notes_have():
     found = probed(KnownSampler(), recipe(continuations=400, k=8))
     assert found.values["empty"].value == pytest.approx(0.05, abs=0.02)

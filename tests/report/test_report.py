@@ -20,7 +20,7 @@ from motif.report import write_report
 from motif.report.charts import moving_average, rate_levels
 from motif.report.data import RunView, differences, run_names
 from motif.report.page import to_json
-from motif.report.trees import Forest, choose
+from motif.report.trees import Cutter, Forest, choose
 from motif.runs.folder import RunFolder
 from motif.runs.read import Tail
 from motif.statistics.variance import Components, question_components
@@ -491,6 +491,26 @@ def test_the_index_knows_outcomes_and_disagreement(make_run: MakeRun) -> None:
     (run / "trees.jsonl").write_text(json.dumps(tree) + "\n")
     [head] = forest_of(run).heads
     assert (head["right"], head["wrong"], head["total"], head["spread"]) == (2, 1, 4, 0.25)
+
+
+def test_an_early_answer_counts_as_the_trajectories_that_it_left(make_run: MakeRun) -> None:
+    """Below response 0 two trajectories ended in one leaf, right; below response 1 one is right and one wrong."""
+    run = make_run(steps=1, questions=1, branching=(2, 2, 2))
+    tree = json.loads((run / "trees.jsonl").read_text())
+    first, second = tree["responses"]
+    first["children"] = [{"text": "", "verdict": "right", "unused": [2]}, *first["children"][:1]]
+    for leaf in first["children"][1]["children"]:
+        leaf["verdict"] = "wrong"
+    for child in second["children"]:
+        for leaf in child["children"]:
+            leaf["verdict"] = "wrong"
+    (run / "trees.jsonl").write_text(json.dumps(tree) + "\n")
+    forest = forest_of(run)
+    [head] = forest.heads
+    assert (head["right"], head["wrong"], head["total"]) == (1, 6, 7)
+    assert head["spread"] == pytest.approx(0.0625)  # of values 1/2 and 0
+    [shown] = [node for node in Cutter(400).tree(tree)["responses"][0]["children"] if "unused" in node]
+    assert shown["unused"] == 1
 
 
 def test_a_text_is_found_anywhere_in_a_tree(make_run: MakeRun) -> None:

@@ -126,6 +126,8 @@ def _shape(recipe: Record) -> Record:
     m, k, n = branching[0], prod(branching[1:]), len(branching)
     words = f"m {m} × k {k} × n {n}: {counted(m, 'response')} per question, "
     words += f"{counted(k, 'trajectory', 'trajectories')} each, {counted(n, 'round')}" if n > 1 else "one round"
+    if isinstance(vary := section(recipe, "rollout").get("rounds_vary"), list) and vary:
+        words += f"; cut off or longer, in one of {', '.join(sorted({str(count) for count in vary}))} rounds"
     return {"rounds": n, "branching": branching, "words": words}
 
 

@@ -180,8 +180,8 @@ def note_charts(steps: list[Record]) -> list[Chart]:
             y=OF_RESPONSES,
             unit="percent",
             limits=FROM_ZERO,
-            caption="Of responses before the final round. An early answer is a final answer given there; near 100 %, "
-            "later rounds only copy.",
+            caption="Of responses before the final round. An early answer is a final answer given there. With "
+            "rounds.may_finish it ends the trajectory; without, later rounds only copy near 100 %.",
         ),
     ]
 
