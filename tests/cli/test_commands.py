@@ -88,6 +88,11 @@ WRONG = {
         "RUN --save nowhere/page.html": "give --save another file",
         "RUN --host 256.0.0.1 --no-browser": "cannot listen on 256.0.0.1",
     },
+    "doctor": {
+        "--json": "--recipe, --set and --json go with --model",
+        "--model nowhere --recipe demoo": "Did you mean 'demo'?",
+        "--model EMPTY --set model.adaptr=full": "did you mean 'adapter'?",
+    },
     "report": {"nowhere": "nowhere: no such folder", "FILE": "no such folder", "EMPTY": "is not a run folder"},
     "export": {
         "nowhere": "nowhere is no",

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 from typer import Exit
 
+from motif.cli.options import Settings
+from motif.config import Recipe, load_recipe
 from motif.display import PlainConsole
+from motif.errors import MotifError, UsageError
+from motif.text import expanded
 
 REQUIRED = ("torch", "transformers", "peft", "datasets", "pydantic", "rich", "typer", "mpmath")
 OPTIONAL = {
@@ -26,10 +34,65 @@ OPTIONAL = {
 }
 
 
-def doctor() -> None:
-    """Show what works on this machine, and what to install for the rest."""
-    if not examine():
-        raise Exit(1)
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Option(help="Examine this model instead: hub id, folder, .gguf file, embedded, pypi:PACKAGE."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="For a model: the recipe whose settings it is examined with. Default: recommended."),
+    ] = None,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For a model: print one JSON object.")] = False,
+) -> None:
+    """Show what works on this machine, and what to install for the rest; or what motif can do with a model.
+
+    A model is examined as a run does it at its start: what it is, how it thinks, what it needs, which paths it takes.
+    """
+    if model is None:
+        if recipe or settings or as_json:
+            raise UsageError("--recipe, --set and --json go with --model")
+        if not examine():
+            raise Exit(1)
+        return
+    content = load_recipe(recipe or "recommended").model_dump(mode="json")
+    content["model"]["name"] = expanded(model)
+    examine_model(load_recipe(content, settings or []), as_json)
+    if not as_json:
+        words = ["motif", "train", recipe or "recommended", "--set", f"model.name={expanded(model)}"]
+        words += [word for setting in settings or [] for word in ("--set", setting)]
+        PlainConsole().print(f"works: {shlex.join(words)}", soft_wrap=True)
+
+
+def examine_model(recipe: Recipe, as_json: bool = False, console: PlainConsole | None = None) -> None:
+    """Print what motif can do with the recipe's model.
+
+    Raises:
+        MotifError: it cannot be trained; what is known until then has been printed.
+    """
+    from motif.training.examine import facts, trial
+
+    console = console or PlainConsole()
+    found: dict[str, Any] = {"model": recipe.model.name}
+
+    def show(part: Any) -> None:
+        found.update(part.to_dict())
+        if not as_json:
+            table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+            for name, text in part.rows():
+                table.add_row(Text(name, style="bold"), text)
+            console.print(table)
+
+    try:
+        show(known := facts(recipe))
+        show(trial(known))
+    except MotifError as error:
+        found["refused"] = str(error)
+        raise
+    finally:
+        if as_json:
+            print(json.dumps(found | {"refused": found.get("refused")}, indent=2))
 
 
 def examine(console: PlainConsole | None = None) -> bool:

@@ -321,7 +321,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
         memory=memory_of(recipe),
-        available=_available(device) / (processes.local_count if cpu else 1),
+        available=available_memory(device) / (processes.local_count if cpu else 1),
         step_seconds=local.training if recipe.sampler.urls else local.seconds,
         eval_seconds=0.0 if recipe.sampler.urls else local.evaluation / processes.count,
         memory_of=memory_of,
@@ -386,7 +386,8 @@ def _rounds(rollout: RolloutConfig) -> str:
     return f"{counts[0]} rounds" if len(counts) == 1 else f"{', '.join(map(str, counts[:-1]))} or {counts[-1]} rounds"
 
 
-def _available(device: torch.device) -> float:
+def available_memory(device: torch.device) -> float:
+    """Bytes that are free on a device."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     import psutil
