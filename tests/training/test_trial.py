@@ -52,7 +52,7 @@ def test_it_grows_the_first_steps_trees_and_counts_them(tmp_path, tiny_model, mo
     [
         (
             lambda question, path: "five",
-            "nothing can be learnt from these responses, because only 0 % of responses keep",
+            "nothing can be learnt from these responses, because none of the responses keeps",
         ),
         (lambda question, path: WELL_FORMED.format("n"), "between \\boxed{ and }. Try, in a new run:"),
         (lambda question, path: "<think>on and on…", "100 % cut off"),

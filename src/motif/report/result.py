@@ -172,10 +172,16 @@ def diagnoses(told: list[Record], summary: Record) -> list[Record]:
         shown = [record for record in shown if record["title"] != "No update"]
         shown.append(end | {"title": "Nothing was learnt in the last steps"})
     return [
-        {"title": record["title"], "text": record["text"].partition(" Try, ")[0], "lines": _lines(record)}
+        {"title": record["title"], "text": _sentence(record["text"]), "lines": _lines(record)}
         for record in shown
         if isinstance(record.get("text"), str) and record["text"]
     ]
+
+
+def _sentence(text: str) -> str:
+    """What was told, without the advice, which follows as lines, and without the time, which is the title."""
+    sentence = text.partition(" Try, ")[0].removeprefix("before training, ")
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _lines(record: Record) -> list[str]:

@@ -19,7 +19,7 @@ from motif.tasks.procedural import ProceduralTask
 from motif.tasks.rows import BadRow, BadRows, reject
 from motif.tasks.table import TableTask
 
-__all__ = ["TASKS", "BadRow", "BadRows", "Task", "load", "reject", "solutions"]
+__all__ = ["TASKS", "BadRow", "BadRows", "Task", "grader_of", "load", "reject", "solutions"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,12 @@ class Task:
     test: list[Question]
     grader: str
     skipped: list[BadRow]
+
+
+def grader_of(task: str) -> str:
+    """The name of a task's own grader."""
+    found: TableTask | ProceduralTask = importlib.import_module(f"motif.tasks.{task}").TASK
+    return found.grader
 
 
 def solutions(data: DataConfig, column: str = "") -> tuple[str, dict[int, str]]:

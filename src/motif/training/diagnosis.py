@@ -33,6 +33,8 @@ REFILL = 4
 """Questions tried for each one, where that is suggested."""
 WORKED = ("gsm8k", "math")
 """Tasks whose data has worked solutions."""
+FALLBACKS = {"numeric": "last_number", "math": "last_number", "exact": "text"}
+"""What may be graded without answer marks, by grader."""
 TASK_SIZE = {"arithmetic": ("digits", 1, 6), "chain": ("longest", 1, 16), "circuit": ("inputs", 2, 4)}
 """The setting that makes a task's questions harder, its smallest and its largest value."""
 
@@ -125,13 +127,17 @@ def diagnose(seen: Seen, recipe: Recipe, room: int | None = None, what: str = "r
     elif seen.begun / seen.responses > MOST:
         cause, because = "cut off", f"{shown(seen.cut_off, seen.responses)} of {plural} are cut off by the token limit"
     elif seen.well_formed / seen.responses < FEW:
-        cause, because = "no form", f"only {shown(seen.well_formed, seen.responses)} of {plural} keep to the form"
+        share = f"only {shown(seen.well_formed, seen.responses)} of the {plural} keep"
+        cause, because = "no form", f"{share if seen.well_formed else f'none of the {plural} keeps'} to the form"
         if seen.cut_off / seen.responses > 0.5:
             because += f", and {shown(seen.cut_off, seen.responses)} run into the token limit"
     elif ends and seen.answered / seen.finals < FEW:
         marks = " and ".join(recipe.rounds.answer_marks)
-        share = shown(seen.answered, seen.finals)
-        cause, because = "no answer", f"only {share} of {finals} have an answer between {marks}"
+        share = f"only {shown(seen.answered, seen.finals)} of the {finals} have"
+        cause, because = (
+            "no answer",
+            f"{share if seen.answered else f'none of the {finals} has'} an answer between {marks}",
+        )
     elif ends and seen.right == 0 and seen.ungraded < seen.finals:
         cause, because = "all wrong", f"all {seen.finals - seen.ungraded:,} graded answers are wrong"
     elif ends and seen.right + seen.ungraded == seen.finals:
@@ -191,8 +197,9 @@ def _candidates(cause: str, recipe: Recipe, reason: str, room: int | None) -> It
     elif cause == "no form":
         yield from _warm(recipe)
     elif cause == "no answer":
-        if recipe.rounds.fallback == "none" and recipe.data.grader in ("numeric", "math", "exact", ""):
-            yield {"rounds.fallback": "text" if recipe.data.grader == "exact" else "last_number"}
+        grader = recipe.data.grader or tasks.grader_of(recipe.data.task)
+        if recipe.rounds.fallback == "none" and grader in FALLBACKS:
+            yield {"rounds.fallback": FALLBACKS[grader]}
         yield from _warm(recipe)
     elif cause == "all wrong":
         if has_solutions(recipe):
