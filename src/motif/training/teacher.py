@@ -128,7 +128,10 @@ class _Asking:
         waiting = asyncio.Semaphore(max(1, self.config.teacher_concurrency // self.config.samples))
         try:
             if questions:
-                await sampler.start()
+                try:
+                    await sampler.start()
+                except UpstreamError as error:
+                    raise SamplerError(f"warmstart.teacher: {error}") from error
             async with together() as group:
                 for question in questions:
                     await waiting.acquire()
