@@ -27,13 +27,17 @@ STORED = {
 
 
 @pytest.mark.parametrize("kind", STORED)
-def test_what_is_quantised_becomes_plain_and_stays_so(kind, tmp_path):
+def test_what_is_quantised_becomes_plain_and_stays_so(kind, tmp_path, capfd):
     name, store = STORED[kind]
     config = build(ZOO[name], tmp_path / "base").model_copy(update={"adapter": "full"})
     plain = Policy(config).state()
     store(tmp_path / "base")
-    assert model_shape(config.name).counts.parameters == sum(weight.numel() for weight in plain.values())
+    shape = model_shape(config.name)
+    assert shape.counts.parameters == sum(weight.numel() for weight in plain.values())
+    assert shape.stored == ("mxfp4" if store is to_mxfp4 else "fp8")
+    capfd.readouterr()
     policy = Policy(config)
+    assert "dequantiz" not in capfd.readouterr().err
     state = policy.state()
     assert state.keys() == plain.keys() and {weight.dtype for weight in state.values()} == {torch.float32}
     moved = [(state[key] - plain[key]).abs().max() / plain[key].abs().max() for key in state]

@@ -58,12 +58,12 @@ def stored_as(name: str, config: Any) -> dict[str, Any]:
     Raises:
         ModelError: they are quantised in a way that cannot be undone here.
     """
-    settings = _quantisation(config)
+    settings = quantisation(config)
     if not settings:
         return {}
     from transformers.utils.quantization_config import FineGrainedFP8Config, Mxfp4Config
 
-    method = str(settings.get("quant_method", "")).rpartition(".")[2].lower()
+    method = settings["quant_method"]
     if method == "mxfp4":
         return {"quantization_config": Mxfp4Config(dequantize=True)}
     if method == "fp8":
@@ -74,12 +74,15 @@ def stored_as(name: str, config: Any) -> dict[str, Any]:
     )
 
 
-def _quantisation(config: Any) -> dict[str, Any]:
-    """How a configuration says that weights are quantised; empty: they are not."""
+def quantisation(config: Any) -> dict[str, Any]:
+    """How a configuration says that weights are quantised, `quant_method` in small letters; empty: they are not."""
     stored = getattr(config, "quantization_config", None) or getattr(
         config.get_text_config(), "quantization_config", None
     )
-    return (stored if isinstance(stored, dict) else stored.to_dict()) if stored else {}
+    if not stored:
+        return {}
+    settings = stored if isinstance(stored, dict) else stored.to_dict()
+    return settings | {"quant_method": str(settings.get("quant_method", "")).rpartition(".")[2].lower()}
 
 
 def model_class(name: str, config: Any) -> Any:
@@ -213,7 +216,7 @@ def check_blocks(name: str, folder: Path, config: Any) -> None:
     Raises:
         ModelError: there are some.
     """
-    block = _quantisation(config).get("weight_block_size")
+    block = quantisation(config).get("weight_block_size")
     if not block:
         return
     shapes: dict[str, list[int]] = {}

@@ -206,9 +206,12 @@ def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> 
         folder = locate(config.name)
         check_files(config.name, Path(folder))
         check_blocks(config.name, Path(folder), description)
-        model, found = loaded_by.from_pretrained(
-            folder, dtype=weight_dtype(config, device), trust_remote_code=False, output_loading_info=True, **options
-        )
+        with (
+            _quiet() if options else contextlib.nullcontext()
+        ):  # it warns that numbers become plain, which is asked for
+            model, found = loaded_by.from_pretrained(
+                folder, dtype=weight_dtype(config, device), trust_remote_code=False, output_loading_info=True, **options
+            )
         check_complete(config.name, model, found["missing_keys"])
         if options and not config.four_bit:
             make_plain(model)
@@ -216,6 +219,19 @@ def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> 
         if move and not config.four_bit:
             _move(model, device)
     return model.eval()  # no dropout in either pass: the ratio of two passes must be 1 where nothing was updated
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' warnings from the screen inside the block."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _move(model: Any, device: torch.device) -> None:
@@ -265,14 +281,10 @@ def read_model(like: Any, folder: Path) -> Any:
 
     logging.disable_progress_bar()
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # what is wrong is said below, once
-    try:
+    with _quiet():  # what is wrong is said below, once
         model, found = type(like).from_pretrained(
             folder, config=copy.deepcopy(like.config), ignore_mismatched_sizes=True, output_loading_info=True, **options
         )
-    finally:
-        logging.set_verbosity(level)
     for kind, text in (
         ("mismatched", "of another shape at"),
         ("missing", "not all there, without"),

@@ -11,7 +11,7 @@ import torch
 
 from motif.config import Recipe
 from motif.models.adapter import adapted
-from motif.models.architecture import check_blocks, check_files, model_class, stored_as, text_parts
+from motif.models.architecture import check_blocks, check_files, model_class, quantisation, stored_as, text_parts
 from motif.models.hub import load_config, locate, readable_errors
 from motif.models.sizes import Counts, LayerCache, Passes, count, measure
 
@@ -21,7 +21,8 @@ class Shape:
     """The sizes that estimates of memory and time need.
 
     counts: of parameters. caches: what layers keep. activations, pairs: what an update keeps (see `sizes.Passes`).
-    adapter: trained parameters for each rank; reached: weights that the adapter changes.
+    adapter: trained parameters for each rank; reached: weights that the adapter changes. stored: how the weights are
+    quantised in their files, which are read as plain numbers.
     """
 
     counts: Counts
@@ -35,6 +36,7 @@ class Shape:
     pairs: float
     adapter: int
     reached: int
+    stored: str = ""
 
     @classmethod
     def dense(
@@ -123,6 +125,7 @@ def model_shape(name: str, lora_targets: str | list[str] = "all-linear") -> Shap
         pairs=passes.pairs,
         adapter=sum(math.prod(w.shape[:-2]) * sum(w.shape[-2:]) for w in weights),
         reached=sum(weight.numel() for weight in weights),
+        stored=quantisation(config).get("quant_method", ""),
     )
 
 

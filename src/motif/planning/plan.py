@@ -25,7 +25,6 @@ from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_config, load_tokenizer
 from motif.models.prefix import common_prefix_length
 from motif.models.shape import Shape, model_shape, window_of
-from motif.models.sizes import Counts
 from motif.planning.devices import Device, parse_devices
 from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
@@ -96,7 +95,7 @@ class Workload:
         refill = f", dead questions replaced, up to {rollout.tries} tried for each" if rollout.refill else ""
         more = " and what replaces dead questions" if rollout.refill else ""
         steps, questions = recipe.train.steps, rollout.questions_per_step
-        sizes = _sizes(self.shape.counts)
+        sizes = _sizes(self.shape)
         return [
             ("recipe", f"{recipe.name}: {recipe.about}" if recipe.about else recipe.name),
             ("model", f"{recipe.model.name}, {sizes}, {where}"),
@@ -436,11 +435,14 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 100 else f"{seconds:.2g} s"
 
 
-def _sizes(counts: Counts) -> str:
+def _sizes(shape: Shape) -> str:
     """Numbers of parameters, in words."""
+    counts = shape.counts
     parts = [f"{abbreviated(counts.parameters)} parameters"]
     if counts.experts:
         parts.append(f"{abbreviated(counts.computed)} active for a token")
     if counts.towers:
         parts.append(f"{abbreviated(counts.towers)} in parts that text does not pass")
+    if shape.stored:
+        parts.append(f"stored as {shape.stored} and read as plain numbers")
     return ", ".join(parts)
