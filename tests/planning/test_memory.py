@@ -58,7 +58,7 @@ def test_probes_count():
     ],
 )
 def test_a_refusal_names_settings_that_fit(monkeypatch, settings, part, names):
-    monkeypatch.setattr(planning, "_available", lambda device: 0.9 * GIB)
+    monkeypatch.setattr(planning, "available_memory", lambda device: 0.9 * GIB)
     with pytest.raises(RecipeError) as refused:
         make_plan(load_recipe("demo", settings))[0].refuse_if_too_big()
     assert f"largest part is {part}" in str(refused.value)
@@ -72,7 +72,7 @@ def test_a_refusal_names_settings_that_fit(monkeypatch, settings, part, names):
 
 
 def test_where_nothing_fits_the_advice_is_general(monkeypatch):
-    monkeypatch.setattr(planning, "_available", lambda device: 0.1 * GIB)
+    monkeypatch.setattr(planning, "available_memory", lambda device: 0.1 * GIB)
     with pytest.raises(RecipeError, match=r"The largest part is update .* use a smaller train\.microbatch_tokens"):
         make_plan(load_recipe("demo"))[0].refuse_if_too_big()
     assert smaller(load_recipe("demo"), 256, "update", lambda recipe: False) is None
