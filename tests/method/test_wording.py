@@ -45,7 +45,7 @@ def test_a_last_round_that_is_not_announced_looks_like_any_other():
     [
         ({"total": False, "counter": " {round}/{rounds}"}, "counter tells the number"),
         ({"total": False, "system_prompt": "{rounds} rounds"}, "system_prompt tells the number"),
-        ({"announce_final": False}, "set total = false"),
+        ({"announce_final": False}, "use total = false"),
         ({"carry": "tail", "untagged": "empty"}, "leave untagged out"),
         ({"carry": "tail", "examples": 2}, "leave examples out"),
     ],

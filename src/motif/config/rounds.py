@@ -143,7 +143,7 @@ class RoundsConfig(GrownSection):
         if told and not self.total:
             raise ValueError(f"total = false, but {told[0]} tells the number of rounds: leave {{rounds}} out of it")
         if told and not self.announce_final:
-            raise ValueError(f"announce_final = false, but {told[0]} tells it: set total = false, too")
+            raise ValueError(f"announce_final = false, but {told[0]} tells the number of rounds: use total = false")
         return self
 
     @model_validator(mode="after")
