@@ -33,6 +33,11 @@ REFILL = 4
 """Questions tried for each one, where that is suggested."""
 WORKED = ("gsm8k", "math")
 """Tasks whose data has worked solutions."""
+SELF_NEEDS = (
+    "The model learns from questions that it solves in one long round. If there are none, give it demonstrations: "
+    "docs/start.md"
+)
+"""What is said beside a warm start on the model's own answers."""
 FALLBACKS = {"numeric": "last_number", "math": "last_number", "exact": "text"}
 """What may be graded without answer marks, by grader."""
 TASK_SIZE = {"arithmetic": ("digits", 1, 6), "chain": ("longest", 1, 16), "circuit": ("inputs", 2, 4)}
@@ -98,7 +103,8 @@ class Diagnosis:
     def advice(self) -> str:
         """What to try, on lines of their own."""
         lines = "\n".join(f"    {line}" for line in self.lines)
-        return f"Try, in a new run:\n{lines}\nor, added to the command: {self.options}"
+        needs = f"\n{SELF_NEEDS}" if self.changes.get("warmstart.source") == "self" else ""
+        return f"Try, in a new run:\n{lines}\nor, added to the command: {self.options}{needs}"
 
     def to_dict(self, text: str) -> dict[str, Any]:
         """For metrics, summary and page, with the sentence that tells it."""

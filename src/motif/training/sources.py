@@ -56,15 +56,16 @@ class Demonstrations:
         shown = (f"{count:,} like {self.dropped[kinds.index(kind)]}" for kind, count in reasons)
         return f"{text}; {len(self.dropped):,} left out: " + "; ".join(shown)
 
-    def refuse_none(self) -> None:
+    def refuse_none(self, advice: str = "") -> None:
         """Refuse to train on nothing.
 
         Raises:
-            DataError: all were left out; the message names the first rows and why.
+            DataError: all were left out; the message names the first rows and why, and ends with the advice.
         """
         if not self.trees:
             lines = [str(row) for row in self.dropped[:10]]
-            raise DataError("\n".join([*lines, "warmstart: no demonstration can be used"]))
+            end = f": {advice}" if advice else ""
+            raise DataError("\n".join([*lines, f"warmstart: no demonstration can be used{end}"]))
 
 
 def demonstrator(session: Session) -> Demonstrator:

@@ -46,6 +46,11 @@ from motif.training.update import update
 
 SURE = 0.95
 """The mean outcome above which there is nothing left to compare."""
+NOT_SOLVED = (
+    "the model itself solves too few of these questions. Take easier questions or a larger model, more "
+    "warmstart.samples or warmstart.tokens, or give demonstrations: source 'solutions', 'teacher' or 'file'"
+)
+"""Advice where the model's own answers are all left out."""
 Charge = Callable[[Sampled | None, UpdateStats, Clock], None]
 
 
@@ -115,7 +120,7 @@ class Warmstart:
             clock.start -= sampled.seconds
             clock.laps["sample"] = sampled.seconds
             self.charge(sampled, UpdateStats(), clock)
-            found.refuse_none()
+            found.refuse_none(NOT_SOLVED)
             warm.trained_on = to_plain(found.trees)
         elif self.config.source == "teacher":
             lesson = self._lesson(stopped)
