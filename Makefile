@@ -99,6 +99,7 @@ docs: $(VENV)/.ready-dev  ## the site, build/docs/index.html; a broken link is a
 model: $(VENV)/.ready  ## make the embedded models again from nothing
 	$(BIN)/python tools/make_demo_model.py --out src/motif/demo/model
 	$(BIN)/python tools/make_circuit_model.py --out src/motif/demo/circuit_model
+	$(BIN)/python tools/make_read_model.py --out src/motif/demo/read_model
 
 setup: $(VENV)/.ready
 

@@ -403,7 +403,7 @@ def train(
         model.zero_grad()
         loss_sum = 0.0
         for rows in batches:
-            loss = _mean_loss(model, rows) / len(batches)
+            loss = mean_loss(model, rows) / len(batches)
             loss.backward()
             loss_sum += loss.item()
         for optimizer in optimizers:
@@ -417,7 +417,8 @@ def _chunks(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield texts[start : start + size]
 
 
-def _mean_loss(model: LlamaForCausalLM, rows: list[Row]) -> torch.Tensor:
+def mean_loss(model: LlamaForCausalLM, rows: list[Row]) -> torch.Tensor:
+    """The mean of -log p over what is to be learnt."""
     width = max(len(row.token_ids) for row in rows)
     pad_id = model.config.pad_token_id
     token_ids = torch.tensor([row.token_ids + [pad_id] * (width - len(row.token_ids)) for row in rows])

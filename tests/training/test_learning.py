@@ -26,3 +26,10 @@ def test_the_circuit_recipe_learns(tmp_path):
     result = train("circuit", tmp_path / "run", settings=["eval.questions=100"], display=Display(quiet=True))
     assert result.before["rounds_3"]["accuracy"] < 0.5
     assert result.after["rounds_3"]["accuracy"] > 0.8
+
+
+@pytest.mark.slow
+def test_the_reader_learns_to_carry_what_it_has_read(tmp_path):
+    result = train("read", tmp_path / "run", settings=["eval.questions=150"], display=Display(quiet=True))
+    before, after = (numbers["pieces"]["by_pieces"]["4"]["value"] for numbers in (result.before, result.after))
+    assert after > before + 0.3

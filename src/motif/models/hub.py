@@ -34,8 +34,8 @@ from motif.models.device import weight_dtype
 
 
 def locate(name: str) -> str:
-    """The folder or hub id behind a model name: `embedded`, `embedded-circuit`, `pypi:PACKAGE`, a folder, a .gguf file,
-    or a hub id.
+    """The folder or hub id behind a model name: `embedded`, `embedded-circuit`, `embedded-read`, `pypi:PACKAGE`,
+    a folder, a .gguf file, or a hub id.
 
     A GGUF file is converted once, to a folder under ~/.cache/motif, because unpacking it takes half a minute.
 
