@@ -157,7 +157,7 @@ def of_dead_groups(seen: Seen, recipe: Recipe, room: int | None = None) -> Diagn
     return found or Diagnosis("alike", "each question is always solved or never", remedy("alike", recipe))
 
 
-def of_evaluation(accuracies: Mapping[str, Accuracy], recipe: Recipe, room: int | None = None) -> Diagnosis | None:
+def of_evaluation(accuracies: Mapping[str, Accuracy], recipe: Recipe) -> Diagnosis | None:
     """What is wrong with the answers of an evaluation at the training number of rounds, if anything is."""
     row = accuracies.get(recipe.main_row)
     if row is None or not row.answers:
@@ -172,7 +172,7 @@ def of_evaluation(accuracies: Mapping[str, Accuracy], recipe: Recipe, room: int 
         ungraded=row.ungraded,
         reason=row.reason,
     )
-    found = diagnose(seen, recipe, room, "evaluated answer")
+    found = diagnose(seen, recipe, what="evaluated answer")
     few = found is not None and found.cause in ("all wrong", "all right") and row.answers - row.ungraded < ENOUGH
     taught = found is not None and found.cause in ("no form", "no answer") and recipe.warmstart.source
     return None if few or taught else found

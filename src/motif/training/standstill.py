@@ -46,7 +46,7 @@ class Watch:
 
     def evaluated(self, accuracies: Mapping[str, Accuracy]) -> None:
         """Look at the evaluation before training."""
-        if found := of_evaluation(accuracies, self.session.recipe, room(self.session)):
+        if found := of_evaluation(accuracies, self.session.recipe):
             self._tell(found, "before training", before_training(found))
 
     def stepped(self) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from motif.config import Recipe
@@ -64,12 +65,16 @@ class Trial:
             total.dead_groups += counts.dead_groups
         return total
 
+    @cached_property
+    def _room(self) -> int:
+        return room(self.session)
+
     def diagnosis(self) -> Diagnosis | None:
         """What is wrong, if anything is."""
         seen, groups, recipe = self.seen(), self.groups(), self.session.recipe
         if self.complete and groups.dead:
-            return of_dead_groups(seen, recipe, room(self.session))
-        found = diagnose(seen, recipe, room(self.session))
+            return of_dead_groups(seen, recipe, self._room)
+        found = diagnose(seen, recipe, self._room)
         # While groups differ, wrong answers alone do not keep the form from being learnt.
         return None if found and found.cause in ("all wrong", "all right") and self.complete else found
 
@@ -250,7 +255,8 @@ def _count_lines(numbers: dict[str, Any], recipe: Recipe) -> Iterator[str]:
 
 def _time_lines(step: dict[str, Any], recipe: Recipe) -> Iterator[str]:
     update = step["update_seconds"]
-    learnt = f"and an update about {duration(update)} (estimated)" if update else "and there would be no update"
+    short = "less than a second" if update < 1 else f"about {duration(update)}"
+    learnt = f"and an update {short} (estimated)" if update else "and there would be no update"
     yield f"a step: about {step['tokens']:,.0f} new tokens, which take {duration(step['sampling_seconds'])}, {learnt}"
     steps, run = counted(recipe.train.steps, "step"), duration(step["run_seconds"])
     yield f"the run of {steps}, with its evaluations: about {run}"
