@@ -95,4 +95,5 @@ def test_servers_get_the_adapter_before_they_are_looked_at_with(tmp_path, tiny_m
     one, two = (json.loads((tmp_path / run / "summary.json").read_text()) for run in ("here", "there"))
     assert one["warmstart"]["trained_tokens"] == two["warmstart"]["trained_tokens"]
     lines = [json.loads(line) for line in (tmp_path / "there/metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["sampler/lag"] == 0  # the first step samples with what the stage has left
+    lags = [line["sampler/lag"] for line in lines if "sampler/lag" in line]
+    assert lags == [0]  # the first step samples with what the stage has left
