@@ -380,6 +380,29 @@ def _largest(rows: Sequence[dict[str, Any]], key: str) -> str:
     return f"{max(found):.0e}".replace("e-0", "e-") if found else ""
 
 
+def general() -> str:
+    """How fast the paths are, family by family: the fast one over the general one, and that one over `generate`."""
+    rows = [
+        [
+            row["name"],
+            row["sampler_path"]
+            if row["sampler_path"] == row["update_path"]
+            else f"{row['sampler_path']}, {row['update_path']}",
+            *(_times(row["fast"].get(case)) for case in ("siblings", "mixed", "update")),
+            *(_times(row["over_generate"][case]) for case in ("siblings", "mixed")),
+        ]
+        for row in load("general")["rows"]
+    ]
+    return markdown(
+        ["family", "path", "fast ÷ general: siblings", "mixed", "update", "general ÷ `generate`: siblings", "mixed"],
+        rows,
+    )
+
+
+def _times(ratio: float | None) -> str:
+    return f"{ratio:.1f}" if ratio else "no fast path"
+
+
 def refusals() -> str:
     """Every architecture that does not work in some way, and why."""
     rows = [
@@ -399,7 +422,7 @@ def trained() -> str:
 MAKERS = (
     machines, rollout, limits, step, scaling, speed, agreement, answers, view,
     fuzzing, waiting, demo, study, recipes, presets, forecast, costs, tree, layer_table, architectures, refusals,
-    trained,
+    trained, general,
 )  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)
 

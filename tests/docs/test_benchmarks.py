@@ -15,6 +15,7 @@ RATIOS = {
     "step": {"trl", "trl_motif", "update_only"},
     "scaling": set(),
     "grading": {"gsm8k", "math"},
+    "general": set(),
     "gpu": {"paper_graphs", "paper_sample", "paper_update"},
 }
 
@@ -30,3 +31,8 @@ def test_a_quick_run_writes_its_numbers(name, tmp_path):
     ratios = found.get("ratios", {})
     assert RATIOS[name] <= (ratios | ratios.get("embedded", {})).keys()
     assert {"machine", "versions"} <= found.keys()
+    for row in found["rows"] if name == "general" else ():
+        assert row["over_generate"].keys() == {"siblings", "mixed"} and min(row["over_generate"].values()) > 0
+        assert row["fast"].keys() == (
+            {"update"} if row["sampler_path"] == "general" else {"siblings", "mixed", "update"}
+        )

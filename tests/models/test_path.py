@@ -44,6 +44,14 @@ def test_ways_are_told_with_their_gaps_and_what_they_cost():
     assert Paths(fast, fast).warnings() == []
 
 
+def test_what_cannot_be_measured_is_told_so():
+    assert (
+        Path("no cache", Gaps(1e-6, 7e-6))
+        .describe()
+        .endswith("; what that costs cannot be measured, because the fast path does not run)")
+    )
+
+
 def test_servers_are_told_apart_from_ways():
     paths = Paths(None, Path(gaps=Gaps(1e-6, 7e-6)))
     assert str(paths).startswith("sampler: server; update: fast") and paths.warnings() == []

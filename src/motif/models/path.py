@@ -56,6 +56,8 @@ class Path:
         parts += [str(self.gaps)] if self.gaps else []
         if self.general and self.slower:
             parts.append(f"{self.slower:.2g} times the seconds of the fast path, measured here on a few tokens")
+        elif self.general and self.gaps:
+            parts.append("what that costs cannot be measured, because the fast path does not run")
         return f"{parts[0]} ({'; '.join(parts[1:])})" if parts[1:] else parts[0]
 
     def to_dict(self) -> dict[str, Any]:
