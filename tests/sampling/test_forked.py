@@ -75,6 +75,53 @@ def test_equal_prompts_are_read_once_and_the_cancelled_leave(recurrent):
         torch.testing.assert_close(torch.tensor(one.logprobs), wanted.detach(), atol=1e-4, rtol=1e-4)
 
 
+def passes(policy: Policy, sampler: LocalSampler, monkeypatch) -> list[int]:
+    """Rows of each decoding pass."""
+    rows: list[int] = []
+    forward = policy.decoder.forward
+
+    def counting(*args, **options):
+        if options["input_ids"].shape[1] == 1:
+            rows.append(len(options["input_ids"]))
+        return forward(*args, **options)
+
+    monkeypatch.setattr(policy.decoder, "forward", counting)
+    texts(sampler, requests())
+    monkeypatch.undo()
+    return rows
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_rows_of_any_length_share_a_pass_where_only_keys_and_values_are_kept(window, tiny_model, tmp_path, monkeypatch):
+    options = SMALL | {"sliding_window": window, "initializer_range": 0.3}
+    policy = Policy(write_model(tmp_path, "MistralConfig", options, AutoTokenizer.from_pretrained(tiny_model)))
+    sampler = LocalSampler(policy, 20, GENERAL)
+    together = passes(policy, sampler, monkeypatch)
+    found = texts(sampler, requests())
+    for one in complete(sampler, requests()):
+        wanted, _ = policy.token_logprobs([one.request.prompt_ids], [one.token_ids], [1.0])
+        torch.testing.assert_close(torch.tensor(one.logprobs), wanted.detach(), atol=1e-4, rtol=1e-4)
+    sampler.padded = False
+    assert texts(sampler, requests()) == found
+    assert max(together) > 6 and len(together) < len(passes(policy, sampler, monkeypatch)) / 1.5
+
+
+def test_recurrent_states_never_see_padding(recurrent, monkeypatch):
+    assert max(passes(recurrent, LocalSampler(recurrent, 20, GENERAL), monkeypatch)) <= 6  # of two prompts of 10 tokens
+
+
+def test_a_model_that_does_not_heed_masks_is_decoded_length_by_length(tiny_model, monkeypatch):
+    policy = Policy(ModelConfig(name=str(tiny_model), lora_rank=4, device="cpu"))
+    forward = type(policy.decoder).forward
+
+    def deaf(self, input_ids, past_key_values=None, use_cache=None, attention_mask=None, position_ids=None):
+        return forward(self, input_ids=input_ids, past_key_values=past_key_values, use_cache=use_cache)
+
+    monkeypatch.setattr(type(policy.decoder), "forward", deaf)
+    sampler = LocalSampler(policy, 8, GENERAL)
+    assert sampler.path == GENERAL and not sampler.padded and sampler.path.gaps.largest < 1e-4
+
+
 def test_caches_of_other_lengths_are_not_joined():
     rows = [{"states": torch.zeros(1, 2), "length": length} for length in (3, 4)]
     with pytest.raises(NotImplementedError, match="cannot be joined"):

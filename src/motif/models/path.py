@@ -148,8 +148,8 @@ class Paths:
         lines = []
         if self.sampler and self.sampler.general:
             lines.append(
-                f"sampling takes the {self.sampler} path: each distinct prompt is read whole, and responses of "
-                "different lengths are decoded in separate passes (docs/models.md)"
+                f"sampling takes the {self.sampler} path: each distinct prompt is read whole, and with "
+                "recurrent states responses of each length are decoded in a pass of their own (docs/models.md)"
             )
         if self.update.general:
             lines.append(

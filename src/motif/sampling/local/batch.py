@@ -22,7 +22,7 @@ from torch import Tensor
 
 from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
 from motif.models.device import current, give_back_memory, to_device
-from motif.models.path import FAST, Finding, Path, choose
+from motif.models.path import FAST, RIGHT, Finding, Path, choose
 from motif.models.policy import Policy
 from motif.models.prefix import Segment, shortest_shared
 from motif.sampling.base import Completion, Request, Usage
@@ -57,6 +57,7 @@ class LocalSampler(SteppingSampler):
         self.path = path
         self.usage = Usage()
         self.record = None if policy.shards else self.recorder(policy.device)
+        self.padded = True  # whether the general way decodes rows of any length together, where it can
         self._queues: dict[str, Queue] = {"current": deque(), "base": deque()}
         self._threads = torch.get_num_threads()
         self.policy.unshard()
@@ -119,7 +120,7 @@ class LocalSampler(SteppingSampler):
 
     def _memory(self) -> Memory:
         if self.path.general:
-            return ForkedMemory(self.policy, self.usage)
+            return ForkedMemory(self.policy, self.usage, self.padded)
         record = None if self.policy.half and not self.policy.autocast else self.record
         return TreeMemory(self.policy, self.usage, record)
 
@@ -152,6 +153,9 @@ class LocalSampler(SteppingSampler):
         """What is to be said of a way; CUDA graphs are given up if it is right without them only."""
         self.path = path
         found = self._found()
+        if path.general and (found.problem or found.gap > RIGHT):
+            self.padded = False  # some models know positions or masks of their own only
+            found = self._found()
         if not found.problem or self.record is None or path.general:
             return found
         self.record = None
