@@ -38,9 +38,10 @@ SMALL = [
     "probe.questions=3",
     "probe.continuations=16",
 ]
-OTHERS = [  # minibatches of the global list, over two passes, a reference pass, every round, all weights
+MANY = ["rollout.rounds_vary=[2,3,4]", "rounds.may_finish=true"]
+OTHERS = [  # minibatches of the global list, over two passes, a reference pass, every round of any number, all weights
     ["train.steps=2", "loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.shard=optimizer"],
-    ["train.steps=2", "credit.train_rounds=all", "loss.kind=dr_grpo"],
+    ["train.steps=2", "credit.train_rounds=all", "loss.kind=dr_grpo", *MANY],
     ["train.steps=2", "model.adapter=full", "rollout.questions_per_step=1"],  # an idle one
 ]
 SHARDED = [  # a pass more in one process than in the other, groups of passes too; an idle process; the ways of a pass
