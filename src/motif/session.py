@@ -23,10 +23,10 @@ from motif.method.demonstrations import Demonstrator, UnfitDemonstration, exampl
 from motif.method.pieces import cut
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
-from motif.models.hub import load_tokenizer
+from motif.models.hub import load_config, load_tokenizer
 from motif.models.path import Paths
 from motif.models.policy import Policy
-from motif.models.shape import model_shape, window_of
+from motif.models.shape import context_limit, window_of
 from motif.runs.checkpoint import checksum, load_newest_weights
 from motif.runs.provenance import versions
 from motif.runs.weights import load_weights
@@ -86,7 +86,7 @@ def with_examples(recipe: Recipe) -> Recipe:
         return recipe
     name = recipe.model.name
     rounds = Rounds(recipe.rounds.model_copy(update={"examples": 0}), load_tokenizer(name))
-    build = Demonstrator(rounds, recipe.rollout, window_of(recipe, model_shape(name).max_length))
+    build = Demonstrator(rounds, recipe.rollout, window_of(recipe, context_limit(load_config(name))))
     drawn = _read_examples(source, build) if isinstance(source, str) else _draw_examples(source, recipe, build)
     examples = [example_of(tree, rounds) for tree in drawn]
     return recipe.model_copy(update={"rounds": recipe.rounds.model_copy(update={"examples": examples})})

@@ -162,12 +162,14 @@ def measure(model: Any) -> Passes | None:
     step = max([TRIAL, *(getattr(text, name, None) or 0 for name in ("chunk_size", "mamba_chunk_size"))])
     try:
         with choices(decoder) as chosen:
-            (one, first), (two, second), (three, _) = (_run(decoder, step * times) for times in (1, 2, 3))
+            (one, first), (two, second) = _run(decoder, step), _run(decoder, 2 * step)
+            caches = _layer_caches(first, second, step)
+            # Without attention nothing grows faster than the length; layers that read token by token take their time.
+            three = _run(decoder, 3 * step)[0] if any(layer.attends for layer in caches) else 2 * two - one
     except (NotImplementedError, RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError):
         return None
     bend = (three - 2 * two + one) / (2 * step * step)  # of kept = flat + activations * n + pairs * n * n
     slope = (two - one) / step - 3 * step * bend
-    caches = _layer_caches(first, second, step)
     eager = text._attn_implementation == "eager"
     # Others write down at most the mask, once a layer.
     pairs = bend if eager else float(sum(layer.layers for layer in caches if layer.attends))

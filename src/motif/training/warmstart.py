@@ -22,8 +22,8 @@ from motif.method.credit import assign
 from motif.method.demonstrations import Demonstrator
 from motif.method.rounds import Rounds
 from motif.method.tree import Tree
-from motif.models.hub import load_tokenizer
-from motif.models.shape import model_shape, window_of
+from motif.models.hub import load_config, load_tokenizer
+from motif.models.shape import context_limit, window_of
 from motif.runs.folder import RunFolder
 from motif.session import Session, with_examples
 from motif.tasks import Task
@@ -252,7 +252,7 @@ def read_ahead(recipe: Recipe, task: Task) -> Demonstrations | None:
     if config.source == "teacher":
         check_teacher(config, rounds)
         return None
-    window = window_of(recipe, model_shape(recipe.model.name).max_length)
+    window = window_of(recipe, context_limit(load_config(recipe.model.name)))
     with Grader(task.grader, recipe.data.grader_seconds, workers=2) as grader:
         return read_demonstrations(recipe, task, Demonstrator(rounds, recipe.rollout, window), grader)
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from motif.config import Recipe
 from motif.errors import RecipeError
 from motif.models.device import pick_device, weight_dtype
-from motif.models.hub import locate
-from motif.models.shape import model_shape, window_of
+from motif.models.hub import load_config, locate
+from motif.models.shape import context_limit, window_of
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that `--max-lora-rank` takes."""
@@ -42,7 +42,7 @@ def _words(recipe: Recipe) -> list[str]:
     return [
         locate(recipe.model.name),
         *("--dtype", dtype, *four_bit),
-        *("--max-model-len", str(window_of(recipe, model_shape(recipe.model.name).max_length))),
+        *("--max-model-len", str(window_of(recipe, context_limit(load_config(recipe.model.name))))),
         # Two: with overlap, the adapter before the last is still in use when the last one comes.
         *("--enable-lora", "--max-loras", "2", "--max-lora-rank", str(rank)),
         *("--logprobs-mode", "processed_logprobs"),  # at the sampling temperature, as the trainer has them
