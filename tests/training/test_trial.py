@@ -25,6 +25,20 @@ def look(recipe, *settings: str):
     return trial, " ".join("\n".join(told(trial)).split())
 
 
+def test_it_draws_rounds_as_the_first_step_does(tmp_path, tiny_model, monkeypatch):
+    script(monkeypatch, first_right)
+    recipe = recipe_of_sums(tmp_path, tiny_model, rollout={"questions_per_step": 2}, train={"steps": 1})
+    trial, _ = look(recipe, "rollout.rounds_vary=[1,2,3]")
+    train(load_recipe(recipe, ["rollout.rounds_vary=[1,2,3]"]), tmp_path / "run", display=Display(quiet=True))
+    grown = [json.loads(line) for line in (tmp_path / "run/trees.jsonl").read_text().splitlines()]
+    assert [tree.question.text for tree in trial.trees] == [tree["question"]["text"] for tree in grown]
+    assert [len(tree.rounds()) for tree in trial.trees] == [depth(tree["responses"][0]) for tree in grown]
+
+
+def depth(node) -> int:
+    return 1 + max(map(depth, node.get("children", [])), default=0)
+
+
 def test_it_grows_the_first_steps_trees_and_counts_them(tmp_path, tiny_model, monkeypatch):
     script(monkeypatch, first_right)
     recipe = recipe_of_sums(tmp_path, tiny_model, rollout={"questions_per_step": 2}, train={"steps": 1})
