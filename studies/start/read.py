@@ -50,7 +50,7 @@ def main() -> None:
             for when, base in (("before", True), ("after", False))
         }
         found[f"seed {seed}"] = by_pieces | {"ledger": summary["ledger"], "versions": summary["versions"]}
-    (HERE / "read.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (HERE / "read.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for seed, numbers in found.items():
         for pieces, words in TEXTS.items():
             before, after = (numbers[when][f"{pieces} pieces"]["accuracy"] for when in ("before", "after"))
