@@ -250,8 +250,10 @@ def test_code_beside_a_model_or_data_set_is_never_run(tmp_path, tiny_model, monk
     (model / "mine.py").write_text(f"open({str(ran)!r}, 'w')\n")
     asked: list[str] = []
     monkeypatch.setattr("builtins.input", lambda prompt="": asked.append(prompt) or "y")
-    with pytest.raises(ModelError, match="could not be loaded"):
+    with pytest.raises(ModelError, match="needs code of its own"):
         Policy(ModelConfig(name=str(model), lora_rank=2))
+    with pytest.raises(ModelError, match="could not be loaded"):
+        load_tokenizer(str(model))
     assert not asked  # whether to run it
     data = tmp_path / "data"
     data.mkdir()

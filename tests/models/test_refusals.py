@@ -94,10 +94,36 @@ def test_files_that_are_missing_or_cut_off_are_named(llama):
 
 def test_weights_that_are_not_there_are_not_made_up(llama):
     folder = str(llama(transformers.AutoModel))
-    with pytest.raises(ModelError, match=r"lacks 1 weights, such as lm_head\.weight"):
+    with pytest.raises(ModelError, match="has no weights for its output head"):
         Policy(ModelConfig(name=folder))
+    with pytest.raises(ModelError, match="has no weights for its output head"):
+        model_shape(folder)
     with pytest.raises(ModelError, match=r"other sizes than its config\.json says"):
         Policy(ModelConfig(name=str(llama(intermediate_size=32))))
+
+
+def test_an_embedding_model_is_refused_by_the_files_of_its_library(llama):
+    folder = llama()
+    (folder / "config_sentence_transformers.json").write_text("{}")
+    with pytest.raises(ModelError, match="is an embedding model"):
+        model_shape(str(folder))
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused_before_weights_are_read(llama, monkeypatch):
+    folder = llama(vocab_size=60)
+    monkeypatch.setattr("motif.models.policy.load_model", None)
+    with pytest.raises(ModelError, match="do not belong together"):
+        Policy(ModelConfig(name=str(folder)))
+
+
+def test_a_folder_without_weights_says_so_and_no_table_is_printed(llama, capfd):
+    folder = llama(intermediate_size=32)
+    with pytest.raises(ModelError, match="other sizes"):
+        Policy(ModelConfig(name=str(folder)))
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"has no weights: add its model\.safetensors"):
+        Policy(ModelConfig(name=str(folder)))
+    assert "MISMATCH" not in capfd.readouterr().err
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(tiny_model):

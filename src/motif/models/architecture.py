@@ -210,6 +210,23 @@ def check_files(name: str, folder: Path) -> None:
             raise ModelError(f"model {name!r}: {file} {problem}: download it again")
 
 
+def check_head(name: str, folder: Path, config: Any) -> None:
+    """Refuse files of a decoder without the output head that it needs, in whose place would be random numbers.
+
+    Raises:
+        ModelError: the files are those.
+    """
+    bare = all(str(kind).endswith("Model") for kind in config.architectures or [""])
+    if not bare or config.get_text_config().tie_word_embeddings:
+        return
+    names = [key for file in folder.glob("model*.safetensors") for key in _header(file)]
+    if names and not any(word in key for key in names for word in ("head", "embed_out", "output")):
+        raise ModelError(
+            f"model {name!r} has no weights for its output head: it was stored as another kind of model (an embedding "
+            f"model, say); {INSTEAD}"
+        )
+
+
 def check_blocks(name: str, folder: Path, config: Any) -> None:
     """Refuse FP8 weights whose last blocks are not whole: transformers takes all blocks for equally large.
 

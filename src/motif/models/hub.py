@@ -22,10 +22,12 @@ from motif.config import ModelConfig
 from motif.demo import MODELS
 from motif.errors import ModelError, MotifError, RecipeError, first_line
 from motif.models.architecture import (
+    INSTEAD,
     check_blocks,
     check_complete,
     check_description,
     check_files,
+    check_head,
     model_class,
     stored_as,
     towers,
@@ -173,6 +175,8 @@ def load_config(name: str) -> Any:
 
     with readable_errors(name):
         check_description(name, PreTrainedConfig.get_config_dict(locate(name))[0])
+        if (Path(locate(name)) / "config_sentence_transformers.json").is_file():
+            raise ModelError(f"model {name!r} is an embedding model (of sentence-transformers): {INSTEAD}")
         return AutoConfig.from_pretrained(locate(name), trust_remote_code=False)
 
 
@@ -206,12 +210,10 @@ def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> 
         folder = locate(config.name)
         check_files(config.name, Path(folder))
         check_blocks(config.name, Path(folder), description)
-        with (
-            _quiet() if options else contextlib.nullcontext()
-        ):  # it warns that numbers become plain, which is asked for
-            model, found = loaded_by.from_pretrained(
-                folder, dtype=weight_dtype(config, device), trust_remote_code=False, output_loading_info=True, **options
-            )
+        check_head(config.name, Path(folder), description)
+        model, found = loaded_by.from_pretrained(
+            folder, dtype=weight_dtype(config, device), trust_remote_code=False, output_loading_info=True, **options
+        )
         check_complete(config.name, model, found["missing_keys"])
         if options and not config.four_bit:
             make_plain(model)
@@ -219,19 +221,6 @@ def load_model(config: ModelConfig, device: torch.device, move: bool = True) -> 
         if move and not config.four_bit:
             _move(model, device)
     return model.eval()  # no dropout in either pass: the ratio of two passes must be 1 where nothing was updated
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' warnings from the screen inside the block."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
 
 
 def _move(model: Any, device: torch.device) -> None:
@@ -277,9 +266,6 @@ def read_model(like: Any, folder: Path) -> Any:
         ModelError: the folder holds the weights of another model.
         SafetensorError, OSError: a file cannot be read.
     """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "local_files_only": True}
     with _quiet():  # what is wrong is said below, once
         model, found = type(like).from_pretrained(
@@ -311,17 +297,29 @@ def _four_bit(config: ModelConfig, device: torch.device) -> Any:
 
 
 @contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' progress bar and tables of weights: what is wrong is said by us, once."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    level = logging.get_verbosity()
+    if level == logging.WARNING:  # unless somebody wants more
+        logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+@contextlib.contextmanager
 def readable_errors(name: str) -> Iterator[None]:
     """Turn whatever the libraries raise while they load a model into one line that names it.
 
     Raises:
         ModelError: the model cannot be loaded, or does not fit in memory.
     """
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        with _quiet(), warnings.catch_warnings():
             # They warn of one another's old names, about which a user can do nothing.
             warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
             yield
@@ -332,6 +330,8 @@ def readable_errors(name: str) -> Iterator[None]:
     except Exception as error:  # readers of a dozen formats raise anything over a malformed file
         if "ignore_mismatched_sizes" in str(error):
             raise ModelError(f"model {name!r}: its weights have other sizes than its config.json says") from error
+        if "no file named model.safetensors" in str(error):
+            raise ModelError(f"model {name!r} has no weights: add its model.safetensors") from error
         if "backend tokenizer" in str(error):
             raise ModelError(
                 f"model {name!r} has no tokenizer that can be read: add the files of its tokenizer"

@@ -23,7 +23,7 @@ from motif.models.adapter import adapted_parameter, lora_layers, with_adapter
 from motif.models.architecture import check_vocabulary, decoder_of, text_parts, towers
 from motif.models.device import pick_device, weight_dtype
 from motif.models.head import OwnHead, scaled_logits
-from motif.models.hub import load_model, load_tokenizer, read_model
+from motif.models.hub import load_config, load_model, load_tokenizer, read_model
 from motif.models.kernels import notices, tell_missing
 from motif.models.path import NOT_COMPARED
 from motif.models.recurrent import bound_time_steps, layer_kinds
@@ -52,7 +52,10 @@ class Policy:
         notices()
         if self.device.index is not None:  # in this thread; other threads that compute enter it themselves
             torch.cuda.set_device(self.device)
+        description = load_config(config.name)
         self.tokenizer = load_tokenizer(config.name)
+        if rows := getattr(description.get_text_config(), "vocab_size", None):
+            check_vocabulary(config.name, self.tokenizer, description, rows)  # before weights are read
         model = load_model(config, self.device, move=not shard)  # sharded because it may not fit the device
         rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
         check_vocabulary(config.name, self.tokenizer, model.config, rows)

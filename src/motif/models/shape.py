@@ -11,7 +11,15 @@ import torch
 
 from motif.config import Recipe
 from motif.models.adapter import adapted
-from motif.models.architecture import check_blocks, check_files, model_class, quantisation, stored_as, text_parts
+from motif.models.architecture import (
+    check_blocks,
+    check_files,
+    check_head,
+    model_class,
+    quantisation,
+    stored_as,
+    text_parts,
+)
 from motif.models.hub import load_config, locate, readable_errors
 from motif.models.sizes import Counts, LayerCache, Passes, count, measure
 
@@ -103,6 +111,7 @@ def model_shape(name: str, lora_targets: str | list[str] = "all-linear") -> Shap
     stored_as(name, config)  # refuses what cannot be read, as the next line does
     check_files(name, Path(locate(name)))
     check_blocks(name, Path(locate(name)), config)
+    check_head(name, Path(locate(name)), config)
     with readable_errors(name), torch.device("meta"):
         model = loaded_by.from_config(config, dtype=torch.bfloat16)
     modules, stacks = adapted(model, text_parts(model), lora_targets)

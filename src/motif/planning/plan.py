@@ -53,6 +53,7 @@ class Workload:
     prompt_tokens: int  # of a typical first-round prompt
     seam_tokens: int  # that the scaffold adds to it in later rounds, besides notes
     shared_tokens: int = 0  # with which the prompts of all questions begin
+    template: bool = True  # whether the model has a chat template
 
     @property
     def evaluations(self) -> int:
@@ -95,10 +96,10 @@ class Workload:
         refill = f", dead questions replaced, up to {rollout.tries} tried for each" if rollout.refill else ""
         more = " and what replaces dead questions" if rollout.refill else ""
         steps, questions = recipe.train.steps, rollout.questions_per_step
-        sizes = _sizes(self.shape)
+        plain = "" if self.template else ", no chat template: prompts have a plain layout"
         return [
             ("recipe", f"{recipe.name}: {recipe.about}" if recipe.about else recipe.name),
-            ("model", f"{recipe.model.name}, {sizes}, {where}"),
+            ("model", f"{recipe.model.name}, {_sizes(self.shape)}, {where}{plain}"),
             ("trained", self._trained()),
             ("data", f"{len(task.train):,} questions to train on, {len(task.test):,} held out{skipped}"),
             (
@@ -377,7 +378,8 @@ def workload_of(recipe: Recipe) -> Workload:
     first = sum(map(len, prompts)) / len(texts)
     second = sum(len(rounds.prompt(text, [""], max(count, 2))) for text in texts) / len(texts)
     shared = common_prefix_length(prompts[0], prompts[-1]) if len(prompts) > 1 else 0
-    return Workload(recipe, shape, task, round(first), max(0, round(second - first)) + NOTE_SEAM, shared)
+    seam = max(0, round(second - first)) + NOTE_SEAM
+    return Workload(recipe, shape, task, round(first), seam, shared, bool(tokenizer.chat_template))
 
 
 def _rounds(rollout: RolloutConfig) -> str:

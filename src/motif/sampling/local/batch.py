@@ -142,7 +142,10 @@ class LocalSampler(SteppingSampler):
             problem = found[-1].problem
             if "off by" in problem:
                 problem += ", decoding with transformers' own caches"
-            fast = f" (and its prompts cannot be shared: {found[0].problem})" if found[1:] else ""
+            elif found[-1].cause and not isinstance(found[-1].cause, NotImplementedError):
+                problem = f"decoding with transformers' own caches ends in an error ({problem})"
+            known = found[1:] and not found[0].cause  # an exception from inside transformers says little
+            fast = f" (and its prompts cannot be shared: {found[0].problem})" if known else ""
             raise ModelError(
                 f"model type {self.policy.model.config.model_type!r} cannot be sampled here: {problem}{fast}: choose "
                 "another model, or sample it with vLLM servers (sampler.urls)"
@@ -180,7 +183,8 @@ class LocalSampler(SteppingSampler):
         except Exception as error:  # a model that does not fit may raise anything
             if out_of_memory(error):
                 raise
-            return Finding(first_line(error), cause=error)
+            own = str(error) if isinstance(error, NotImplementedError) else ""
+            return Finding(own or first_line(error), cause=error)
 
     def sample_past_ends(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer requests up to their limits; of each policy, the last enters when the others are being decoded."""
