@@ -212,7 +212,7 @@ def response(given: dict[str, Any]) -> str:
     """Any response is read; its note fits, is a fixed point of cleaning, and forges nothing."""
     rounds, text = protocol(given["wording"]), given["text"]
     reading = rounds.read(text, given["truncated"], given["final"])
-    ids = rounds._encode(reading.note)
+    ids = rounds.encode(reading.note)
     holds(len(ids) <= rounds.config.note_tokens, "a note fits its limit")
     holds(rounds.clean(reading.note) == reading.note, "a cleaned note is clean")
     holds(not reading.well_formed or (bool(reading.note) and not given["truncated"]), "well formed has a note")
