@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
 from typing import Any
@@ -10,17 +11,33 @@ import pytest
 import torch
 
 from motif.grading import worker
-from support import offline
+from support import forked, offline
 from support.tiny import char_tokenizer, write_tiny_model
 
 offline.guard()
 os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """One server of forked commands for all workers, started while they collect."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput") and hasattr(os, "pidfd_open"):
+        forked.start()
+
+
+TRAINING = ("training", "evaluation", "planning", "sampling", "compare")
+"""Folders whose tests train or sample, and so take longer than others that are not marked as slow."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with the most slow tests first, so that no worker is left alone with one in the end."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    items.sort(key=lambda item: (-slow[item.path], item.path.parent.name not in TRAINING))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look at its million objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -141,10 +141,11 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path):
     )
     [wheel] = tmp_path.glob("motif_rl-*.whl")
     home = tmp_path / "env"
-    venv.create(home, with_pip=True)
+    venv.create(home)
     python = home / "bin" / "python"
     [packages] = home.glob("lib/python*/site-packages")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True)
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel]
+    subprocess.run(install, check=True)
     here = [path for path in sys.path if path.endswith("site-packages")]
     (packages / "dependencies.pth").write_text("\n".join(here) + "\n")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
@@ -157,7 +158,7 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path):
     )
     assert str(home) in where.stdout
     done = subprocess.run(
-        [home / "bin" / "motif", "train", "demo", "--set", "train.steps=2", "--set", "eval.questions=10"],
+        [home / "bin" / "motif", "train", "demo", "--set", "train.steps=1", "--set", "eval.questions=4"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

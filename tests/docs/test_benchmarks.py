@@ -24,7 +24,7 @@ RATIOS = {
 @pytest.mark.parametrize("name", RATIOS)
 def test_a_quick_run_writes_its_numbers(name, tmp_path):
     command = [forked.python(), str(BENCHMARKS / f"{name}.py"), "--quick", "--json", str(tmp_path / "found.json")]
-    command += ["--skip-continuous-batching"] if name == "rollout" else []
+    command += ["--skip-continuous-batching", "--questions", "1"] if name == "rollout" else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "found.json").read_text())

@@ -266,7 +266,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(whole, tmp_path, monkey
 
 @pytest.mark.slow
 def test_killed_and_started_again_equals_uninterrupted(tmp_path):
-    command = [forked.python(), "-m", "motif", "eval", "embedded", "--recipe", "demo", "--questions", "24"]
+    command = [forked.python(), "-m", "motif", "eval", "embedded", "--recipe", "demo", "--questions", "12"]
     command += ["--samples", "2", "--rounds", "1,3", "--set", "rollout.max_rows=4", "--set", "train.threads=1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     whole, broken = tmp_path / "whole", tmp_path / "broken"

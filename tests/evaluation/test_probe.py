@@ -278,7 +278,9 @@ def test_probe_and_trees_agree_on_the_intraclass_correlation():
 # -- in a run ----------------------------------------------------------------------------------------------------------
 
 SMALL = ["rollout.questions_per_step=2", "rollout.branching=[3,2,1]", "train.steps=2", "eval.questions=0",
-         "model.adapter=lora", "model.lora_rank=4", "train.save_every=1"]  # fmt: skip
+         "model.adapter=lora", "model.lora_rank=4", "train.save_every=1", "rollout.tokens_first=18",
+         "rollout.tokens_continue=16", "rounds.note_tokens=12", "data.arithmetic.smallest=10",
+         "data.arithmetic.largest=16"]  # fmt: skip
 PROBE = ["probe.questions=2", "probe.continuations=16"]
 
 

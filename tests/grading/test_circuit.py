@@ -127,9 +127,9 @@ def random_expression(rng, names, depth):
 @needs_yosys
 @pytest.mark.slow
 def test_the_fast_path_agrees_with_yosys():
-    """Yosys proves 300 random expressions equal to the tables of the fast path, and unequal to a neighbour of them."""
+    """Yosys proves 100 random expressions equal to the tables of the fast path, and unequal to a neighbour of them."""
     rng = random.Random(0)
-    for count in range(300):
+    for count in range(100):
         names = "abcd"[: rng.randint(2, 4)]
         text = random_expression(rng, names, rng.randint(1, 4))
         rows = 1 << len(names)
@@ -150,7 +150,7 @@ def test_no_quick_verdict_on_a_scrambled_expression_differs_from_that_of_yosys()
     rng = random.Random(0)
     words = [*"abcabc~!&|^?:()01", "~^", "~&", "~|", "&&", "||", "==", "1'b0", "y", "foo", "+"]
     decided = 0
-    for count in range(300):
+    for count in range(150):
         if count % 2:
             text = rng.choice(("", " ")).join(rng.choices(words, k=rng.randint(1, 7)))
         else:
@@ -167,7 +167,7 @@ def test_no_quick_verdict_on_a_scrambled_expression_differs_from_that_of_yosys()
             decided += 1
             whole = f"module top(input a, input b, input c, output y);\nassign y = {text};\nendmodule"
             assert CIRCUIT.thorough(gold, whole).verdict == quick.verdict, text
-    assert decided > 100
+    assert decided > 50
 
 
 @needs_yosys

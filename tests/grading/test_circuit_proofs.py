@@ -138,7 +138,8 @@ YOSYS_REFUSES = {
 @needs_yosys
 @pytest.mark.slow
 @pytest.mark.parametrize("name", YOSYS_REFUSES)
-def test_refused_by_yosys(name):
+def test_refused_by_yosys(name, monkeypatch):
+    monkeypatch.setattr(rule, "READ_LIMIT", 1.0)
     answer, reason = YOSYS_REFUSES[name]
     started = time.perf_counter()
     grade = CIRCUIT.thorough(AND, answer)
@@ -320,10 +321,10 @@ def test_a_hard_proof_is_ungraded_within_the_limit(monkeypatch):
         "module top(input [13:0] a, b, output reg [27:0] p); integer i; always @* begin p = 0; "
         "for (i = 0; i < 14; i = i + 1) if (b[i]) p = p + (a << i); end endmodule"
     )
-    started = time.perf_counter()
+    started = time.process_time()
     grade = CIRCUIT.grade(gold, answer)
     assert (grade.verdict, grade.reason) == ("ungraded", "neither proved nor refuted in 2 s")
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 @needs_yosys

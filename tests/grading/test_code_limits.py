@@ -20,18 +20,19 @@ from support.programs import SUCCESSOR, gold, gone_soon, judged, processes_with,
 
 @pytest.mark.slow
 def test_hanging_is_wrong_and_ends(boxed, monkeypatch):
+    monkeypatch.setattr(sandbox, "WALL_SECONDS", 1.0)
     for program in (
         "import time\ndef f(x): time.sleep(99)",
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(99)",
     ):
         started = time.perf_counter()
-        assert judged(program) == Grade("wrong", "f(2): timed out after 3 s")
-        assert time.perf_counter() - started < 12
+        assert judged(program) == Grade("wrong", "f(2): timed out after 1 s")
+        assert time.perf_counter() - started < 40
     monkeypatch.setattr(sandbox, "WALL_SECONDS", 30.0)  # a second of computing takes longer on a busy machine
     for program in ("while True: pass", "def f(x): return 10 ** (10 ** 9)"):
         started = time.perf_counter()
         assert judged(program) == Grade("wrong", "f(2): timed out after 1 s of computing")
-        assert time.perf_counter() - started < 12
+        assert time.perf_counter() - started < 40
     stubborn = "import signal\nsignal.signal(getattr(signal, 'SIGXCPU', 2), signal.SIG_IGN)\nwhile True: pass"
     assert judged(stubborn).verdict == "wrong"
     assert judged("def f(x):\n    while x < 0: pass\n    return x + 1").reason.startswith("f(-1): timed out after 1 s")
@@ -108,7 +109,8 @@ def test_too_many_processes_are_none(boxed):
 
 
 @pytest.mark.slow
-def test_nothing_stays_behind(boxed):
+def test_nothing_stays_behind(boxed, monkeypatch):
+    monkeypatch.setattr(sandbox, "WALL_SECONDS", 2.0)
     marker = f"motif-daemon-{os.getpid()}-{time.monotonic_ns()}"
     daemon = f"""
         import os, subprocess, sys, time
@@ -129,9 +131,9 @@ def test_nothing_stays_behind(boxed):
         while not watching.wait(0.1):
             seen.extend(processes_with(marker))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
-    assert judged(daemon).reason == "f(2): timed out after 3 s"
+    assert judged(daemon).reason == "f(2): timed out after 2 s"
     watching.set()
     watcher.join()
     assert seen  # it had become the daemon and was there to be found

@@ -103,7 +103,7 @@ def test_thousands_of_inputs_are_never_right_and_leave_nothing_behind():
     rng = random.Random(0)
     process = psutil.Process(os.getpid())
     size, started, slow = 0, time.perf_counter(), []
-    for index in range(25_000):
+    for index in range(8_000):
         text = "".join(rng.choice(PIECES) for _ in range(rng.randrange(1, 30)))
         if index % 500 == 0:
             text *= rng.choice([1, 40, 3000])
@@ -115,11 +115,11 @@ def test_thousands_of_inputs_are_never_right_and_leave_nothing_behind():
             clean(answer[:LONGEST])
         if time.perf_counter() - begun > 1:
             slow.append(text[:80])
-        if index == 5_000:
+        if index == 2_000:
             size = process.memory_info().rss
     assert not slow
     assert process.memory_info().rss - size < 100 << 20
-    assert time.perf_counter() - started < 150
+    assert time.perf_counter() - started < 60
 
 
 @pytest.mark.slow

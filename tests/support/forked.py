@@ -1,10 +1,11 @@
-"""`python` in no time: a process that has imported every package but motif forks itself for each command.
+"""`python` in no time: a process that has imported motif and its packages forks itself for each command.
 
 Most of a short command's time is the import of torch and transformers (4 s of processor time here), and the tests run
-hundreds of commands. The program of `python()` sends its arguments, folder, environment and open files to the server,
-passes signals on, and ends as the child that the server forks for it; if it is killed, so is the child. So pipes,
-redirections, signals and statuses are the real ones. What packages read while they are imported (variables that begin
-with HF_, the number of threads) is the server's. Options of the interpreter other than -u are left to the real one.
+hundreds of commands. Workers of one test run share that process. The program of `python()` sends its arguments, folder,
+environment and open files to the server, passes signals on, and ends as the child that the server forks for it; if it
+is killed, so is the child. So pipes, redirections, signals and statuses are the real ones. What packages read while
+they are imported (variables that begin with HF_, the number of threads) is the server's. Options of the interpreter
+other than -u are left to the real one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+SHARED = "MOTIF_TESTS_FORKED"
+SERVER = "MOTIF_TESTS_FORKED_SERVER"
+"""The variables with the address and the process of a server that this or another process has started."""
 PROGRAM = """#!{python} -SE
 import json, os, signal, socket, sys
 if not {before!r} and sys.argv[1][:1] == "-" and sys.argv[1] not in ("-c", "-m", "-u"):
@@ -49,7 +53,8 @@ if status < 0:
 sys.exit(status)
 """
 PACKAGES = ("torch", "transformers", "peft", "safetensors.torch", "datasets", "rich.console", "typer", "pydantic",
-            "psutil", "torch.distributed.fsdp", "transformers.models.auto.modeling_auto", "httpx2")  # fmt: skip
+            "psutil", "torch.distributed.fsdp", "transformers.models.auto.modeling_auto", "httpx2", "motif.cli.app",
+            "motif.training.loop", "motif.evaluation.any_model")  # fmt: skip
 
 
 @functools.cache
@@ -67,22 +72,29 @@ def install(folder: Path, name: str, before: Sequence[str]) -> str:
     return str(path)
 
 
-@functools.cache
-def _address() -> str:
-    """Start the server of this process, and wait until it listens."""
+def start() -> str:
+    """Start the server of this process and of those that inherit its environment; returns its address."""
     if not hasattr(os, "pidfd_open"):
         raise RuntimeError("forked commands are for Linux")
-    address = Path(tempfile.mkdtemp(prefix="forked-")) / "address"
+    address = str(Path(tempfile.mkdtemp(prefix="forked-")) / "address")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen([sys.executable, __file__, str(address)], start_new_session=True, env=environment)
+    process = subprocess.Popen([sys.executable, __file__, address], start_new_session=True, env=environment)
     atexit.register(_stop, process)
-    deadline = time.monotonic() + 300
-    while not address.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
+    os.environ |= {SHARED: address, SERVER: str(process.pid)}
+    return address
+
+
+@functools.cache
+def _address() -> str:
+    """The address of the server, once it listens."""
+    address = os.environ.get(SHARED) or start()
+    deadline = time.monotonic() + 600
+    while not os.path.exists(address):
+        state = Path("/proc", os.environ[SERVER], "stat")
+        if not state.exists() or ") Z " in state.read_text() or time.monotonic() > deadline:
             raise RuntimeError("the server of forked commands did not start")
         time.sleep(0.05)
-    return str(address)
+    return address
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -39,17 +39,17 @@ def test_questions_fit_as_their_longest_prompts_do(tmp_path, tiny_tokenizer, que
 
 @pytest.mark.slow
 @pytest.mark.parametrize("window", [8192, 100], ids=["wide", "too narrow"])
-def test_a_hundred_thousand_rows(tmp_path, tiny_tokenizer, window):
-    recipe = recipe_of(tmp_path / "rows.jsonl", [f"What is {n} and so on? ".ljust(120, "x") for n in range(100_000)])
+def test_tens_of_thousands_of_rows(tmp_path, tiny_tokenizer, window):
+    recipe = recipe_of(tmp_path / "rows.jsonl", [f"What is {n} and so on? ".ljust(120, "x") for n in range(30_000)])
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"skip_bad": False})})
     if measurable := PEAK.exists():
         PEAK.write_text("5")  # the peak begins again
     before, start = resident("VmRSS"), time.process_time()
     try:
-        assert len(open_task(recipe, tiny_tokenizer, window).train) == 100_000
+        assert len(open_task(recipe, tiny_tokenizer, window).train) == 30_000
     except MotifError as error:
-        assert window == 100 and "100,000 rows cannot be used" in str(error)
-    assert time.process_time() - start < 15
+        assert window == 100 and "30,000 rows cannot be used" in str(error)
+    assert time.process_time() - start < 5
     assert not measurable or resident("VmHWM") - before < 1
 
 

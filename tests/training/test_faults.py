@@ -452,7 +452,7 @@ def responses(nodes):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaign forks")
-@pytest.mark.parametrize(("script", "tries"), [("crash", 6), ("damage", 6), ("full", 6), ("preempt", 2)])
+@pytest.mark.parametrize(("script", "tries"), [("crash", 3), ("damage", 3), ("full", 3), ("preempt", 1)])
 def test_campaign_in_small(tmp_path, script, tries):
     path = ROOT / "tests" / "campaigns" / f"{script}.py"
     arguments = ["--tries", str(tries), "--seed", "1", "--out", str(tmp_path / "out.jsonl")]

@@ -11,7 +11,7 @@ from motif.training.loop import train
 @pytest.mark.slow
 def test_the_demo_learns(tmp_path):
     result = train(
-        "demo", tmp_path / "run", settings=["train.steps=20", "eval.questions=200"], display=Display(quiet=True)
+        "demo", tmp_path / "run", settings=["train.steps=12", "eval.questions=120"], display=Display(quiet=True)
     )
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     outcomes = [line["outcome/mean"] for line in lines if "outcome/mean" in line]
@@ -23,7 +23,9 @@ def test_the_demo_learns(tmp_path):
 
 @pytest.mark.slow
 def test_the_circuit_recipe_learns(tmp_path):
-    result = train("circuit", tmp_path / "run", settings=["eval.questions=100"], display=Display(quiet=True))
+    result = train(
+        "circuit", tmp_path / "run", settings=["train.steps=10", "eval.questions=60"], display=Display(quiet=True)
+    )
     assert result.before["rounds_3"]["accuracy"] < 0.5
     assert result.after["rounds_3"]["accuracy"] > 0.8
 

@@ -30,12 +30,14 @@ SMALL = [
     "model.adapter=lora",
     "model.lora_rank=4",
     "rollout.questions_per_step=3",  # not divisible by two
-    "rollout.branching=[3,2,1]",
+    "rollout.branching=[3,2]",
     "train.save_every=1",
     "train.steps=4",
-    "eval.questions=7",
+    "eval.questions=5",
+    "data.arithmetic.smallest=10",
+    "data.arithmetic.largest=40",
     "eval.every=2",
-    "probe.questions=3",
+    "probe.questions=2",
     "probe.continuations=16",
 ]
 MANY = ["rollout.rounds_vary=[2,3,4]", "rounds.may_finish=true"]
@@ -293,7 +295,7 @@ def test_one_process_that_fails_ends_all(tmp_path, does, shard, said):
 
 @pytest.mark.slow
 def test_a_loss_that_is_no_number_in_one_process_skips_the_update_of_all(tmp_path):
-    settings = [*SMALL, "eval.questions=0", "probe.questions=0"]
+    settings = [*SMALL, "train.steps=3", "eval.questions=0", "probe.questions=0"]
     troubled = {"at": 2, "does": NOT_A_NUMBER}
     shards = ("none", "optimizer", "weights")
     runs = [
@@ -307,7 +309,7 @@ def test_a_loss_that_is_no_number_in_one_process_skips_the_update_of_all(tmp_pat
     subprocess.run(command, check=True, env=os.environ | {"RANK": "0"}, capture_output=True)
     for name in (*shards, "alone"):
         lines = numbers(tmp_path / name)
-        assert [line["update/skipped"] for line in lines if "reward" in line] == [0, 1, 0, 0], name
+        assert [line["update/skipped"] for line in lines if "reward" in line] == [0, 1, 0], name
         assert lines[1]["update/causes"]
         assert_same_weights(tmp_path / "alone", tmp_path / name)
 

@@ -35,7 +35,7 @@ def runs_away(source: str, chats: str) -> bool:
 @functools.cache
 def _fails_in_limits(source: str, chats: str) -> bool:
     command = [sys.executable, "-I", __file__]
-    given = json.dumps({"source": source, "chats": json.loads(chats)})
+    given = json.dumps({"source": source, "chats": json.loads(chats), "seconds": CPU_SECONDS})
     try:
         done = subprocess.run(command, input=given, text=True, capture_output=True, timeout=WALL_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -98,7 +98,7 @@ def _render_all(given: dict[str, Any]) -> int:
     with contextlib.suppress(ImportError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (given["seconds"], given["seconds"] + 1))
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
