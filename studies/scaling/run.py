@@ -40,7 +40,7 @@ MILLION = 1_000_000
 SERVERS = (1, 2, 4, 8, 16, 32, 64)
 QUESTIONS = 64
 """A step, where the servers grow in number; 8 a server where questions grow with them."""
-QWEN_3B = Shape(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
+QWEN_3B = Shape.dense(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
 PROMPT, SEAM = 250, 30  # tokens of a GSM8K question in the default scaffold, and what it adds in later rounds
 SCALE = 40  # a window of the embedded model has 24 tokens, one of a real one about a thousand
 
