@@ -80,6 +80,7 @@ def examine_model(recipe: Recipe, as_json: bool = False, console: PlainConsole |
         found.update(part.to_dict())
         if not as_json:
             table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+            table.add_column(min_width=11)  # both parts alike
             for name, text in part.rows():
                 table.add_row(Text(name, style="bold"), text)
             console.print(table)

@@ -48,7 +48,7 @@ class Description:
         if self.experts:
             each = f", {self.experts_each} for each token" if self.experts_each else ""
             parts.append(f"{self.experts} experts{each}")
-        return ", ".join([*parts, f"{self.vocabulary:,} words", f"context {self.context:,} tokens"])
+        return ", ".join([*parts, f"{self.vocabulary:,} tokens in its vocabulary", f"context {self.context:,} tokens"])
 
 
 def describe(name: str) -> Description:

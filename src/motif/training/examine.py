@@ -133,9 +133,9 @@ class Trial:
         adapter = "all weights" if self.adapter == "full" else "a LoRA adapter"
         sampler, update = self.paths.sampler, self.paths.update
         named = {"sampling": sampler, "updates": update}
-        speed = [f"{path.slower:.2g} in {name}" for name, path in named.items() if path and path.slower]
+        speed = [f"in {name} {path.slower:.2g} times" for name, path in named.items() if path and path.slower]
         unknown = [name for name, path in named.items() if path and not path.slower]
-        parts = [f"the general path takes {' and '.join(speed)} times the seconds of the fast one"] if speed else []
+        parts = [f"the seconds of the general path are those of the fast one {', '.join(speed)}"] if speed else []
         parts += [f"unknown for {' and '.join(unknown)}, where one of the paths cannot run"] if unknown else []
         return [
             ("trained", f"{adapter}, {self.trained:,} of {self.parameters:,} parameters"),
