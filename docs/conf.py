@@ -64,7 +64,7 @@ def section(name: str, entry: dict[str, Any], models: dict[str, Any]) -> list[st
         if "$ref" in field:
             below += section(f"{name}.{key}", field, models)
             continue
-        default = f"`` {json.dumps(field['default'], ensure_ascii=False)} ``"
+        default = f"`` {json.dumps(field.get('default', {}), ensure_ascii=False)} ``"
         about = " ".join(field.get("description", "").split())
         lines += [f"`{name}.{key}` = {default}", f": {about} *{kind(field)}.*".replace(":  ", ": "), ""]
     return lines + below

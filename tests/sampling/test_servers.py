@@ -256,16 +256,23 @@ def test_failures_change_nothing_but_time(failure, servers, undisturbed, tmp_pat
 
 @pytest.mark.slow
 def test_a_server_that_dies_in_mid_tree_and_comes_back_changes_nothing(servers, undisturbed, tmp_path):
-    deaths = []
+    deaths, back = [], threading.Event()
 
     def die(count, body):
         if count == 12 and not deaths:
             deaths.append(list(servers[0].loaded))
             threading.Timer(0.3, servers[0].start).start()
             return "die"
+        if deaths:
+            back.set()
         return None
 
-    servers[0].misbehave = die
+    def leave_some(count, body):
+        """The other server does not do all the work before this one is back."""
+        if deaths:
+            back.wait(30)
+
+    servers[0].misbehave, servers[1].misbehave = die, leave_some
     run(tmp_path / "run", servers)
     assert deaths and servers[0].history.count(deaths[0][0]) == 2  # its adapter was loaded again
     assert_same_run(undisturbed, tmp_path / "run")

@@ -73,7 +73,7 @@ class Metrics:
             # A run resumed from a checkpoint repeats the steps after it: the line written last counts.
             while self.steps and self.steps[-1]["step"] >= step:
                 self.steps.pop()
-            self.steps.append(record | {"step": step})
+            self.steps.append({name: value for name, value in record.items() if name != "diagnosis"} | {"step": step})
 
 
 def check_run_folder(run: Path) -> None:

@@ -263,9 +263,11 @@ class Trainer:
         metrics |= self.session.paths.metrics() | state.ledger.to_dict("ledger/") | clock.metrics()
         if processes.count > 1:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
-        self.run.append_metrics(metrics)
+        told, warning = self.watch.stepped()
+        self.run.append_metrics(metrics | told)
         self.display.step(metrics, self.recipe.train.steps)
-        self.watch.stepped()
+        if warning:
+            self.display.message(warning)
 
     def charge(self, sampled: Sampled, stats: UpdateStats, clock: Clock) -> None:
         """Add a step's work and time to the ledger; `sampled.usage` is what this process's trees took."""

@@ -47,15 +47,19 @@ class Watch:
     def evaluated(self, accuracies: Mapping[str, Accuracy]) -> None:
         """Look at the evaluation before training."""
         if found := of_evaluation(accuracies, self.session.recipe):
-            self._tell(found, "before training", before_training(found))
+            text = before_training(found)
+            record = self._keep(found, "before training", text)
+            self.run.append_metrics({"step": self.state.step, "diagnosis": record})
+            self.display.message(_warning(found, text))
 
-    def stepped(self) -> None:
-        """Look at the steps in a row that made no update, if there are any."""
+    def stepped(self) -> tuple[dict[str, Any], str]:
+        """What the line of metrics and the terminal say of the steps in a row that made no update, if anything."""
         state = self.state
         first = state.step == state.standstill.steps == 1 and not state.evaluations.get(0)
-        if first or state.standstill.steps == SAID_AFTER:
-            found, text = self._standstill()
-            self._tell(found, f"after step {state.step}", text)
+        if not first and state.standstill.steps != SAID_AFTER:
+            return {}, ""
+        found, text = self._standstill()
+        return {"diagnosis": self._keep(found, f"after step {state.step}", text)}, _warning(found, text)
 
     def summary(self) -> dict[str, Any]:
         """What the summary says: all that was told, and how the run stands in the end."""
@@ -71,11 +75,15 @@ class Watch:
         steps = counted(self.state.standstill.steps, "step")
         return found, f"no update in {steps}: in every group all rewards are equal, because {found.because}."
 
-    def _tell(self, found: Diagnosis, when: str, text: str) -> None:
+    def _keep(self, found: Diagnosis, when: str, text: str) -> dict[str, Any]:
+        """Note for the summary what is told, and return it."""
         record = {"when": when, **found.to_dict(text)}
         self.state.diagnoses.append({"step": self.state.step, **record})
-        self.run.append_metrics({"step": self.state.step, "diagnosis": record})
-        self.display.message(f"warning: {text} {found.advice()}")
+        return record
+
+
+def _warning(found: Diagnosis, text: str) -> str:
+    return f"warning: {text} {found.advice()}"
 
 
 def before_training(found: Diagnosis) -> str:
