@@ -270,7 +270,7 @@ def test_a_server_that_dies_in_mid_tree_and_comes_back_changes_nothing(servers, 
     def leave_some(count, body):
         """The other server does not do all the work before this one is back."""
         if deaths:
-            back.wait(30)
+            back.wait(2)
 
     servers[0].misbehave, servers[1].misbehave = die, leave_some
     run(tmp_path / "run", servers)
