@@ -79,6 +79,9 @@ def larger(one: Architecture) -> Architecture:
     """The architecture four times as wide and twice as deep, with more words than its tokenizer has."""
     options: dict[str, Any] = {}
     for name, size in one.options.items():
+        if size is None:  # the family's own default
+            options[name] = None
+            continue
         wider = 4 if name in WIDER else 1
         new = [wider * part for part in size] if wider > 1 and isinstance(size, list) else wider * size
         options[name] = 2 * new if name in DEEPER or isinstance(size, list) else new

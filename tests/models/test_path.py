@@ -4,7 +4,7 @@ import pytest
 
 from motif.models.path import FAST, GENERAL, Finding, Gaps, Path, Paths, choose, off_by
 
-ROUNDING, HARSH, HARSHER = (Finding(gaps=Gaps(gap / 5, gap)) for gap in (5e-5, 2e-4, 3e-4))
+EXACT, ROUNDING, HARSH, HARSHER = (Finding(gaps=Gaps(gap / 5, gap)) for gap in (0.0, 5e-5, 2e-4, 3e-4))
 
 
 @pytest.mark.parametrize(
@@ -14,14 +14,16 @@ ROUNDING, HARSH, HARSHER = (Finding(gaps=Gaps(gap / 5, gap)) for gap in (5e-5, 2
         (Finding("windows"), ROUNDING, "windows", ROUNDING),
         (Finding("windows"), HARSHER, "windows", HARSHER),
         (HARSHER, HARSH, "", HARSHER),  # rounding: both are alike
-        (HARSHER, ROUNDING, off_by(3e-4), ROUNDING),  # a fault of the fast one, however small
+        (HARSHER, ROUNDING, "", HARSHER),  # rounding: the general one moves, too
+        (HARSHER, EXACT, off_by(3e-4), EXACT),  # a fault of the fast one, however small
+        (Finding(gaps=Gaps(3e-5, 1.5e-4)), EXACT, "", Finding(gaps=Gaps(3e-5, 1.5e-4))),
         (HARSHER, Finding("no cache"), "", HARSHER),
     ],
 )
 def test_the_fast_way_is_taken_unless_the_general_one_is_clearly_closer(fast, general, reason, taken):
     path, findings = choose({FAST: fast, GENERAL: general}.__getitem__)
     assert path == Path(reason) and path.gaps == taken.gaps
-    assert bool(path.gap) == (taken is not ROUNDING)  # what rounding makes of most models needs no word
+    assert bool(path.gap) == (taken not in (ROUNDING, EXACT))  # what rounding makes of most models needs no word
     assert findings == [found for found in (fast, general) if found]
 
 
