@@ -47,6 +47,7 @@ from motif.runs.folder import RunFolder
 from motif.session import open_session
 from motif.tasks import Task
 from motif.training.batch import Sample
+from motif.training.check import choose_update_path
 from motif.training.loop import Trainer
 from motif.training.update import update
 
@@ -118,6 +119,7 @@ class Ours:
         session = open_session(recipe(options, branching), Task("benchmark", questions(options), [], "exact", []))
         session.policy.end_ids[:] = [session.policy.vocabulary]
         session.grader = Coin()  # type: ignore[assignment]
+        choose_update_path(session.policy)
         return cls(Trainer(session, RunFolder(Path(folder)), Display(quiet=True), allow_changes=False))
 
     def step(self) -> dict[str, float]:

@@ -11,8 +11,10 @@ RIGHT = 1e-4
 ALLOWED = 1e-3
 """Difference (nats) that rounding may make where weights are harsh: beyond it a way is wrong."""
 CLEARLY = 10
-"""How many times smaller than the fast way's the difference of the general way is, unless both are rounding. A plain pass
-of a deep model moves by a third of the fast way's difference if only its rows are padded otherwise."""
+"""How many times smaller than the fast way's the difference of the general way is, unless both are rounding.
+
+A deep model's plain pass moves by a quarter of the fast way's difference if only its rows are padded otherwise.
+"""
 ROUNDING = 2e-5
 """Difference (nats) that is taken for the general way's where it is smaller: it may compute exactly the plain pass."""
 
