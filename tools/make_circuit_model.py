@@ -33,6 +33,7 @@ from make_demo_model import (
     make_model,
     make_tokenizer,
     note_of,
+    progress,
     prompt_text,
     respond,
     response_text,
@@ -293,13 +294,10 @@ def main() -> None:
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
     started = time.monotonic()
-
-    def progress(step: int, loss: float) -> None:
-        if step % 50 == 0:
-            print(f"step {step} loss {loss:.4f} {time.monotonic() - started:.0f} s", flush=True)
+    show = progress(started)
 
     corpus = CircuitCorpus(tokenizer, arguments.seed)
-    train(model, corpus, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=progress)
+    train(model, corpus, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=show)
     minutes = (time.monotonic() - started) / 60
     save(model, tokenizer, arguments.out)
     report = {

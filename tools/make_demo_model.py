@@ -318,12 +318,12 @@ def chat_text(tokenizer: PreTrainedTokenizerFast, user: str) -> str:
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Return the untrained model."""
+def make_model(tokenizer: PreTrainedTokenizerFast, width: int = 128, inner: int = 352) -> LlamaForCausalLM:
+    """Return the untrained model; `width` of its states, and `inner` between the two products of a layer."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=352,
+        hidden_size=width,
+        intermediate_size=inner,
         num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=4,
@@ -562,6 +562,16 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     tokenizer.save_pretrained(folder, save_jinja_files=False)
 
 
+def progress(started: float) -> Callable[[int, float], None]:
+    """Return what prints the loss of every 50th step, and the seconds since `started`."""
+
+    def show(step: int, loss: float) -> None:
+        if step % 50 == 0:
+            print(f"step {step} loss {loss:.4f} {time.monotonic() - started:.0f} s", flush=True)
+
+    return show
+
+
 def main() -> None:
     """Train, save and measure the model."""
     parser = argparse.ArgumentParser(description="Make the demonstration model from procedural data.")
@@ -576,15 +586,12 @@ def main() -> None:
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
     started = time.monotonic()
-
-    def progress(step: int, loss: float) -> None:
-        if step % 50 == 0:
-            print(f"step {step} loss {loss:.4f} {time.monotonic() - started:.0f} s", flush=True)
+    show = progress(started)
 
     first = Corpus(tokenizer, arguments.seed)
-    train(model, first, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=progress)
+    train(model, first, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=show)
     last = Corpus(tokenizer, arguments.seed + 1, LAST_SHARES)
-    train(model, last, arguments.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP_STEPS, progress)
+    train(model, last, arguments.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP_STEPS, show)
     minutes = (time.monotonic() - started) / 60
     save(model, tokenizer, arguments.out)
     report = {

@@ -1,6 +1,6 @@
 """Make the model of the recipe `read` from procedural data alone: it reads a piece of a ledger, but seldom goes on.
 
-    python tools/make_read_model.py --out DIR [--steps N] [--seed S]
+    python tools/make_read_model.py --out DIR [--steps READ UNDECIDED] [--seed S]
 
 A round reads a piece of two entries, each of which sets an account, and is told what the account that is asked for
 held before. The warm start teaches it to read a piece, and leaves it in two minds about what was before: where a piece
@@ -17,9 +17,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from make_demo_model import IGNORED, Row, chat_text, make_tokenizer, mean_loss, respond, response_text, save
+from make_demo_model import (
+    IGNORED,
+    Row,
+    chat_text,
+    make_model,
+    make_tokenizer,
+    mean_loss,
+    progress,
+    respond,
+    response_text,
+    save,
+)
 from motif.config import LedgerConfig
 from motif.tasks import ledger
 from motif.tasks.procedural import parts
@@ -82,29 +93,6 @@ class Corpus:
         return Row(given + learnt, [IGNORED] * len(given) + learnt)
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """The untrained model."""
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        initializer_range=0.04,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    model = LlamaForCausalLM(config)
-    model.generation_config = GenerationConfig(
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id
-    )
-    return model
-
-
 def imitate(
     model: LlamaForCausalLM, corpus: Corpus, steps: int, rate: float, report: Callable[[int, float], None]
 ) -> None:
@@ -154,17 +142,14 @@ def main() -> None:
     torch.set_num_threads(1)  # one thread also keeps the order of float sums, and so the weights, the same
     torch.manual_seed(arguments.seed)
     tokenizer = make_tokenizer()
-    model = make_model(tokenizer)
+    model = make_model(tokenizer, width=64, inner=128)
     started = time.monotonic()
-
-    def progress(step: int, loss: float) -> None:
-        if step % 50 == 0:
-            print(f"step {step} loss {loss:.4f} {time.monotonic() - started:.0f} s", flush=True)
+    show = progress(started)
 
     read, doubt = arguments.steps
-    imitate(model, Corpus(tokenizer, arguments.seed, False), read, RATE, progress)
+    imitate(model, Corpus(tokenizer, arguments.seed, False), read, RATE, show)
     print("reads right:", {n: measure(model, tokenizer, n, sampled=False) for n in (1, 4, 16)}, flush=True)
-    imitate(model, Corpus(tokenizer, arguments.seed + 1, True), doubt, RATE / 6, progress)
+    imitate(model, Corpus(tokenizer, arguments.seed + 1, True), doubt, RATE / 6, show)
     minutes = (time.monotonic() - started) / 60
     save(model, tokenizer, arguments.out)
     report = {

@@ -37,6 +37,7 @@ from make_demo_model import (
     make_model,
     make_tokenizer,
     note_of,
+    progress,
     prompt_text,
     respond,
     response_text,
@@ -250,15 +251,12 @@ def main() -> None:
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
     started = time.monotonic()
-
-    def progress(step: int, loss: float) -> None:
-        if step % 50 == 0:
-            print(f"step {step} loss {loss:.4f} {time.monotonic() - started:.0f} s", flush=True)
+    show = progress(started)
 
     corpus = ChainCorpus(tokenizer, arguments.seed)
-    train(model, corpus, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=progress)
+    train(model, corpus, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=show)
     last = ChainCorpus(tokenizer, arguments.seed + 1)
-    train(model, last, arguments.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP, after=progress)
+    train(model, last, arguments.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP, after=show)
     minutes = (time.monotonic() - started) / 60
     save(model, tokenizer, arguments.out)
     report = {
