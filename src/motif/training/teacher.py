@@ -258,18 +258,18 @@ class _Record:
                 file.truncate(sum(len(line) + 1 for line in lines[:-1]))
 
     def __contains__(self, question: Question) -> bool:
-        return (question.id, question.text) in self.answers
+        return (question.id, question.whole) in self.answers
 
     def __getitem__(self, question: Question) -> Answers:
-        return self.answers[question.id, question.text]
+        return self.answers[question.id, question.whole]
 
     def add(self, question: Question, answers: Answers) -> None:
         """Write a line."""
-        self.answers[question.id, question.text] = answers
+        self.answers[question.id, question.whole] = answers
         entry: dict[str, Any] = {
             "key": self.key,
             "question": question.id,
-            "text": question.text,
+            "text": question.whole,
             "answer": question.gold,
         }
         entry |= {"trajectories": answers.trajectories, "tokens": answers.tokens}
