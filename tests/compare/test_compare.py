@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from motif.compare.analysis import summarise
-from motif.compare.results import collect, curve, read_results, read_run, spelled_out, write_results
+from motif.compare.results import collect, curve, read_results, read_run, spelled_out, with_computed, write_results
 from motif.compare.run import compare, prepare, run_study
 from motif.compare.study import Study, StudyRun, load_study, plan_runs, resolve
+from motif.compare.words import accuracy_columns, budget_columns
 from motif.config import load_recipe
 from motif.errors import ModelError, RecipeError, RunFolderError, UsageError
 from motif.method.tree import Question
@@ -233,6 +234,24 @@ def test_results_are_read_back_and_others_refused(tmp_path):
         read_results(tmp_path / "none.jsonl")
 
 
+def test_results_of_arms_that_were_added_later_are_put_together(tmp_path):
+    _, (head, *runs) = made_up(seeds=2)
+    early, late = tmp_path / "early.jsonl", tmp_path / "late.jsonl"
+    write_results(early, [head, *runs[:3]])
+    write_results(late, [head, *runs[3:]])
+    assert read_results(early, late) == read_results_of(tmp_path, [head, *runs])
+    with pytest.raises(UsageError, match="another file has"):
+        read_results(early, early)
+    write_results(late, [head | {"questions": {row: ["other"] for row in head["questions"]}}, *runs[3:]])
+    with pytest.raises(UsageError, match="tested on other questions"):
+        read_results(early, late)
+
+
+def read_results_of(folder, lines):
+    write_results(folder / "all.jsonl", lines)
+    return read_results(folder / "all.jsonl")
+
+
 # -- from raw results to numbers ---------------------------------------------------------------------------------------
 
 
@@ -328,6 +347,39 @@ def test_what_is_missing_is_told():
     assert found["arms"]["untrained"]["rows"] == {}
 
 
+def test_an_arm_is_compared_in_the_row_it_is_used_in(tmp_path):
+    study, lines = made_up()
+    data = study.model_dump()
+    data["arms"]["single"]["row"] = "rounds_1"
+    data["contrasts"] = [{"name": "as used", "a": {"arm": "paper"}, "b": {"arm": "single"}}]
+    found = summarise(Study.model_validate(data), lines)
+    [contrast] = found["contrasts"]
+    assert (contrast["a"]["row"], contrast["b"]["row"]) == ("rounds_3", "rounds_1")
+    gap = found["arms"]["single"]["rows"]["rounds_1"]["difference"]["mean"]
+    assert gap == pytest.approx(-contrast["difference"]["mean"])
+    assert "at 1 round" in next(line for line in accuracy_columns(found)[1] if line[0] == "single")[-1]
+    assert found["budgets"]["single"]["questions"]["difference"]["mean"] == pytest.approx(gap)
+
+
+def test_arms_are_compared_at_matched_budgets(summary):
+    _, lines = made_up()
+    ends = [(line["arm"], line["curve"][-1]["spent"]["generated_tokens"]) for line in lines[1:]]
+    most = min(spent for arm, spent in ends if arm in ("paper", "recommended"))
+    found = summary["budgets"]["recommended"]
+    assert found["generated_tokens"]["amount"] == most and found["generated_tokens"]["difference"]["n"] == 10
+    assert "untrained" in summary["budgets"] and not summary["budgets"]["untrained"]  # it spends nothing
+    heads, rows = budget_columns(summary)
+    assert "at equal generated tokens" in heads and "untrained" not in [line[0] for line in rows]
+
+
+def test_all_tokens_computed_are_a_currency():
+    spent = {"generated_tokens": 5, "prefill_tokens": 3}
+    metrics = Metrics()
+    metrics.add({"step": 0, "eval": {}})
+    assert curve(metrics, spent)[0]["spent"]["computed_tokens"] == 0
+    assert with_computed(spent)["computed_tokens"] == 8 and with_computed({"questions": 1}) == {"questions": 1}
+
+
 def test_one_seed_has_means_and_no_intervals():
     found = summarise(*made_up(seeds=1))
     assert found["arms"]["paper"]["rows"]["rounds_3"]["accuracy"]["low"] is None
@@ -362,7 +414,7 @@ def test_from_results_alone(tmp_path, capsys):
     """
     _, lines = made_up(seeds=3)
     write_results(tmp_path / "results.jsonl", lines)
-    assert compare(study_file(tmp_path, text), results=tmp_path / "results.jsonl") == 0
+    assert compare(study_file(tmp_path, text), results=[tmp_path / "results.jsonl"]) == 0
     said = capsys.readouterr().out
     assert "both <ends>: paper, 3 rounds" in said and "18 runs in the results belong to no arm" in said
     table = (tmp_path / "table.md").read_text()

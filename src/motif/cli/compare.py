@@ -24,7 +24,10 @@ def compare(
         typer.Option("--collect", help="Run nothing; make results, table and page from the runs that have finished."),
     ] = False,
     results: Annotated[
-        Path | None, typer.Option("--from", help="Run nothing; make table and page from this results.jsonl.")
+        list[Path] | None,
+        typer.Option(
+            "--from", help="Run nothing; make table and page from this results.jsonl. Several are put together."
+        ),
     ] = None,
 ) -> None:
     """Run arms × seeds and compare them, paired by seed.
@@ -42,7 +45,7 @@ def compare(
         arms=[arm.strip() for arm in arms.split(",") if arm.strip()],
         seeds=seeds_from(seeds),
         mode="plan" if dry_run else "collect" if collect else "run",
-        results=results,
+        results=results or (),
     )
     if status:
         raise typer.Exit(status)

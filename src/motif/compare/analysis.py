@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from motif.compare.results import Record, mean, spelled_out
-from motif.compare.study import ArmTarget, Contrast, Point, Study, Threshold
+from motif.compare.study import COMPUTED, ArmTarget, Contrast, Point, Study, Threshold
 from motif.compare.words import contrast_sentence, point_words, threshold_sentence
 from motif.statistics.paired import (
     amount_to_reach,
@@ -22,6 +22,8 @@ from motif.text import counted
 
 Results = dict[str, dict[int, Record]]
 """Runs by arm and seed."""
+BUDGETS = ("questions", "generated_tokens", COMPUTED, "seconds")
+"""What arms are compared at equal amounts of."""
 
 
 def summarise(study: Study, lines: Sequence[Record]) -> Record:
@@ -39,7 +41,8 @@ def summarise(study: Study, lines: Sequence[Record]) -> Record:
         else:
             others += 1
     row = study.row or head["row"]
-    arms = {arm: summarise_arm(study, arm, results) for arm in study.arms}
+    of = {name: arm.row or row for name, arm in study.arms.items()}
+    arms = {arm: summarise_arm(study, arm, results, of) for arm in study.arms}
     made_with = versions(runs)
     return {
         "study": study.name,
@@ -49,15 +52,20 @@ def summarise(study: Study, lines: Sequence[Record]) -> Record:
         "reference": study.reference or None,
         "seeds": study.seeds,
         "arms": arms,
-        "contrasts": [contrast(one, row, results) for one in study.contrasts],
-        "thresholds": [threshold(one, row, results) for one in study.thresholds],
+        "budgets": {arm: budgets(arm, study.reference, of, results) for arm in of if study.reference not in ("", arm)},
+        "contrasts": [contrast(one, of, results) for one in study.contrasts],
+        "thresholds": [threshold(one, row, of, results) for one in study.thresholds],
         "versions": made_with,
         "notes": notes(study, results, others, made_with),
     }
 
 
-def summarise_arm(study: Study, name: str, results: Results) -> Record:
-    """An arm: its final accuracy in every row, over seeds and against the reference, and what it spent."""
+def summarise_arm(study: Study, name: str, results: Results, of: Mapping[str, str]) -> Record:
+    """An arm: its final accuracy in every row, over seeds and against the reference, and what it spent.
+
+    Args:
+        of: the row in which each arm is used.
+    """
     runs = results[name]
     rows: Record = {}
     for row in dict.fromkeys(row for run in runs.values() for row in run["curve"][-1]["rows"]):
@@ -70,12 +78,14 @@ def summarise_arm(study: Study, name: str, results: Results) -> Record:
             for key in ("truncated", "mean_tokens", "ungraded")
         }
         if study.reference and study.reference != name:
+            other = of[study.reference] if row == of[name] else row
             rows[row]["difference"] = difference(
-                values, values_of(Point(arm=study.reference), row, results[study.reference])
+                values, values_of(Point(arm=study.reference), other, results[study.reference])
             )
     ledgers = [run["ledger"] for run in runs.values()]
     return {
         "about": study.arms[name].about,
+        "row": of[name],
         "settings": next((run["settings"] for run in runs.values()), {}),
         "runs": len(runs),
         "rows": rows,
@@ -127,9 +137,21 @@ def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Record | None:
     return mean_interval(values).to_dict() | {"student": student_interval(values).to_dict(), "by_seed": by_seed}
 
 
-def contrast(wanted: Contrast, default_row: str, results: Results) -> Record:
+def budgets(arm: str, reference: str, of: Mapping[str, str], results: Results) -> Record:
+    """An arm against the reference at equal amounts of each currency: the most that all runs of both have spent."""
+    compared: Record = {}
+    for currency in BUDGETS if results[arm] and results[reference] else ():
+        runs = [(one, curve(run, of[one], currency)[0]) for one in (arm, reference) for run in results[one].values()]
+        most = min((amounts[-1] for _, amounts in runs if amounts), default=0.0)
+        if most > 0:
+            sides = [values_of(Point(arm=one, at={currency: most}), of[one], results[one]) for one in (arm, reference)]
+            compared[currency] = {"amount": most, "difference": difference(*sides)}
+    return compared
+
+
+def contrast(wanted: Contrast, of: Mapping[str, str], results: Results) -> Record:
     """A contrast: its difference with interval and per seed, its finding, and tests by question at the end of runs."""
-    a, b = (contrast_side(point, default_row, results) for point in (wanted.a, wanted.b))
+    a, b = (contrast_side(point, of[point.arm], results) for point in (wanted.a, wanted.b))
     result: Record = {"name": wanted.name, "a": a, "b": b, "margin": wanted.margin}
     result["difference"] = difference(a["by_seed"], b["by_seed"])
     result["notes"] = [
@@ -190,16 +212,20 @@ def finding(difference: Record | None, margin: float | None) -> str:
     return "not inferior" if inside else "not shown"
 
 
-def threshold(wanted: Threshold, default_row: str, results: Results) -> Record:
+def threshold(wanted: Threshold, default_row: str, of: Mapping[str, str], results: Results) -> Record:
     """How much each arm needs to reach the accuracy, and the ratios to the first arm."""
     row = wanted.row or default_row
     target = wanted.target
     if isinstance(target, ArmTarget):
-        finals = list(values_of(Point(arm=target.arm), row, results[target.arm]).values())
+        finals = list(values_of(Point(arm=target.arm), wanted.row or of[target.arm], results[target.arm]).values())
         aim = sum(finals) / len(finals) if finals else None
     else:
         aim = target
-    arms = {arm: needed(results[arm], row, wanted.currency, aim) for arm in wanted.arms} if aim is not None else {}
+    arms = (
+        {}
+        if aim is None
+        else {arm: needed(results[arm], wanted.row or of[arm], wanted.currency, aim) for arm in wanted.arms}
+    )
     first, *others = wanted.arms
     ratios = {arm: ratio(arms[arm], arms[first]) for arm in others} if arms else {}
     result: Record = {

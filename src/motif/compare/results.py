@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from motif.compare.study import Study, StudyRun
+from motif.compare.study import COMPUTED, Study, StudyRun
 from motif.config import Recipe, flat
 from motif.errors import RunFolderError, UsageError
 from motif.runs.disk import write_atomically
@@ -63,7 +63,7 @@ def read_run(run: StudyRun, base: Recipe, ids: dict[str, list[str]]) -> Record:
         "truncated": mean(record.get("completions/clipped_ratio") for record in metrics.steps),
         "diagnostics": diagnostics(metrics.steps),
         "probes": [{"step": step, "probe": probe} for step, probe in sorted(metrics.probes.items())],
-        "ledger": summary.get("ledger", {}),
+        "ledger": with_computed(summary.get("ledger", {})),
         "wall_seconds": wall_seconds(run.folder),
         "versions": summary.get("versions", {}),
     }
@@ -75,8 +75,15 @@ def curve(metrics: Metrics, ledger: Record) -> list[Record]:
     for step, rows in sorted(metrics.evals.items()):
         last = next((record for record in reversed(metrics.steps) if record["step"] <= step), {})
         spent = {key.removeprefix("ledger/"): value for key, value in last.items() if key.startswith("ledger/")}
-        points.append({"step": step, "spent": spent or dict.fromkeys(ledger, 0), "rows": rows})
+        points.append({"step": step, "spent": with_computed(spent or dict.fromkeys(ledger, 0)), "rows": rows})
     return points
+
+
+def with_computed(spent: Record) -> Record:
+    """Amounts spent, with all tokens computed among them."""
+    if COMPUTED in spent or not {"generated_tokens", "prefill_tokens"} <= spent.keys():
+        return spent
+    return spent | {COMPUTED: spent["generated_tokens"] + spent["prefill_tokens"]}
 
 
 def diagnostics(steps: Sequence[Record]) -> Record:
@@ -106,8 +113,27 @@ def write_results(path: Path, lines: Sequence[Record]) -> None:
     write_atomically(path, text)
 
 
-def read_results(path: Path) -> list[Record]:
-    """The lines of results.jsonl.
+def read_results(*paths: Path) -> list[Record]:
+    """The lines of results.jsonl; of several, such as arms that were added later, the lines of all.
+
+    Raises:
+        UsageError: no such file, a file of another kind, or files that do not belong together.
+    """
+    (head, *runs), *others = (_read(path) for path in paths)
+    for path, (other, *lines) in zip(paths[1:], others, strict=True):
+        for row in head["questions"].keys() & other["questions"].keys():
+            if head["questions"][row] != other["questions"][row]:
+                raise UsageError(f"{path}: its runs were tested on other questions ({row}) than those of {paths[0]}")
+        head["questions"] |= other["questions"]
+        for line in lines:
+            if any((line["arm"], line["seed"]) == (run["arm"], run["seed"]) for run in runs):
+                raise UsageError(f"{path}: another file has {line['arm']} seed {line['seed']}, too: leave one out")
+        runs += lines
+    return [head, *runs]
+
+
+def _read(path: Path) -> list[Record]:
+    """The lines of one results.jsonl.
 
     Raises:
         UsageError: no such file, or a file of another kind.
@@ -120,6 +146,10 @@ def read_results(path: Path) -> list[Record]:
         raise UsageError(f"{path}: not JSON lines: {error}") from None
     if not lines or "study" not in lines[0] or not all("arm" in line and "curve" in line for line in lines[1:]):
         raise UsageError(f"{path} is not what `motif compare` writes: a line on the study, then a line per run")
+    for run in lines[1:]:
+        run["ledger"] = with_computed(run["ledger"])
+        for point in run["curve"]:
+            point["spent"] = with_computed(point["spent"])
     return lines
 
 

@@ -36,20 +36,24 @@ def compare(
     arms: Sequence[str] = (),
     seeds: Sequence[int] = (),
     mode: Literal["plan", "collect", "run"] = "run",
-    results: Path | None = None,
+    results: Sequence[Path] = (),
 ) -> int:
     """Check, run and collect a study; return the exit status: 0, 1 if a run failed, 130 if the user stopped it.
 
     Args:
         mode: `plan` only checks; `collect` runs nothing and takes the runs that have finished.
-        results: run nothing, read no recipe, and take this results.jsonl; the output goes beside it unless `out`.
+        results: run nothing, read no recipe, and take these results.jsonl; the output goes beside the first unless
+            `out`.
 
     Raises:
         MotifError: see `load_study`, `prepare`, `run_study` and `read_results`.
     """
     console, study = PlainConsole(), load_study(file)
-    if results is not None:
-        present(study, read_results(results), out or results.parent, console)
+    if results:
+        lines, folder = read_results(*results), out or results[0].parent
+        present(study, lines, folder, console)
+        if len(results) > 1:
+            write_results(folder / "results.jsonl", lines)
         return 0
     prepared = prepare(study, file.parent, out)
     runs = prepared.select(arms, seeds)

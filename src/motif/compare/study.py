@@ -24,8 +24,10 @@ from motif.runs.ledger import Ledger
 from motif.runs.read import is_finished
 from motif.text import expanded
 
-CURRENCIES = tuple(field.name for field in fields(Ledger))
-"""The quantities of a run's ledger, against which curves can be plotted."""
+COMPUTED = "computed_tokens"
+"""Generated tokens and the prompt tokens run through the model: all that a run has computed to sample."""
+CURRENCIES = (*(field.name for field in fields(Ledger)), COMPUTED)
+"""What a run spends, against which curves can be plotted: the quantities of its ledger, and all tokens computed."""
 
 
 class Arm(Section):
@@ -34,6 +36,8 @@ class Arm(Section):
     about: str = ""
     recipe: str = ""
     """A shipped name, or a file relative to the study; empty: the study's recipe."""
+    row: str = ""
+    """The evaluation row in which this arm is used; empty: the study's."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings that override the recipe's and the study's, as `"section.key" = value`; paths are relative to the
     study."""
@@ -46,7 +50,7 @@ class Point(Section):
     at: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """At most one currency, e.g. `{ questions = 120 }`; empty: at the end."""
     row: str = ""
-    """The evaluation row; empty: the study's."""
+    """The evaluation row; empty: the arm's."""
 
     @field_validator("at")
     @classmethod
@@ -251,10 +255,10 @@ def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:
         RecipeError: names the row, the arm and what it reports.
     """
     row = main_row(study, recipes)
-    needed = [(point.arm, point.row or row) for contrast in study.contrasts for point in (contrast.a, contrast.b)]
-    needed += [(arm, threshold.row or row) for threshold in study.thresholds for arm in threshold.arms]
-    if study.row:
-        needed += [(arm, study.row) for arm in study.arms]
+    of = {arm: one.row or row for arm, one in study.arms.items()}
+    needed = [(point.arm, point.row or of[point.arm]) for one in study.contrasts for point in (one.a, one.b)]
+    needed += [(arm, threshold.row or of[arm]) for threshold in study.thresholds for arm in threshold.arms]
+    needed += [(name, of[name]) for name, arm in study.arms.items() if arm.row or study.row]
     for arm, name in needed:
         rows = rows_of(recipes[arm])
         if name not in rows:

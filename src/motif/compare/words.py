@@ -21,6 +21,7 @@ CURRENCIES = {
     "prefill_tokens": "prompt tokens",
     "prefill_saved": "prompt tokens saved",
     "trained_tokens": "trained tokens",
+    "computed_tokens": "tokens computed",
     "flops": "FLOPs",
     "seconds": "seconds",
 }
@@ -131,11 +132,28 @@ def accuracy_columns(summary: Record) -> tuple[list[str], list[list[str]]]:
     for name, arm in summary["arms"].items():
         cells = [accuracy_words(arm["rows"].get(row, {}).get("accuracy")) for row in rows]
         if reference:
-            difference = arm["rows"].get(summary["row"], {}).get("difference")
-            cells.append("reference" if name == reference else difference_words(difference))
+            words = difference_words(arm["rows"].get(arm["row"], {}).get("difference"))
+            if arm["row"] != summary["row"] and words != NONE:
+                words += f" at {row_words(arm['row'])}"
+            cells.append("reference" if name == reference else words)
         lines.append([name, str(arm["runs"]), *cells])
     heads = ["arm", "seeds", *(row_words(row) for row in rows)]
     return heads + ([f"against {reference}, {row_words(summary['row'])} (points)"] if reference else []), lines
+
+
+def budget_columns(summary: Record) -> tuple[list[str], list[list[str]]]:
+    """Headings and a line per arm: its difference to the reference once both have spent the same of a currency."""
+    compared = {arm: found for arm, found in summary["budgets"].items() if found}
+    currencies = list(dict.fromkeys(currency for found in compared.values() for currency in found))
+    lines = [
+        [arm, *(_budget(found[currency], currency) if currency in found else NONE for currency in currencies)]
+        for arm, found in compared.items()
+    ]
+    return ["arm", *(f"at equal {currency_words(currency)}" for currency in currencies)], lines
+
+
+def _budget(found: Record, currency: str) -> str:
+    return f"{difference_words(found['difference'])} at {amount(found['amount'], currency)}"
 
 
 def cost_columns(summary: Record) -> tuple[list[str], list[list[str]]]:
@@ -172,6 +190,12 @@ def markdown(summary: Record) -> str:
     parts = [f"# {summary['study']}", summary["about"], method(summary)]
     parts += [_table(*accuracy_columns(summary)), "What a run spent on training, on average:"]
     parts += [_table(*cost_columns(summary))]
+    if (matched := budget_columns(summary))[1]:
+        parts += [
+            f"Against {summary['reference']} once both have spent the same, the most that all runs of both have spent, "
+            "in points:",
+            _table(*matched),
+        ]
     for title, key in (("Contrasts", "contrasts"), ("Thresholds", "thresholds")):
         if summary[key]:
             parts += [f"## {title}", "\n".join(f"- {_escaped(one['sentence'])}" for one in summary[key])]

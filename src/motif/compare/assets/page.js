@@ -40,7 +40,7 @@ function armSection() {
       el(
         "td",
         { "data-label": `against ${reference}` },
-        name === reference ? el("span", { class: "sub" }, "reference") : differenceCell(arm.rows[row]?.difference),
+        name === reference ? el("span", { class: "sub" }, "reference") : differenceCell(arm.rows[arm.row]?.difference),
       ),
   ];
   section(
@@ -48,7 +48,10 @@ function armSection() {
     "Arms",
     tidy(
       "Held-out accuracy at the end of training, mean over seeds with its 95 % interval." +
-        (reference ? ` The last column is the difference from ${reference} at ${label(row)}, in points.` : ""),
+        (reference
+          ? ` The last column is the difference from ${reference} in points, each arm in the row it is used in ` +
+            `(${label(row)} unless its settings say otherwise).`
+          : ""),
     ),
     scrolling(
       "Accuracy of every arm",
