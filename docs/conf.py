@@ -18,7 +18,8 @@ project = "motif"
 version = release = __version__
 copyright = "the authors of motif; Apache-2.0"
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", "studies/**.md", "tests/cases/README.md", "CHANGELOG.md", "SECURITY.md"]
+include_patterns = ["docs/*.md", "studies/**.md", "tests/cases/README.md", "*.md"]
+exclude_patterns = ["README.md"]  # the front page of the repository; docs/index is that of the site
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 
 myst_enable_extensions = ["deflist"]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from motif.training.loop import train as train
 
 __version__ = "0.1.0"
+HOME = "https://github.com/motif-rl/motif"
+"""Where motif lives: what model cards and the help link to."""
 
 _HOMES = {
     "Recipe": "config",
