@@ -37,16 +37,22 @@ CHAT = (
 )
 
 
-def make_model(folder: Path, quick: bool) -> None:
-    """Random weights and a tokenizer of numbers."""
-    words = ["<pad>", "<end>", "<unk>", *map(str, range(997 if quick else 151_933))]
+def make_tokenizer(numbers: int) -> PreTrainedTokenizerFast:
+    """A tokenizer that knows the numbers from 0 on."""
+    words = ["<pad>", "<end>", "<unk>", *map(str, range(numbers))]
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = {"pad_token": "<pad>", "eos_token": "<end>", "unk_token": "<unk>"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=32_768, **special)
     tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def make_model(folder: Path, quick: bool) -> None:
+    """Random weights and a tokenizer of numbers."""
+    tokenizer = make_tokenizer(997 if quick else 151_933)
     shape = (SMALL if quick else WIDE) | {"num_key_value_heads": 2, "max_position_embeddings": 32_768}
-    config = Qwen2Config(vocab_size=len(words), tie_word_embeddings=True, eos_token_id=1, pad_token_id=0, **shape)
+    config = Qwen2Config(vocab_size=len(tokenizer), tie_word_embeddings=True, eos_token_id=1, pad_token_id=0, **shape)
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = Qwen2ForCausalLM(config).to(torch.float32 if quick else torch.bfloat16)

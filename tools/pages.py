@@ -80,6 +80,24 @@ def limits() -> str:
     return markdown(["", "prefill_over_unique, 1 question", "8 questions", "matmul_fraction"], rows)
 
 
+COUNTED = {
+    "decoding": "a decoding step of 72 rows",
+    "prompts": "32 new prompts, until their second token",
+    "update": "an update of `paper`, one question",
+    "update_recomputing": "the same, activations recomputed",
+}
+"""What benchmarks/operations.py counts, in words."""
+
+
+def operations() -> str:
+    """What a GPU would launch."""
+    names = ("operations", "casts", "synchronisations", "uploads", "passes", "per_pass")
+    counts = load("operations")["counts"]
+    rows = [[what, *(counts[part].get(name, "") for name in names)] for part, what in COUNTED.items()]
+    columns = ["", "operations", "of them casts", "the host waits", "small uploads", "passes", "operations a pass"]
+    return markdown(columns, rows)
+
+
 def step() -> str:
     """Ratios of whole steps and updates, where our step's time goes, and peak memory."""
     found = load("step")
@@ -420,7 +438,7 @@ def trained() -> str:
 
 
 MAKERS = (
-    machines, rollout, limits, step, scaling, speed, agreement, answers, view,
+    machines, rollout, limits, operations, step, scaling, speed, agreement, answers, view,
     fuzzing, waiting, demo, study, recipes, presets, forecast, costs, tree, layer_table, architectures, refusals,
     trained, general,
 )  # fmt: skip
