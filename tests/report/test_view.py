@@ -156,17 +156,17 @@ def test_a_saved_page_draws_itself(tmp_path: Path, browser: Browser, case: str) 
         if case == "nothing":
             page.get_by_text("No trees have been recorded.").wait_for()
             return
-        page.locator(".response").first.wait_for()
+        page.locator(".part").first.wait_for()
         page.locator(".plot canvas").nth(9).wait_for(state="attached")
         expect(page.locator("svg.stack")).to_have_count(2)
         expect(page.locator(".diagram")).to_have_count(1)
         expect(page.get_by_role("heading", name="What the note is worth")).to_have_count(int(case == "probed"))
         assert page.locator("img, iframe, main script").count() == 0
         if case == "hostile":
-            page.locator(".response > summary").first.click()
-            shown = page.locator(".response pre").first.evaluate("(node) => node.textContent")  # waits for the node
-            assert shown == HOSTILE.replace("\ud800", "?")
-            assert page.locator(".response pre").first.evaluate("(node) => node.children.length") == 0
+            text = page.get_by_label("Round 1 · response 1 of 8: text", exact=True)
+            page.locator('[data-path="0"] .dot').click()
+            assert text.evaluate("(node) => node.textContent") == HOSTILE.replace("\ud800", "?")  # waits for the node
+            assert text.evaluate("(node) => node.children.length") == 0
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +204,7 @@ def test_charts_and_recipes_are_reached_by_clicks(two_runs: tuple[Path, str], br
         expect(page.locator("#tip")).to_contain_text("outcome")
         page.locator("#recipe summary").first.click()
         expect(page.locator("#recipe pre").first).to_contain_text("branching")
-        expect(page.locator("#recipe table")).to_contain_text("train.seed")
+        expect(page.locator("#recipe .differences")).to_contain_text("train.seed")
 
 
 @needs_browser
@@ -224,7 +224,6 @@ def test_trees_are_filtered_ordered_and_compared_by_clicks(two_runs: tuple[Path,
         assert sum(counts) == 61 and counts[0] > 0
         page.locator(".kinds label", has_text="Mixed outcomes").click()
         expect(count).to_have_text(re.compile(rf" of {counts[0]}$"))
-        page.locator("#tree-order").select_option("spread")
         page.wait_for_function(
             """() => {
               const texts = [...document.querySelectorAll(".questions .sub")].map((part) => part.innerText);
@@ -242,10 +241,11 @@ def test_trees_are_filtered_ordered_and_compared_by_clicks(two_runs: tuple[Path,
         expect(heads).to_have_text([re.compile("^step 1 ·"), re.compile("^step 20 ·")])
         page.get_by_role("button", name="Stop comparing").click()
         page.locator(".trees-shown:not(.pair) .tree").wait_for()
-        card = page.locator(".response").first
-        card.locator(":scope > summary").click()
-        card.locator(".trajectory > summary").first.click()
-        expect(card.locator("pre:visible")).to_have_count(3)
+        page.locator('[data-path="0.1.0"] .dot').click()
+        expect(page.locator(".part")).to_have_count(3)  # a round each
+        expect(page.locator(".part[open]")).to_have_count(1)
+        expect(page.locator(".part[open] mark").last).to_contain_text("final (3 of 3) round")
+        expect(page.locator(".part[open] .verdict")).to_be_visible()
         page.locator("#tree-search").fill("no such text")
         expect(count).to_have_text("no tree matches")
         page.get_by_label("also in responses").check()
@@ -259,7 +259,7 @@ def test_trees_are_filtered_ordered_and_compared_by_clicks(two_runs: tuple[Path,
 def test_everything_works_from_the_keyboard(tmp_path: Path, browser: Browser) -> None:
     run = fake_run(tmp_path / "run", steps=6, questions=2)
     with browser.open(write_report(run)) as page:
-        page.locator(".response").first.wait_for()
+        page.locator(".part").first.wait_for()
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == "Skip to the trees"
         seen = set()
@@ -278,16 +278,21 @@ def test_everything_works_from_the_keyboard(tmp_path: Path, browser: Browser) ->
         page.locator(".questions button").first.focus()
         page.keyboard.press("ArrowDown")
         expect(page.locator(".questions button").nth(1)).to_have_attribute("aria-current", "true")
-        page.locator(".root").first.focus()
+        expect(page.locator(".part[open] .why")).to_contain_text("× form")
+        # From response to response; a link leads back to the one that was chosen last.
+        page.locator('[data-path][aria-current="true"]').focus()
+        for key in ("Home", "ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", "ArrowLeft", "ArrowUp"):
+            page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.dataset.path") == "0.1"
+        expect(page.locator(".part")).to_have_count(2)
+        chosen = page.locator(".question .verbatim").first.inner_text()
         page.keyboard.press("Enter")
-        expect(page.locator(".response[open]")).to_have_count(1)
-        page.locator(".response[open] .trajectory").first.wait_for()
-        for _ in range(6):  # from the card's summary into it: its text is a stop where it is long enough to scroll
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.matches('.trajectory > summary')"):
-                break
-        page.keyboard.press("Enter")
-        expect(page.locator(".trajectory[open]")).to_have_count(1)
+        assert page.evaluate("document.activeElement.matches('.part[open] > summary')")
+        address = page.url
+        assert address.endswith("/0.1")
+    with browser.open(address) as page:
+        expect(page.locator('[data-path="0.1"]')).to_have_attribute("aria-current", "true")
+        assert page.locator(".question .verbatim").first.inner_text() == chosen
 
 
 @needs_browser
@@ -309,9 +314,9 @@ def test_what_a_run_appends_appears(tmp_path: Path, browser: Browser, serve: Ser
         append("metrics.jsonl", *metrics[:4])
         append("trees.jsonl", *trees[:12])
         page.locator("#status", has_text="step 3").wait_for()
-        page.locator(".response").first.wait_for()
+        page.locator(".part").first.wait_for()
         page.locator("#chart-reward .plot canvas").wait_for()
-        page.locator(".response > summary").first.click()
+        page.locator('[data-path="1"] .dot').click()
         chosen = page.locator(".question .verbatim").first.inner_text()
         page.locator("#chart-reward .plot").focus()
         append("metrics.jsonl", *metrics[4:9], metrics[9][:40])  # the last line is half written
@@ -322,7 +327,7 @@ def test_what_a_run_appends_appears(tmp_path: Path, browser: Browser, serve: Ser
         # What a reader was at is as it was.
         assert page.evaluate("document.activeElement.className") == "plot"
         assert page.locator(".question .verbatim").first.inner_text() == chosen
-        assert page.locator(".response[open]").count() == 1
+        expect(page.locator('[data-path="1"]')).to_have_attribute("aria-current", "true")
         # Paused, nothing moves; then the run is started again from nothing.
         page.get_by_role("button", name="Pause").click()
         (run / "trees.jsonl").unlink()
@@ -352,8 +357,7 @@ def test_it_is_accessible(tmp_path: Path, browser: Browser, width: int, scheme: 
     runs = [fake_run(tmp_path / name, seed=seed, **small) for name, seed in (("one", 0), ("two", 1))]
     settings = {"viewport": {"width": width, "height": 800}, "color_scheme": scheme, "bypass_csp": True}
     with browser.open(save_page(runs, tmp_path / "both.html"), **settings) as page:
-        page.locator(".response > summary").first.click()
-        page.locator(".response pre").first.wait_for()
+        page.locator(".part pre").first.wait_for()
         page.locator("#chart-reward summary").click()
         page.locator("#chart-reward tbody tr").first.wait_for()
         found = axe.run(page).response["violations"]

@@ -47,7 +47,7 @@ class Browser:
         complaints: list[str] = []
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        origin = url if url.startswith("file:") else "/".join(url.split("/")[:3])
+        origin = url.partition("#")[0] if url.startswith("file:") else "/".join(url.split("/")[:3])
         page.on("request", lambda asked: None if asked.url.startswith(origin) else complaints.append(asked.url[:200]))
         try:
             page.goto(url)

@@ -49,14 +49,12 @@ from typing import TYPE_CHECKING
 from motif.config import Example, RoundsConfig
 from motif.errors import RecipeError
 from motif.method.answers import boxed, last_number
-from motif.method.notes import Cleaner, Quotation, alternatives
+from motif.method.notes import Cleaner, alternatives
+from motif.method.prompts import Prompts, prompt_text
 from motif.method.reasoning import own_marks
-from motif.method.solutions import spread, written
 from motif.method.template import ChatTemplate
 from motif.method.tokens import control_tokens, padding, spell
 from motif.method.tree import Question
-from motif.method.wording import system_prompt
-from motif.text import read_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -89,11 +87,12 @@ class Rounds:
 
     def __init__(self, config: RoundsConfig, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
-        text = _prompt_text(config)
+        text = prompt_text(config)
         if config.think == "model":
             config = _with_own_marks(config, text, tokenizer)
         self.config, self.tail = config, config.carry == "tail"
-        self.system_prompt = _system_prompt(config, text)
+        self.prompts = Prompts(config, text, lambda example: self._neutralised(example, self._special))
+        self.system_prompt, self.quotation = self.prompts.system_prompt, self.prompts.quotation
         if isinstance(config.examples, int | str) and config.examples:
             raise RecipeError("rounds.examples: they have not been read; motif.session.with_examples does that")
         self._systems: dict[int, str] = {}
@@ -116,13 +115,13 @@ class Rounds:
         self._unwanted_ids = set(control.values()) - {tokenizer.unk_token_id}
         self._special = alternatives(self.special)
         self._cleaner = Cleaner(config, [*config.think_tags, *self.special])
-        self.quotation = Quotation.of(config.progress)
 
     # -- prompts ---------------------------------------------------------------------------------------------------
 
     def messages(self, question: str, notes: list[str], rounds: int) -> list[dict[str, str]]:
         """The chat of the round that follows `notes` (one per earlier round), of `rounds` rounds in all."""
-        messages = [{"role": "user", "content": self._turn(self.shown(question), notes, rounds)}]
+        turn = self.prompts.turn(self.shown(question), notes, rounds)
+        messages = [{"role": "user", "content": "".join(turn)}]
         if system := self.system(rounds):
             messages.insert(0, {"role": "system", "content": system})
         return self.template.form.join(messages) if self.template else messages
@@ -130,43 +129,17 @@ class Rounds:
     def system(self, rounds: int) -> str:
         """The system message for so many rounds: the system prompt, and the examples in this form."""
         if rounds not in self._systems:
-            prompt = _fill(self.system_prompt, {"rounds": str(rounds)})
-            examples = (self._example(example, rounds) for example in self.examples)
-            self._systems[rounds] = "\n\n".join(filter(None, (prompt, *examples)))
+            self._systems[rounds] = self.prompts.system(rounds)
         return self._systems[rounds]
 
     @property
     def examples(self) -> list[Example]:
         """The worked examples that every prompt shows."""
-        return self.config.examples if isinstance(self.config.examples, list) else []
-
-    def _example(self, example: Example, rounds: int) -> str:
-        """What a worked example asks and answers in each of so many rounds."""
-        lines, notes = ["Example:"], list[str]()
-        config = self.config
-        if config.think == "model":  # its marks may not stand in a prompt
-            config = config.model_copy(update={"think_tags": ("", "")})
-        for reasoning, note in spread(example.rounds, rounds, config.answer_marks):
-            response = written(reasoning, note, config).strip()
-            lines += [self._turn(example.question, notes, rounds).strip(), response]
-            notes.append(note)
-        return self._neutralised("\n".join(lines), self._special)
-
-    def _turn(self, question: str, notes: Sequence[str], rounds: int) -> str:
-        """What is asked in the round that follows these notes."""
-        config, current = self.config, len(notes) + 1
-        counters = {"round": str(current), "rounds": str(rounds)}
-        text = _fill(config.question, counters | {"question": question})
-        for previous, note in list(enumerate(notes, start=1))[0 if config.carry == "all" else -1 :]:
-            text += _fill(config.progress, counters | {"previous": str(previous), "note": self.quotation.quote(note)})
-        final = current == rounds and config.announce_final
-        return text + _fill(config.final if final else config.counter, counters)
+        return self.prompts.examples
 
     def asked(self, question: Question, number: int) -> str:
         """What round `number` (from 1) is asked: the question, with that round's piece of what it is about."""
-        if not question.pieces:
-            return question.text
-        return _fill(self.config.piece, {"question": question.text, "piece": question.pieces[number - 1]})
+        return self.prompts.asked(question, number)
 
     def shown(self, question: str) -> str:
         """A question as it stands in the prompts: without special tokens and marks of turns."""
@@ -303,28 +276,6 @@ class Rounds:
         return all(len(self.encode(text)) <= self.config.note_tokens for text in {note, self.quotation.quote(note)})
 
 
-def _prompt_text(config: RoundsConfig) -> str:
-    """The system prompt before anything is filled in."""
-    if config.system_prompt_file:
-        try:
-            text = read_text(config.system_prompt_file).strip()
-        except OSError as error:
-            raise RecipeError(f"rounds.system_prompt_file: {error}") from None
-        except ValueError as error:
-            raise RecipeError(f"rounds.system_prompt_file: {config.system_prompt_file}:{error}") from None
-        if "{rounds}" in text and not config.total:
-            raise RecipeError("rounds.system_prompt_file tells the number of rounds: leave {rounds} out, or set total")
-        return text
-    if config.system_prompt != "default":
-        return config.system_prompt
-    return system_prompt(config)
-
-
-def _system_prompt(config: RoundsConfig, text: str) -> str:
-    names = ("think_open", "think_close", "note_open", "note_close", "answer_open", "answer_close")
-    return _fill(text, dict(zip(names, (*config.think_tags, *config.note_tags, *config.answer_marks), strict=True)))
-
-
 def _with_own_marks(config: RoundsConfig, text: str, tokenizer: PreTrainedTokenizerBase) -> RoundsConfig:
     """The settings with the model's own marks as think tags; `text` is the system prompt.
 
@@ -348,12 +299,6 @@ def _with_own_marks(config: RoundsConfig, text: str, tokenizer: PreTrainedTokeni
 def _without_surrogates(text: str) -> str:
     """The text with question marks for halves of surrogate pairs, which tokenizers refuse."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _fill(template: str, values: dict[str, str]) -> str:
-    # One pass, so that a placeholder inside a value (a note, a question) is not filled in turn. Not str.format, because
-    # prompts are full of braces.
-    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
 
 
 def _remove(pattern: re.Pattern[str], text: str) -> str:

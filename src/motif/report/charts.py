@@ -147,7 +147,8 @@ def eval_points(evals: dict[int, Record]) -> Chart:
         "Where the intervals do not overlap, there is a difference.",
     }
     series = []
-    for row in reversed(row_names(*evals.values())):
+    names = row_names(*evals.values())
+    for row in sorted(names, key=lambda name: (name.endswith("_matched"), -names.index(name))):
         points = [
             {"step": step, "value": number(result.get("accuracy"))}
             | {key: number(result.get(key)) for key in ("low", "high", "n")}

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from motif.config import flat
 from motif.report import charts, result
 from motif.report.diagnostics import diagnostics
+from motif.report.explain import Explainer
+from motif.report.now import numbers_now, state_of
 from motif.report.sections import sections, spending
 from motif.report.trees import Forest
 from motif.report.warmstart import warmstart_section
@@ -17,6 +20,7 @@ from motif.runs.read import (
     Metrics,
     Record,
     Tail,
+    file_states,
     is_run,
     number,
     read_probes,
@@ -36,9 +40,10 @@ class RunView:
 
     def __init__(self, path: Path):
         self.path = path
-        self.forest = Forest(path / TREES)
+        self.forest = Forest(path / TREES, self._explain)
         self._tail = Tail(path / METRICS)
         self._metrics, self._epoch = Metrics(), 0  # of that epoch of the file
+        self._explainer: tuple[Any, Explainer] | None = None
 
     def refresh(self, trees: bool = True) -> None:
         """Read what was appended since the last refresh; start over where files were rewritten.
@@ -52,6 +57,12 @@ class RunView:
         self._forget_another_file()
         if trees:
             self.forest.refresh()
+
+    def _explain(self, tree: Record) -> Record:
+        state = file_states(self.path)[0]  # of the recipe
+        if self._explainer is None or self._explainer[0] != state:
+            self._explainer = state, Explainer(read_recipe(self.path)[0])
+        return self._explainer[1].explain(tree)
 
     def _forget_another_file(self) -> None:
         if self._epoch != self._tail.epoch:
@@ -67,16 +78,20 @@ class RunView:
         shape = _shape(recipe)
         during = {step: results for step, results in metrics.evals.items() if step > 0}
         latest = max(during.items()) if during else None
+        planned = whole(section(recipe, "train").get("steps"))
+        state = state_of(self.path, metrics, summary)
         return {
             "name": name,
-            "head": _head(self.path, recipe, metrics, summary, shape),
+            "head": _head(name, recipe, summary, shape),
+            "state": {"word": state, "step": metrics.steps[-1]["step"] if metrics.steps else 0, "steps": planned},
+            "now": numbers_now(steps, by_step, shape["rounds"], planned if state == "training" else None),
             "result": {
-                "reading": result.reading(before, after, latest, shape["rounds"]),
+                "reading": result.reading(before, after, latest, shape["rounds"], state in ("training", "starting")),
                 "best": _best(summary),
-                "rows": result.table(before, after),
+                "rows": result.table(before, after, shape["rounds"]),
             },
             "warnings": [*result.diagnoses(metrics.diagnoses, summary), *result.warnings(steps, by_step, recipe)],
-            "notices": _notices(self.path, recipe, metrics),
+            "notices": _notices(self.path, recipe, metrics, state),
             "axes": charts.axes(steps),
             "sections": [
                 *warmstart_section(metrics.warmstart, section(summary, "warmstart")),
@@ -131,31 +146,26 @@ def _shape(recipe: Record) -> Record:
     return {"rounds": n, "branching": branching, "words": words}
 
 
-def _head(run: Path, recipe: Record, metrics: Metrics, summary: Record, shape: Record) -> Record:
-    done = metrics.steps[-1]["step"] if metrics.steps else 0
-    planned = whole(section(recipe, "train").get("steps"))
-    status = summary.get("status")
-    if status not in ("finished", "stopped"):
-        status = "finished" if section(summary, "after") else "running or interrupted"
-    model, data, rollout = (section(recipe, name) for name in ("model", "data", "rollout"))
+def _head(name: str, recipe: Record, summary: Record, shape: Record) -> Record:
+    model, data, rollout = (section(recipe, key) for key in ("model", "data", "rollout"))
     per_step = whole(rollout.get("questions_per_step"))
     adapter = {"lora": f"LoRA, rank {model.get('lora_rank', '?')}", "full": "all weights"}.get(
         str(model.get("adapter"))
     )
     seed = summary.get("seed", section(recipe, "train").get("seed"))
     facts = [
+        ("Recipe", str(recipe.get("name") or "")),
         ("Model", " · ".join(str(part) for part in (model.get("name"), adapter) if part)),
         ("Task", str(data.get("task") or "")),
         ("Tree", shape["words"] + (f"; {counted(per_step, 'question')} per step" if per_step else "")),
-        ("Status", f"{status}, {done:,}" + (f" of {planned:,} steps" if planned else " steps")),
         ("Seed", "" if seed is None else str(seed)),
         ("Paths", result.paths(summary)),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in section(summary, "versions").items())),
+        ("Versions", ", ".join(f"{key} {version}" for key, version in section(summary, "versions").items())),
     ]
     return {
-        "name": str(recipe.get("name") or run.resolve().name),
-        "about": str(recipe.get("about") or ""),
-        "facts": [{"name": name, "value": value or "not recorded"} for name, value in facts],
+        "name": name,
+        "about": str(recipe.get("about") or recipe.get("name") or ""),
+        "facts": [{"name": key, "value": value} for key, value in facts if value],
     }
 
 
@@ -166,18 +176,22 @@ def _best(summary: Record) -> str:
         return ""
     return (
         f"Best evaluation: {percent(accuracy)} at step {step}. The best of several evaluations on the same questions "
-        "flatters; the table below does not pick it."
+        "flatters; the table does not pick it."
     )
 
 
-def _notices(run: Path, recipe: Record, metrics: Metrics) -> list[str]:
+def _notices(run: Path, recipe: Record, metrics: Metrics, state: str) -> list[str]:
     absent = {
         RECIPE: "the settings are unknown",
         METRICS: "there are no charts",
         TREES: "there are no trees",
-        SUMMARY: "the run has not ended, or was interrupted",
+        SUMMARY: "the run has not ended",
     }
+    if state in ("starting", "training"):  # they come
+        absent = {RECIPE: absent[RECIPE]}
     notices = [f"{name} is missing: {meaning}." for name, meaning in absent.items() if not (run / name).is_file()]
+    if state in ("interrupted", "stopped") and is_run(run):
+        notices.insert(0, f"The run was {state}. To go on: motif train {run / RECIPE} --out {run} --resume")
     if is_run(run) and not recipe:
         notices.append(f"{RECIPE} is not the TOML of a recipe, or is a link: the settings are unknown.")
     if metrics.skipped:

@@ -46,10 +46,15 @@ def evaluations(metrics: Metrics, summary: Record) -> tuple[Record, Record, dict
     return before, after, by_step
 
 
-def table(before: Record, after: Record) -> list[Record]:
-    """A row per number of rounds: accuracy and interval before and after, and whether the intervals overlap."""
+def table(before: Record, after: Record, rounds: int | None) -> list[Record]:
+    """A row per number of rounds: accuracy and interval before and after, and whether the intervals overlap.
+
+    The row of the training number of rounds comes first, then the others, those with matched tokens last.
+    """
     rows = []
-    for name in row_names(before, after):
+    names = row_names(before, after)
+    main = main_row(names, rounds)
+    for name in sorted(names, key=lambda name: (name != main, name.endswith("_matched"), -names.index(name))):
         old, new = (_result(results, name) for results in (before, after))
         rows.append({"row": row_words(name), "before": old, "after": new, "finding": _finding(old, new)})
     return rows
@@ -68,25 +73,34 @@ def paths(summary: Record) -> str:
     return ", ".join(words)
 
 
-def reading(before: Record, after: Record, latest: tuple[int, Record] | None, rounds: int | None) -> str:
-    """The result in one honest sentence, at the training number of rounds where it was evaluated."""
+def reading(
+    before: Record, after: Record, latest: tuple[int, Record] | None, rounds: int | None, running: bool = False
+) -> str:
+    """The result in one honest sentence, at the training number of rounds where it was evaluated.
+
+    Args:
+        running: whether the evaluation after training is still to come.
+    """
     both = [row for row in row_names(before, after) if _result(before, row) and _result(after, row)]
-    if name := _main_row(both, rounds):
+    if name := main_row(both, rounds):
         old, new = _result(before, name), _result(after, name)
         assert old is not None and new is not None
         return _comparison(name, old, new)
     for results, words in ((before, "before training was"), (after, "after training is")):
-        name = _main_row([row for row in row_names(results) if _result(results, row)], rounds)
+        name = main_row([row for row in row_names(results) if _result(results, row)], rounds)
         if name:
             result = _result(results, name)
             assert result is not None
-            missing = "after" if results is before else "before"
-            text = f"{_accuracy_words(name)} {words} {_interval(result)}{_tested_on(result, result)}; "
-            text += f"not evaluated {missing} training, so no comparison can be made."
-            during = _result(latest[1], name) if latest else None
-            if results is before and latest and during:
-                text += f" The latest evaluation, at step {latest[0]}, gave {_interval(during)}."
-            return text
+            during = _result(latest[1], name) if latest and results is before else None
+            text = f"{_accuracy_words(name)} {words} {_interval(result)}{_tested_on(result, result)}"
+            if not (running and results is before):
+                missing = "after" if results is before else "before"
+                text += f"; not evaluated {missing} training, so no comparison can be made"
+            if latest and during:
+                text += f". The latest evaluation, at step {latest[0]}, gave {_interval(during)}"
+            return text + "."
+    if running:
+        return "No evaluation yet."
     return "Not evaluated: this run has no measurement on held-out questions, so nothing can be said about a gain."
 
 
@@ -104,8 +118,8 @@ def _comparison(name: str, old: Record, new: Record) -> str:
     return f"{accuracy} went from {_interval(old)} to {_interval(new)}{tested}; {end}"
 
 
-def _main_row(names: list[str], rounds: int | None) -> str | None:
-    """The row that a sentence is about: that of the training number of rounds, else that of the most rounds."""
+def main_row(names: list[str], rounds: int | None) -> str | None:
+    """The row that a result is about: that of the training number of rounds, else that of the most rounds."""
     if f"rounds_{rounds}" in names:
         return f"rounds_{rounds}"
     return max(names, key=lambda name: (not name.endswith("_matched"), names.index(name)), default=None)
@@ -158,10 +172,10 @@ def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) ->
         *_cut_off(steps[-RECENT:], section(recipe, "rollout")),
         *_cut_off_answers(by_step),
         *_ungraded(steps),
-        *_dead_groups(steps[-RECENT:]),
+        *_dead_groups(steps[-RECENT:], section(recipe, "rollout")),
         *_short(steps[-RECENT:], section(recipe, "rollout")),
     ]
-    return [{"title": title, "text": text} for title, text in named]
+    return [{"title": title, "text": text, "lines": lines} for title, text, *lines in named]
 
 
 def diagnoses(told: list[Record], summary: Record) -> list[Record]:
@@ -192,7 +206,7 @@ def _lines(record: Record) -> list[str]:
     return [*kept, *([f"# or, added to the command: {options[:LINE]}"] if isinstance(options, str) and kept else [])]
 
 
-def _cut_off(recent: list[Record], rollout: Record) -> Iterator[tuple[str, str]]:
+def _cut_off(recent: list[Record], rollout: Record) -> Iterator[tuple[str, ...]]:
     keys = sorted({key for record in recent for key in record if re.fullmatch(r"truncated/round_\d+", key)})
     shares = {key: share for key in keys or [CLIPPED] if (share := _recent(recent, key)) is not None}
     worst = max(shares, key=lambda key: shares[key], default="")
@@ -206,10 +220,11 @@ def _cut_off(recent: list[Record], rollout: Record) -> Iterator[tuple[str, str]]
         "Responses are cut off",
         f"{percent(shares[worst])} {which} {_lately(recent)} ran into the token limit, which leaves them without a "
         f"usable note or answer. Raise rollout.{setting}{limit}.",
+        *_paste(setting, 2 * (number(rollout.get(setting)) or 0)),
     )
 
 
-def _cut_off_answers(by_step: dict[int, Record]) -> Iterator[tuple[str, str]]:
+def _cut_off_answers(by_step: dict[int, Record]) -> Iterator[tuple[str, ...]]:
     for step, results in sorted(by_step.items())[-1:]:
         for name in row_names(results):
             share = number(section(results, name).get("truncated"))
@@ -221,7 +236,7 @@ def _cut_off_answers(by_step: dict[int, Record]) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _ungraded(steps: list[Record]) -> Iterator[tuple[str, str]]:
+def _ungraded(steps: list[Record]) -> Iterator[tuple[str, ...]]:
     ungraded = sum(number(record.get("outcome/ungraded")) or 0 for record in steps)
     if ungraded > 0:
         yield (
@@ -231,17 +246,18 @@ def _ungraded(steps: list[Record]) -> Iterator[tuple[str, str]]:
         )
 
 
-def _short(recent: list[Record], rollout: Record) -> Iterator[tuple[str, str]]:
+def _short(recent: list[Record], rollout: Record) -> Iterator[tuple[str, ...]]:
     kept, short = (_recent(recent, f"refill/{key}") for key in ("kept", "short"))
     if kept is not None and short is not None and short > kept:
         yield (
             "Few dead questions could be replaced",
             f"For {percent(short / (short + kept))} of a step's questions no live one was found {_lately(recent)}, "
             f"among up to {rollout.get('refill')} tried for each. Raise rollout.refill, or choose other questions.",
+            *_paste("refill", 2 * (number(rollout.get("refill")) or 0)),
         )
 
 
-def _dead_groups(recent: list[Record]) -> Iterator[tuple[str, str]]:
+def _dead_groups(recent: list[Record], rollout: Record) -> Iterator[tuple[str, ...]]:
     dead = _recent(recent, "dead_share")
     if dead is None or dead <= MOST_DEAD:
         return
@@ -250,7 +266,13 @@ def _dead_groups(recent: list[Record]) -> Iterator[tuple[str, str]]:
     if never is not None and always is not None:
         why = "they are too hard for this model." if never > always else "there is little left to learn from them."
         text += f" {percent(never)} of the questions were never solved, {percent(always)} always: {why}"
-    yield "Most groups are dead", text
+        text += " Other questions are tried in the place of dead ones with rollout.refill."
+    yield "Most groups are dead", text, *_paste("refill", max(4, 2 * (number(rollout.get("refill")) or 0)))
+
+
+def _paste(setting: str, value: float) -> list[str]:
+    """A setting of a new run, as a line to add to its command."""
+    return [f"--set rollout.{setting}={value:g}"] if value else []
 
 
 def _lately(recent: list[Record]) -> str:

@@ -16,7 +16,8 @@ from motif.hosts import is_host, names_this_machine
 from motif.report import saved_page
 from motif.report.data import RunView, page_data
 from motif.report.page import Page, render, to_json
-from motif.run_files import REPORT
+from motif.run_files import REPORT, WRITER_LOCK
+from motif.runs.disk import is_locked
 from motif.runs.read import file_states
 
 SMALL = 1_000  # bytes up to which compression does not pay off
@@ -38,7 +39,7 @@ class Viewer:
 
     def refresh(self) -> None:
         """Read what has been appended to the runs' files."""
-        states = [file_states(run.path) for run in self.runs]
+        states = [(file_states(run.path), is_locked(run.path / WRITER_LOCK)) for run in self.runs]
         if states == self._states:
             return
         for run in self.runs:

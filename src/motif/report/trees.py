@@ -6,7 +6,7 @@ import base64
 import statistics
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,11 @@ class Forest:
     trees in it are gone from the file, `epoch` changes.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, explain: Callable[[Record], Record] = lambda tree: tree):
+        """`explain` adds to each tree what the page shows beside what was recorded."""
         self.heads: list[Record] = []
-        self._path = path
+        self.credit: list[tuple[list[float], list[float]]] = []  # rewards and advantages of the responses of each tree
+        self._path, self._explain = path, explain
         self._offsets: list[int] = []
         self._tail = Tail(path)
         self._seen = 0  # the epoch of the file that is indexed
@@ -56,9 +58,12 @@ class Forest:
                 # The run resumed from a checkpoint and grew the steps since then again.
                 kept = [place for place, entry in enumerate(self.heads) if entry["step"] < head["step"]]
                 self.heads = [self.heads[place] for place in kept]
+                self.credit = [self.credit[place] for place in kept]
                 self._offsets = [self._offsets[place] for place in kept]
                 self._cuts += 1
             self.heads.append(head)
+            responses = record["responses"] if record else []
+            self.credit.append((numbers_of(responses, "reward"), numbers_of(responses, "advantage")))
             self._offsets.append(offset)
         self._forget_another_file()
 
@@ -123,18 +128,19 @@ class Forest:
                 tree = cutter.tree(parse(file.readline(MAX_LINE)) or {})
                 if tree is None:  # the file was rewritten since the last refresh
                     return
-                yield tree, cutter.cuts
+                yield self._explain(tree), cutter.cuts
 
     def _forget_another_file(self) -> None:
         if self._seen != self._tail.epoch:
-            self._seen, self.heads, self._offsets = self._tail.epoch, [], []
+            self._seen, self.heads, self.credit, self._offsets = self._tail.epoch, [], [], []
 
 
 def index_entry(record: Record) -> Record | None:
     """A tree as the list shows, filters and sorts it; None if the record is not a tree.
 
-    `right`, `wrong` and `total` count leaves. `spread` is the variance of the values of its first-round responses, by
-    which their advantages differ: 0 where all are alike, at most 0.25. `dropped`: not trained on (`rollout.refill`).
+    `right`, `wrong` and `total` count leaves. `spread` is the standard deviation of the rewards of its first-round
+    responses (of their outcome rates, where no rewards are recorded): 0 where all are alike, and nothing is learnt.
+    `dropped`: not trained on (`rollout.refill`).
     """
     question, responses, step = record.get("question"), record.get("responses"), whole(record.get("step"))
     if step is None or not isinstance(question, dict) or not isinstance(responses, list):
@@ -143,6 +149,7 @@ def index_entry(record: Record) -> Record | None:
     groups = [[leaf.get("verdict") for leaf in leaves_below(response)] for response in responses]
     weighed = [[leaf.get("verdict") for leaf in trajectories_below(response)] for response in responses]
     rates = [rate for verdicts in weighed if (rate := outcome_rate(verdicts)) is not None]
+    rewards = numbers_of(responses, "reward")
     return {
         "step": step,
         "id": cut(question.get("id")),
@@ -150,8 +157,14 @@ def index_entry(record: Record) -> Record | None:
         "right": sum(verdicts.count("right") for verdicts in groups),
         "wrong": sum(verdicts.count("wrong") for verdicts in groups),
         "total": sum(map(len, groups)),
-        "spread": number(statistics.pvariance(rates)) if rates else None,
+        "spread": number(statistics.pstdev(rewards or rates)) if rewards or rates else None,
     } | ({"dropped": True} if record.get("dropped") is True else {})
+
+
+def numbers_of(nodes: list[Any], key: str) -> list[float]:
+    """A number of each node, as far as it is recorded."""
+    found = [number(node.get(key)) for node in nodes if isinstance(node, dict)]
+    return [value for value in found if value is not None]
 
 
 def leaves_below(node: Any) -> Iterator[Record]:
@@ -261,6 +274,8 @@ class Cutter:
 
     def _question(self, question: Record) -> Record:
         copy: Record = {key: self.text(question.get(key)) for key in ("id", "text", "gold")}
+        if rounds := whole(question.get("rounds")):
+            copy["rounds"] = rounds
         if isinstance(pieces := question.get("pieces"), list) and pieces:
             copy["pieces"] = [self.text(piece) for piece in pieces]
         return copy

@@ -147,3 +147,18 @@ def try_lock(file: Path) -> int | None:
             os.close(lock)
             raise
     return lock
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds the lock of a file; False as well where that cannot be found out."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(descriptor)
+    return False

@@ -22,7 +22,7 @@ function region(element, select, write) {
 }
 
 const regions = [
-  region(document.getElementById("head"), ({ runs }) => runs.map((run) => [run.name, run.head, run.result]), headerParts),
+  region(document.getElementById("head"), ({ runs }) => runs.map((run) => [run.name, run.head, run.state, run.now, run.result]), headerParts),
 ];
 
 function fixedSection(id, title, lead, select, write) {
@@ -34,7 +34,9 @@ function fixedSection(id, title, lead, select, write) {
 
 // -- charts -----------------------------------------------------------------------------------------------
 
-const chartBox = el("div", {});
+const FIRST = ["learning", "warmstart"]; // sections of charts before the trees
+const firstBox = el("div", {}),
+  chartBox = el("div", {});
 let layout = "";
 let drawn = []; // {id, run (of a figure per run), figure}
 
@@ -57,28 +59,28 @@ function chartSections() {
   layout = signature;
   for (const { figure } of drawn) figure?.remove();
   drawn = [];
-  chartBox.replaceChildren(
-    ...parts.map((part) => {
-      const box = el("div", { class: "charts" });
-      for (const [id, kind] of part.charts)
-        for (const run of kind === "bars" ? runs.keys() : [null]) {
-          const figure = new Figure(runs.length > 1 && run !== null ? `${id}-${run}` : id);
-          box.append(figure.element);
-          drawn.push({ id, run, figure });
-        }
-      const words = el("div", { class: "words" });
-      drawn.push({ id: part.id, words });
-      return el(
-        "section",
-        { id: part.id, "aria-labelledby": `${part.id}-title` },
-        el("h2", { id: `${part.id}-title` }, part.title),
-        el("p", { class: "lead" }, part.lead),
-        words,
-        box,
-        part.id === "cost" && costBox,
-      );
-    }),
-  );
+  const drawnSections = parts.map((part) => {
+    const box = el("div", { class: "charts" });
+    for (const [id, kind] of part.charts)
+      for (const run of kind === "bars" ? runs.keys() : [null]) {
+        const figure = new Figure(runs.length > 1 && run !== null ? `${id}-${run}` : id);
+        box.append(figure.element);
+        drawn.push({ id, run, figure });
+      }
+    const words = el("div", { class: "words" });
+    drawn.push({ id: part.id, words });
+    return el(
+      "section",
+      { id: part.id, "aria-labelledby": `${part.id}-title` },
+      el("h2", { id: `${part.id}-title` }, part.title),
+      el("p", { class: "lead" }, part.lead),
+      words,
+      box,
+      part.id === "cost" && costBox,
+    );
+  });
+  firstBox.replaceChildren(...drawnSections.filter(({ id }) => FIRST.includes(id)));
+  chartBox.replaceChildren(...drawnSections.filter(({ id }) => !FIRST.includes(id)));
   navigation();
 }
 
@@ -206,8 +208,8 @@ function treeLead({ runs, live }) {
 }
 
 const reading =
-  "A question, its first-round responses, and the trajectories that continue them. Disagreement (spread) is the variance " +
-  "of the responses' outcome rates: 0 where all end right equally often and so cannot be distinguished, at most 0.25.";
+  "A question, its first-round responses, and the trajectories that continue them. The spread is the standard deviation of " +
+  "the responses' rewards: where it is 0, none of them is better than another, and nothing is learnt.";
 
 const browser = new TreeBrowser();
 const noTrees = el("p", { class: "missing" });
@@ -218,7 +220,10 @@ function recipeParts({ runs, differences }) {
     el("h3", {}, "Settings that differ"),
     scrolling("Settings that differ", plainTable(["Setting", ...runs.map((run) => run.name)], differences.map((row) => [row.key, ...row.values]), "differences")),
   ];
+  const facts = [...new Set(runs.flatMap((run) => run.head.facts.map(({ name }) => name)))];
+  const fact = (run, name) => run.head.facts.find((one) => one.name === name)?.value ?? "not recorded";
   return [
+    scrolling("Facts", plainTable(["Fact", ...(several ? runs.map((run) => run.name) : ["Value"])], facts.map((name) => [name, ...runs.map((run) => fact(run, name))]), "facts-table")),
     several && (differences.length ? table : el("p", {}, "The recipes are the same.")),
     runs.filter((run) => run.recipe).map((run) =>
       el(
@@ -239,10 +244,18 @@ function update() {
   options(axisBox, axesOf(view.data.runs).map((key) => [key, AXES[key].name]), view.axis);
   view.axis = axisBox.value;
   drawCharts();
+  document.title = titleOf(view.data);
   browser.update(view.data.runs);
   browser.element.hidden = !browser.items.length;
   noTrees.hidden = browser.items.length > 0;
   noTrees.textContent = view.data.live && !view.data.updated ? "Reading the trees…" : "No trees have been recorded.";
+}
+
+/** The title of the page; in a tab of its own it says how far the run is. */
+function titleOf({ runs, live }) {
+  const names = runs.map((run) => run.name).join(", ");
+  const { word, step, steps } = runs[0].state;
+  return `${live && word === "training" && runs.length === 1 ? `${grouped(step)}${steps ? `/${grouped(steps)}` : ""} · ` : ""}${names} – motif`;
 }
 
 const tell = (text) => (news.textContent = text);
@@ -274,14 +287,17 @@ async function poll() {
 const warningBox = el("div", {});
 main.append(warningBox);
 regions.push(region(warningBox, ({ runs }) => runs.map((run) => [run.warnings, run.notices]), warningParts));
+// While a run trains its curves come first; afterwards, what it has come to.
+const running = view.data.runs.some(({ state }) => ["starting", "training"].includes(state.word));
+if (running) main.append(firstBox);
 fixedSection(
   "result",
   "Result",
   "Held-out questions, with 95 % intervals. The hollow bar is before training, the filled one after.",
-  ({ runs }) => runs.map((run) => [run.name, run.result.rows]),
+  ({ runs }) => runs.map((run) => [run.name, run.result]),
   resultParts,
 );
-main.append(chartBox);
+if (!running) main.append(firstBox);
 const costBox = el("div", {});
 regions.push(region(costBox, ({ runs }) => runs.map((run) => [run.name, run.ledger, run.time, run.tokens]), costParts));
 section(
@@ -293,7 +309,8 @@ section(
   noTrees,
   browser.element,
 );
-fixedSection("recipe", "Recipe", null, ({ runs, differences }) => [runs.map((run) => run.recipe), differences], recipeParts);
+main.append(chartBox);
+fixedSection("recipe", "Settings", null, ({ runs, differences }) => [runs.map((run) => [run.recipe, run.head.facts]), differences], recipeParts);
 bar();
 runToggles();
 update();

@@ -6,26 +6,45 @@ const FINDINGS = {
   incomplete: "not evaluated both times",
 };
 
+const STATES = { starting: "starting", training: "training", finished: "finished", stopped: "stopped", interrupted: "interrupted", empty: "nothing recorded yet" };
+
 function headerParts({ runs }) {
   const several = runs.length > 1;
-  const [{ head, result }] = runs;
-  const readings = (run) => [
-    el("p", { class: several ? "reading of-run" : "reading" }, several && runName(run), several && " ", tidy(run.result.reading)),
-    run.result.best && el("p", { class: "lead" }, tidy(run.result.best)),
-  ];
   return [
     el("p", { class: "kicker" }, several ? "motif runs side by side" : "motif run"),
-    el("h1", { dir: "auto" }, several ? runs.map((run) => run.name).join(", ") : head.name),
-    !several && head.about && el("p", { class: "about", dir: "auto" }, head.about),
-    runs.map(readings),
-    several
-      ? scrolling("Facts", plainTable(["Fact", ...runs.map((run) => run.name)], head.facts.map((fact, at) => [fact.name, ...runs.map((run) => run.head.facts[at].value)]), "facts-table"))
-      : el(
-          "dl",
-          { class: "facts" },
-          head.facts.map((fact) => el("div", {}, el("dt", {}, fact.name), el("dd", {}, fact.value))),
-        ),
+    el("h1", { dir: "auto" }, runs.map((run) => run.name).join(", ")),
+    !several && runs[0].head.about && el("p", { class: "about", dir: "auto" }, runs[0].head.about),
+    runs.map((run) => [
+      standing(run, several),
+      el("p", { class: several ? "reading of-run" : "reading" }, tidy(run.result.reading)),
+    ]),
   ];
+}
+
+/** How a run stands: its state, how far it is, and the numbers of now. */
+function standing(run, several) {
+  const { word, step, steps } = run.state;
+  const done = `${grouped(step)}${steps ? ` of ${plural(steps, "step")}` : ` ${step === 1 ? "step" : "steps"}`}`;
+  return el(
+    "div",
+    { class: `standing ${word}` },
+    el(
+      "p",
+      { class: "state" },
+      several && [runName(run), " "],
+      el("b", { class: "word" }, STATES[word]),
+      ` · ${done}`,
+      steps > 0 && el("progress", { max: steps, value: Math.min(step, steps), "aria-label": `Steps of ${run.name}` }),
+    ),
+    run.now.length > 0 &&
+      el(
+        "dl",
+        { class: "now" },
+        run.now.map(({ name, value, change }) =>
+          el("div", {}, el("dt", {}, name), el("dd", {}, el("b", {}, tidy(value)), change && el("span", { class: "sub" }, change))),
+        ),
+      ),
+  );
 }
 
 /** The name of a run with the colour of its lines. */
@@ -78,6 +97,7 @@ function resultParts({ runs }) {
         ),
       ),
     ),
+    runs.map((run) => run.result.best && el("p", { class: "lead" }, several && [runName(run), " "], tidy(run.result.best))),
   ];
 }
 

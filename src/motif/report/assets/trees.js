@@ -4,11 +4,11 @@ const PAGE = 50; // trees listed at a time
 
 const KINDS = { all: "All", mixed: "Mixed outcomes", never: "Never solved", always: "Always solved" };
 const ORDERS = {
+  spread: ["most to learn from", (one, other) => (other.spread ?? -1) - (one.spread ?? -1) || other.step - one.step || one.at - other.at],
   newest: ["newest first", (one, other) => other.step - one.step || one.at - other.at],
   oldest: ["oldest first", (one, other) => one.step - other.step || one.at - other.at],
   worst: ["lowest outcome rate", (one, other) => one.rate - other.rate || one.at - other.at],
   best: ["highest outcome rate", (one, other) => other.rate - one.rate || one.at - other.at],
-  spread: ["most disagreement", (one, other) => (other.spread ?? -1) - (one.spread ?? -1) || one.at - other.at],
 };
 
 /** mixed, never, always, or none where nothing is graded. */
@@ -20,9 +20,11 @@ function kindOf({ right, wrong }) {
 class TreeBrowser {
   constructor() {
     this.items = [];
-    this.state = { run: "all", step: "all", kind: "all", order: "newest", search: "", deep: false, page: 0 };
+    this.state = { run: "all", step: "all", kind: "all", order: "spread", search: "", deep: false, page: 0 };
     this.chosen = null;
     this.kept = null;
+    this.wanted = wantedTree(); // what the address of the page asks for, until it is found
+    addEventListener("hashchange", () => ((this.wanted = wantedTree()), this.follow()));
     this.found = null; // places of the trees with the text, by run, when responses are searched too
     this.build();
   }
@@ -112,19 +114,34 @@ class TreeBrowser {
     );
     this.runLabel.hidden = !this.several;
     this.refresh();
-    if (!this.chosen && this.items.length) {
-      // Begin with the latest tree of mixed outcomes, which has the most to show.
-      const telling = [...this.items].sort(ORDERS.newest[1]).find((item) => item.kind === "mixed");
-      this.choose(telling ?? this.listed[0]);
-    }
+    if (this.wanted) this.follow();
+    if (!this.chosen && this.listed.length) this.choose(this.listed[0]);
   }
 
   change(update) {
     Object.assign(this.state, update, { page: 0 });
     this.refresh();
+    this.showListed();
     announce(plural(this.listed.length, "tree"));
     const { deep, search } = this.state;
     if (deep && search.trim()) this.searchDeep(search.trim());
+  }
+
+  /** Shows the first tree of the list, where it is now in another order, or no longer holds the shown one. */
+  showListed() {
+    const first = this.listed[0];
+    if (first && (this.order !== this.state.order || !this.listed.includes(this.chosen))) this.choose(first);
+    this.order = this.state.order;
+  }
+
+  /** Opens the tree and the response that the address of the page names. */
+  async follow() {
+    const { run, step, id, path } = this.wanted ?? {};
+    const item = this.items.find((known) => known.run === run && known.step === step && known.head.id === id);
+    if (!item) return;
+    this.wanted = null;
+    await this.choose(item, path);
+    this.detail.scrollIntoView({ block: "start" });
   }
 
   /** Searches responses too; the list fills when all trees have been searched. */
@@ -137,6 +154,7 @@ class TreeBrowser {
       if (this.state.search.trim() !== text || !this.state.deep) return;
       this.found = { text, places: found };
       this.refresh();
+      this.showListed();
       announce(plural(this.listed.length, "tree"));
     }, 250);
   }
@@ -189,7 +207,7 @@ class TreeBrowser {
     const { head } = item;
     return el(
       "button",
-      { type: "button", "data-tree": item.name, "aria-current": String(item === this.chosen), onclick: () => this.choose(item) },
+      { type: "button", "data-tree": item.name, "aria-current": String(item === this.chosen), onclick: () => this.choose(item).then(() => remembering(addressOf(item))) },
       el("span", { class: "q" }, head.text || "(empty question)"),
       el(
         "span",
@@ -212,8 +230,8 @@ class TreeBrowser {
     next.click();
   }
 
-  async choose(item) {
-    this.chosen = item;
+  async choose(item, path = "") {
+    [this.chosen, this.path] = [item, path];
     for (const button of this.list.querySelectorAll("button"))
       button.setAttribute("aria-current", String(button.dataset.tree === item?.name));
     await this.show();
@@ -229,16 +247,21 @@ class TreeBrowser {
     const pair = [this.kept, this.chosen].filter((item, at, all) => item && all.indexOf(item) === at);
     pair.sort((one, other) => one.step - other.step || one.at - other.at); // early left, late right
     const request = (this.request = Symbol());
-    const drawn = await Promise.all(pair.map((item) => this.draw(item, innerWidth < 600 || pair.length > 1)));
+    const drawn = await Promise.all(pair.map((item) => this.draw(item, pair.length)));
     if (request !== this.request) return; // another tree was selected meanwhile
     this.detail.className = pair.length > 1 ? "trees-shown pair" : "trees-shown";
     this.detail.replaceChildren(...drawn);
   }
 
-  async draw(item, narrow) {
+  async draw(item, count) {
     try {
       const tree = await source.tree(item.run, item.place);
-      return el("article", { class: "tree" }, drawTree(tree, this.actions(item), narrow));
+      const width = (this.detail.clientWidth || 800) / (innerWidth > 760 ? count : 1);
+      const link = (key) => addressOf(item, key);
+      const view = new TreeView(tree, { actions: this.actions(item), width, link });
+      if (item === this.chosen && this.path) view.choose(this.path);
+      view.chosen = () => remembering(link(view.key));
+      return view.element;
     } catch (error) {
       return el("p", { class: "missing" }, `This tree cannot be shown: ${error.message}.`);
     }
@@ -272,6 +295,27 @@ class TreeBrowser {
     await this.choose(other);
     this.showPage();
     announce(`Step ${grouped(item.step)} beside step ${grouped(other.step)}`);
+  }
+}
+
+/** The address of a tree, or of a response in it, within the page. */
+const addressOf = ({ run, step, head }, path = "") => `#tree/${[run, step, encodeURIComponent(head.id), path].join("/")}`;
+
+function wantedTree() {
+  const [, run, step, id, path] = /^#tree\/(\d+)\/(\d+)\/([^/]*)\/([\d.]*)$/.exec(location.hash) ?? [];
+  try {
+    return run === undefined ? null : { run: Number(run), step: Number(step), id: decodeURIComponent(id), path };
+  } catch {
+    return null; // not an address that this page writes
+  }
+}
+
+/** Keeps an address where a reader can copy it, without a step in the history of the browser. */
+function remembering(address) {
+  try {
+    history.replaceState(null, "", address);
+  } catch {
+    // A page opened from a disk may not.
   }
 }
 

@@ -1,0 +1,77 @@
+"""How a run stands: its state, and the numbers that one looks at while it trains."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from motif.report.result import main_row
+from motif.run_files import WRITER_LOCK
+from motif.runs.disk import is_locked
+from motif.runs.read import Metrics, Record, number, section
+from motif.text import duration, fixed, percent
+
+RECENT = 10
+"""Steps that speeds are taken over."""
+
+
+def state_of(run: Path, metrics: Metrics, summary: Record) -> str:
+    """`starting` or `training` while a process holds its lock; else `finished`, `stopped`, `interrupted` or `empty`."""
+    if is_locked(run / WRITER_LOCK):
+        return "training" if metrics.steps else "starting"
+    if summary.get("status") in ("finished", "stopped"):
+        return str(summary["status"])
+    if section(summary, "after"):
+        return "finished"
+    return "interrupted" if metrics.steps or metrics.evals or metrics.warmstart else "empty"
+
+
+def numbers_now(
+    steps: list[Record], evals: dict[int, Record], rounds: int | None, planned: int | None
+) -> list[dict[str, str]]:
+    """Name, value and change of the numbers at the top of the page; `planned` steps are those of a run in progress."""
+    shown: list[tuple[str, str, str]] = []
+    if steps and planned:
+        seconds = [value for record in steps[-RECENT:] if (value := number(record.get("time/total"))) is not None]
+        left = planned - steps[-1]["step"]
+        if seconds and left > 0:
+            each = sum(seconds) / len(seconds)
+            shown.append(("Time left", f"about {duration(each * left)}", f"{duration(each)} a step"))
+    if accuracies := _accuracies(evals, rounds):
+        shown.append(("Held out", *_change([percent(accuracy) for accuracy in accuracies])))
+    for name, key in (("Reward", "reward"), ("Right", "outcome/mean")):
+        if values := [value for record in steps if (value := number(record.get(key))) is not None]:
+            written = fixed if key == "reward" else partial(percent, decimals=0)
+            shown.append((name, *_change([written(value) for value in _ends(values)])))
+    if speed := tokens_per_second(steps[-RECENT - 1 :]):
+        shown.append(("Speed", f"{speed:,.0f} tokens/s", ""))
+    return [{"name": name, "value": value, "change": change} for name, value, change in shown]
+
+
+def tokens_per_second(steps: list[Record]) -> float | None:
+    """Generated tokens per second of wall clock, over these steps but the first."""
+    if not steps:
+        return None
+    first, last = steps[0], steps[-1]
+    tokens, seconds = (
+        (number(last.get(key)) or 0) - (len(steps) > 1) * (number(first.get(key)) or 0)
+        for key in ("ledger/generated_tokens", "ledger/seconds")
+    )
+    return tokens / seconds if tokens > 0 and seconds > 0 else None
+
+
+def _accuracies(evals: dict[int, Record], rounds: int | None) -> list[float]:
+    name = main_row(sorted({key for results in evals.values() for key in results}), rounds)
+    results = (section(evals[step], name) for step in sorted(evals)) if name else ()
+    return [value for result in results if (value := number(result.get("accuracy"))) is not None]
+
+
+def _ends(values: list[float | int]) -> list[float]:
+    """The first and the last value, each a mean over up to a fifth of them, so that one step says little."""
+    size = max(1, min(RECENT, len(values) // 5))
+    return [sum(part) / len(part) for part in (values[:size], values[-size:])] if len(values) > 1 else list(values)
+
+
+def _change(values: list[str]) -> tuple[str, str]:
+    """The last value, and from where it came."""
+    return values[-1], f"from {values[0]}" if len(values) > 1 else ""
