@@ -145,7 +145,7 @@ def inside(name: str) -> list[str]:
 
 
 def tree() -> str:
-    """The rooms and what each is for, for the README."""
+    """The rooms and what each is for, for the page of design."""
     names = [name for layer in layers() for name in layer if name != "__main__"]
     shown = {
         name: f"{name}/" if modules(ROOT)[f"motif.{name}"].name == "__init__.py" else f"{name}.py" for name in names

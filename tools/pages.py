@@ -255,26 +255,86 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-QUESTIONS = (
-    ("MOTIF, 18 questions, against single-round GRPO, 120 questions: the published claim", 0),
-    ("MOTIF against multi-round GRPO with 8 trajectories, which takes a third of the tokens", 2),
-    ("`recommended` against MOTIF, equal generated tokens", 7),
-    ("`recommended` against multi-round GRPO with 24 trajectories, equal generated tokens", 8),
-    ("`recommended` against multi-round GRPO with 8 trajectories, equal generated tokens", 9),
-)
-"""What the README asks, and the contrast of studies/sample_efficiency/study.toml that answers it."""
+STUDY = ROOT / "studies" / "sample_efficiency"
+CLAIMS = {
+    "untrained": "untrained, three rounds of 29 tokens",
+    "single": "single-round GRPO, one window of 29 tokens",
+    "long-8": "**single-round GRPO, one window of 87 tokens**",
+    "long-24": "the same with 24 responses",
+    "paper": "MOTIF as published, `[8, 4, 1]`, round 1 trained",
+    "recommended": "`recommended`: `[4, 2, 1]`, all rounds trained",
+    "multi-24": "multi-round GRPO, 24 trajectories, all rounds trained",
+}
+"""The arms of studies/sample_efficiency/study.toml that README's first table has, in words."""
+CONTRASTS = {
+    "Where a long window holds the thought: recommended against one window of 87 tokens, N questions each": (
+        "`recommended` against one trained window of 87 tokens"
+    ),
+    "MOTIF with 0.15 N questions against single-round GRPO with N, each as deployed": (
+        "MOTIF, 18 questions, against single-round GRPO, 120 questions: the published claim"
+    ),
+    "Is it the layout? MOTIF against multi-round GRPO with 8 trajectories, N questions each": (
+        "MOTIF against multi-round GRPO with 8 trajectories, which takes a third of the tokens"
+    ),
+    "Recommended against MOTIF at 45,000 generated tokens": "`recommended` against MOTIF, equal generated tokens",
+    "Recommended against multi-round GRPO with 24 trajectories at 45,000 generated tokens": (
+        "`recommended` against multi-round GRPO with 24 trajectories, equal generated tokens"
+    ),
+    "Recommended against multi-round GRPO with 8 trajectories at 45,000 generated tokens": (
+        "`recommended` against multi-round GRPO with 8 trajectories, equal generated tokens"
+    ),
+}
+"""Contrasts of the study, by name, in the words of docs/method.md."""
+
+
+def claims() -> str:
+    """What the main study says first: each arm's accuracy in the row it is used in, and what it spent."""
+    summary = json.loads((STUDY / "results" / "summary.json").read_text())
+    outside = json.loads((STUDY / "outside.json").read_text())["arms"]
+    rows, told = [], False
+    for name, words in CLAIMS.items():
+        arm = summary["arms"][name]
+        complete = arm["runs"] == len(summary["seeds"])
+        found = arm["rows"][arm["row"]]["accuracy"] if complete else outside[name]
+        spent = arm["spent"]["generated_tokens"] if complete else outside[name]["generated_tokens"]
+        told |= not complete
+        accuracy = f"{100 * found['mean']:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+        rows.append([words + ("" if complete else " †"), accuracy, f"{round(spent, -3):,.0f}"])
+    table = markdown(["trained with", "held-out accuracy, %, 95 % interval", "generated tokens"], rows)
+    note = "† Measured before these arms stood in the study's file (`studies/sample_efficiency/outside.json`)."
+    return f"{table}\n\n{note}" if told else table
 
 
 def study() -> str:
     """The main results of the study of sample efficiency: differences in points, with intervals."""
-    contrasts = json.loads((ROOT / "studies/sample_efficiency/results/summary.json").read_text())["contrasts"]
+    contrasts = json.loads((STUDY / "results" / "summary.json").read_text())["contrasts"]
     rows = []
-    for question, number in QUESTIONS:
-        difference = contrasts[number]["difference"]
-        mean, low, high = (100 * difference[key] for key in ("mean", "low", "high"))
-        shown = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
-        rows.append([question, shown if low <= 0 <= high else f"**{shown}**"])
+    for one in contrasts:
+        if one["name"] in CONTRASTS and one["difference"] and one["difference"]["low"] is not None:
+            mean, low, high = (100 * one["difference"][key] for key in ("mean", "low", "high"))
+            shown = f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
+            rows.append([CONTRASTS[one["name"]], shown if low <= 0 <= high else f"**{shown}**"])
     return markdown(["comparison", "difference in points, 95 % interval"], rows)
+
+
+def peers() -> str:
+    """What others do in place of motif, and how long they take."""
+    steps, growing = load("step")["ratios"], load("rollout")["ratios"]
+
+    def times(ratio: float) -> str:
+        return f"{ratio:.1f} × the time"
+
+    rows = [
+        ["GRPO, a whole step", "1", times(steps["trl"]), "not measured", "–"],
+        ["MOTIF, a whole step", "1", f"{times(steps['trl_motif'])}, in a `rollout_func`", "not measured", "–"],
+        [
+            "growing one tree of 72 responses", "1", f"{times(growing['hf_generate'])} (`generate` by levels)",
+            f"{times(growing['vllm'])} (vLLM's CPU build)", f"{times(growing['serial'])} (one call after another)",
+        ],
+        ["rounds that can be trained", "all", "one; all with motif inside", "one", "the first"],
+        ["rounds 2 and 3 are continued by", "the current model", "–", "–", "the base model: a bug"],
+    ]  # fmt: skip
+    return markdown(["", "motif", "TRL 1.16", "verl 0.9.1", "the authors' script"], rows)
 
 
 def recipes() -> str:
@@ -439,8 +499,8 @@ def trained() -> str:
 
 MAKERS = (
     machines, rollout, limits, operations, step, scaling, speed, agreement, answers, view,
-    fuzzing, waiting, demo, study, recipes, presets, forecast, costs, tree, layer_table, architectures, refusals,
-    trained, general,
+    fuzzing, waiting, demo, claims, study, peers, recipes, presets, forecast, costs, tree, layer_table, architectures,
+    refusals, trained, general,
 )  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)
 

@@ -208,7 +208,8 @@ def checkout(folder: Path, programs: Path) -> None:
 
 
 def trains_demo(page: list[Block]) -> bool:
-    return any(block.text.startswith("make demo\n") for block in page if block.language == "sh" and not block.excused)
+    starts = (re.match(r"(make|motif train) demo *[\n#]", block.text) for block in page if not block.excused)
+    return any(starts)
 
 
 def plain(text: str, loose: bool) -> list[str]:

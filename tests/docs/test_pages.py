@@ -9,9 +9,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+import figures
 import house
 from support import ROOT, forked
 from support.markdown import LINKED
@@ -111,4 +113,11 @@ def test_every_room_has_a_layer_and_a_purpose():
     placed = [name for layer in house.layers() for name in layer]
     assert sorted(placed) == sorted(rooms)
     for name in placed:
-        assert len(house.purpose(name)) < 110, f"the first sentence of {name} is too long for the README's tree"
+        assert len(house.purpose(name)) < 110, f"the first sentence of {name} is too long for the tree"
+
+
+def test_the_figures_are_as_their_data_make_them():
+    assert figures.figures() and not figures.stale()
+    for name, draw in figures.figures().items():
+        assert ElementTree.fromstring(draw()).tag.endswith("svg")
+        assert (ROOT / "docs" / "figures" / name).stat().st_size < 20_000, f"{name} is to stay small"
