@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from motif.evaluation.accuracy import row_words
-from motif.text import counted, duration, harmless, percent, percent_interval
+from motif.text import counted, duration, harmless, percent, percent_interval, signed
 
 if TYPE_CHECKING:
     from motif.evaluation.accuracy import Accuracy
@@ -27,6 +28,14 @@ PLAIN_EVERY = 10.0
 """Seconds between progress lines when the output is not a terminal."""
 WIDE = 400
 """The width of a table, in characters, when the output is not a terminal: no number is broken over lines."""
+
+NARROW = 80
+"""Columns that a row of the table of steps fits into, unless its numbers are very long."""
+HEADING_EVERY = 25
+"""Rows of that table between two headings."""
+TREND = 6
+"""Steps that a row's trend goes back over."""
+BLOCKS = "▁▂▃▄▅▆▇█"
 
 Counter = AbstractContextManager[Callable[..., None]]
 """A context whose value is called once for each thing that is counted."""
@@ -81,6 +90,56 @@ def counting(what: str) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
+class StepTable:
+    """The rows of a run's training steps, aligned under a heading that comes back now and then."""
+
+    HEADS = ("step", "reward", "change", "trend", "right", "formed", "dead", "cut", "time", "left")
+
+    def __init__(self) -> None:
+        self._rewards: list[float | None] = []
+
+    def lines(self, metrics: Mapping[str, Any], steps: int, left: str) -> list[str]:
+        """The next row, under a heading where one is due. `left`: the time left in words."""
+        number, reward = metrics["step"], metrics["reward"]
+        self._rewards.append(reward)
+        known = [value for value in self._rewards if value is not None]
+        change = f"{reward - known[0]:+.2f}".replace("-", "−") if reward is not None and len(known) > 1 else ""
+        cells = {
+            "step": f"step {number:>{len(str(steps))}}/{steps}",
+            "reward": _number(reward),
+            "change": change,
+            "trend": sparkline(self._rewards)[-TREND:].ljust(TREND),
+            "right": percent(metrics["outcome/mean"], decimals=0),
+            "formed": percent(metrics["format/rate_1"], decimals=0),
+            "dead": f"{metrics['dead_groups']}/{metrics['groups']}",
+            "cut": percent(metrics["completions/clipped_ratio"], decimals=0),
+            "time": seconds_briefly(metrics["time/total"]),
+            "left": left,
+        }
+        least = {"step": len(cells["step"]), "trend": TREND, "dead": 5, "right": 5, "cut": 5, "time": 6, "left": 9, "formed": 6}
+        widths = {head: max(len(head), least.get(head, 0), len(cells[head])) for head in self.HEADS}
+        gap = "  " if sum(widths.values()) + 2 * len(widths) - 2 <= NARROW else " "
+        rows = [dict(zip(self.HEADS, self.HEADS, strict=True))] * (len(self._rewards) % HEADING_EVERY == 1)
+        rows.append(cells)
+        return [gap.join(row[head].rjust(widths[head]) for head in self.HEADS).rstrip() for row in rows]
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """A block for each number, as high as it is between the lowest and the highest; a blank where there is none."""
+    known = [value for value in values if value is not None]
+    low, size = min(known, default=0.0), max(known, default=0.0) - min(known, default=0.0)
+    heights = (None if value is None else (value - low) / size if size else 0.5 for value in values)
+    return "".join(" " if height is None else BLOCKS[round(height * (len(BLOCKS) - 1))] for height in heights)
+
+
+def seconds_briefly(seconds: float) -> str:
+    """`7.7 s`, `1:05 min`, `2:05 h`: at most eight characters."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    size, unit = (60, "min") if seconds < 3600 else (3600, "h")
+    return f"{int(seconds // size)}:{int(seconds % size * 60 / size):02d} {unit}"
+
+
 class Display:
     """Progress of one run on a console. `Display(quiet=True)` prints nothing."""
 
@@ -98,6 +157,7 @@ class Display:
         )
         self._what = ""
         self._first_step: tuple[int, float] | None = None
+        self._steps = StepTable()
 
     def __enter__(self) -> Display:
         self._bar.start()
@@ -107,8 +167,10 @@ class Display:
         self._bar.stop()
 
     def message(self, text: str) -> None:
-        """Print a line of text."""
-        self.console.print(text, soft_wrap=True)
+        """Print text; in a terminal its lines are broken between words, except those that can be pasted."""
+        for line in text.splitlines() or [""]:
+            paste = not self.console.is_terminal or line.startswith("  ") or "--" in line or "motif " in line
+            self.console.print(line, soft_wrap=paste)
 
     def plan(self, rows: Iterable[tuple[str, str]]) -> None:
         """Print a plan, given as (name, text) pairs, before anything is spent."""
@@ -138,7 +200,7 @@ class Display:
 
     def sampling(self, trajectories: int) -> Counter:
         """Count trajectories as they end."""
-        return self._counting(f"sampling {self._what}".strip(), trajectories)
+        return self._counting(f"sampling {self._what}".strip() + ": trajectories", trajectories)
 
     def evaluating(self, answers: int) -> Counter:
         """Count the answers of an evaluation as they end."""
@@ -149,7 +211,7 @@ class Display:
         return self._counting("probing", answers)
 
     def step(self, metrics: dict[str, Any], steps: int) -> None:
-        """Print the line of a training step, with the time left for the rest of `steps`."""
+        """Print the row of a training step, with the time left for the rest of `steps`."""
         number = metrics["step"]
         now = time.monotonic()
         if self._first_step is None:
@@ -157,16 +219,9 @@ class Display:
             self._first_step = (number - 1, now - metrics["time/total"])
         step_before, started = self._first_step
         left = (now - started) / (number - step_before) * (steps - number)
-        parts = [
-            f"step {number:>{len(str(steps))}}/{steps}",
-            f"reward {_number(metrics['reward'])}",
-            f"right {percent(metrics['outcome/mean'], decimals=0)}",
-            f"well formed {percent(metrics['format/rate_1'], decimals=0)}",
-            f"dead groups {metrics['dead_groups']}/{metrics['groups']}",
-            f"cut off {percent(metrics['completions/clipped_ratio'], decimals=0)}",
-            f"{metrics['time/total']:.1f} s",
-            f"{duration(left)} left" if number < steps else "",
-        ]
+        for line in self._steps.lines(metrics, steps, duration(left) if number < steps else ""):
+            self.message(line)
+        parts = []
         if "refill/tried" in metrics:
             kept, short = metrics["refill/kept"], metrics["refill/short"]
             parts.append(f"{counted(metrics['refill/tried'], 'question')} tried, {kept} of {kept + short} kept")
@@ -178,7 +233,8 @@ class Display:
             causes = ", ".join(metrics["update/causes"][:3])
             parts.append(f"update skipped: its gradient was not finite ({causes})")
         self._what = f"step {number + 1}/{steps}" if number < steps else ""
-        self.message("  ".join(part for part in parts if part))
+        for part in parts:
+            self.message(f"  {part}")
 
     def evaluated(self, step: int, results: Mapping[str, Accuracy], when: str = "") -> None:
         """Print the accuracies after a step (0: before training), or at another time."""
@@ -218,23 +274,30 @@ class Display:
         """Print the outcome of a run: accuracy before and after, what it cost, and where the report is."""
         self._bar.stop()
         if result.before and result.after:
-            table = Table(title="held-out accuracy, 95 % intervals", title_justify="left", title_style="bold")
-            for heading in ("", "before", "after"):
+            table = Table(
+                title="held-out accuracy, 95 % intervals", box=None, padding=(0, 3, 0, 0), title_justify="left"
+            )
+            for heading in ("", "before", "after", "change in points"):
                 table.add_column(heading, justify="left" if not heading else "right")
-            for name in result.before:
-                table.add_row(row_words(name), _interval(result.before[name]), _interval(result.after.get(name)))
+            for name, before in result.before.items():
+                after = result.after.get(name)
+                table.add_row(row_words(name), _interval(before), _interval(after), _difference(before, after))
             self.console.print(table)
         ledger = result.ledger
         self.message(
-            f"spent: {ledger.questions:,} questions ({ledger.distinct_questions:,} distinct), "
-            f"{ledger.updates:,} updates, {ledger.generated_tokens:,} generated + {ledger.prefill_tokens:,} prompt "
-            f"tokens ({ledger.prefill_saved:,} more saved by sharing), {ledger.trained_tokens:,} trained tokens, "
-            f"{ledger.flops:.2g} FLOPs, {duration(ledger.seconds)}{_shares(ledger)}"
+            f"spent: {counted(ledger.questions, 'question')} ({ledger.distinct_questions:,} distinct), "
+            f"{counted(ledger.updates, 'update')}, {ledger.flops:.2g} FLOPs, {duration(ledger.seconds)}"
+            f"{_shares(ledger)}\n"
+            f"tokens: {ledger.generated_tokens:,} generated, {ledger.prefill_tokens:,} of prompts "
+            f"({ledger.prefill_saved:,} more saved by sharing), {ledger.trained_tokens:,} trained"
         )
         self.message(f"paths: {result.paths}")
         self.message(f"report: {report}")
         if not result.finished:
             self.message(f"stopped after step {result.steps}; to resume, run the same command with --resume")
+        else:
+            run = shlex.quote(str(report.parent))
+            self.message(f"next: motif view {run}\n      motif solve --run {run}\n      motif eval {run}")
 
 
 def _when(step: int) -> str:
@@ -288,6 +351,11 @@ def _interval(numbers: dict[str, Any] | None) -> str:
     if not numbers or numbers["accuracy"] is None:
         return "-"
     return percent_interval(numbers["accuracy"], numbers["low"], numbers["high"])
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any] | None) -> str:
+    known = after and None not in (before["accuracy"], after["accuracy"])
+    return signed(after["accuracy"] - before["accuracy"]) if after and known else "-"
 
 
 def _number(value: float | None) -> str:

@@ -121,7 +121,8 @@ def test_the_end_of_a_run_says_where_its_time_went(tmp_path, capsys):
     settings = [*SMALL, "train.steps=1"]
     train("demo", tmp_path / "run", settings=settings)
     text = " ".join(capsys.readouterr().out.split())
-    assert "spent: 2 questions (2 distinct), 1 updates" in text
+    assert "spent: 2 questions (2 distinct), 1 update, " in text
     assert "more saved by sharing)" in text
+    assert "next: motif view " in text
     assert "(sampling " in text
     assert "% training" not in text
