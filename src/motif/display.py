@@ -116,7 +116,7 @@ class StepTable:
             "time": seconds_briefly(metrics["time/total"]),
             "left": left,
         }
-        least = {"step": len(cells["step"]), "trend": TREND, "dead": 5, "right": 5, "cut": 5, "time": 6, "left": 9, "formed": 6}
+        least = {"trend": TREND, "right": 5, "dead": 5, "cut": 5, "time": 6, "left": 9}
         widths = {head: max(len(head), least.get(head, 0), len(cells[head])) for head in self.HEADS}
         gap = "  " if sum(widths.values()) + 2 * len(widths) - 2 <= NARROW else " "
         rows = [dict(zip(self.HEADS, self.HEADS, strict=True))] * (len(self._rewards) % HEADING_EVERY == 1)
