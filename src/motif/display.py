@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from motif.evaluation.accuracy import row_words
+from motif.runs.read import resume_command
 from motif.text import counted, duration, harmless, percent, percent_interval, signed
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ class Display:
         self.message(f"paths: {result.paths}")
         self.message(f"report: {report}")
         if not result.finished:
-            self.message(f"stopped after step {result.steps}; to resume, run the same command with --resume")
+            self.message(f"stopped after step {result.steps}; to go on: {resume_command(report.parent)}")
         else:
             run = shlex.quote(str(report.parent))
             self.message(f"next: motif view {run}\n      motif solve --run {run}\n      motif eval {run}")

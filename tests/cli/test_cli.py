@@ -94,7 +94,7 @@ def test_train_eval_solve_report(tmp_path):
     assert (run / "report.html").stat().st_size > 10_000
     done = motif("train", "demo", *small, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert "--resume" in done.stderr
+    assert "motif resume" in done.stderr
 
 
 def test_own_data(tmp_path, tiny_model):

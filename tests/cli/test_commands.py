@@ -22,6 +22,17 @@ WRONG = {
         "demo --on 8xH100": "it goes with --dry-run",
         "demo --dry-run --lengths RUN": "--lengths goes with --on",
     },
+    "resume": {
+        "nowhere": "nowhere: no such folder",
+        "FILE": "FILE: no such folder",
+        "RUN --set train.stepz=1": "did you mean 'steps'?",
+        "RUN --set train.steps": "section.key=value",
+        "RUN --set train.steps=-1": "train.steps",
+    },
+    "runs": {
+        "nowhere": "nowhere: no such folder",
+        "FILE": "FILE: no such folder",
+    },
     "traces": {
         "demoo --out x": "Did you mean 'demo'?",
         "demo --out x": "the recipe has no warm start",

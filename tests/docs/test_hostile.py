@@ -22,10 +22,10 @@ from motif.method.rounds import Rounds
 from motif.models.hub import load_tokenizer, locate
 from motif.models.policy import Policy
 from motif.runs.checkpoint import load_latest
+from motif.runs.folder import default_folder
 from motif.runs.weights import load_weights, read_tensors, save_weights
 from motif.tasks import load
 from motif.text import harmless
-from motif.training.loop import default_folder
 from motif.training.update import make_optimizer
 from support.commands import motif
 from support.tiny import char_tokenizer

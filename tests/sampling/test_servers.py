@@ -296,7 +296,7 @@ def test_a_single_server_may_restart(servers, undisturbed, tmp_path):
 def test_when_no_server_is_left_the_run_stops_and_can_go_on(servers, undisturbed, tmp_path):
     for server in servers:
         server.misbehave = lambda count, body: "die" if count > 25 else None
-    with pytest.raises(SamplerError, match=r"no server has answered for 1.5 s \(http.*--resume"):
+    with pytest.raises(SamplerError, match=r"no server has answered for 1.5 s \(http.*motif resume"):
         run(tmp_path / "run", servers, "train.save_every=100", "sampler.patience=1.5")
     saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     steps = len([line for line in numbers(tmp_path / "run") if "loss" in line])

@@ -160,7 +160,7 @@ def test_a_checkpoint_too_many_goes_though_nothing_is_left_to_train(copy, settin
 def test_a_damaged_adapter_is_refused_and_written_again_by_resume(copy, settings, whole, zeros):
     damage(copy / "adapter/adapter_model.safetensors", 0.8, zeros)
     policy = Policy(load_recipe("demo", settings).model)
-    with pytest.raises(RunFolderError, match=r"adapter_model.safetensors is damaged .*--resume"):
+    with pytest.raises(RunFolderError, match=r"adapter_model.safetensors is damaged .*motif resume"):
         load_weights(copy, policy)
     run(copy, settings, resume=True)
     assert_same(whole, copy)
@@ -267,7 +267,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_resume_ends_as_if_nothing_
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutOfResources, match=r"the disk is full.* The last checkpoint in .* continue with --resume"):
+    with pytest.raises(OutOfResources, match=r"the disk is full.* The last checkpoint in .* go on with `motif resume"):
         run(tmp_path / "run", settings)
     run(tmp_path / "run", settings, resume=True)
     assert_same(whole, tmp_path / "run")
@@ -337,7 +337,7 @@ def test_where_memory_runs_out_micro_batches_halve_and_the_update_is_the_same(tm
 def test_a_sequence_that_does_not_fit_ends_the_run_resumably(tmp_path, settings, whole, monkeypatch):
     with monkeypatch.context() as patch:
         Scarce(patch, rows=0)
-        with pytest.raises(OutOfResources, match=r"a single sequence of \d+ tokens.*--resume"):
+        with pytest.raises(OutOfResources, match=r"a single sequence of \d+ tokens.*motif resume"):
             run(tmp_path / "run", settings)
     run(tmp_path / "run", settings, resume=True)
     assert_same(whole, tmp_path / "run")

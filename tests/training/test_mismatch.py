@@ -42,7 +42,7 @@ def test_a_run_stops_before_it_trains_on_them_and_resumes(tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         shift_from(patch, 2, 0.4)
         with pytest.raises(
-            SamplerMismatch, match=r"differ by 0\.4 nats on average, above sampler.max_mean_gap = 0\.3.*--resume"
+            SamplerMismatch, match=r"differ by 0\.4 nats on average, above sampler.max_mean_gap = 0\.3.*motif resume"
         ):
             quietly(tmp_path / "cut")
     lines = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]

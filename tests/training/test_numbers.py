@@ -168,7 +168,7 @@ def test_a_run_goes_on_after_a_skipped_update(tmp_path, monkeypatch):
 def test_many_in_a_row_stop_the_run_where_it_can_be_resumed(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         break_steps(patch, {2, 3, 4})
-        with pytest.raises(FloatingPointError, match=rf"{PATIENCE} steps in a row .* continue with --resume"):
+        with pytest.raises(FloatingPointError, match=rf"{PATIENCE} steps in a row .* go on with `motif resume"):
             quietly(tmp_path / "run", 5)
     assert checkpoint.all_checkpoints(tmp_path / "run")[-1].name == "step-000004"
     result = quietly(tmp_path / "run", 5, resume=True)
@@ -186,7 +186,7 @@ def test_a_sampler_that_breaks_leaves_a_run_that_resumes_as_if_nothing_had_been(
     with monkeypatch.context() as patch:
         calls = iter(range(10**6))
         patch.setattr(Policy, "head", broken)
-        with pytest.raises(FloatingPointError, match=r"logits are not finite .* --resume"):
+        with pytest.raises(FloatingPointError, match=r"logits are not finite .* motif resume"):
             quietly(tmp_path / "cut", 3)
     assert 0 < len(lines(tmp_path / "cut")) < 3
     assert quietly(tmp_path / "cut", 3, resume=True).finished

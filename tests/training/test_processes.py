@@ -261,7 +261,7 @@ def test_ctrl_c_under_accelerate_launch_stops_all_at_a_step_and_saves(tmp_path, 
     text = "".join(lines)
     summary = json.loads((out / "summary.json").read_text())
     assert summary["status"] == "stopped", text
-    assert "--resume" in text
+    assert "motif resume" in text
     steps = [line["step"] for line in numbers(out)]
     assert steps == list(range(1, summary["steps"] + 1))
     trees = (out / "trees.jsonl").read_text().splitlines()

@@ -117,7 +117,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, whole):
     text = "".join(lines) + rest
     if process.returncode != 0:  # the signal may come after the last step has begun
         assert process.returncode == 130
-        assert "--resume" in text
+        assert "motif resume" in text
         assert json.loads((broken / "summary.json").read_text())["status"] == "stopped"
         finish(broken, 6, "--resume")
     assert_same_run(whole[0], broken)
@@ -133,7 +133,7 @@ def test_a_half_written_checkpoint_is_never_picked_up(tmp_path):
 
 def test_an_earlier_run_is_never_written_over(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("{}\n")
-    with pytest.raises(RunFolderError, match="--resume"):
+    with pytest.raises(RunFolderError, match="motif resume"):
         train("demo", tmp_path, display=Display(quiet=True))
 
 

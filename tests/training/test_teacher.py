@@ -123,7 +123,7 @@ def test_right_answers_are_imitated_and_paid_for(recipe, server, tmp_path, monke
 
 def test_what_was_answered_is_not_asked_again(recipe, server, tmp_path):
     server.answer = lambda count, messages: 400 if count > 9 else None
-    with pytest.raises(SamplerError, match=r"warmstart.teacher: .* answered 400 .*continue with --resume"):
+    with pytest.raises(SamplerError, match=r"warmstart.teacher: .* answered 400 .*go on with `motif resume"):
         run(recipe(teacher_concurrency=1), tmp_path / "run")
     done = (tmp_path / "run/teacher.jsonl").read_text().splitlines()
     assert len(done) == 2

@@ -23,6 +23,8 @@ from motif.cli.export import export
 from motif.cli.grade import grade
 from motif.cli.probe import probe
 from motif.cli.report import report
+from motif.cli.resume import resume
+from motif.cli.runs import runs
 from motif.cli.serve import serve
 from motif.cli.solve import solve
 from motif.cli.traces import traces
@@ -34,6 +36,8 @@ from motif.text import expanded, harmless
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
+    "resume": resume,
+    "runs": runs,
     "traces": traces,
     "vllm-command": vllm_command,
     "eval": evaluate,
@@ -70,7 +74,7 @@ def _main(
         print(f"motif {__version__}")
         raise typer.Exit
     rank, count = rank_and_count()
-    if count > 1 and context.invoked_subcommand != "train":
+    if count > 1 and context.invoked_subcommand not in ("train", "resume"):
         if rank == 0:
             print(f"motif: several processes can train; start motif {context.invoked_subcommand} once", file=sys.stderr)
         raise typer.Exit(2)
@@ -87,8 +91,8 @@ def with_readable_errors(command: Callable[..., None]) -> Callable[..., None]:
             command(**options)
         except typer.Exit:
             raise
-        except KeyboardInterrupt:
-            _stop("stopped", INTERRUPTED)
+        except KeyboardInterrupt as stop:
+            _stop(str(stop) or "stopped", INTERRUPTED)
         except PeerFailed as error:
             if rank_and_count()[0] != 0:  # the first process reports it for all
                 raise typer.Exit(error.exit_status) from None

@@ -12,6 +12,13 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="a.b=c", help="Change one setting of the recipe, e.g. train.steps=20. Repeatable."),
 ]
+AllowChanges = Annotated[
+    bool,
+    typer.Option(
+        "--allow-changes",
+        help="When resuming: go on although recipe or data have changed or the record has lost lines; prints which.",
+    ),
+]
 TrustGrader = Annotated[
     str,
     typer.Option(

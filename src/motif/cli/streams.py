@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from motif.errors import UsageError
 
@@ -26,6 +28,19 @@ def occupy() -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  open as long as the process lives
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Say in a terminal that something loads that takes seconds; the line goes with the block."""
+    live = sys.stderr.isatty()
+    if live:
+        print("loading …", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def need_output(advice: str) -> None:

@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
-from motif.cli.options import Settings, TrustGrader
+from motif.cli.options import AllowChanges, Settings, TrustGrader
+from motif.cli.streams import loading
 from motif.config import Recipe, Trust, load_recipe, shipped_recipes
 from motif.config.trust import TRAINING
 from motif.errors import UsageError
+from motif.runs.folder import folder_for, refuse_used_folder
 
 Devices = Annotated[
     str | None,
@@ -28,16 +30,12 @@ def train(
     settings: Settings = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/<recipe>.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Resume from the newest checkpoint in the run folder.")
-    ] = False,
-    allow_changes: Annotated[
         bool,
         typer.Option(
-            "--allow-changes",
-            help="With --resume: resume even if recipe or data have changed or the record has lost lines; "
-            "prints the changes.",
+            "--resume", help="Resume the run in this folder, or begin it; motif resume needs only the folder."
         ),
     ] = False,
+    allow_changes: AllowChanges = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and check data and memory, without training.")
     ] = False,
@@ -56,7 +54,7 @@ def train(
     """Fine-tune a model with a recipe.
 
     Writes a run folder with metrics, trees, checkpoints, the trained weights and a report.
-    Ctrl-C finishes the current step, saves, and says how to resume.
+    Ctrl-C finishes the current step, saves, and says how to go on (motif resume).
     """
     if on is not None and not dry_run:
         raise UsageError("--on plans for other devices: it goes with --dry-run")
@@ -75,9 +73,12 @@ def train(
     if dry_run:
         show_plan(resolved, on, lengths)
         return
-    from motif.training.loop import train as run_training
+    folder = out or folder_for(recipe, resolved.name)
+    refuse_used_folder(folder, resume)
+    with loading():
+        from motif.training.loop import train as run_training
 
-    result = run_training(resolved, out, resume=resume, allow_changes=allow_changes)
+    result = run_training(resolved, folder, resume=resume, allow_changes=allow_changes)
     if not result.finished:
         raise typer.Exit(1 if result.stopped_dead else 130)
 

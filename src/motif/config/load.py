@@ -19,6 +19,7 @@ from motif.config.sections import Section
 from motif.config.trust import Trust, check, in_run_folder
 from motif.demo import MODELS
 from motif.errors import RecipeError
+from motif.run_files import RECIPE
 from motif.text import brief, decoded, expanded, without_user_info
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -174,6 +175,8 @@ def _find(source: str) -> Path:
     path = Path(expanded(source))
     if _exists(path) and path.is_file():
         return path
+    if _exists(path / RECIPE) and (path / RECIPE).is_file():
+        return path / RECIPE
     shipped = RECIPES / f"{source}.toml"
     if re.fullmatch(r"[\w.-]{1,100}", source) and shipped.is_file():
         return shipped

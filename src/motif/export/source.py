@@ -13,7 +13,7 @@ from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.run_files import BEST
 from motif.runs.checkpoint import newest_weights
-from motif.runs.read import is_finished, read_metrics, read_summary, recipe_of, section
+from motif.runs.read import is_finished, read_metrics, read_summary, recipe_of, resume_command, section
 from motif.runs.weights import load_weights
 from motif.text import read_text
 
@@ -60,7 +60,7 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False, trust: 
         return source(newest, chosen, lambda policy: policy.load_state(weights))
     if not is_finished(run):
         raise RunFolderError(
-            f"{run} has not finished: resume it with motif train --resume, or export its newest checkpoint with "
+            f"{run} has not finished: resume it with `{resume_command(run)}`, or export its newest checkpoint with "
             "--unfinished"
         )
     if not best:

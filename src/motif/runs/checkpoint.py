@@ -23,8 +23,9 @@ from motif.distributed import ALONE, Processes
 from motif.errors import RunFolderError
 from motif.models.policy import Policy
 from motif.models.sharding import load_optimizer_state, optimizer_state
-from motif.run_files import CHECKPOINTS, RECIPE
+from motif.run_files import CHECKPOINTS
 from motif.runs.disk import replacing, sync
+from motif.runs.read import resume_command
 from motif.runs.settings import binding_settings, changed, described
 from motif.runs.weights import load_weights, weights_folder
 
@@ -138,11 +139,7 @@ def load_latest(
             continue
         differences = described(changed(state["settings"], binding_settings(recipe))) + changes(state["extra"])
         if differences and not allow_changes:
-            raise RunFolderError(
-                f"{run} was made with another recipe or other data ({'; '.join(differences)}). Resume it with the "
-                f"settings in {run / RECIPE}, add --allow-changes to resume it with these, or start afresh with "
-                "another --out"
-            )
+            raise other_run(run, differences)
         policy.load_state(state["weights"])
         load_optimizer_state(optimizer, state["optimizer"])
         return Restored(int(state["step"]), state["extra"], passed_over + ([reason] if reason else []), differences)
@@ -152,6 +149,14 @@ def load_latest(
             + (", or add --allow-changes to resume it without what is missing" if intact else "")
         )
     return None
+
+
+def other_run(run: Path, differences: list[str]) -> RunFolderError:
+    """The error of a run that is to be resumed with what it was not made with."""
+    return RunFolderError(
+        f"{run} was made with another recipe or other data ({'; '.join(differences)}). Go on with its own settings by "
+        f"`{resume_command(run)}`, add --allow-changes to resume it with these, or start afresh with another --out"
+    )
 
 
 def load_newest_weights(run: Path, policy: Policy) -> int | None:
@@ -185,7 +190,7 @@ def newest_weights(run: Path) -> tuple[int, dict[str, Tensor]]:
         state = _read(checkpoints[-1] / FILE)
     except ValueError as error:
         raise RunFolderError(
-            f"{checkpoints[-1]} is damaged ({error}): resume the run with motif train --resume"
+            f"{checkpoints[-1]} is damaged ({error}): repair the run with `{resume_command(run)}`"
         ) from error
     return int(state["step"]), state["weights"]
 

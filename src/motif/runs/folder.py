@@ -5,22 +5,30 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
+import re
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from motif.config import Recipe
-from motif.errors import RunFolderError
+from motif.config.trust import in_run_folder
+from motif.errors import MotifError, RecipeError, RunFolderError, first_line
 from motif.method.tree import Tree
 from motif.run_files import CHECKPOINTS, METRICS, OUTCOMES, PROBE, RECIPE, SUMMARY, TREES, WALL, WRITER_LOCK
 from motif.runs.disk import sync, try_lock, write_atomically, write_json
-from motif.runs.read import Record, has_begun
+from motif.runs.read import Record, has_begun, is_started, resume_command
+from motif.text import expanded
 
 RECORD = (METRICS, TREES, OUTCOMES)
 """The files that grow with a run."""
+
+LOOKS = 4
+"""Tries to lock a folder."""
 
 Offsets = dict[str, tuple[int, int]]
 """The length of each file of the record in bytes, and the CRC-32 of so many bytes."""
@@ -136,6 +144,38 @@ def drop_details(run: Path) -> None:
     shutil.rmtree(run / CHECKPOINTS, ignore_errors=True)
 
 
+def folder_for(source: object, name: str) -> Path:
+    """Where a run goes if nobody says where: the run folder that its recipe lies in, or else `runs/NAME`.
+
+    Args:
+        source: what the recipe was read from: a file, a run folder, a shipped name, or anything else.
+
+    Raises:
+        RecipeError: the recipe lies in something that belongs to a run and is none itself, or its name can name no
+            folder.
+    """
+    place = Path(expanded(str(source))) if isinstance(source, str | Path) else None
+    if place is None or not place.exists():
+        return default_folder(name)
+    file = place / RECIPE if place.is_dir() else place
+    if is_started(file.parent) and file.name == RECIPE:
+        return file.parent
+    if in_run_folder(file):
+        raise RecipeError(f"{file} belongs to a run: say with --out which folder the new run goes to")
+    return default_folder(name)
+
+
+def default_folder(name: str) -> Path:
+    """`runs/NAME`, where the name of a recipe can name a folder there: it may come from a stranger's file.
+
+    Raises:
+        RecipeError: it cannot.
+    """
+    if not re.fullmatch(r"\w[\w .,+-]*", name) or len(name) > 100:
+        raise RecipeError(f"the recipe's name {name[:100]!r} cannot name a folder: give one with --out")
+    return Path("runs") / name
+
+
 def refuse_used_folder(run: Path, resume: bool) -> None:
     """Never write over an earlier run.
 
@@ -143,19 +183,23 @@ def refuse_used_folder(run: Path, resume: bool) -> None:
         RunFolderError: the folder holds a run and `resume` is off.
     """
     if not resume and has_begun(run):
-        raise RunFolderError(f"{run} already holds a run: resume it with --resume, or choose another --out")
+        raise RunFolderError(
+            f"{run} already holds a run: go on with it by `{resume_command(run)}`, or choose another --out"
+        )
 
 
 @contextmanager
 def only_writer(run: Path) -> Iterator[None]:
     """Lock a run folder for as long as the block lasts; create it if there is none.
 
+    The lock's file says who writes and, if the block ends by an error, which it was (`motif.runs.state`).
+
     Raises:
         RunFolderError: another process is writing to it, or nobody can.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        lock = try_lock(run / WRITER_LOCK)
+        lock = _patient_lock(run / WRITER_LOCK)
         closed = [path for path in run.iterdir() if not os.access(path, os.W_OK)]
     except OSError as error:
         raise RunFolderError(f"cannot write to {run} ({error.strerror}): choose another --out") from None
@@ -164,6 +208,32 @@ def only_writer(run: Path) -> Iterator[None]:
     try:
         if closed:
             raise RunFolderError(f"cannot write to {closed[0]}: change its permissions, or choose another --out")
+        _note(lock, {"process": os.getpid(), "machine": platform.node()})
         yield
+    except KeyboardInterrupt:
+        _note(lock, {"interrupted": True})
+        raise
+    except BaseException as error:
+        reason = str(error).strip().partition("\n")[0] if isinstance(error, MotifError) else first_line(error)
+        _note(lock, {"failed": reason})
+        raise
+    else:
+        _note(lock, {})
     finally:
         os.close(lock)
+
+
+def _patient_lock(file: Path) -> int | None:
+    """The lock, also if somebody looks for a moment whether it is held."""
+    for _ in range(LOOKS):
+        if (lock := try_lock(file)) is not None:
+            return lock
+        time.sleep(0.05)
+    return None
+
+
+def _note(lock: int, content: Record) -> None:
+    """Replace what the lock's file says. A full disk must not hide the error that is noted."""
+    with suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, (json.dumps(content) + "\n").encode() if content else b"", 0)

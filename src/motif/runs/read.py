@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from motif.run_files import (
     SUMMARY,
     TREES,
     WALL,
+    WRITER_LOCK,
 )
 from motif.runs.disk import open_plain
 
@@ -84,7 +86,7 @@ def check_run_folder(run: Path) -> None:
     """
     if not run.is_dir():
         raise RunFolderError(f"{run}: no such folder; give a run folder, e.g. runs/demo")
-    if not any((run / name).is_file() for name in (RECIPE, METRICS)):
+    if not any((run / name).is_file() for name in (RECIPE, METRICS, WRITER_LOCK)):
         raise RunFolderError(f"{run} is not a run folder (it holds neither {RECIPE} nor {METRICS})")
 
 
@@ -200,9 +202,19 @@ def not_a_run(folder: str | Path) -> str:
     return f"{folder} is not a run folder (it holds no {RECIPE})"
 
 
+def resume_command(run: Path) -> str:
+    """The command that resumes a run."""
+    return f"motif resume {shlex.quote(str(run))}"
+
+
 def has_begun(run: Path) -> bool:
     """Whether a folder holds anything that a run has computed."""
     return any((run / name).exists() for name in (METRICS, CHECKPOINTS, SUMMARY))
+
+
+def is_started(folder: Path) -> bool:
+    """Whether a run has been started in a folder, even if it has not computed anything yet."""
+    return has_begun(folder) or (folder / WRITER_LOCK).exists()
 
 
 def has_weights(run: Path) -> bool:
@@ -224,7 +236,7 @@ def steps_of(run: Path) -> int:
     """
     steps = whole(read_summary(run).get("steps"))
     if steps is None:
-        raise RunFolderError(f"{run} has not ended (it holds no {SUMMARY}): resume it with motif train --resume")
+        raise RunFolderError(f"{run} has not ended (it holds no {SUMMARY}): resume it with `{resume_command(run)}`")
     return steps
 
 

@@ -115,7 +115,9 @@ class Trackers:
             with self._survived(name):
                 sink.close(failed)
             if lost := len(self._waiting(name)):
-                self.say(f"warning: tracker {name} has not taken {lost} lines of metrics; --resume sends them again")
+                self.say(
+                    f"warning: tracker {name} has not taken {lost} lines of metrics; resuming the run sends them again"
+                )
 
     @contextlib.contextmanager
     def _survived(self, name: str) -> Iterator[None]:

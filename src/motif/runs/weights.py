@@ -128,6 +128,6 @@ def _readable(file: Path) -> Iterator[None]:
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, OverflowError, RuntimeError) as error:
         raise RunFolderError(
-            f"{file} is damaged or not a safetensors file ({error}): motif train --resume writes a run's last weights "
-            "again from its checkpoint"
+            f"{file} is damaged or not a safetensors file ({error}): resuming the run (motif resume) "
+            "writes its last weights again from its checkpoint"
         ) from None

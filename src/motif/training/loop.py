@@ -8,7 +8,6 @@ each runs this loop, grows its share of the trees, and then sees all of them; th
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ from motif.config import Recipe, Trust, load_recipe
 from motif.config.trust import TRAINING, remember
 from motif.display import Display
 from motif.distributed import Processes, as_launched, process_group
-from motif.errors import NonFiniteError, RecipeError, SamplerError, SamplerMismatch
+from motif.errors import NonFiniteError, SamplerError, SamplerMismatch
 from motif.evaluation.evaluate import evaluate
 from motif.evaluation.probe import probe, probe_questions
 from motif.evaluation.rows import answers_in
@@ -31,9 +30,10 @@ from motif.planning.plan import make_plan
 from motif.report import write_report
 from motif.run_files import BEST
 from motif.runs import checkpoint
-from motif.runs.folder import RunFolder, only_writer, refuse_used_folder
+from motif.runs.folder import RunFolder, folder_for, only_writer, refuse_used_folder, write_recipe
 from motif.runs.metrics import refill_metrics, step_metrics
 from motif.runs.provenance import Data, environment, versions
+from motif.runs.read import check_run_folder, has_begun, is_finished, recipe_of, resume_command
 from motif.runs.result import Result
 from motif.runs.trackers import tracking
 from motif.runs.weights import check_round_trip, save_weights
@@ -45,7 +45,7 @@ from motif.text import expanded
 from motif.training.batch import UpdateStats, collect
 from motif.training.check import choose_update_path
 from motif.training.progress import Clock, Progress
-from motif.training.resume import explain_resume, interruptions, restore, session_environment
+from motif.training.resume import explain_resume, interruptions, restore, session_environment, tell_changes
 from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import learning_rate
 from motif.training.sources import Demonstrations
@@ -68,7 +68,7 @@ def train(
 
     Args:
         recipe: a `Recipe`, or what `load_recipe` takes: a shipped name, a TOML file, a mapping.
-        out: the run folder; default `runs/<recipe name>`.
+        out: the run folder; default `runs/<recipe name>`, or for the recipe in a run folder that folder.
         resume: resume from the newest good checkpoint in `out` (from the start, if there is none).
         allow_changes: resume although recipe or data have changed, or the record has lost lines; reports which.
         settings: `section.key=value` changes to the recipe.
@@ -84,8 +84,9 @@ def train(
         NonFiniteError: the model's numbers are not finite, in sampling or for `PATIENCE` steps in a row in
             training; the last good weights are in the newest checkpoint.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings, trust=Trust(uses=TRAINING))
-    folder = Path(expanded(str(out))) if out else default_folder(recipe.name)
+    source, trust = recipe, Trust(uses=TRAINING)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings, trust=trust)
+    folder = Path(expanded(str(out))) if out else folder_for(source, recipe.name)
     recipe = as_launched(recipe)
     recipe = with_examples(recipe)
     with process_group(pick_device(recipe.model.device)) as processes:
@@ -98,7 +99,9 @@ def _train(
 ) -> Result:
     display = display if processes.main else Display(quiet=True)
     with ExitStack() as held, explain_resume(folder):
-        task, given = processes.on_main(lambda: _prepare(recipe, folder, resume, display, processes, held))
+        task, given = processes.on_main(
+            lambda: _prepare(recipe, folder, resume, allow_changes, display, processes, held)
+        )
         session = open_session(recipe, task, processes=processes)
         held.callback(session.close)
         choose_update_path(session.policy, processes)
@@ -113,14 +116,26 @@ def _train(
 
 
 def _prepare(
-    recipe: Recipe, folder: Path, resume: bool, display: Display, processes: Processes, held: ExitStack
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    allow_changes: bool,
+    display: Display,
+    processes: Processes,
+    held: ExitStack,
 ) -> tuple[Task, Demonstrations | None]:
     """Load the questions, and demonstrations that are given, and check all that can be before anything is spent."""
     refuse_used_folder(folder, resume)
+    if resume and not has_begun(folder):
+        display.message(f"{folder} holds no run yet: this is its beginning")
+    elif resume:
+        tell_changes(folder, recipe, allow_changes, display)
     plan, task = make_plan(recipe, processes)
     display.plan(plan.rows())
     plan.refuse_if_too_big()
     held.enter_context(only_writer(folder))
+    if not has_begun(folder):  # whoever looks at it while the model is loaded sees what it will be
+        write_recipe(folder, recipe)
     remember(recipe)
     return task, None if resume else read_ahead(recipe, task)
 
@@ -395,12 +410,28 @@ def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def default_folder(name: str) -> Path:
-    """`runs/NAME`, where the name of a recipe can name a folder there: it may come from a stranger's file.
+def resume(
+    run: str | Path,
+    settings: Iterable[str] = (),
+    *,
+    allow_changes: bool = False,
+    display: Display | None = None,
+    trust: Trust | None = None,
+) -> Result:
+    """Go on with a run, with the recipe in its folder; with `train.steps` raised, beyond its end.
+
+    Args:
+        settings: `section.key=value` changes. Those that the run is tied to are refused, unless `allow_changes`.
 
     Raises:
-        RecipeError: it cannot.
+        RunFolderError: there is no run in the folder.
+        Others: see `train`.
     """
-    if not re.fullmatch(r"\w[\w .,+-]*", name) or len(name) > 100:
-        raise RecipeError(f"the recipe's name {name[:100]!r} cannot name a folder: give one with --out")
-    return Path("runs") / name
+    folder, display = Path(expanded(str(run))), display or Display()
+    check_run_folder(folder)
+    settings = list(settings)
+    recipe = recipe_of(folder, settings, trust or Trust(uses=TRAINING))
+    if not settings and is_finished(folder, recipe.train.steps):
+        more = f"{resume_command(folder)} --set train.steps={2 * recipe.train.steps}"
+        display.message(f"{folder} has made all its {recipe.train.steps} steps. For more: {more}")
+    return train(recipe, folder, resume=True, allow_changes=allow_changes, display=display)

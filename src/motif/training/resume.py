@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from motif.config import Recipe, Trust, flat
 from motif.display import Display
 from motif.distributed import ALONE, Processes
 from motif.errors import MotifError, NonFiniteError, OutOfResources, PeerFailed, SamplerError, ran_out
@@ -19,9 +20,13 @@ from motif.run_files import BEST
 from motif.runs import checkpoint
 from motif.runs.folder import RunFolder
 from motif.runs.provenance import Data, environment, versions
-from motif.runs.settings import changed, described
+from motif.runs.read import is_run, recipe_of, resume_command
+from motif.runs.settings import binding_settings, changed, described
 from motif.runs.weights import damaged_weights
 from motif.session import Session
+
+DECIDED_LATER = "loss.importance_cap"
+"""A setting that is decided by where the run computes."""
 
 
 def restore(
@@ -73,9 +78,11 @@ def session_environment(session: Session) -> dict[str, Any]:
 
 @contextmanager
 def explain_resume(run: Path) -> Iterator[None]:
-    """Add to an error from outside how to resume the run."""
+    """Add to an error from outside, and to a second Ctrl-C, what is kept and how to resume the run."""
     try:
         yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"stopped without saving. {_how_to_resume(run)}") from stop
     except MotifError as error:
         if not isinstance(error, SamplerError | NonFiniteError | OutOfResources):
             raise
@@ -89,8 +96,27 @@ def explain_resume(run: Path) -> Iterator[None]:
 
 def _how_to_resume(run: Path) -> str:
     saved = checkpoint.all_checkpoints(run)
-    kept = f"The last checkpoint in {run} is {saved[-1].name}" if saved else "Nothing has been saved yet"
-    return f"{kept}: continue with --resume"
+    kept = f"The last checkpoint in {run} is {saved[-1].name}" if saved else f"Nothing has been saved in {run} yet"
+    return f"{kept}: go on with `{resume_command(run)}`" if is_run(run) else f"{kept}: run the same command again"
+
+
+def tell_changes(run: Path, recipe: Recipe, allow_changes: bool, display: Display) -> None:
+    """Say which settings of a run's recipe are changed, and refuse those that it is tied to, before any work.
+
+    Raises:
+        RunFolderError: a setting has changed that the run is tied to, and `allow_changes` is off.
+    """
+    try:
+        before = recipe_of(run, trust=Trust(uses=()))
+    except MotifError:  # no recipe, or a damaged one: what a checkpoint says is compared later
+        return
+    bound = changed(binding_settings(before), binding_settings(recipe))
+    bound.pop(DECIDED_LATER, None)
+    if bound and not allow_changes and checkpoint.all_checkpoints(run):
+        raise checkpoint.other_run(run, described(bound))
+    free = changed(dict(flat(before.model_dump(mode="json"))), dict(flat(recipe.model_dump(mode="json"))))
+    for change in described({key: pair for key, pair in free.items() if key not in {*bound, DECIDED_LATER}}):
+        display.message(f"changed: {change}")
 
 
 @contextmanager

@@ -1,0 +1,32 @@
+"""The options of `motif resume`."""
+
+from __future__ import annotations
+
+import typer
+
+from motif.cli.options import AllowChanges, RunArgument, Settings, TrustGrader
+from motif.cli.streams import loading
+from motif.config import Trust
+from motif.config.trust import TRAINING
+from motif.runs.read import check_run_folder, recipe_of
+
+
+def resume(
+    run: RunArgument,
+    settings: Settings = None,
+    allow_changes: AllowChanges = False,
+    trust_grader: TrustGrader = "",
+) -> None:
+    """Go on with a run where it stopped: recipe and settings are in its folder.
+
+    What does not tie a run down may be changed, and is told: more steps, how often it is saved and evaluated.
+    """
+    trust = Trust(trust_grader, TRAINING)
+    check_run_folder(run)
+    recipe_of(run, settings or [], trust)
+    with loading():
+        from motif.training.loop import resume as resume_training
+
+    result = resume_training(run, settings or [], allow_changes=allow_changes, trust=trust)
+    if not result.finished:
+        raise typer.Exit(1 if result.stopped_dead else 130)

@@ -1,0 +1,150 @@
+"""How runs stand: which are in a folder, and whether each is training, has stopped, has finished or has failed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from motif.run_files import WRITER_LOCK
+from motif.runs.disk import is_locked
+from motif.runs.read import (
+    Record,
+    file_states,
+    has_begun,
+    is_finished,
+    is_started,
+    last_step,
+    number,
+    read_json,
+    read_metrics,
+    read_recipe,
+    read_summary,
+    section,
+    whole,
+)
+
+State = Literal["running", "stopped", "finished", "failed", "not started"]
+DEEPEST = 6
+"""Levels of folders below the one that is searched."""
+MOST_FOLDERS = 20_000
+"""Folders that are looked into."""
+KILLED = "its process was killed, or the machine went down"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """How a run stands.
+
+    reason: why it has stopped or failed, where that is known. steps: all that its recipe asks for; None if unknown.
+    accuracy: the numbers of the newest evaluation at the training number of rounds, after `evaluated` steps.
+    updated: when its files last changed, in seconds since 1970; None if it has none.
+    """
+
+    path: Path
+    state: State
+    reason: str
+    step: int
+    steps: int | None
+    accuracy: Record
+    evaluated: int | None
+    model: str
+    updated: float | None
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since its files last changed."""
+        return None if self.updated is None else max(0.0, time.time() - self.updated)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        shown = {key: self.accuracy.get(key) for key in ("accuracy", "low", "high", "n")} if self.accuracy else None
+        return {
+            "run": str(self.path),
+            "state": self.state,
+            "reason": self.reason or None,
+            "step": self.step,
+            "steps": self.steps,
+            "accuracy": shown and shown | {"step": self.evaluated},
+            "model": self.model or None,
+            "age_seconds": self.age,
+        }
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The runs in a folder and below it, by name, also those that have only just begun; or the folder, if it is one.
+
+    Folders that are links, and hidden ones, are not searched, and neither is what lies inside a run.
+    """
+    return sorted(_runs(folder))
+
+
+def _runs(folder: Path) -> Iterator[Path]:
+    waiting, looked = [(folder, 0)], 0
+    while waiting and looked < MOST_FOLDERS:
+        path, depth = waiting.pop()
+        looked += 1
+        if is_started(path):
+            yield path
+        elif depth < DEEPEST:
+            try:
+                with os.scandir(path) as entries:
+                    below = [
+                        Path(entry)
+                        for entry in entries
+                        if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+                    ]
+            except OSError:
+                continue
+            waiting += [(inner, depth + 1) for inner in below]
+
+
+def state_of(run: Path) -> RunState:
+    """How a run stands, from its files and from whether a process is writing to it."""
+    recipe, summary = read_recipe(run)[0], read_summary(run)
+    metrics = read_metrics(run)
+    step, planned = last_step(run), whole(section(recipe, "train").get("steps"))
+    state, reason = _state(run, step, summary)
+    evaluated = max(metrics.evals, default=None)
+    rows = metrics.evals.get(evaluated, {}) if evaluated is not None else {}
+    changed = [state[2] / 1e9 for state in file_states(run) if state is not None]
+    return RunState(
+        path=run,
+        state=state,
+        reason=reason,
+        step=step,
+        steps=planned,
+        accuracy=_main_row(rows, recipe),
+        evaluated=evaluated,
+        model=str(section(recipe, "model").get("name") or ""),
+        updated=max(changed, default=None),
+    )
+
+
+def _state(run: Path, step: int, summary: Record) -> tuple[State, str]:
+    lock = run / WRITER_LOCK
+    if is_locked(lock):
+        return "running", ""
+    made = whole(summary.get("steps"))
+    if is_finished(run) and (made is None or made >= step):
+        return "finished", ""
+    note = read_json(lock)
+    if note.get("interrupted"):
+        return "stopped", "interrupted before the step was saved"
+    if failed := note.get("failed") or (KILLED if note else ""):
+        return "failed", str(failed)
+    standstill = section(summary, "standstill").get("text")
+    return ("stopped" if has_begun(run) else "not started"), str(standstill or "").partition("\n")[0]
+
+
+def _main_row(rows: Record, recipe: Record) -> Record:
+    """Of an evaluation, the row at the training number of rounds, or else the last one that has an accuracy."""
+    usable = {
+        name: row for name, row in rows.items() if isinstance(row, dict) and number(row.get("accuracy")) is not None
+    }
+    branching = section(recipe, "rollout").get("branching")
+    trained = f"rounds_{len(branching)}" if isinstance(branching, list) else ""
+    return usable.get("pieces") or usable.get(trained) or next(reversed(usable.values()), {})

@@ -1,0 +1,106 @@
+"""How runs stand: from their files, and from the lock of the process that writes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from motif.errors import RecipeError, SamplerError
+from motif.runs.folder import folder_for, only_writer
+from motif.runs.state import KILLED, find_runs, state_of
+from support.runs import fake_run
+
+
+def test_a_run_that_has_finished(tmp_path):
+    state = state_of(fake_run(tmp_path / "run"))
+    assert (state.state, state.step, state.steps, state.evaluated, state.model) == ("finished", 60, 60, 60, "embedded")
+    assert state.accuracy["n"] == 500 and 0.6 < state.accuracy["accuracy"] < 0.8  # the row of three rounds
+    assert json.loads(json.dumps(state.to_dict()))["accuracy"]["step"] == 60
+
+
+def test_a_run_that_goes_on(tmp_path):
+    run = fake_run(tmp_path / "run")
+    with only_writer(run):
+        assert state_of(run).state == "running"
+    assert state_of(run).state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (SamplerError("no server answers"), "failed", "no server answers"),
+        (KeyboardInterrupt(), "stopped", "interrupted before the step was saved"),
+        (None, "stopped", ""),
+    ],
+)
+def test_the_lock_says_how_a_run_has_ended(tmp_path, error, state, reason):
+    run = fake_run(tmp_path / "run", steps=3, after=None)
+    try:
+        with only_writer(run):
+            if error:
+                raise error
+    except BaseException as raised:
+        assert raised is error
+    found = state_of(run)
+    assert (found.state, found.reason) == (state, reason)
+
+
+def test_a_killed_process_is_noticed(tmp_path):
+    run = fake_run(tmp_path / "run", steps=3, after=None)
+    code = (
+        "import os; from pathlib import Path; from motif.runs.folder import only_writer\n"
+        f"with only_writer(Path({str(run)!r})): os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
+    assert (state_of(run).state, state_of(run).reason) == ("failed", KILLED)
+
+
+def test_a_finished_run_that_is_prolonged_and_killed_has_failed(tmp_path):
+    run = fake_run(tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text()) | {"steps": 40}
+    (run / "summary.json").write_text(json.dumps(summary))
+    (run / ".writer").write_text('{"process": 1}\n')
+    assert state_of(run).state == "failed"
+
+
+def test_runs_are_found_at_any_depth_and_before_they_compute_anything(tmp_path):
+    fake_run(tmp_path / "runs/study/arm/seed-0", steps=1)
+    fake_run(tmp_path / "runs/one", steps=1)
+    (tmp_path / "runs/one/export/adapter").mkdir(parents=True)
+    (tmp_path / "runs/one/export/adapter/summary.json").write_text("{}")  # belongs to its run
+    (tmp_path / "runs/link").symlink_to(tmp_path / "runs/one")
+    (tmp_path / "recipe.toml").write_text("")  # a recipe alone is not a run
+    with only_writer(tmp_path / "runs/new"):
+        found = find_runs(tmp_path)
+        assert [str(path.relative_to(tmp_path)) for path in found] == ["runs/new", "runs/one", "runs/study/arm/seed-0"]
+        assert state_of(found[0]).state == "running"
+    assert state_of(found[0]).state == "not started"
+    assert find_runs(tmp_path / "runs/one") == [tmp_path / "runs/one"]
+    assert find_runs(tmp_path / "nowhere") == []
+
+
+def test_strange_files_do_not_hide_a_run(tmp_path):
+    run = fake_run(tmp_path / "run", steps=2)
+    (run / "recipe.toml").write_text("= 1")
+    (run / "summary.json").write_text("[")
+    (run / ".writer").unlink(missing_ok=True)
+    (run / ".writer").symlink_to("/etc/passwd")
+    state = state_of(run)
+    assert (state.state, state.step, state.steps) == ("stopped", 2, None)
+
+
+def test_a_recipe_in_a_run_folder_never_leads_to_another_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy = fake_run(tmp_path / "runs/copy", steps=1)
+    own = tmp_path / "mine.toml"
+    own.write_text("")
+    assert folder_for(copy / "recipe.toml", "demo") == folder_for(str(copy), "demo") == copy
+    assert folder_for("runs/copy/recipe.toml", "demo") == Path("runs/copy")
+    assert folder_for("demo", "demo") == Path("runs/demo")
+    assert folder_for(own, "mine") == folder_for({"name": "mine"}, "mine") == Path("runs/mine")
+    (copy / "adapter").mkdir()
+    (copy / "adapter/recipe.toml").write_text("")
+    with pytest.raises(RecipeError, match="--out"):
+        folder_for(copy / "adapter/recipe.toml", "demo")
