@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import inspect
 import os
 import sys
 import warnings
@@ -59,7 +60,7 @@ app = typer.Typer(
     help="Fine-tune a language model by reinforcement learning so that it thinks in rounds (MOTIF).\n\n"
     "Start with: motif train demo",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -121,7 +122,9 @@ def rank_and_count() -> tuple[int, int]:
 
 
 for _name, _command in COMMANDS.items():
-    app.command(_name)(with_readable_errors(_command))
+    # A short help of its own is not cut.
+    _summary = (inspect.getdoc(_command) or "").partition("\n\n")[0]
+    app.command(_name, short_help=" ".join(_summary.split()).rstrip("."))(with_readable_errors(_command))
 
 
 def main() -> None:
