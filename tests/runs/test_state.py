@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from motif.errors import RecipeError, SamplerError
+from motif.errors import RecipeError, RunFolderError, SamplerError
 from motif.runs.folder import folder_for, only_writer
 from motif.runs.state import KILLED, find_runs, state_of
 from support.runs import fake_run
@@ -32,6 +32,7 @@ def test_a_run_that_goes_on(tmp_path):
     [
         (SamplerError("no server answers"), "failed", "no server answers"),
         (KeyboardInterrupt(), "stopped", "interrupted before the step was saved"),
+        (RunFolderError("other data"), "stopped", ""),  # refused: the run is as it was
         (None, "stopped", ""),
     ],
 )

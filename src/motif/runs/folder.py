@@ -17,7 +17,7 @@ from typing import Any
 
 from motif.config import Recipe
 from motif.config.trust import in_run_folder
-from motif.errors import MotifError, RecipeError, RunFolderError, first_line
+from motif.errors import DataError, ModelError, MotifError, RecipeError, RunFolderError, UsageError, first_line
 from motif.method.tree import Tree
 from motif.run_files import CHECKPOINTS, METRICS, OUTCOMES, PROBE, RECIPE, SUMMARY, TREES, WALL, WRITER_LOCK
 from motif.runs.disk import sync, try_lock, write_atomically, write_json
@@ -29,6 +29,10 @@ RECORD = (METRICS, TREES, OUTCOMES)
 
 LOOKS = 4
 """Tries to lock a folder."""
+MOST_NOTED = 1 << 16
+"""Bytes of a lock's file that are kept."""
+REFUSALS = (RecipeError, RunFolderError, DataError, ModelError, UsageError)
+"""Errors of a run that is not started."""
 
 Offsets = dict[str, tuple[int, int]]
 """The length of each file of the record in bytes, and the CRC-32 of so many bytes."""
@@ -205,6 +209,7 @@ def only_writer(run: Path) -> Iterator[None]:
         raise RunFolderError(f"cannot write to {run} ({error.strerror}): choose another --out") from None
     if lock is None:
         raise RunFolderError(f"another process is writing to {run}: wait until it ends, or choose another --out")
+    before = os.pread(lock, MOST_NOTED, 0)
     try:
         if closed:
             raise RunFolderError(f"cannot write to {closed[0]}: change its permissions, or choose another --out")
@@ -213,12 +218,15 @@ def only_writer(run: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         _note(lock, {"interrupted": True})
         raise
+    except REFUSALS:  # nothing has been done
+        _write(lock, before)
+        raise
     except BaseException as error:
         reason = str(error).strip().partition("\n")[0] if isinstance(error, MotifError) else first_line(error)
         _note(lock, {"failed": reason})
         raise
     else:
-        _note(lock, {})
+        _write(lock, b"")
     finally:
         os.close(lock)
 
@@ -233,7 +241,12 @@ def _patient_lock(file: Path) -> int | None:
 
 
 def _note(lock: int, content: Record) -> None:
-    """Replace what the lock's file says. A full disk must not hide the error that is noted."""
+    """Replace what the lock's file says."""
+    _write(lock, (json.dumps(content) + "\n").encode())
+
+
+def _write(lock: int, content: bytes) -> None:
+    """Write a lock's file. A full disk must not hide the error that is noted."""
     with suppress(OSError):
         os.ftruncate(lock, 0)
-        os.pwrite(lock, (json.dumps(content) + "\n").encode() if content else b"", 0)
+        os.pwrite(lock, content, 0)
