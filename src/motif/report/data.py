@@ -26,6 +26,7 @@ from motif.runs.read import (
     read_probes,
     read_recipe,
     read_summary,
+    resume_command,
     section,
     whole,
 )
@@ -191,7 +192,7 @@ def _notices(run: Path, recipe: Record, metrics: Metrics, state: str) -> list[st
         absent = {RECIPE: absent[RECIPE]}
     notices = [f"{name} is missing: {meaning}." for name, meaning in absent.items() if not (run / name).is_file()]
     if state in ("interrupted", "stopped") and is_run(run):
-        notices.insert(0, f"The run was {state}. To go on: motif train {run / RECIPE} --out {run} --resume")
+        notices.insert(0, f"The run was {state}. To go on: {resume_command(run)}")
     if is_run(run) and not recipe:
         notices.append(f"{RECIPE} is not the TOML of a recipe, or is a link: the settings are unknown.")
     if metrics.skipped:
