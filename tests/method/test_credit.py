@@ -16,7 +16,7 @@ from motif.method.credit import assign, group_advantages, original_code_reward
 from motif.method.tree import Node, Tree
 from support.trees import make_node, make_tree
 
-OUTCOMES = st.sampled_from([0, 1])
+OUTCOMES = st.sampled_from([0, 1, 0.1, 0.7])
 
 
 def credit(outcomes: list[Any], well_formed: bool = True, **settings: Any) -> Tree:

@@ -28,6 +28,27 @@ OUTCOMES = st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=8)
 GRADED = st.sampled_from([0.0, 1.0, None])
 
 
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0]), min_size=1, max_size=7), st.integers(1, 7))
+def test_pass_at_k_of_outcomes_in_between_is_the_mean_of_the_best_of_all_subsets(outcomes, k):
+    subsets = list(itertools.combinations(outcomes, k))
+    expected = sum(map(max, subsets)) / len(subsets) if subsets else None
+    assert question_pass_at_k(outcomes, k) == pytest.approx(expected)
+
+
+def test_intervals_of_outcomes_in_between_are_the_bootstrap_of_the_questions():
+    values = [round(0.4 + 0.2 * math.sin(place), 3) for place in range(40)]
+    found = proportion(values, partial=True)
+    half = 1.96 * np.std(values) / math.sqrt(40)
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.01)
+    assert proportion(values).high - proportion(values).low > 3 * (found.high - found.low)  # as if right and wrong
+    assert proportion([0.5] * 40, partial=True).low == wilson(0.5, 40)[0]  # not a point
+    answers = {
+        str(place): [GradedAnswer("partial", "x", False, True, 1, score=value)] for place, value in enumerate(values)
+    }
+    row = summarise(answers)
+    assert (row.accuracy, row.low, row.high) == (found.value, found.low, found.high) and row.partial == 40
+
+
 # -- pass@k ------------------------------------------------------------------------------------------------------------
 
 

@@ -34,8 +34,8 @@ def make_node(
 def make_tree(outcomes: list[Any], well_formed: bool = True, gold: str = "360") -> Tree:
     """A tree from nested lists of outcomes: `[[1, 0], [1, 1]]` is two responses with two trajectories each.
 
-    An outcome is 1 (right), 0 (wrong) or None (ungraded); a list stands for a node with these children. A pair of an
-    outcome and the branching of the rounds that are left is a leaf that ended early.
+    An outcome is 1 (right), 0 (wrong), in between, or None (ungraded); a list stands for a node with these children. A
+    pair of an outcome and the branching of the rounds that are left is a leaf that ended early.
     """
     verdicts: dict[Any, Verdict] = {1: "right", 0: "wrong", None: "ungraded"}
 
@@ -44,7 +44,8 @@ def make_tree(outcomes: list[Any], well_formed: bool = True, gold: str = "360") 
             children = [grow((*path, index), below) for index, below in enumerate(outcome)]
             return make_node(path, children, well_formed=well_formed)
         outcome, unused = outcome if isinstance(outcome, tuple) else (outcome, ())
-        node = make_node(path, verdict=verdicts[outcome], well_formed=well_formed)
+        node = make_node(path, verdict=verdicts.get(outcome, "partial"), well_formed=well_formed)
+        node.score = None if outcome in verdicts else outcome
         node.unused = tuple(unused)
         return node
 

@@ -262,6 +262,11 @@ class DataConfig(Section):
         return section.in_pieces if section is not None else bool(self.pieces_column)
 
     @property
+    def own_grader(self) -> bool:
+        """Whether answers are graded by a function of the user's own."""
+        return ":" in self.grader
+
+    @property
     def active_section(self) -> TaskSection | None:
         """The section whose task makes the questions; None if they are read from a source."""
         return None if self.train or self.test or self.task not in TASK_SECTIONS else getattr(self, self.task)

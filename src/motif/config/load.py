@@ -312,6 +312,8 @@ def _anchored(value: Any, place: list[str], folder: Path | None) -> Any:
     if place not in FUNCTIONS:
         return str((folder / text).resolve()) if _exists(folder / text) else text
     file, colon, function = text.rpartition(":")
+    if file == "python":  # a function that was given in Python
+        return text
     for name in (f"{file}.py", file) if colon else ():  # a module beside the recipe works like a file's path
         if name.endswith(".py") and _exists(folder / name):
             file = str((folder / name).resolve())

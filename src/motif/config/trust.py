@@ -102,7 +102,7 @@ def remember(recipe: Recipe) -> None:
 
 def _wishes(recipe: Recipe, folder: Path | None = None) -> Iterator[Wish]:
     place, colon, _ = recipe.data.grader.rpartition(":")
-    if colon:
+    if colon and place != "python":  # that one has to be given again by whoever runs it
         does = "which is a program that grading runs"
         yield Wish(
             GRADER, recipe.data.grader, does, _digest(GRADER, recipe.data.grader.rpartition(":")[2], *_files(place))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import statistics
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from motif.method.tree import outcome_of
 from motif.statistics.estimators import (
     Outcome,
     Proportion,
@@ -26,7 +28,6 @@ ROW = re.compile(r"rounds_(\d+)(_matched)?")
 PIECES = "texts in pieces"
 """The row of questions that come in pieces, in words."""
 
-OUTCOMES: dict[str | None, Outcome] = {"right": 1.0, "wrong": 0.0}
 NUMBERS = (
     *("accuracy", "low", "high", "n", "samples", "temperature"),
     *("ungraded", "truncated", "well_formed", "mean_tokens"),
@@ -45,6 +46,12 @@ class GradedAnswer:
     reason: str = ""
     rounds: int = 1
     early: bool = False  # it has fewer rounds than it might have had
+    score: float | None = None  # where the verdict is partial
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the answer is worth, from 0 to 1; None: it is not graded."""
+        return outcome_of(self.verdict, self.score)
 
 
 Answers = dict[str, list[GradedAnswer]]
@@ -64,8 +71,8 @@ def row_words(name: str) -> str:
 class Accuracy:
     """The results of a row over `n` graded questions, with a 95 % interval over questions.
 
-    accuracy: pass@1, the mean over questions of the mean over their `samples` answers (avg@n), drawn at `temperature`
-        (0: greedy).
+    accuracy: pass@1, the mean over questions of the mean outcome of their `samples` answers (avg@n), drawn at
+        `temperature` (0: greedy).
     ungraded: the number of answers without a verdict, which count in neither numerator nor denominator.
     truncated, well_formed: the shares of answers with at least one response cut off, and with only well-formed ones.
     mean_tokens: the generated tokens of one answer, all rounds together.
@@ -75,8 +82,8 @@ class Accuracy:
         beside the samples.
     outcomes: the mean outcome by question id (None: ungraded), for paired comparisons.
     by_pieces: the accuracy on questions with so many pieces, where they come in pieces.
-    answers, answered, right: numbers of all answers, of those with something to grade, and of right ones. reason: the
-        most frequent one of an answer that could not be graded.
+    answers, answered, right, partial: numbers of all answers, of those with something to grade, of right ones, and of
+        those that are worth something in between. reason: the most frequent one of an answer that could not be graded.
     """
 
     accuracy: float
@@ -98,6 +105,7 @@ class Accuracy:
     answers: int = field(default=0, repr=False)
     answered: int = field(default=0, repr=False)
     right: int = field(default=0, repr=False)
+    partial: int = field(default=0, repr=False)
     reason: str = field(default="", repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,6 +153,7 @@ def _answer_of(response: dict[str, Any]) -> GradedAnswer:
         reason=chain[-1].get("reason", ""),
         rounds=len(chain),
         early=bool(chain[-1].get("unused")),
+        score=chain[-1].get("score"),
     )
 
 
@@ -169,7 +178,8 @@ def summarise(
     graded = sum(value is not None for values in outcomes.values() for value in values)
     samples = max((len(group) for group in answers.values()), default=0)
     several = samples > 1
-    accuracy = proportion(list(means.values()), graded)
+    mean = functools.partial(proportion, partial=any(answer.verdict == "partial" for answer in everything))
+    accuracy = mean(list(means.values()), graded)
     votes = [majority([a.text for a in answers[name]], values, equal) for name, values in outcomes.items() if several]
     return Accuracy(
         accuracy=accuracy.value,
@@ -184,21 +194,24 @@ def summarise(
         mean_tokens=_mean([answer.tokens for answer in everything]),
         mean_rounds=_mean([a.rounds for a in everything]) if any(a.early for a in everything) else None,
         pass_at={
-            k: proportion([question_pass_at_k(values, k) for values in outcomes.values()], graded)
+            k: mean([question_pass_at_k(values, k) for values in outcomes.values()], graded)
             for k in powers_of_two(samples)[1:]
         },
-        majority=proportion(votes) if several else None,
-        greedy=proportion([mean_outcome(_outcomes(group)) for group in greedy.values()]) if greedy else None,
+        majority=mean(votes) if several else None,
+        greedy=mean([mean_outcome(_outcomes(group)) for group in greedy.values()]) if greedy else None,
         outcomes=means,
-        by_pieces=_by_pieces(means, pieces or {}),
+        by_pieces=_by_pieces(means, pieces or {}, mean),
         answers=len(everything),
         answered=sum(answer.text is not None for answer in everything),
         right=sum(answer.verdict == "right" for answer in everything),
+        partial=sum(answer.verdict == "partial" for answer in everything),
         reason=next(iter(Counter(a.reason for a in everything if a.verdict == "ungraded")), ""),
     )
 
 
-def _by_pieces(means: Mapping[str, Outcome], pieces: Mapping[str, int]) -> dict[int, Proportion]:
+def _by_pieces(
+    means: Mapping[str, Outcome], pieces: Mapping[str, int], proportion: Callable[[list[Outcome]], Proportion]
+) -> dict[int, Proportion]:
     return {
         count: proportion([mean for name, mean in means.items() if pieces[name] == count])
         for count in sorted(set(pieces.values()))
@@ -206,7 +219,7 @@ def _by_pieces(means: Mapping[str, Outcome], pieces: Mapping[str, int]) -> dict[
 
 
 def _outcomes(answers: Sequence[GradedAnswer]) -> list[Outcome]:
-    return [OUTCOMES.get(answer.verdict) for answer in answers]
+    return [answer.outcome for answer in answers]
 
 
 def _proportion_dict(value: Proportion) -> dict[str, float | int | None]:

@@ -54,7 +54,7 @@ Progress = Callable[[int], AbstractContextManager[Callable[..., None]]]
 class ProbedQuestion:
     """The measurements of one question. Response i of M wrote note number `notes_M[i]`.
 
-    `outcomes[n]` holds the outcomes, 0 or 1, of the fresh continuations of note number n.
+    `outcomes[n]` holds the outcomes, from 0 to 1, of the fresh continuations of note number n.
     """
 
     notes_M: list[int]
@@ -225,8 +225,7 @@ def _only_note(index: int, note: str) -> Node:
 
 
 def _outcomes(root: Node) -> np.ndarray:
-    graded = [leaf.verdict for leaf in root.leaves() if leaf.verdict in ("right", "wrong")]
-    return np.array([verdict == "right" for verdict in graded], dtype=float)
+    return np.array([leaf.outcome for leaf in root.leaves() if leaf.outcome is not None], dtype=float)
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
@@ -235,8 +234,8 @@ def _outcomes(root: Node) -> np.ndarray:
 def _correlation(probed: Sequence[ProbedQuestion]) -> Estimate:
     """Pearson's correlation of advantage and V over all responses, both centred within the question.
 
-    The interval uses Fisher's z. V has an error of its own, of variance V (1 - V) / continuations, which can only lower
-    the correlation.
+    The interval uses Fisher's z. V has an error of its own, the variance of the outcomes over their number, which can
+    only lower the correlation.
     """
     rows = []
     for question in probed:
@@ -272,7 +271,7 @@ def _spread(question: ProbedQuestion) -> list[float] | None:
     notes = [question.notes_M[i] for i in counted]
     values = np.array([question.outcomes[note].mean() for note in notes])
     sizes = np.array([len(question.outcomes[note]) for note in notes])
-    luck = sizes / (sizes - 1) * values * (1 - values)
+    luck = np.array([question.outcomes[note].var(ddof=1) for note in notes])
     shared = Counter(notes)
     apart = np.array([1 - shared[note] / m for note in notes])
     return [float(values.var(ddof=1) - (apart * luck / sizes).sum() / (m - 1)), float(luck.mean())]

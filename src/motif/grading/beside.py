@@ -7,20 +7,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from motif.grading.grader import Grader
+from motif.grading.own import Answered
 from motif.method.tree import Node, Tree
 
 OnLeaf = Callable[[Tree, Node], None]
 
 
 def grade_leaf(grader: Grader, tree: Tree, leaf: Node) -> None:
-    """Write the verdict on a leaf's answer, and its reason, on the leaf."""
-    grade = grader.grade(tree.question.gold, leaf.answer)
-    leaf.verdict, leaf.reason = grade.verdict, grade.reason
+    """Write the verdict on a leaf's answer, its reason and what it is worth on the leaf."""
+    own = grader.rule.own
+    grade = grader.judge(Answered.of(tree, leaf)) if own else grader.grade(tree.question.gold, leaf.answer)
+    leaf.verdict, leaf.reason, leaf.score, leaf.parts = grade.verdict, grade.reason, grade.score, grade.parts
 
 
 @contextmanager
 def grading_beside(grader: Grader, then: OnLeaf | None = None) -> Iterator[OnLeaf]:
     """A function that has leaves graded in other threads; when the block ends, all of them have their verdicts.
+
+    A function that was given in Python and does not wait is called in this thread, when the block ends.
 
     Args:
         then: called with every leaf, without waiting for its verdict.
@@ -28,11 +32,16 @@ def grading_beside(grader: Grader, then: OnLeaf | None = None) -> Iterator[OnLea
     Raises:
         DataError: the grader cannot be loaded.
     """
-    pool = ThreadPoolExecutor(grader.workers)
+    beside = not grader.rule.here or grader.rule.at_once > 0
+    pool = ThreadPoolExecutor(grader.rule.at_once or grader.workers)
+    later: list[tuple[Tree, Node]] = []
     verdicts: list[Future[None]] = []
 
     def on_leaf(tree: Tree, leaf: Node) -> None:
-        verdicts.append(pool.submit(grade_leaf, grader, tree, leaf))
+        if beside:
+            verdicts.append(pool.submit(grade_leaf, grader, tree, leaf))
+        else:
+            later.append((tree, leaf))
         if then:
             then(tree, leaf)
 
@@ -40,5 +49,7 @@ def grading_beside(grader: Grader, then: OnLeaf | None = None) -> Iterator[OnLea
         yield on_leaf
         for verdict in verdicts:
             verdict.result()
+        for tree, leaf in later:
+            grade_leaf(grader, tree, leaf)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -8,15 +8,22 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+from motif.errors import DataError
 from motif.grading import registry
+from motif.grading.given import GIVEN, GivenFunction
 from motif.grading.numeric import number
+from motif.grading.own import MADE_UP, Answered
 from motif.grading.verdict import Grade
-from motif.grading.worker import Worker
+from motif.grading.worker import REASON, Worker
+from motif.method.tree import Question
 
 TIME_LIMIT = 5.0  # seconds for one verdict
 CACHED = 20_000  # verdicts kept
 CACHED_LENGTH = 20_000  # characters; longer pairs are rare, and many of them would fill the memory
+
+PAIR = {"gold", "answer", "prediction"}
 
 Pair = tuple[str, str | None]
 
@@ -43,6 +50,7 @@ class Grader:
             raise ValueError(f"time_limit and workers must be positive, got {time_limit} and {workers}")
         self.name, self.workers = name, workers
         self.time_limit = max(time_limit, self.rule.seconds)
+        self.asks_pairs = False  # whether a function of the user's own asks for no more than gold answer and answer
         self._cache: dict[tuple[str, str], Grade] = {}
         self._writing = threading.Lock()
         self._all = [Worker(self.rule, self.time_limit) for _ in range(workers)]
@@ -57,6 +65,8 @@ class Grader:
         Raises:
             DataError: a worker cannot load the rule; the message says what to install or to correct.
         """
+        if self.rule.own:
+            return self.judge(Answered(prediction, gold))
         if prediction is None:
             return Grade("wrong", "no answer")
         cached = self._cache.get((gold, prediction))
@@ -65,6 +75,53 @@ class Grader:
         grade, final = self._judge(gold, prediction)
         if final:
             self._remember(gold, prediction, grade)
+        return grade
+
+    def judge(self, answered: Answered) -> Grade:
+        """Judge one answer with all that is known of it; only a function of the user's own asks for more than `grade`.
+
+        A function from a file that asks for no more than these judges equal pairs once.
+
+        Raises:
+            DataError: a worker cannot load the rule.
+        """
+        if not self.rule.own:
+            return self.grade(answered.gold, answered.answer)
+        if isinstance(self.rule, GivenFunction):
+            return self._judge_here(self.rule, answered)
+        gold, answer = answered.gold, answered.answer or ""
+        if self.asks_pairs and answered.answer is not None and (cached := self._cache.get((gold, answer))):
+            return cached
+        worker = self._idle.get()
+        try:
+            grade, final = worker.grade(gold, answer, answered)
+            self.asks_pairs = worker.asks is not None and {*worker.asks} <= PAIR
+        finally:
+            self._idle.put(worker)
+        if final and self.asks_pairs and answered.answer is not None:
+            self._remember(gold, answer, grade)
+        return grade
+
+    def _judge_here(self, rule: GivenFunction, answered: Answered) -> Grade:
+        started = time.perf_counter()
+        try:
+            grade = rule.judge(answered, self.time_limit)
+        except Exception as error:
+            grade = Grade("ungraded", f"{type(error).__name__}: {error}"[:REASON])
+        return replace(grade, seconds=time.perf_counter() - started)
+
+    def try_out(self, question: Question) -> Grade:
+        """Call a function of the user's own on one question, with its gold answer as the answer.
+
+        Raises:
+            DataError: it fails, asks for what there is not, or returns what is not a reward; says which.
+        """
+        answer = question.gold or MADE_UP
+        grade = self.judge(Answered.given(question, answer))
+        if grade.verdict == "ungraded":
+            name = self.name.removeprefix(GIVEN)
+            reason = grade.reason or "it returned that it cannot grade it"
+            raise DataError(f"reward {name!r}, tried on the first question with the answer {answer[:60]!r}: {reason}")
         return grade
 
     def grade_many(self, pairs: Sequence[Pair]) -> list[Grade]:
@@ -77,6 +134,12 @@ class Grader:
                 grades = list(pool.map(lambda pair: self.grade(*pair), distinct))
         grade_of = dict(zip(distinct, grades, strict=True))
         return [grade_of[pair] for pair in pairs]
+
+    def grade_answers(self, pairs: Sequence[tuple[Question, str | None]]) -> list[Grade]:
+        """Judge answers that no trajectory led to, such as those of demonstrations, in order."""
+        if self.rule.own:
+            return [self.judge(Answered.given(question, answer)) for question, answer in pairs]
+        return self.grade_many([(question.gold, answer) for question, answer in pairs])
 
     def check(self, golds: Iterable[str]) -> list[Grade]:
         """Whether each gold answer can tell right from wrong: `right` if so, else the verdict and reason against it.
@@ -116,11 +179,11 @@ class Grader:
         return self._in_worker(gold, prediction)
 
     def _check(self, gold: str) -> Grade:
-        itself = self.rule.quick_check(gold)
+        itself = self.judge(Answered(gold, gold)) if self.rule.own else self.rule.quick_check(gold)
         if itself is None:
             itself = self.rule.check_gold(gold) if self.rule.in_process else self._in_worker(gold, None)[0]
         if itself.verdict != "right":
-            return itself
+            return Grade("right") if itself.verdict == "partial" else itself  # a gold text may earn less than all
         for answer in self.rule.wrong_answers:
             if not _same(gold, answer) and self.grade(gold, answer).verdict == "right":
                 return Grade("wrong", f"the answer {answer!r} passes for it")

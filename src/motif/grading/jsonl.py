@@ -44,7 +44,7 @@ def grade_file(
     if source is not None and not source.is_file():
         raise UsageError(f"{source}: no such file")
     grader = Grader(rule, seconds, workers)
-    counts = dict.fromkeys(("right", "wrong", "ungraded"), 0)
+    counts = dict.fromkeys(("right", "wrong", *(["partial"] if grader.rule.own else []), "ungraded"), 0)
     with contextlib.ExitStack() as stack:
         stack.callback(grader.close)
         lines = _lines(stack.enter_context(source.open("rb")) if source else _standard_input(), source)
@@ -89,7 +89,7 @@ def grade_lines(lines: Iterable[str], grader: Grader, fallback: str = "text") ->
         grades = iter(grader.grade_many([pair for pair in pairs if not isinstance(pair, Grade)]))
         for record, pair in zip(records, pairs, strict=True):
             grade = pair if isinstance(pair, Grade) else next(grades)
-            yield record | {"verdict": grade.verdict, "reason": grade.reason, "seconds": round(grade.seconds, 6)}
+            yield record | grade.to_dict() | {"seconds": round(grade.seconds, 6)}
 
 
 def _record(number: int, line: str) -> dict[str, Any]:

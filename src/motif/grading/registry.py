@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import re
@@ -13,8 +14,9 @@ from types import ModuleType
 from typing import Any, cast
 
 from motif.errors import DataError
+from motif.grading import given
+from motif.grading.given import GIVEN, UserFunction
 from motif.grading.rule import Rule
-from motif.grading.verdict import Grade
 
 RULES = ("exact", "numeric", "math", "code", "circuit")
 
@@ -22,7 +24,7 @@ _FUNCTION = re.compile(r"(?P<place>[^:]+(?:\\[^:]*)?|[A-Za-z]:[^:]+):(?P<name>[A
 
 
 def find(name: str) -> Rule:
-    """The rule of this name: one of `RULES`, or `module:function` or `file.py:function`.
+    """The rule of this name: one of `RULES`, `module:function` or `file.py:function`, or one given in Python.
 
     Raises:
         DataError: there is no such rule; the message names the nearest.
@@ -48,48 +50,13 @@ def find(name: str) -> Rule:
             from motif.grading.circuit.rule import Circuit
 
             return Circuit()
+    if name.startswith(GIVEN):
+        return given.find(name)
     if match := _FUNCTION.fullmatch(name):
-        return UserFunction(name, match["place"], match["name"])
+        return UserFunction(name, functools.partial(load_function, match["place"], match["name"]))
     close = difflib.get_close_matches(name, RULES, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "your own is given as 'module:function' or 'file.py:function'"
     raise DataError(f"no grader {name!r}: known are {', '.join(RULES)}; {hint}")
-
-
-class UserFunction(Rule):
-    """A user's own function of gold and prediction. Only workers import and call it."""
-
-    reads_responses = True
-    waits = True
-    memory = 8 << 30  # it may import whatever it likes
-
-    def __init__(self, name: str, place: str, function: str) -> None:
-        self.name = name
-        self._place, self._function = place, function
-        self._loaded: Callable[[str, str], Any] | None = None
-
-    def thorough(self, gold: str, prediction: str) -> Grade:
-        """What the function returns, as a `Grade`.
-
-        Raises:
-            TypeError: it returns something that is not a verdict.
-            Exception: whatever the function raises.
-        """
-        if self._loaded is None:
-            self.prepare()
-        assert self._loaded is not None
-        return as_grade(self._loaded(gold, prediction))
-
-    def prepare(self) -> None:
-        """Import the function.
-
-        Raises:
-            DataError: its module cannot be imported or has no such function.
-        """
-        self._loaded = load_function(self._place, self._function)
-
-    def out_of_memory(self) -> Grade:
-        """`ungraded`: it may be the function that takes the memory."""
-        return Grade("ungraded", super().out_of_memory().reason)
 
 
 def load_function(place: str, name: str) -> Callable[..., Any]:
@@ -121,18 +88,3 @@ def _module(place: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-def as_grade(result: Any) -> Grade:
-    """The verdict of a user's function, which may return a Grade, True, False, `right`, `wrong` or `ungraded`.
-
-    Raises:
-        TypeError: anything else.
-    """
-    if isinstance(result, Grade):
-        return result
-    if isinstance(result, str) and result in ("right", "wrong", "ungraded"):
-        return Grade(result)  # type: ignore[arg-type]
-    if type(result).__name__ in ("bool", "bool_"):  # NumPy's, too
-        return Grade("right" if result else "wrong")
-    raise TypeError(f"the grader returned {type(result).__name__}, not True, False, a verdict or a Grade")

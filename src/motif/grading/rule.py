@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Protocol
 
 from motif.grading.gold import answer_in_box, problem
+from motif.grading.own import Answered
 from motif.grading.verdict import Grade
 
 
@@ -31,6 +32,16 @@ class Rule(Protocol):
     """The time that a worker may need to `prepare` on a busy machine."""
     memory: int = 2 << 30
     """The address space of a worker, in bytes."""
+    own: bool = False
+    """Whether it is a function of the user's own, which may ask for more than the gold answer and the answer."""
+    here: bool = False
+    """Whether it runs in this process only, as no other has it."""
+    at_once: int = 0
+    """Verdicts that may wait at the same time in this process."""
+
+    def judge(self, answered: Answered) -> Grade:
+        """The verdict on an answer with all that is known of it."""
+        return self.grade(answered.gold, answered.answer or "")
 
     def grade(self, gold: str, prediction: str) -> Grade:
         """The verdict, whatever it takes."""

@@ -17,11 +17,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import IO, Any
 
 from motif.errors import DataError, MotifError
 from motif.grading import registry
+from motif.grading.given import UserFunction
+from motif.grading.own import Answered
 from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
 
@@ -39,11 +42,13 @@ class Worker:
     def __init__(self, rule: Rule, time_limit: float) -> None:
         self.rule, self.time_limit = rule, time_limit
         self.process: subprocess.Popen[str] | None = None
+        self.asks: list[str] | None = None  # names that a function of the user's own asks for; None: everything
 
-    def grade(self, gold: str, prediction: str | None) -> tuple[Grade, bool]:
+    def grade(self, gold: str, prediction: str | None, answered: Answered | None = None) -> tuple[Grade, bool]:
         """The verdict, and whether it is final: a verdict for lack of time, or of a living worker, is not.
 
-        Without a prediction, the rule's `check_gold` judges the gold answer.
+        Without a prediction, the rule's `check_gold` judges the gold answer. A function of the user's own is asked with
+        `answered`, of which it gets what it asks for.
 
         Raises:
             DataError: the rule cannot be loaded; the message says what to do.
@@ -54,14 +59,16 @@ class Worker:
                 return Grade("ungraded", problem), False
         assert self.process is not None
         started = time.perf_counter()
-        request = {"gold": gold, "prediction": prediction, "limit": self.time_limit}
+        request: dict[str, Any] = {"gold": gold, "prediction": prediction, "limit": self.time_limit}
+        if answered is not None:
+            request["answered"] = _asked_for(answered, self.asks)
         reply = self._exchange(request, self.time_limit, self._limit())
         seconds = time.perf_counter() - started
         if isinstance(reply, Grade):
             return Grade(reply.verdict, reply.reason, seconds), False
         if reply is None:
             return Grade("ungraded", "the grading worker died", seconds), False
-        return Grade(reply["verdict"], reply["reason"], seconds), True
+        return Grade(**reply, seconds=seconds), True
 
     def stop(self) -> None:
         """Kill the process and all that it has started, if there is one, and wait for its end."""
@@ -103,6 +110,7 @@ class Worker:
         if "error" in ready:
             self.stop()
             raise DataError(f"grader {self.rule.name!r} cannot start: {ready['error']}")
+        self.asks = ready.get("asks")
         return ""
 
     def _limit(self) -> Callable[[], Grade | None]:
@@ -157,7 +165,7 @@ class Worker:
         reply = None
         try:
             if request is not None:
-                process.stdin.write(json.dumps(request) + "\n")
+                process.stdin.write(json.dumps(request, default=str) + "\n")  # a column may hold a date
                 process.stdin.flush()
             reply = json.loads(process.stdout.readline())
         except (OSError, ValueError):
@@ -245,12 +253,12 @@ def serve() -> None:
     except Exception as error:
         _reply(replies, {"error": str(error) if isinstance(error, MotifError) else f"{type(error).__name__}: {error}"})
         return
-    _reply(replies, {"ready": True})
+    _reply(replies, {"ready": True, "asks": rule.asks if isinstance(rule, UserFunction) else None})
     for line in sys.stdin:
         request = json.loads(line)
         _set_alarms(request["limit"])
-        grade = judge(rule, request["gold"], request["prediction"])
-        _reply(replies, {"verdict": grade.verdict, "reason": grade.reason[:REASON]})
+        grade = judge(rule, request["gold"], request["prediction"], request.get("answered"))
+        _reply(replies, replace(grade, reason=grade.reason[:REASON]).to_dict())
         _set_alarms(None)
     end_family(os.getpid())
 
@@ -283,14 +291,31 @@ def _end_with_parent(lifeline: int, rule: Rule) -> None:
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: of a process whose parent ends, too
 
 
-def judge(rule: Rule, gold: str, prediction: str | None) -> Grade:
-    """The rule's verdict on the prediction, or on the gold answer where there is none; `ungraded` if it raises."""
+def judge(rule: Rule, gold: str, prediction: str | None, answered: dict[str, Any] | None = None) -> Grade:
+    """The rule's verdict on the prediction, or on the gold answer where there is none; `ungraded` if it raises.
+
+    answered: what a function of the user's own is asked with.
+    """
     try:
+        if answered is not None:
+            return rule.judge(Answered(**answered))
         return rule.check_gold(gold) if prediction is None else rule.thorough(gold, prediction)
     except MemoryError:
         return rule.out_of_memory()
     except Exception as error:
         return Grade("ungraded", f"{type(error).__name__}: {error}")
+
+
+def _asked_for(answered: Answered, asks: list[str] | None) -> dict[str, Any]:
+    """The fields of an answer that a function asks for; None: all of them."""
+    record = {one.name: getattr(answered, one.name) for one in fields(answered)}
+    if asks is None or "row" in asks:
+        return record
+    if not {"response", "responses"} & {*asks}:
+        del record["responses"]
+    if "notes" not in asks:
+        del record["notes"]
+    return record | {"columns": {name: value for name, value in answered.columns.items() if name in asks}}
 
 
 def _reply(replies: IO[str], message: dict[str, Any]) -> None:

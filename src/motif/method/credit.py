@@ -1,8 +1,9 @@
 """From graded leaves to advantages: rewards and baselines on a tree, one small function per rule.
 
-The notation is that of arXiv 2507.02851. A node's *value* is the mean outcome of the leaves below it (r^a of the paper,
-for a first-round response with k trajectories). Its *reward* adds the format reward r^f. Its *advantage* compares it
-with a group of other nodes.
+The notation is that of arXiv 2507.02851. An *outcome* is a number from 0 to 1: of a right answer 1, of a wrong one 0,
+and a reward of the user's own may be anything in between. A node's *value* is the mean outcome of the leaves below it
+(r^a of the paper, for a first-round response with k trajectories). Its *reward* adds the format reward r^f. Its
+*advantage* compares it with a group of other nodes.
 
 The two kinds of group, and why the comparison is fair:
 
@@ -21,7 +22,7 @@ among the nodes that later ones are compared with. Without that, a value would d
 the later rounds would be compared with the hard cases only.
 
 With `credit.efficiency` = e, a right trajectory earns up to e more for the rounds that it did not need: a node's reward
-adds e times the mean over its trajectories of 1[right] · (unused rounds) / (n - 1), for n rounds. So a right answer in
+adds e times the mean over its trajectories of outcome · (unused rounds) / (n - 1), for n rounds. So a right answer in
 round 1 earns 1 + e and one in round n earns 1. A wrong answer never earns anything, however early: the bonus is paid
 with the outcome. InftyThink+ pays fewer iterations in the same way, and only right answers; its bonus falls with the
 square of their number, ours in proportion, so that every round saved is worth the same. Values stay mean outcomes.
@@ -73,7 +74,7 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
     counts = CreditCounts()
     for root in tree.roots:
         _fill_values(root)
-    counts.ungraded = sum(leaf.verdict not in ("right", "wrong") for leaf in tree.leaves())
+    counts.ungraded = sum(leaf.outcome is None for leaf in tree.leaves())
     for node in tree.walk():
         if node.value is not None:
             node.reward = node.value + config.format_weight * node.well_formed
@@ -94,9 +95,9 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
     return counts
 
 
-def _saved(leaf: Node) -> float:
-    """The share of the rounds after the first that a right answer left unused."""
-    return (leaf.verdict == "right") * len(leaf.unused) / max(1, leaf.round + len(leaf.unused) - 1)
+def _saved(leaf: Node, outcome: float) -> float:
+    """The share of the rounds after the first that an answer left unused, times what the answer is worth."""
+    return outcome * len(leaf.unused) / max(1, leaf.round + len(leaf.unused) - 1)
 
 
 def _advantages(group: list[Node], others: list[Node], tree: Tree, config: CreditConfig) -> list[float]:

@@ -8,11 +8,19 @@ response of the first trajectory of that response.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Verdict = Literal["right", "wrong", "ungraded"]
+Verdict = Literal["right", "wrong", "partial", "ungraded"]
+"""What a grader says of an answer. `partial`: it is worth something in between, its `score`."""
+
+WORTH: Mapping[str | None, float] = {"right": 1.0, "wrong": 0.0}
+
+
+def outcome_of(verdict: str | None, score: float | None) -> float | None:
+    """What an answer is worth, from 0 (wrong) to 1 (right); None: it has no verdict, or is ungraded."""
+    return score if verdict == "partial" else WORTH.get(verdict)
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,8 @@ class Question:
 
     `line` is the 1-based line in the source file, where there is one, so that a bad row can be found. `rounds` is the
     number of rounds that this question is answered in; None: as many as are asked for. `pieces` is what the question is
-    about, read in as many rounds: round t shows the question and piece t (`Rounds.asked`).
+    about, read in as many rounds: round t shows the question and piece t (`Rounds.asked`). `columns` are those of its
+    row, for a reward of the user's own.
     """
 
     id: str
@@ -30,6 +39,7 @@ class Question:
     line: int | None = None
     rounds: int | None = None
     pieces: tuple[str, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.pieces:
@@ -58,6 +68,8 @@ class Node:
     version: int | None = None  # steps that the weights were trained for, if the sampler has a copy
     verdict: Verdict | None = None  # leaves only
     reason: str = ""
+    score: float | None = None  # of a leaf whose verdict is partial
+    parts: Mapping[str, float] = field(default_factory=dict)  # of a leaf's reward, by name, where it has parts
     children: list[Node] = field(default_factory=list, repr=False)
     unused: tuple[
         int, ...
@@ -76,6 +88,11 @@ class Node:
         """How many trajectories a leaf ends: one, or as many as would have gone on from it."""
         return math.prod(self.unused)
 
+    @property
+    def outcome(self) -> float | None:
+        """What a final response is worth, from 0 to 1; None: it is not graded."""
+        return outcome_of(self.verdict, self.score)
+
     def walk(self) -> Iterator[Node]:
         """This node and all nodes below it, parents before children."""
         yield self
@@ -87,17 +104,17 @@ class Node:
         return (node for node in self.walk() if not node.children)
 
     def mean_outcome(self) -> float | None:
-        """The fraction right among the graded trajectories below; None if none is graded.
+        """The mean outcome of the graded trajectories below; None if none is graded.
 
         A leaf that ended early counts as the trajectories that it left out: they would all have its outcome.
         """
-        return self.mean(lambda leaf: leaf.verdict == "right")
+        return self.mean(lambda leaf, outcome: outcome)
 
-    def mean(self, of: Callable[[Node], float]) -> float | None:
-        """The mean of a number over the graded trajectories below; None if none is graded."""
-        leaves = [leaf for leaf in self.leaves() if leaf.verdict in ("right", "wrong")]
-        total = sum(leaf.trajectories for leaf in leaves)
-        return sum(of(leaf) * leaf.trajectories for leaf in leaves) / total if total else None
+    def mean(self, of: Callable[[Node, float], float]) -> float | None:
+        """The mean of a number of a leaf and its outcome over the graded trajectories below; None if none is graded."""
+        graded = [(leaf, outcome) for leaf in self.leaves() if (outcome := leaf.outcome) is not None]
+        total = sum(leaf.trajectories for leaf, _ in graded)
+        return math.fsum(of(leaf, outcome) * leaf.trajectories for leaf, outcome in graded) / total if total else None
 
 
 @dataclass
@@ -118,6 +135,14 @@ class Tree:
         """All final responses, in path order."""
         for root in self.roots:
             yield from root.leaves()
+
+    def trajectory(self, leaf: Node) -> list[Node]:
+        """The responses of all rounds that lead to a leaf, and the leaf itself."""
+        nodes, chain = self.roots, list[Node]()
+        for depth in range(1, leaf.round + 1):
+            chain.append(next(node for node in nodes if node.path == leaf.path[:depth]))
+            nodes = chain[-1].children
+        return chain
 
     def rounds(self) -> list[list[Node]]:
         """The nodes of each round: `rounds()[0]` are the first-round responses."""
@@ -163,6 +188,10 @@ def _node_dict(node: Node) -> dict[str, Any]:
         record["version"] = node.version
     if node.verdict is not None:
         record |= {"verdict": node.verdict, "reason": node.reason}
+    if node.score is not None:
+        record["score"] = node.score
+    if node.parts:
+        record["parts"] = dict(node.parts)
     if node.unused:
         record["unused"] = list(node.unused)
     if node.children:

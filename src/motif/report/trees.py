@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import math
 import statistics
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from motif.method.tree import Verdict, outcome_of
 from motif.report.page import to_json
 from motif.runs.disk import open_plain
 from motif.runs.read import MAX_LINE, Record, Tail, number, parse, whole
@@ -138,19 +139,23 @@ class Forest:
 def index_entry(record: Record) -> Record | None:
     """A tree as the list shows, filters and sorts it; None if the record is not a tree.
 
-    `right`, `wrong` and `total` count leaves. `spread` is the standard deviation of the rewards of its first-round
-    responses (of their outcome rates, where no rewards are recorded): 0 where all are alike, and nothing is learnt.
-    `dropped`: not trained on (`rollout.refill`).
+    `right`, `wrong`, `partial` (if any is) and `total` count leaves. `spread` is the standard deviation of the rewards
+    of its first-round responses (of their outcome rates, where no rewards are recorded): 0 where all are alike, and
+    nothing is learnt. `dropped`: not trained on (`rollout.refill`).
     """
     question, responses, step = record.get("question"), record.get("responses"), whole(record.get("step"))
     if step is None or not isinstance(question, dict) or not isinstance(responses, list):
         return None
     cut = Cutter(INDEX_TEXT).text
     groups = [[leaf.get("verdict") for leaf in leaves_below(response)] for response in responses]
-    weighed = [[leaf.get("verdict") for leaf in trajectories_below(response)] for response in responses]
-    rates = [rate for verdicts in weighed if (rate := outcome_rate(verdicts)) is not None]
-    rewards = numbers_of(responses, "reward")
-    return {
+    weighed = [
+        [outcome for leaf in trajectories_below(response) if (outcome := worth(leaf)) is not None]
+        for response in responses
+    ]
+    rates = [math.fsum(outcomes) / len(outcomes) for outcomes in weighed if outcomes]
+    rewards, partial = numbers_of(responses, "reward"), sum(verdicts.count("partial") for verdicts in groups)
+    more: Record = ({"partial": partial} if partial else {}) | ({"dropped": True} if record.get("dropped") is True else {})
+    return more | {
         "step": step,
         "id": cut(question.get("id")),
         "text": cut(question.get("text")),
@@ -158,7 +163,7 @@ def index_entry(record: Record) -> Record | None:
         "wrong": sum(verdicts.count("wrong") for verdicts in groups),
         "total": sum(map(len, groups)),
         "spread": number(statistics.pstdev(rewards or rates)) if rewards or rates else None,
-    } | ({"dropped": True} if record.get("dropped") is True else {})
+    }
 
 
 def numbers_of(nodes: list[Any], key: str) -> list[float]:
@@ -183,7 +188,7 @@ def trajectories_below(node: Any) -> Iterator[Record]:
     """The same, a leaf that ended early as often as there would have been trajectories below it; none counts
     for more than `MOST_WEIGHT`."""
     for leaf in leaves_below(node):
-        yield from [leaf] * min(MOST_WEIGHT, prod(unused_rounds(leaf)))
+        yield from [leaf] * min(MOST_WEIGHT, math.prod(unused_rounds(leaf)))
 
 
 def unused_rounds(leaf: Record) -> list[int]:
@@ -192,10 +197,11 @@ def unused_rounds(leaf: Record) -> list[int]:
     return [max(1, whole(forks) or 1) for forks in unused[:MOST_UNUSED]] if isinstance(unused, list) else []
 
 
-def outcome_rate(verdicts: Sequence[Any]) -> float | None:
-    """The fraction of graded verdicts that are right; None if none is graded."""
-    right, wrong = verdicts.count("right"), verdicts.count("wrong")
-    return right / (right + wrong) if right + wrong else None
+def worth(leaf: Record) -> float | None:
+    """What a recorded final response is worth, from 0 to 1; None: it is not graded."""
+    verdict = leaf.get("verdict")
+    outcome = outcome_of(verdict if isinstance(verdict, str) else None, number(leaf.get("score")))
+    return None if outcome is None else min(1.0, max(0.0, outcome))
 
 
 def texts(tree: Record) -> Iterator[str]:
@@ -303,8 +309,12 @@ class Cutter:
         copy |= {key: number(node.get(key)) for key in ("tokens", "prompt_tokens", "value", "reward", "advantage")}
         if node.get("policy"):
             copy["policy"] = self.text(node["policy"])
-        if node.get("verdict") in ("right", "wrong", "ungraded"):
+        if node.get("verdict") in get_args(Verdict):
             copy |= {"verdict": node["verdict"], "reason": self.text(node.get("reason"))}
+            if node["verdict"] == "partial":
+                copy["score"] = worth(node)
+            if isinstance(parts := node.get("parts"), dict):
+                copy["parts"] = {self.text(name): number(value) for name, value in parts.items()}
         if unused := unused_rounds(node):
             copy["unused"] = len(unused)
         if children := self._nodes(node.get("children")):

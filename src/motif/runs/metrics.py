@@ -55,6 +55,7 @@ def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], recipe: 
         "note/mean_characters": _mean([len(node.note) for node in notes]),
         "note/early_answer": _mean([node.answer is not None for node in before_last]),
     }
+    metrics |= _reward_parts([leaf for tree in trees for leaf in tree.leaves()])
     if recipe.rounds.may_finish or any(tree.question.rounds for tree in trees):
         metrics |= _depths([leaf for tree in trees for leaf in tree.leaves()])
     for index, level in enumerate(levels, start=1):
@@ -72,6 +73,17 @@ def refill_metrics(trees: Sequence[Tree], places: int) -> dict[str, int]:
     dropped = sum(tree.dropped for tree in trees)
     kept = len(trees) - dropped
     return {"refill/tried": len(trees), "refill/kept": kept, "refill/dropped": dropped, "refill/short": places - kept}
+
+
+def _reward_parts(leaves: Sequence[Node]) -> dict[str, float | None]:
+    """Of rewards that are not only right or wrong: how many are in between, and of each part its mean and deviation."""
+    graded = [leaf for leaf in leaves if leaf.outcome is not None]
+    partial = sum(leaf.verdict == "partial" for leaf in graded)
+    metrics: dict[str, float | None] = {"outcome/partial": partial / len(graded)} if partial else {}
+    for name in dict.fromkeys(name for leaf in graded for name in leaf.parts):
+        values = [leaf.parts[name] for leaf in graded if name in leaf.parts]
+        metrics |= {f"rewards/{name}/mean": _mean(values), f"rewards/{name}/std": statistics.pstdev(values)}
+    return metrics
 
 
 def _depths(leaves: Sequence[Node]) -> dict[str, float | None]:

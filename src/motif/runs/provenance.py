@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from motif.grading.given import GIVEN, digest_of
 from motif.method.keys import sampling_key
 from motif.method.tree import Question
 
@@ -47,7 +48,8 @@ class Data:
         if self.grader != before["grader"]:
             same = self.grader["name"] == before["grader"]["name"]
             name = self.grader["name"]
-            changes.append(f"the grader's file {name}" if same else f"the grader is {name}")
+            kind = "the reward" if name.startswith(GIVEN) else "the grader's file"
+            changes.append(f"{kind} {name.removeprefix(GIVEN)}" if same else f"the grader is {name}")
         return [change for change in changes if change]
 
 
@@ -85,7 +87,9 @@ def digest(parts: Iterable[Any]) -> str:
 
 
 def grader_digest(grader: str) -> str:
-    """A hash of the file that a grader is in; empty for a grader that is not in a file of its own."""
+    """A hash of the file that a grader is in, or of the code of one that was given in Python; empty for others."""
+    if grader.startswith(GIVEN):
+        return digest_of(grader)
     file = Path(grader.rpartition(":")[0])
     return digest([file.read_bytes()]) if file.suffix == ".py" and file.is_file() else ""
 
@@ -100,7 +104,8 @@ def _processor() -> str:
 
 
 def _facts(question: Question) -> bytes:
-    return repr((question.id, question.whole, question.gold)).encode()
+    facts = (question.id, question.whole, question.gold)
+    return repr((*facts, sorted(question.columns.items())) if question.columns else facts).encode()
 
 
 def _keys(questions: Sequence[Question]) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Accuracy from several answers to each question: pass@k, the majority vote, and their intervals.
 
-These are pure functions of numbers and strings. An *outcome* is 1.0 (right), 0.0 (wrong) or None (ungraded). An
-ungraded answer counts in no numerator and in no denominator.
+These are pure functions of numbers and strings. An *outcome* is a number from 0.0 (wrong) to 1.0 (right), or None
+(ungraded). An ungraded answer counts in no numerator and in no denominator.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Proportion:
         return percent_interval(self.value, self.low, self.high)
 
 
-def proportion(values: Sequence[Outcome], answers: int | None = None) -> Proportion:
+def proportion(values: Sequence[Outcome], answers: int | None = None, partial: bool = False) -> Proportion:
     """The mean of one value in [0, 1] per question (None: left out), with an interval over questions.
 
     Answers to one question are not independent, so `answers` of them count as fewer. The effective number is that of
@@ -39,6 +39,11 @@ def proportion(values: Sequence[Outcome], answers: int | None = None) -> Proport
     and by `answers` from above (default: one per question, which gives Wilson's interval itself). The interval is
     Wilson's for that number. Unlike the normal interval and the bootstrap, it does not shrink to a point where all
     questions come out alike.
+
+    With `partial`, answers may be worth something in between, and Wilson's interval, which takes the variance of right
+    and wrong ones, would be too wide. The interval is then the bootstrap's over questions: the 2.5 % and 97.5 %
+    quantiles of the means of 10,000 resamples. Where the questions all come out alike, it would be a point; it is
+    Wilson's there.
 
     The effective sample size is that of Korn & Graubard 1998 (Survey Methodology 24:193). Franco et al. 2019 (J. Survey
     Statistics and Methodology 7:334) combine it with Wilson's interval and study its coverage.
@@ -48,7 +53,12 @@ def proportion(values: Sequence[Outcome], answers: int | None = None) -> Proport
     if n == 0:
         return Proportion(math.nan, 0.0, 1.0, 0)
     mean = math.fsum(graded) / n
-    low, high = wilson(mean, _effective_size(graded, mean, max(n, answers or n)))
+    if partial and max(graded) > min(graded):
+        from motif.statistics.paired import bootstrap_of_ratio
+
+        low, high = bootstrap_of_ratio(graded, [1.0] * n)
+    else:
+        low, high = wilson(mean, _effective_size(graded, mean, max(n, answers or n)))
     return Proportion(mean, low, high, n)
 
 
@@ -96,9 +106,19 @@ def mean_outcome(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def question_pass_at_k(outcomes: Sequence[Outcome], k: int) -> Outcome:
-    """pass@k of one question from its graded answers; None where fewer than k are graded."""
-    graded = [outcome for outcome in outcomes if outcome is not None]
-    return pass_at_k(len(graded), graded.count(1.0), k) if len(graded) >= k else None
+    """pass@k of one question from its graded answers; None where fewer than k are graded.
+
+    It is the expected outcome of the best of k answers: with outcomes in between, the mean over all choices of k graded
+    answers of the largest one. Where all are 0 or 1, that is `pass_at_k`.
+    """
+    graded = sorted(outcome for outcome in outcomes if outcome is not None)
+    n = len(graded)
+    if n < k:
+        return None
+    if all(outcome in (0.0, 1.0) for outcome in graded):
+        return pass_at_k(n, graded.count(1.0), k)
+    # The outcome at place i, from 0, is the largest in C(i, k - 1) of the C(n, k) choices.
+    return math.fsum(outcome * math.comb(place, k - 1) for place, outcome in enumerate(graded)) / math.comb(n, k)
 
 
 def majority(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 RESAMPLES = 10_000
@@ -118,15 +118,16 @@ def crossed_interval(differences_S_Q: Sequence[Sequence[float | None]], seed: in
     values = np.where(graded, table, 0.0)
     seeds, questions = table.shape
     over_seeds = mean_interval(values.sum(axis=1) / graded.sum(axis=1), seed)
-    over_questions = _bootstrap_of_ratio(values.sum(axis=0), graded.sum(axis=0), seed)
+    over_questions = bootstrap_of_ratio(values.sum(axis=0), graded.sum(axis=0), seed)
     mean = float(values.sum() / graded.sum())
     down = math.hypot(mean - over_questions[0], over_seeds.mean - _or(over_seeds.low, over_seeds.mean))
     up = math.hypot(over_questions[1] - mean, _or(over_seeds.high, over_seeds.mean) - over_seeds.mean)
     return Interval(mean, mean - down, mean + up, seeds, f"over seeds and {questions} questions")
 
 
-def _bootstrap_of_ratio(totals_Q: Array, counts_Q: Array, seed: int) -> tuple[float, float]:
-    """Percentile interval of sum(totals) / sum(counts) over resampled questions."""
+def bootstrap_of_ratio(totals: ArrayLike, counts: ArrayLike, seed: int = 0) -> tuple[float, float]:
+    """Percentile interval of sum(totals) / sum(counts) over resampled questions; one total and count each."""
+    totals_Q, counts_Q = np.asarray(totals, dtype=float), np.asarray(counts, dtype=float)
     rng = np.random.default_rng(seed)
     ratios = []
     for _ in range(0, RESAMPLES, 1000):  # in parts, to save memory

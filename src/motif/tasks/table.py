@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import itertools
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -140,7 +141,7 @@ class TableTask:
         """
         has = list(dict.fromkeys(str(name) for row in table.rows[:SEEN] for name in row.columns))
         needed = {"question_column": _columns(data, "question_column", self.questions)}
-        if self.gold is None:
+        if self.gold is None and not data.own_grader:
             solution = (self.solution,) if self.solution else ()
             needed["answer_column"] = (*_columns(data, "answer_column", self.answers), *solution)
         missing = {key: names for key, names in needed.items() if not set(names) & set(has)}
@@ -177,7 +178,20 @@ def _question(row: Row, task: TableTask, data: DataConfig, split: str) -> Questi
             raise _Unusable(str(error)) from None
     else:
         gold = _gold(row, task, data)
-    return Question(_id(row) or f"{split}-{row.line}", text, gold, row.line, pieces=_pieces(row, data))
+    columns = {str(name): _plain(value) for name, value in row.columns.items()} if data.own_grader else {}
+    pieces = _pieces(row, data)
+    return Question(_id(row) or f"{split}-{row.line}", text, gold, row.line, pieces=pieces, columns=columns)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a column as Python has it: numbers are numbers, and a missing value is None."""
+    if isinstance(value, Number):
+        return json.loads(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    return None if is_missing(value) else value
 
 
 def _pieces(row: Row, data: DataConfig) -> tuple[str, ...]:
@@ -202,6 +216,8 @@ def _pieces(row: Row, data: DataConfig) -> tuple[str, ...]:
 
 def _gold(row: Row, task: TableTask, data: DataConfig) -> str:
     answers = _columns(data, "answer_column", task.answers)
+    if data.own_grader and not {*answers, task.solution} & {*row.columns}:
+        return ""  # it may judge by other columns, or by the response alone
     # A source without an answer column is complete if it has worked solutions.
     name = _name(row, (*answers, task.solution) if task.solution in row.columns else answers)
     gold = task.clean(_extracted(_text(row, name), data.answer_pattern or task.pattern, boxes=name == task.solution))

@@ -2,8 +2,8 @@
 
 The causes, in the order in which they are looked for: the grader cannot read the answers; the token limit cuts off
 responses that have begun well; responses do not keep to the form; there is nothing to grade between the answer marks;
-all are wrong; all are right; or each question is always solved or never. A setting is suggested only if the recipe is
-accepted with it.
+all are wrong; all are right; or all answers to a question are worth the same. A setting is suggested only if the
+recipe is accepted with it.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Seen:
     finals: int = 0
     answered: int = 0
     right: int = 0
+    partial: int = 0
     ungraded: int = 0
     reason: str = ""
 
@@ -72,6 +73,7 @@ class Seen:
         self.finals += len(leaves)
         self.answered += sum(leaf.answer is not None for leaf in leaves)
         self.right += sum(leaf.verdict == "right" for leaf in leaves)
+        self.partial += sum(leaf.verdict == "partial" for leaf in leaves)
         reasons = Counter(leaf.reason for leaf in leaves if leaf.verdict == "ungraded")
         self.ungraded += reasons.total()
         self.reason = reasons.most_common(1)[0][0] if reasons else self.reason
@@ -144,7 +146,7 @@ def diagnose(seen: Seen, recipe: Recipe, room: int | None = None, what: str = "r
             "no answer",
             f"{share if seen.answered else f'none of the {finals} has'} an answer between {marks}",
         )
-    elif ends and seen.right == 0 and seen.ungraded < seen.finals:
+    elif ends and seen.right == seen.partial == 0 and seen.ungraded < seen.finals:
         cause, because = "all wrong", f"all {seen.finals - seen.ungraded:,} graded answers are wrong"
     elif ends and seen.right + seen.ungraded == seen.finals:
         cause, because = "all right", f"all {seen.right:,} graded answers are right"
@@ -154,7 +156,10 @@ def diagnose(seen: Seen, recipe: Recipe, room: int | None = None, what: str = "r
 def of_dead_groups(seen: Seen, recipe: Recipe, room: int | None = None) -> Diagnosis:
     """The cause where in every group all rewards are equal."""
     found = diagnose(seen, recipe, room)
-    return found or Diagnosis("alike", "each question is always solved or never", remedy("alike", recipe))
+    alike = "all answers to a question are worth the same"
+    if not seen.partial:
+        alike = "each question is always solved or never"
+    return found or Diagnosis("alike", alike, remedy("alike", recipe))
 
 
 def of_evaluation(accuracies: Mapping[str, Accuracy], recipe: Recipe) -> Diagnosis | None:
@@ -169,6 +174,7 @@ def of_evaluation(accuracies: Mapping[str, Accuracy], recipe: Recipe) -> Diagnos
         finals=row.answers,
         answered=row.answered,
         right=row.right,
+        partial=row.partial,
         ungraded=row.ungraded,
         reason=row.reason,
     )

@@ -122,10 +122,10 @@ def _graded(found: Iterator[Tree | BadRow], grader: Grader, source: str, known: 
     """Keep the demonstrations that end right. known: the gold answers have been graded when they were loaded."""
     items = list(found)
     trees = [item for item in items if isinstance(item, Tree)]
-    pairs = [(tree.question.gold, _last(tree).answer) for tree in trees]
+    pairs = [(tree.question, _last(tree).answer) for tree in trees]
     if known:
-        pairs = [(gold, answer) for gold, answer in pairs if gold != answer]
-    grades = iter(grader.grade_many(pairs))
+        pairs = [(question, answer) for question, answer in pairs if question.gold != answer]
+    grades = iter(grader.grade_answers(pairs))
     kept = Demonstrations()
     for item in items:
         if isinstance(item, BadRow):

@@ -212,7 +212,7 @@ class _Judge:
 
     def _verdicts(self, question: Question, answers: Answers) -> list[tuple[str, str]]:
         given = [self.session.rounds.read(*path[-1], final=True).answer for path in answers.trajectories]
-        grades = self.session.grader.grade_many([(question.gold, answer) for answer in given])
+        grades = self.session.grader.grade_answers([(question, answer) for answer in given])
         return [(grade.verdict, answer or "") for grade, answer in zip(grades, given, strict=True)]
 
     def right(self, question: Question, answers: Answers) -> tuple[bool, str]:

@@ -94,6 +94,7 @@ class Trial:
                 "answered": seen.answered,
                 "right": seen.right,
                 "wrong": sum(leaf.verdict == "wrong" for leaf in leaves),
+                **({"partial": seen.partial} if seen.partial else {}),
                 "ungraded": seen.ungraded,
                 "reason": seen.reason,
             },
@@ -124,6 +125,7 @@ class Trial:
                     "answer": node.answer,
                     "verdict": node.verdict,
                     "reason": node.reason,
+                    "score": node.score,
                 }
                 for node in chain
             ],
@@ -227,7 +229,8 @@ def _sample_lines(sample: dict[str, Any]) -> Iterator[str]:
             yield "no answer"
         else:
             reason = f" ({one['reason']})" if one["reason"] else ""
-            yield f"answer {_short(' '.join(one['answer'].split()), NOTE)}: {one['verdict']}{reason}"
+            worth = f" ({one['score']:.2f})" if one["score"] is not None else ""
+            yield f"answer {_short(' '.join(one['answer'].split()), NOTE)}: {one['verdict']}{worth}{reason}"
 
 
 def _short(text: str, most: int = SHOWN) -> str:
@@ -242,10 +245,11 @@ def _count_lines(numbers: dict[str, Any], recipe: Recipe) -> Iterator[str]:
         )
     final, marks = numbers["final"], " and ".join(recipe.rounds.answer_marks)
     ungraded = f", {final['ungraded']} ungraded ({final['reason']})" if final["ungraded"] else ""
+    between = f"{final['partial']} in between, " if "partial" in final else ""
     where = f"an answer between {marks}" if recipe.rounds.fallback == "none" else "an answer"
     yield (
         f"{counted(final['responses'], 'final response')}: {final['answered']} with {where}, {final['right']} right, "
-        f"{final['wrong']} wrong{ungraded}"
+        f"{between}{final['wrong']} wrong{ungraded}"
     )
     if numbers["groups"]:
         groups = numbers["groups"]

@@ -295,7 +295,7 @@ def seen_of(trees: Sequence[Tree], session: Session) -> dict[str, Any]:
     groups, dead = sum(count.groups for count in counts), sum(count.dead_groups for count in counts)
     nodes = [node for tree in trees for node in tree.walk()]
     leaves = [leaf for tree in trees for leaf in tree.leaves()]
-    graded = [leaf.verdict == "right" for leaf in leaves if leaf.verdict in ("right", "wrong")]
+    graded = [outcome for leaf in leaves if (outcome := leaf.outcome) is not None]
     surprises = [-logprob for node in nodes for logprob in node.logprobs]
     return {
         "well_formed": statistics.fmean(node.well_formed for node in nodes),

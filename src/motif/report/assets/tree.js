@@ -17,7 +17,12 @@ function rateText(nodes) {
   return `${right}/${total}`;
 }
 
-const VERDICTS = { right: ["✓", "right"], wrong: ["✗", "wrong"], ungraded: ["?", "ungraded"] };
+const VERDICTS = {
+  right: ["✓", "right"],
+  wrong: ["✗", "wrong"],
+  partial: ["◐", "partial"],
+  ungraded: ["?", "ungraded"],
+};
 const verdictOf = (node) => VERDICTS[node.verdict] ?? ["·", "no verdict"];
 
 /** A text in one line, without characters that could turn or hide what stands around it. */
@@ -238,7 +243,7 @@ class TreeView {
           "span",
           { class: "line" },
           el("b", {}, title),
-          node.verdict && el("span", { class: `verdict ${word}` }, `${mark} ${word}`),
+          node.verdict && el("span", { class: `verdict ${word}` }, `${mark} ${word}${worthText(node)}`),
           node.children && el("span", {}, `${rateText([node])} right`),
           advantageChip(node.advantage),
         ),
@@ -324,6 +329,13 @@ function wrapped(text, width, most) {
   }
   if (lines.length > most) lines[most - 1] = `${lines[most - 1].slice(0, Math.max(1, width - 1))}…`;
   return lines.slice(0, most);
+}
+
+/** What an answer is worth where it is neither right nor wrong, and the parts of its reward. */
+function worthText(node) {
+  const parts = Object.entries(node.parts ?? {}).map(([name, value]) => `${name} ${points(value)}`);
+  const score = node.verdict === "partial" ? ` ${points(node.score)}` : "";
+  return score + (parts.length ? ` (${parts.join(", ")})` : "");
 }
 
 function tags(node) {

@@ -12,7 +12,8 @@ const ORDERS = {
 };
 
 /** mixed, never, always, or none where nothing is graded. */
-function kindOf({ right, wrong }) {
+function kindOf({ right, wrong, partial }) {
+  if (partial) return "mixed";
   if (!right && !wrong) return "none";
   return right && wrong ? "mixed" : right ? "always" : "never";
 }
