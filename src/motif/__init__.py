@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from motif.config import Recipe as Recipe
     from motif.config import load_recipe as load_recipe
     from motif.errors import RecipeError as RecipeError
-    from motif.evaluation.evaluate import evaluate as evaluate
     from motif.method.rounds import Rounds as Rounds
     from motif.method.tree import Node as Node
     from motif.method.tree import Question as Question
     from motif.method.tree import Tree as Tree
     from motif.models.policy import Policy as Policy
+    from motif.python import evaluate as evaluate
+    from motif.python import solve as solve
+    from motif.python import train as train
     from motif.report import write_report as write_report
     from motif.sampling.grow import grow as grow
     from motif.sampling.local.batch import LocalSampler as LocalSampler
     from motif.session import open_session as open_session
-    from motif.session import solve as solve
-    from motif.training.loop import train as train
 
 __version__ = "0.1.0"
 HOME = "https://github.com/motif-rl/motif"
@@ -44,9 +44,9 @@ _HOMES = {
     "Policy": "models.policy",
     "LocalSampler": "sampling.local.batch",
     "open_session": "session",
-    "train": "training.loop",
-    "evaluate": "evaluation.evaluate",
-    "solve": "session",
+    "train": "python",
+    "evaluate": "python",
+    "solve": "python",
     "write_report": "report",
 }
 __all__ = [*_HOMES, "__version__"]  # noqa: PLE0604

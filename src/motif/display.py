@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from motif.evaluation.accuracy import row_words
+from motif.runs.notebook import NotebookBar, in_notebook
 from motif.runs.read import resume_command
 from motif.text import counted, duration, harmless, percent, percent_interval, signed
 
@@ -146,15 +147,20 @@ class Display:
 
     def __init__(self, console: PlainConsole | None = None, quiet: bool = False):
         self.console = console or PlainConsole(quiet=quiet)
-        self._live = self.console.is_terminal and not quiet
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self._live,
+        notebook = console is None and not quiet and in_notebook()
+        self._live = (self.console.is_terminal or notebook) and not quiet
+        self._bar: Any = (
+            NotebookBar()
+            if notebook
+            else Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=self.console,
+                transient=True,
+                disable=not self._live,
+            )
         )
         self._what = ""
         self._first_step: tuple[int, float] | None = None

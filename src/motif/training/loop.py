@@ -44,6 +44,7 @@ from motif.tasks import Task
 from motif.text import expanded
 from motif.training.batch import UpdateStats, collect
 from motif.training.check import choose_update_path
+from motif.training.events import Callback, Callbacks, Evaluated, Saved, StepEnded, TrainingEnded, TrainingStarted
 from motif.training.progress import Clock, Progress
 from motif.training.resume import explain_resume, interruptions, restore, session_environment, tell_changes
 from motif.training.rollouts import Rollouts, Sampled
@@ -63,6 +64,7 @@ def train(
     allow_changes: bool = False,
     settings: Iterable[str] = (),
     display: Display | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Fine-tune the recipe's model and write the run folder.
 
@@ -73,6 +75,7 @@ def train(
         allow_changes: resume although recipe or data have changed, or the record has lost lines; reports which.
         settings: `section.key=value` changes to the recipe.
         display: where progress goes; default: the terminal.
+        callbacks: what gets every event of the main process (see `motif.training.events`).
 
     Raises:
         RecipeError, ModelError, RunFolderError: the recipe, the model or the folder cannot be used (another process
@@ -91,11 +94,18 @@ def train(
     recipe = with_examples(recipe)
     with process_group(pick_device(recipe.model.device)) as processes:
         # A function of its own: the group ends once nothing refers to a model that is sharded over it.
-        return _train(recipe, folder, resume, display or Display(), allow_changes, processes)
+        watchers = Callbacks(callbacks if processes.main else ())
+        return _train(recipe, folder, resume, display or Display(), allow_changes, processes, watchers)
 
 
 def _train(
-    recipe: Recipe, folder: Path, resume: bool, display: Display, allow_changes: bool, processes: Processes
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    display: Display,
+    allow_changes: bool,
+    processes: Processes,
+    tell: Callbacks,
 ) -> Result:
     display = display if processes.main else Display(quiet=True)
     with ExitStack() as held, explain_resume(folder):
@@ -111,8 +121,12 @@ def _train(
             display.message(line)
         run = RunFolder(folder, processes.main)
         with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
-            trainer = Trainer(session, run, display, allow_changes, given)
-            return trainer.finish(trainer.train(interrupted))
+            trainer = Trainer(session, run, display, allow_changes, given, tell)
+            tell(TrainingStarted(folder, trainer.state.step, recipe.train.steps))
+            result = trainer.finish(trainer.train(interrupted))
+            tell(TrainingEnded(result))
+            tell.raise_error(folder, result.steps)
+            return result
 
 
 def _prepare(
@@ -150,8 +164,9 @@ class Trainer:
         display: Display,
         allow_changes: bool,
         given: Demonstrations | None = None,
+        tell: Callbacks | None = None,
     ):
-        self.given = given
+        self.given, self.tell = given, tell or Callbacks()
         self.session, self.run, self.display = session, run, display
         self.recipe, self.policy, self.processes = session.recipe, session.policy, session.processes
         self.optimizer = make_optimizer(self.policy.trainable(), self.recipe.train, self.processes)
@@ -177,7 +192,7 @@ class Trainer:
             self.evaluate()
             self.probe()
             self.save()
-        stop = self.processes.any(interrupted.is_set())
+        stop = self.processes.any(interrupted.is_set() or self.tell.stopped)
         if stage:
             stop = not self.warm_up(stage, interrupted)
         with self.rollouts:
@@ -189,7 +204,8 @@ class Trainer:
                     self.keep_best()
                 if last or _is_due(state.step, self.recipe.probe.every):
                     self.probe()
-                stop = self.processes.any(interrupted.is_set()) or state.standstill.too_long(train.stop_when_dead)
+                asked = interrupted.is_set() or self.tell.stopped
+                stop = self.processes.any(asked) or state.standstill.too_long(train.stop_when_dead)
                 if last or stop or _is_due(state.step, train.save_every):
                     self.save()
         warmed = not self.recipe.warmstart.source or bool(state.warm.reason)
@@ -281,6 +297,7 @@ class Trainer:
         told, warning = self.watch.stepped()
         self.run.append_metrics(metrics | told)
         self.display.step(metrics, self.recipe.train.steps)
+        self.tell(StepEnded(state.step, self.recipe.train.steps, metrics | told, trees))
         if warning:
             self.display.message(warning)
 
@@ -316,6 +333,7 @@ class Trainer:
             parts = (session.sampler, session.rounds, session.grader, self.recipe)
             accuracies = evaluate(questions, *parts, on_answer, processes=self.processes)
         self.display.evaluated(step, accuracies, "after the warm start" if stage else "")
+        self.tell(Evaluated(step, accuracies, stage))
         result = {name: accuracy.to_dict() for name, accuracy in accuracies.items()}
         if stage:
             self.state.warm.evaluation = result
@@ -354,7 +372,7 @@ class Trainer:
         extra = self.state.extra() | {"record": self.run.offsets(), "data": self.data.keys()}
         extra["environment"] = session_environment(self.session)
         parts = (self.policy, self.optimizer, self.recipe, extra, self.recipe.train.keep_checkpoints, self.processes)
-        checkpoint.save(self.run.path, self.state.step, *parts)
+        self.tell(Saved(self.state.step, checkpoint.save(self.run.path, self.state.step, *parts)))
 
     def finish(self, finished: bool) -> Result:
         """Write the weights, the summary and the report."""
