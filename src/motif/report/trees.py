@@ -154,10 +154,8 @@ def index_entry(record: Record) -> Record | None:
     ]
     rates = [math.fsum(outcomes) / len(outcomes) for outcomes in weighed if outcomes]
     rewards, partial = numbers_of(responses, "reward"), sum(verdicts.count("partial") for verdicts in groups)
-    more: Record = ({"partial": partial} if partial else {}) | (
-        {"dropped": True} if record.get("dropped") is True else {}
-    )
-    return more | {
+    more: Record = {"partial": partial} if partial else {}
+    return (more | {"dropped": True} if record.get("dropped") is True else more) | {
         "step": step,
         "id": cut(question.get("id")),
         "text": cut(question.get("text")),
