@@ -29,7 +29,7 @@ from motif.grading.given import give
 from motif.method.tree import Node
 from motif.models.given import keep_model
 from motif.run_files import EVALUATIONS
-from motif.runs.folder import refuse_used_folder
+from motif.runs.folder import folder_for, refuse_used_folder
 from motif.runs.read import is_run, recipe_of
 from motif.runs.result import Result
 from motif.session import Session, open_session
@@ -38,7 +38,6 @@ from motif.tasks import Task, grader_of, load
 from motif.tasks.given import KEYS, MOST_ROWS, keep_rows
 from motif.text import expanded
 from motif.training.events import Callback
-from motif.training.loop import default_folder
 from motif.training.loop import train as train_recipe
 
 READING = ("question_column", "answer_column", "answer_pattern", "pieces_column", "piece_tokens", "held_out", "limit")
@@ -96,10 +95,10 @@ def train(
     given = (model, tokenizer, train_dataset, eval_dataset, reward, steps)
     if all(one is None for one in given):
         resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes, trust=Trust(uses=TRAINING))
-        folder = Path(expanded(str(out))) if out else default_folder(resolved.name)
+        folder = Path(expanded(str(out))) if out else folder_for(recipe, resolved.name)
     else:
         source = _recipe(recipe)
-        folder = Path(expanded(str(out))) if out else default_folder(source.name)
+        folder = Path(expanded(str(out))) if out else folder_for(recipe, source.name)
         refuse_used_folder(folder, resume)
         content = tomllib.loads(source.to_toml())
         content["model"] = _model(content["model"], model, tokenizer, folder)
