@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from typing import Any
 import pytest
 import torch
 
+from motif import HOME
 from motif.config import load_recipe
 from motif.display import Display
 from motif.errors import ModelError, RunFolderError, ServiceError, UsageError
 from motif.evaluation.target import find_target
 from motif.export import run as command
 from motif.export.base_model import describe
-from motif.export.formats import find_converter, rounded, write_gguf
+from motif.export.card import _results
+from motif.export.formats import rounded
 from motif.export.run import ExportOptions, export
-from motif.export.source import for_others, public_name
+from motif.export.source import for_others, open_source, public_name
 from motif.models.policy import Policy
 from motif.runs.weights import load_weights, save_weights
 from motif.session import open_session, solve
@@ -130,6 +133,9 @@ def test_the_card(exported, lora_run):
     assert card.text.count(", n = 4 |") == 4
     assert f"[user] {QUESTION}\nRound 1/2." in card.text
     assert "maximum logit difference" in card.text
+    assert f"[motif]({HOME})" in card.text
+    assert "| reinforcement learning | 1 of 1 steps, 2 questions a step, 3 × 2 responses a question" in card.text
+    assert "| warm start | none |" in card.text
     assert ModelCard.load(exported / "adapter" / "README.md").data.library_name == "peft"
 
 
@@ -277,6 +283,52 @@ def test_a_recipe_for_others_has_names_only(tmp_path):
     assert public_name("../../me/data.csv") == "data.csv"
 
 
+@pytest.mark.parametrize(
+    ("after", "updates", "words"),
+    [
+        ((0.9, 0.8, 0.95), 3, "training raised the accuracy by 60.0 points"),
+        ((0.05, 0.0, 0.1), 3, "training **lowered** the accuracy by 25.0 points"),
+        ((0.35, 0.25, 0.5), 3, "intervals overlap (+5.0 points)"),
+        ((0.3, 0.2, 0.4), 0, "No update was made"),
+    ],
+)
+def test_the_card_says_what_the_accuracies_show(after, updates, words, lora_run):
+    def row(accuracy: float, low: float, high: float) -> dict[str, Any]:
+        return {"rounds_2": {"accuracy": accuracy, "low": low, "high": high, "n": 50}}
+
+    source = replace(
+        open_source(lora_run), before=row(0.3, 0.2, 0.4), after=row(*after), summary={"ledger": {"updates": updates}}
+    )
+    assert words in _results(source, 2)
+    warmed = replace(source, summary={"warmstart": {"steps": 9, "evaluation": row(0.2, 0.1, 0.3)}})
+    assert "| 2 rounds | 30.0 % [20.0–40.0], n = 50 | 20.0 % [10.0–30.0], n = 50 |" in _results(warmed, 2)
+
+
+def test_plain_peft_finds_the_base_by_its_id(lora_run, tmp_path, tiny_model, monkeypatch):
+    """What a stranger runs who has the adapter alone: one call, which asks for the base by its hub id."""
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoModelForCausalLM
+
+    export(lora_run, ExportOptions(["adapter"], out=tmp_path, base="owner/base"), say=lambda text: None)
+    load = AutoModelForCausalLM.from_pretrained
+    asked: list[str] = []
+    monkeypatch.setattr(
+        AutoModelForCausalLM,
+        "from_pretrained",
+        lambda name, **options: asked.append(name) or load(tiny_model, **options),
+    )
+    adapted = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "adapter")
+    assert asked == ["owner/base"]
+    assert torch.allclose(logits(adapted), logits(trained(lora_run).wrapped), atol=1e-5)
+    assert "[owner/base](https://huggingface.co/owner/base)" in (tmp_path / "adapter" / "README.md").read_text()
+
+
+def test_a_folder_of_the_hubs_cache_is_known_by_its_id(tmp_path, tiny_model):
+    folder = tmp_path / "models--Some--Model-1B" / "snapshots" / "0a1b"
+    shutil.copytree(tiny_model, folder)
+    assert describe(str(folder)).public == "Some/Model-1B"
+
+
 def test_the_licence_of_the_base(tmp_path, tiny_model):
     assert describe("embedded").licence == "apache-2.0"
     assert describe(tiny_model).licence == "unknown"
@@ -286,33 +338,31 @@ def test_the_licence_of_the_base(tmp_path, tiny_model):
     assert (describe(str(folder)).licence, describe(str(folder)).name) == ("llama3.2", "base")
 
 
-# -- GGUF --------------------------------------------------------------------------------------------------------------
+# -- one form that cannot be written -----------------------------------------------------------------------------------
 
 
-def test_the_converter_is_looked_for(tmp_path, monkeypatch):
+def test_what_can_be_written_is_written(lora_run, tmp_path, monkeypatch):
+    """The tiny model's tokens are characters, which llama.cpp does not know."""
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("LLAMA_CPP", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    with pytest.raises(UsageError, match="--llama-cpp"):
-        find_converter(None)
-    with pytest.raises(UsageError, match=r"holds no convert_hf_to_gguf\.py"):
-        find_converter(tmp_path)
-    script = tmp_path / "bin" / "convert_hf_to_gguf.py"
-    script.parent.mkdir()
-    script.write_text("#!/usr/bin/env python3\n")
-    script.chmod(0o755)
-    assert find_converter(None) == find_converter(tmp_path / "bin") == find_converter(script) == script
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.setenv("LLAMA_CPP", str(tmp_path / "bin"))
-    assert find_converter(None) == script
+    options = ExportOptions(["gguf", "adapter"], out=tmp_path / "out")
+    with pytest.raises(ModelError, match=r"gguf was not written: .*WordLevel.* Written: adapter in "):
+        export(lora_run, options, say=lambda text: None)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["adapter"]
+    with pytest.raises(ModelError, match="WordLevel"):
+        export(lora_run, ExportOptions(["gguf"], out=tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
-def test_a_converter_that_fails_is_quoted(tmp_path):
-    script = tmp_path / "convert_hf_to_gguf.py"
-    script.write_text(
-        "import sys\nassert sys.argv[3:6] == [sys.argv[3], '--outtype', 'q8_0']\nsys.exit('not supported')"
-    )
-    with pytest.raises(ModelError, match=r"could not convert this model \(exit status 1\): not supported"):
-        write_gguf(tmp_path, tmp_path / "x.gguf", "q8_0", script)
+def test_a_form_that_fails_midway_does_not_take_the_others_with_it(lora_run, tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(command, "write_model", full)
+    with pytest.raises(ModelError, match=r"merged was not written: .*No space left on device.* Written: adapter"):
+        export(lora_run, ExportOptions(out=tmp_path), say=lambda text: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
 # -- the hub -----------------------------------------------------------------------------------------------------------

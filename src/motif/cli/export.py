@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -51,8 +52,12 @@ def export(
     ] = None,
     gguf_type: Annotated[GgufType, typer.Option(help="The weight type of the GGUF file.")] = GgufType.f16,
     llama_cpp: Annotated[
-        Path | None, typer.Option(help="Folder with llama.cpp's convert_hf_to_gguf.py. Default: LLAMA_CPP, or PATH.")
+        Path | None,
+        typer.Option(help="Convert to GGUF with llama.cpp's convert_hf_to_gguf.py, which lies in this folder."),
     ] = None,
+    base: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="The base model's id on the hub, where its files do not tell it.")
+    ] = "",
     push: Annotated[
         str | None,
         typer.Option(metavar="OWNER/NAME", help="Upload to the hub; several forms go to OWNER/NAME-FORM each."),
@@ -73,6 +78,8 @@ def export(
     """
     if private and not push:
         raise UsageError("--private goes with --push")
+    if base and not re.fullmatch(r"[\w.-]+/[\w.-]+", base):
+        raise UsageError(f"--base takes the OWNER/NAME of the base model on the hub, got {base!r}")
     trust = Trust(trust_grader)
     recipe_of(run, trust=trust)
     # The imports take seconds: a wrong folder is refused before them.
@@ -81,7 +88,18 @@ def export(
 
     forms = [form.strip() for value in to or [] for form in value.split(",") if form.strip()]
     options = ExportOptions(
-        forms, out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, push, private, tolerance, trust
+        forms,
+        out,
+        best,
+        unfinished,
+        dtype and dtype.value,
+        gguf_type.value,
+        llama_cpp,
+        base,
+        push,
+        private,
+        tolerance,
+        trust,
     )
     if not all(parity.holds for parity in write(run, options).values()):
         raise typer.Exit(1)

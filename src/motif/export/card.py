@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from motif import __version__
+from motif import HOME, __version__
 from motif.config import Recipe
 from motif.export.base_model import UNKNOWN, BaseModelInfo
 from motif.export.parity import Parity
@@ -36,6 +36,8 @@ def load() -> tuple[Any, Any]:
 def load() -> tuple[Any, Any]:
     """Load model and tokenizer from the GGUF file."""
     model = AutoModelForCausalLM.from_pretrained(HERE, gguf_file={file!r}, dtype=torch.float32)
+    if (HERE / "tokenizer.json").is_file():
+        return model, AutoTokenizer.from_pretrained(HERE)
     return model, AutoTokenizer.from_pretrained(HERE, gguf_file={file!r})
 ''',
 }
@@ -47,7 +49,7 @@ def script(recipe: Recipe, rounds: Rounds, form: str, base: BaseModelInfo, end_i
     literal = pprint.pformat(scaffold(recipe, rounds, end_ids), width=110, sort_dicts=False)
     text = text.replace("SCAFFOLD: dict[str, Any] = {}", f"SCAFFOLD: dict[str, Any] = {literal}")
     if form in LOAD:
-        load = LOAD[form].format(base=base.hub or base.name, file=file)
+        load = LOAD[form].format(base=base.public, file=file)
         text = re.sub(r"def load\(\).*?\n(?=\n\ndef )", lambda _: load, text, flags=re.DOTALL)
     text = text.replace("AutoModelForCausalLM", base.loader)
     if form == "adapter":
@@ -111,13 +113,13 @@ def card(
     steps = f"{source.step} steps" + (f" (of {count}; {source.chosen})" if source.chosen else "")
     parts = [
         f"---\n{_metadata(source, recipe, form, base)}\n---",
-        f"# {recipe.name}: {base.name} trained to think in {n} round{'s' if n > 1 else ''}",
-        f"{FORM_TITLES[form]}. {about}Trained by reinforcement learning with "
-        "[MOTIF](https://arxiv.org/abs/2507.02851): the model reasons inside a bounded window, writes a short note, "
-        "forgets the rest, and continues from the question and the note. "
+        f"# {recipe.name}: {base.public} trained to think in {n} round{'s' if n > 1 else ''}",
+        f"{FORM_TITLES[form]}. {about}Trained with [motif]({HOME}) by reinforcement learning, with the method MOTIF "
+        "([arXiv 2507.02851](https://arxiv.org/abs/2507.02851)): the model reasons inside a bounded window, writes a "
+        "short note, forgets the rest, and continues from the question and the note. "
         f"The results below hold only if it is asked as described below. It was trained for {steps}.",
         _run(recipe, form, base, file),
-        _results(source),
+        _results(source, n),
         _base(base, form),
         _training(source, recipe, data),
         _prompts(recipe, rounds),
@@ -129,7 +131,7 @@ def card(
         f"- Answers are checked by a program ({recipe.data.grader or recipe.data.task}); notes are not checked. A note "
         "says what helps the next round, which need not be the reason why the answer is right.\n"
         "- The weaknesses of the base model, and the restrictions on its use, apply to this model too.",
-        f"Made with motif {__version__}.",
+        f"Made with [motif]({HOME}) {__version__}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -180,7 +182,7 @@ def _run(recipe: Recipe, form: str, base: BaseModelInfo, file: str) -> str:
         f"```sh\npip install {needs}",
         ("BASE_MODEL=base " if form == "adapter" and not base.hub else "")
         + f"python {SCRIPT} {_arguments(recipe)}\n```\n",
-        "With [motif](https://arxiv.org/abs/2507.02851) (`pip install motif-rl`), in the terminal or as a server:\n",
+        f"With [motif]({HOME}), in the terminal or as a server:\n",
         f'```sh\nmotif solve --run . "{_example(recipe)}"\nmotif serve .\n```',
     ]
     if form == "gguf":
@@ -208,16 +210,38 @@ def _row(name: str) -> str:
     return f"{count} round{'' if count == '1' else 's'}" if name.startswith("rounds_") and count.isdigit() else name
 
 
-def _results(source: ExportSource) -> str:
+def _results(source: ExportSource, rounds: int) -> str:
+    warmed = section(section(source.summary, "warmstart"), "evaluation")
     rows = list(dict.fromkeys([*source.before, *source.after]))
     if not rows:
         return "## Results\n\nNot evaluated: the accuracy of these weights is unknown."
-    lines = [f"| {_row(row)} | {_cell(source.before.get(row))} | {_cell(source.after.get(row))} |" for row in rows]
-    text = (
-        "## Results\n\nAccuracy on held-out questions with 95 % intervals:\n\n| | before training | these weights |\n"
-    )
-    text += "|---|---|---|\n" + "\n".join(lines)
+    columns = [("before training", source.before), ("after the warm start", warmed), ("these weights", source.after)]
+    columns = [column for column in columns if column[1] is not warmed or warmed]
+    lines = [f"| {_row(row)} | " + " | ".join(_cell(found.get(row)) for _, found in columns) + " |" for row in rows]
+    text = "## Results\n\nAccuracy on held-out questions with 95 % intervals:\n\n"
+    text += f"| | {' | '.join(name for name, _ in columns)} |\n|{'---|' * (1 + len(columns))}\n" + "\n".join(lines)
+    text += f"\n\n{verdict}" if (verdict := _verdict(source, f"rounds_{rounds}")) else ""
     return text + (f"\n\nThese weights are {source.chosen}." if source.chosen else "")
+
+
+def _verdict(source: ExportSource, row: str) -> str:
+    """What these accuracies show, and what they do not."""
+    if section(source.summary, "ledger").get("updates") == 0 and not section(source.summary, "warmstart"):
+        return "**No update was made: these are the weights of the base model.**"
+    before, after = (
+        found.get(row) if isinstance(found.get(row), dict) else None for found in (source.before, source.after)
+    )
+    if not before or not after or None in (before.get("accuracy"), after.get("accuracy")):
+        return ""
+    points = 100 * (after["accuracy"] - before["accuracy"])
+    apart = [None not in (one.get("low"), one.get("high")) for one in (before, after)]
+    if not all(apart) or (after["low"] <= before["high"] and before["low"] <= after["high"]):
+        return (
+            f"**At {_row(row)} the intervals overlap ({points:+.1f} points): these numbers do not show that training "
+            "changed the accuracy.**"
+        )
+    moved = "raised" if points > 0 else "**lowered**"
+    return f"At {_row(row)}, training {moved} the accuracy by {abs(points):.1f} points."
 
 
 def _cell(row: dict[str, Any] | None) -> str:
@@ -235,7 +259,14 @@ def _base(base: BaseModelInfo, form: str) -> str:
     else:
         text += f"Its licence is {base.licence}, which also applies to models derived from it. "
     if form == "adapter" and not base.hub:
-        text += "It is not on the hub, so this adapter alone is of little use to others; the merged model is complete."
+        text += (
+            "Its hub id is not known, so this adapter alone is of little use to others; the merged model is complete."
+        )
+    elif form == "adapter" and not base.exact:
+        text += (
+            "The adapter was trained on, and compared with, the rounded weights; on those of the hub, which are not "
+            "rounded, it was not tried."
+        )
     return text.strip()
 
 
@@ -247,11 +278,36 @@ def _training(source: ExportSource, recipe: Recipe, data: str) -> str:
         ledger += f"\n| floating-point operations | {totals['flops']:.2g} |\n| seconds | {totals['seconds']:,.0f} |"
     versions = ", ".join(f"{name} {version}" for name, version in section(source.summary, "versions").items())
     cost = f"The whole run took:\n\n| | |\n|---|---|\n{ledger}\n\n" if ledger else ""
+    facts = _facts(source, recipe)
     return (
-        f"## Training\n\n{data}\n\n{cost}Seed {recipe.train.seed}. Versions: {versions or 'not recorded'}. "
+        f"## Training\n\n{facts}\n\n{data}\n\n{cost}Seed {recipe.train.seed}. Versions: {versions or 'not recorded'}. "
         "The recipe with all settings (of paths, only the last part):\n\n"
         f"<details><summary>recipe</summary>\n\n```toml\n{recipe.to_toml()}```\n\n</details>"
     )
+
+
+def _facts(source: ExportSource, recipe: Recipe) -> str:
+    """The run in a table: what a reader asks first."""
+    model, rollout, warm = source.recipe.model, recipe.rollout, section(source.summary, "warmstart")
+    rank = f"LoRA of rank {model.lora_rank}" if model.adapter == "lora" else "all weights"
+    tree = " × ".join(map(str, rollout.branching))
+    start = "none"
+    if warm:
+        origin = {
+            "solutions": "worked solutions",
+            "self": "the model's own right solutions",
+            "teacher": "another model's right answers",
+            "file": "rounds from a file",
+        }[recipe.warmstart.source]
+        start = f"{int(warm.get('steps', 0))} steps on {int(warm.get('demonstrations', 0)):,} demonstrations ({origin})"
+    rows = {
+        "trained": f"{rank}{', on 4-bit weights' if model.four_bit else ''}",
+        "warm start": start,
+        "reinforcement learning": f"{source.step} of {source.recipe.train.steps} steps, {rollout.questions_per_step} "
+        f"questions a step, {tree} responses a question, learning rate {recipe.train.learning_rate:g}",
+        "rounds": f"{rollout.rounds}, of at most {rollout.tokens_first} and then {rollout.tokens_continue} new tokens",
+    }
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items())
 
 
 def _prompts(recipe: Recipe, rounds: Rounds) -> str:

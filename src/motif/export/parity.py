@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from motif.models.architecture import is_whole, model_class
-from motif.models.hub import load_config, locate
+from motif.models.hub import load_config, locate, tokenizer_of
 
 POSITIONS = 16
 """Positions compared at the end of each prompt; their logits depend on all tokens before them as well."""
@@ -86,7 +86,7 @@ def read_back(folder: Path, form: str, base: str, device: torch.device) -> tuple
     if form == "gguf":
         [file] = folder.glob("*.gguf")
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file.name)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **tokenizer_of(file))
     elif form == "adapter":
         from peft import PeftModel
 

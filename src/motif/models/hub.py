@@ -145,7 +145,7 @@ def _convert(file: Path) -> Path:
     print(f"unpacking {file.name} to {target} (once; about half a minute)", file=sys.stderr, flush=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     with readable_errors(file.name):
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, trust_remote_code=False, **tokenizer_of(file))
         model: Any = AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32, trust_remote_code=False
         )
@@ -156,6 +156,14 @@ def _convert(file: Path) -> Path:
     with contextlib.suppress(OSError):  # another process was first
         partial.rename(target)
     return target
+
+
+def tokenizer_of(file: Path) -> dict[str, str]:
+    """What AutoTokenizer is told beside the folder of a GGUF file: its name, unless the tokenizer has files of its own.
+
+    Those say all of it; transformers does not read from a GGUF file that digits are taken apart.
+    """
+    return {} if (file.parent / "tokenizer.json").is_file() else {"gguf_file": file.name}
 
 
 def is_own_base(name: str, folder: Path) -> bool:
