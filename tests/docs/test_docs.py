@@ -171,6 +171,7 @@ def shortened(code: str) -> str:
     """Code of a page with as few steps and questions."""
     for long, short in (
         (r"train\.steps=\d+", "train.steps=2"),
+        (r"(?<![.\w])steps=\d+", "steps=1"),
         (r"eval\.questions=\d+", "eval.questions=8"),
         (r"\[:200\]", "[:8]"),
     ):
@@ -271,23 +272,32 @@ def test_pages_name_commands_that_exist():
                 assert not called or called[1] in COMMANDS, f"{block.where}: motif {called[1]}"
 
 
+NOTEBOOKS = {
+    "motif": ("2 steps, ", "of 12 trajectories right"),
+    "own_reward": ("finished after 2 steps", "near/mean"),
+}
+"""What the notebooks print."""
+
+
 @pytest.mark.slow
-def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+@pytest.mark.parametrize("notebook_name", NOTEBOOKS)
+def test_the_notebooks_run_from_top_to_bottom(notebook_name, tmp_path, monkeypatch):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("MOTIF_NOTEBOOK_STEPS", "2")
     monkeypatch.setenv("MOTIF_NOTEBOOK_QUESTIONS", "8")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    notebook = nbformat.read(ROOT / "examples" / "motif.ipynb", 4)
+    notebook = nbformat.read(ROOT / "examples" / f"{notebook_name}.ipynb", 4)
     assert all(cell.outputs for cell in notebook.cells if cell.cell_type == "code"), "commit it as it was run"
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell["outputs"] = []
     settings = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=settings).execute()
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    assert "2 steps, " in printed
-    assert "of 12 trajectories right" in printed
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    printed = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
+    for expected in NOTEBOOKS[notebook_name]:
+        assert expected in printed
 
 
 @pytest.mark.slow
