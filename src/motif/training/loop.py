@@ -48,7 +48,7 @@ from motif.training.events import Callback, Callbacks, Evaluated, Saved, StepEnd
 from motif.training.progress import Clock, Progress
 from motif.training.resume import explain_resume, interruptions, restore, session_environment, tell_changes
 from motif.training.rollouts import Rollouts, Sampled
-from motif.training.schedule import learning_rate
+from motif.training.schedule import is_due, learning_rate
 from motif.training.sources import Demonstrations
 from motif.training.speed import measure_slowdown
 from motif.training.standstill import Watch
@@ -199,14 +199,14 @@ class Trainer:
             while state.step < train.steps and not stop:
                 self._step_or_save()
                 last = state.step == train.steps
-                if last or _is_due(state.step, self.recipe.eval.every):
+                if last or is_due(state.step, self.recipe.eval.every):
                     self.evaluate()
                     self.keep_best()
-                if last or _is_due(state.step, self.recipe.probe.every):
+                if last or is_due(state.step, self.recipe.probe.every):
                     self.probe()
                 asked = interrupted.is_set() or self.tell.stopped
                 stop = self.processes.any(asked) or state.standstill.too_long(train.stop_when_dead)
-                if last or stop or _is_due(state.step, train.save_every):
+                if last or stop or is_due(state.step, train.save_every):
                     self.save()
         warmed = not self.recipe.warmstart.source or bool(state.warm.reason)
         return warmed and state.step >= train.steps
@@ -421,11 +421,6 @@ class Trainer:
         if standstill:
             self.display.message(standstill)
         return result
-
-
-def _is_due(step: int, every: int) -> bool:
-    """Whether something happens after this step that happens every so many steps; 0: never."""
-    return every > 0 and step % every == 0
 
 
 def resume(

@@ -80,3 +80,8 @@ def learning_rate(step: int, recipe: Recipe) -> float:
     done = (step - 1 - warm) / max(1, train.steps - warm)
     factor = {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[train.schedule]
     return train.learning_rate * factor
+
+
+def is_due(step: int, every: int) -> bool:
+    """Whether something happens after this step that happens every so many steps; 0: never."""
+    return every > 0 and step % every == 0
