@@ -1,7 +1,7 @@
 """Keep a server running for as long as whoever started this lives: python keeper.py COMMAND …
 
-Standard input is a pipe that its starter holds and never writes to. However the starter ends, the pipe ends with it, and
-then the server and all that it has started end, too. A server that dies by itself after a while is started again.
+Standard input is a pipe that its starter holds and never writes to. However the starter ends, the pipe ends with it,
+and then the server and all that it has started end, too. A server that dies by itself after a while is started again.
 """
 
 from __future__ import annotations
