@@ -33,7 +33,12 @@ def end(process: subprocess.Popen[bytes]) -> None:
 def keep(command: list[str]) -> int:
     """Run the command until standard input ends; returns its exit status where it ends by itself."""
     alone = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), alone.set()), daemon=True).start()
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        alone.set()
+
+    threading.Thread(target=watch, daemon=True).start()
     while not alone.is_set():
         begun = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
