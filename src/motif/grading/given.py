@@ -207,6 +207,7 @@ def _source(function: Any) -> str:
     """The code of a function or of an object's class, apart from its layout, with the plain values that it holds."""
     bare = getattr(function, "func", function)
     held = dict(getattr(bare, "__dict__", {})) if not inspect.isclass(bare) else {}
+    held |= getattr(function, "keywords", {}) | {"places": list(getattr(function, "args", ()))}  # of a partial
     if inspect.isroutine(bare):
         with_cells = inspect.getclosurevars(bare).nonlocals if inspect.isfunction(bare) else {}
         held |= dict(with_cells) | {"defaults": getattr(bare, "__defaults__", None)}

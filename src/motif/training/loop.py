@@ -226,7 +226,7 @@ class Trainer:
 
     def warm_up(self, stage: Warmstart, interrupted: threading.Event) -> bool:
         """Train on demonstrations; returns whether that has ended, and then been evaluated and saved."""
-        if not stage.train(lambda: self.processes.any(interrupted.is_set())):
+        if not stage.train(lambda: self.processes.any(interrupted.is_set() or self.tell.stopped)):
             return False
         self.optimizer = make_optimizer(self.policy.trainable(), self.recipe.train, self.processes)
         self.state.skips.in_a_row = 0
