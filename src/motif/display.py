@@ -17,13 +17,15 @@ from rich.text import Text
 from motif.evaluation.accuracy import row_words
 from motif.runs.notebook import NotebookBar, in_notebook
 from motif.runs.read import resume_command
-from motif.text import counted, duration, harmless, percent, percent_interval, signed
+from motif.text import counted, duration, harmless, percent, percent_interval, signed, signed_interval
 
 if TYPE_CHECKING:
     from motif.evaluation.accuracy import Accuracy
     from motif.evaluation.probe import ProbeResult
     from motif.evaluation.rows import EvalRow
+    from motif.evaluation.second import SecondOpinion
     from motif.runs.ledger import Ledger
+    from motif.statistics.calibration import Calibration
     from motif.statistics.estimators import Proportion
 
 PLAIN_EVERY = 10.0
@@ -340,11 +342,16 @@ def _lines(accuracies: Sequence[Accuracy]) -> Iterator[list[str]]:
         yield [f"pass@{k}", *(interval(a.pass_at[k]) for a in accuracies)]
     if first.majority:
         yield [f"majority of {first.samples}", *(interval(a.majority) for a in accuracies)]
+    if first.calibration:
+        yield ["… where over half agree", *(_over_half(a.calibration) for a in accuracies)]
+        yield ["agreement − accuracy", *(_overconfidence(a.calibration) for a in accuracies)]
     if first.greedy:
         yield ["greedy", *(interval(a.greedy) for a in accuracies)]
     for count in first.by_pieces:
         values = [a.by_pieces[count] for a in accuracies]
         yield [f"of {counted(count, 'piece')}", *(f"{interval(value)}, n = {value.n:,}" for value in values)]
+    if first.second:
+        yield [f"{first.second.grader} disagrees on", *(_disagreements(a.second) for a in accuracies)]
     yield ["questions graded", *(f"{a.n:,}" for a in accuracies)]
     yield ["answers ungraded", *(f"{a.ungraded:,}" for a in accuracies)]
     yield ["cut off", *(percent(a.truncated) for a in accuracies)]
@@ -352,6 +359,22 @@ def _lines(accuracies: Sequence[Accuracy]) -> Iterator[list[str]]:
     yield ["tokens an answer", *(f"{a.mean_tokens:,.1f}" for a in accuracies)]
     if any(a.mean_rounds is not None for a in accuracies):
         yield ["rounds an answer", *("-" if a.mean_rounds is None else f"{a.mean_rounds:.1f}" for a in accuracies)]
+
+
+def _over_half(found: Calibration | None) -> str:
+    """How often the majority is right where over half of the answers agree, and of how many questions that is."""
+    if found is None or not found.over_half.accuracy.n:
+        return "-"
+    return f"{found.over_half.accuracy} of {percent(found.over_half.coverage, decimals=0)}"
+
+
+def _overconfidence(found: Calibration | None) -> str:
+    gap = found.overconfidence if found else None
+    return signed_interval(gap.mean, gap.low, gap.high) if gap else "-"
+
+
+def _disagreements(found: SecondOpinion | None) -> str:
+    return f"{len(found.disagreements):,} of {found.compared:,}" if found else "-"
 
 
 def _interval(numbers: dict[str, Any] | None) -> str:

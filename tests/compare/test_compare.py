@@ -380,6 +380,17 @@ def test_all_tokens_computed_are_a_currency():
     assert with_computed(spent)["computed_tokens"] == 8 and with_computed({"questions": 1}) == {"questions": 1}
 
 
+def test_screens_are_told_in_the_notes():
+    study, lines = made_up(seeds=2)
+    lines[0]["overlap"] = "overlap: 3 of 300 held-out questions"
+    for line in lines[1:]:
+        line["curve"][-1]["rows"]["rounds_3"]["second"] = {"grader": "math", "compared": 300, "disagreements": 2}
+    told = summarise(study, lines)["notes"]
+    assert (
+        "paper: math disagrees on 4 of 600 final verdicts." in told and "overlap: 3 of 300 held-out questions" in told
+    )
+
+
 def test_one_seed_has_means_and_no_intervals():
     found = summarise(*made_up(seeds=1))
     assert found["arms"]["paper"]["rows"]["rounds_3"]["accuracy"]["low"] is None

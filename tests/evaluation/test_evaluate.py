@@ -148,6 +148,17 @@ def test_the_greedy_answers_beside_the_samples_are_those_of_a_greedy_evaluation(
         assert (accuracy.greedy, accuracy.majority, accuracy.pass_at) == (None, None, {})
 
 
+def test_a_second_grader_needs_no_new_answers(whole, tmp_path, monkeypatch):
+    shutil.copytree(whole[0], tmp_path / "again")
+    monkeypatch.setattr("motif.evaluation.evaluate.grow", None)  # nothing is sampled
+    again = measured(tmp_path / "again", samples=2, second_grader="exact")
+    assert {accuracy.second.grader for accuracy in again.values()} == {"exact"}
+    told = (tmp_path / "again" / "disagreements.jsonl").read_text().splitlines()
+    assert len(told) == sum(len(accuracy.second.disagreements) for accuracy in again.values())
+    shared = json.loads((tmp_path / "again" / "overlap.json").read_text())
+    assert shared["questions"] == 10 and shared["same"] == []
+
+
 def test_more_rounds_than_in_training(tmp_path):
     found = measured(tmp_path, rounds=(5,), questions=4)
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]

@@ -84,7 +84,9 @@ def numbers(folder: Path) -> dict[str, Any]:
           folder=folder)  # fmt: skip
     solved = motif("solve", "What is 15 times 24?", "--run", "plain", "--json", folder=folder).stdout
     found = {name: run_hashes(folder / name) for name in ("plain", "lora", "base", "resumed", "two")}
-    found["eval"] = {"numbers": digest(timeless(json.loads((folder / "eval.json").read_text())))}
+    numbers = json.loads((folder / "eval.json").read_text())
+    plain = {row: {key: value for key, value in one.items() if key != "calibration"} for row, one in numbers.items()}
+    found["eval"] = {"numbers": digest(timeless(plain))}  # calibration came later
     found["eval"] |= {file.name: lines_hash(file) for file in sorted((folder / "answers").glob("*.jsonl"))}
     found["solve"] = {"answer": digest(timeless(json.loads(solved)))}
     return found

@@ -45,6 +45,13 @@ def evaluate(
     matched: Annotated[
         bool, typer.Option("--matched", help="Also test one round with the tokens of all training rounds together.")
     ] = False,
+    twin: Annotated[
+        bool,
+        typer.Option("--twin", help="Also test the same questions with other numbers and names."),
+    ] = False,
+    second_grader: Annotated[
+        str | None, typer.Option(help="Have this grader judge all answers, too, and list where it disagrees.")
+    ] = None,
     base: Annotated[bool, typer.Option("--base", help="Test the model as it was before training.")] = False,
     best: Annotated[bool, typer.Option("--best", help="Test the best checkpoint instead of the last weights.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
@@ -58,7 +65,7 @@ def evaluate(
 
     Interrupted? Run the same command again; it resumes. What the numbers mean: docs/evaluation.md.
     """
-    overrides = EvalOverrides(_rounds(rounds), samples, temperature, greedy, questions, matched)
+    overrides = EvalOverrides(_rounds(rounds), samples, temperature, greedy, questions, matched, twin, second_grader)
     changes, trust = settings or [], Trust(trust_grader)
     target = find_target(
         model, recipe=recipe, task=task, base=base, best=best, overrides=overrides, settings=changes, trust=trust

@@ -56,7 +56,7 @@ def summarise(study: Study, lines: Sequence[Record]) -> Record:
         "contrasts": [contrast(one, of, results) for one in study.contrasts],
         "thresholds": [threshold(one, row, of, results) for one in study.thresholds],
         "versions": made_with,
-        "notes": notes(study, results, others, made_with),
+        "notes": notes(study, results, others, made_with, head),
     }
 
 
@@ -288,7 +288,22 @@ def versions(runs: Sequence[Record]) -> dict[str, list[str]]:
     return {name: list(several) for name, several in seen.items()}
 
 
-def notes(study: Study, results: Results, others: int, made_with: Mapping[str, Sequence[str]]) -> list[str]:
+def second_opinions(results: Results) -> list[str]:
+    """What a second grader said of the final answers of each arm, where there was one."""
+    told = []
+    for arm, runs in results.items():
+        found = [
+            two for run in runs.values() for row in run["curve"][-1]["rows"].values() if (two := row.get("second"))
+        ]
+        if found:
+            compared, apart = (sum(two[key] for two in found) for key in ("compared", "disagreements"))
+            told.append(f"{arm}: {found[0]['grader']} disagrees on {apart:,} of {compared:,} final verdicts.")
+    return told
+
+
+def notes(
+    study: Study, results: Results, others: int, made_with: Mapping[str, Sequence[str]], head: Record
+) -> list[str]:
     """What a reader should know before believing the table."""
     remarks = []
     for arm, runs in results.items():
@@ -300,6 +315,9 @@ def notes(study: Study, results: Results, others: int, made_with: Mapping[str, S
     for name, several in made_with.items():
         if len(several) > 1:
             remarks.append(f"The runs were made with different versions of {name}: {', '.join(several)}.")
+    remarks += second_opinions(results)
+    if overlapping := head.get("overlap"):
+        remarks.append(overlapping)
     if sum(len(runs) for runs in results.values()) and len(study.seeds) < 5:
         remarks.append(f"{counted(len(study.seeds), 'seed')}: too few for intervals to be trusted much.")
     return remarks

@@ -19,6 +19,7 @@ from motif.compare.study import Study, StudyRun, check_rows, load_study, main_ro
 from motif.compare.words import markdown, print_summary
 from motif.display import PlainConsole
 from motif.errors import ModelError, RecipeError, UsageError
+from motif.evaluation.screens import overlap
 from motif.runs.disk import write_atomically
 from motif.text import duration
 
@@ -87,6 +88,8 @@ class Prepared:
     out: Path
     runs: list[StudyRun]
     plans: dict[str, Plan]
+    overlap: str = ""
+    """How much of the held-out questions occurs in training questions."""
 
     def select(self, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[StudyRun]:
         """The runs of some arms and seeds; empty: of all.
@@ -105,6 +108,7 @@ class Prepared:
         recipes = {run.arm: run.recipe for run in self.runs}
         base = resolve(self.study, None, self.folder) if self.study.recipe else next(iter(recipes.values()))
         lines = collect(self.study, base, main_row(self.study, recipes), self.runs, self.folder)
+        lines[0]["overlap"] = self.overlap
         write_results(self.out / "results.jsonl", lines)
         return lines
 
@@ -128,14 +132,18 @@ def prepare(study: Study, folder: Path, out: Path | None = None) -> Prepared:
 
     plans: dict[str, Plan] = {}
     tested: dict[str, Tested] = {}
+    shared: dict[str, str] = {}
     for arm, recipe in recipes.items():
         try:
             plans[arm], task = make_plan(recipe)
         except (RecipeError, ModelError) as error:
             raise RecipeError(f"arm {arm!r}: {error}") from None
-        tested[arm] = [(q.id, q.text, q.gold) for q in task.test[: recipe.eval.questions]]
+        questions = task.test[: recipe.eval.questions]
+        tested[arm] = [(question.id, question.text, question.gold) for question in questions]
+        data = recipe.data.model_dump_json()
+        shared[data] = shared.get(data) or overlap(task.train, questions).sentence({})
     refuse_other_questions(tested)
-    return Prepared(study, folder, out, runs, plans)
+    return Prepared(study, folder, out, runs, plans, "; ".join(dict.fromkeys(shared.values())))
 
 
 def refuse_other_questions(tested: dict[str, Tested]) -> None:

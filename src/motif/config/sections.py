@@ -331,6 +331,10 @@ class EvalConfig(Section):
     """With a temperature: also one greedy answer to each question, reported beside the sampled ones."""
     matched: bool = False
     """Also test one round with as many new tokens as all training rounds together (see `Recipe.matched_tokens`)."""
+    twin: bool = False
+    """Also test the most rounds on twins of the questions, with other numbers and names (`motif.tasks.twins`)."""
+    second_grader: Literal["", "exact", "numeric", "math", "code", "circuit"] = ""
+    """Another grader for all final answers: its disagreements are counted and listed; empty: none."""
 
     @model_validator(mode="after")
     def _samples_differ(self) -> EvalConfig:

@@ -11,19 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from motif.evaluation.second import SecondOpinion
 from motif.method.tree import outcome_of
+from motif.statistics.calibration import Calibration, calibrate
 from motif.statistics.estimators import (
     Outcome,
     Proportion,
-    majority,
     mean_outcome,
     powers_of_two,
     proportion,
     question_pass_at_k,
+    vote,
 )
 
-ROW = re.compile(r"rounds_(\d+)(_matched)?")
-"""The name of a row: its number of rounds, and whether its one round had the tokens of all rounds."""
+ROW = re.compile(r"rounds_(\d+)(_matched|_twin)?")
+"""The name of a row: its number of rounds, and whether its one round had the tokens of all rounds, or its questions
+were the twins of the held-out ones."""
+EXTRA = {"_matched": ", matched tokens", "_twin": ", changed questions"}
 
 PIECES = "texts in pieces"
 """The row of questions that come in pieces, in words."""
@@ -59,12 +63,12 @@ Answers = dict[str, list[GradedAnswer]]
 
 
 def row_words(name: str) -> str:
-    """A row in words: `rounds_3` is 3 rounds, `rounds_1_matched` is 1 round with as many tokens as all rounds, and
-    `pieces` texts in pieces."""
+    """A row in words: `rounds_3` is 3 rounds, `rounds_1_matched` is 1 round with as many tokens as all rounds,
+    `rounds_3_twin` is 3 rounds on changed questions, and `pieces` texts in pieces."""
     match = ROW.fullmatch(name)
     if not match:
-        return PIECES if name == "pieces" else name
-    return f"{match[1]} round{'s' * (match[1] != '1')}" + (", matched tokens" if match[2] else "")
+        return {"pieces": PIECES, "pieces_twin": PIECES + EXTRA["_twin"]}.get(name, name)
+    return f"{match[1]} round{'s' * (match[1] != '1')}" + EXTRA.get(match[2] or "", "")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Accuracy:
     pass_at: pass@k for k = 2, 4, … up to the number of samples.
     majority: the share of questions whose most frequent answer is right. greedy: that of right greedy answers, drawn
         beside the samples.
+    calibration: how the agreement of several answers and accuracy go together. second: a second grader's verdicts.
     outcomes: the mean outcome by question id (None: ungraded), for paired comparisons.
     by_pieces: the accuracy on questions with so many pieces, where they come in pieces.
     answers, answered, right, partial: numbers of all answers, of those with something to grade, of right ones, and of
@@ -100,6 +105,8 @@ class Accuracy:
     pass_at: dict[int, Proportion] = field(default_factory=dict)
     majority: Proportion | None = None
     greedy: Proportion | None = None
+    calibration: Calibration | None = field(default=None, repr=False)
+    second: SecondOpinion | None = field(default=None, repr=False)
     outcomes: dict[str, Outcome] = field(default_factory=dict, repr=False)
     by_pieces: dict[int, Proportion] = field(default_factory=dict)
     answers: int = field(default=0, repr=False)
@@ -120,6 +127,9 @@ class Accuracy:
         for name, value in (("majority", self.majority), ("greedy", self.greedy)):
             if value is not None:
                 numbers[name] = _proportion_dict(value)
+        for name, found in (("calibration", self.calibration), ("second", self.second)):
+            if found is not None:
+                numbers[name] = found.to_dict()
         return numbers
 
     def outcomes_dict(self, row: str) -> dict[str, Any]:
@@ -180,7 +190,7 @@ def summarise(
     several = samples > 1
     mean = functools.partial(proportion, partial=any(answer.verdict == "partial" for answer in everything))
     accuracy = mean(list(means.values()), graded)
-    votes = [majority([a.text for a in answers[name]], values, equal) for name, values in outcomes.items() if several]
+    votes = [vote([a.text for a in answers[name]], values, equal) for name, values in outcomes.items() if several]
     return Accuracy(
         accuracy=accuracy.value,
         low=accuracy.low,
@@ -197,7 +207,8 @@ def summarise(
             k: mean([question_pass_at_k(values, k) for values in outcomes.values()], graded)
             for k in powers_of_two(samples)[1:]
         },
-        majority=mean(votes) if several else None,
+        majority=mean([right for _, right in votes]) if several else None,
+        calibration=calibrate(votes, mean),
         greedy=mean([mean_outcome(_outcomes(group)) for group in greedy.values()]) if greedy else None,
         outcomes=means,
         by_pieces=_by_pieces(means, pieces or {}, mean),

@@ -11,8 +11,10 @@ from motif.errors import ModelError, RecipeError
 from motif.evaluation.accuracy import Accuracy
 from motif.evaluation.evaluate import evaluate
 from motif.evaluation.rows import EvalRow, answers_in, eval_rows
+from motif.evaluation.screens import overlap, twin_sentence
 from motif.evaluation.store import EvalFolder, fingerprint, settings_of
 from motif.evaluation.target import Target
+from motif.runs.disk import write_json
 from motif.runs.read import is_run, not_a_run
 from motif.session import Session, open_session
 
@@ -48,9 +50,15 @@ def evaluate_model(target: Target, display: EvalDisplay, out: Path | None = None
         with EvalFolder(path, settings, target.name) as folder:
             accuracies = _evaluate(session, folder, display)
             folder.finish(accuracies)
+            shared = overlap(session.task.train, questions)
+            main = accuracies[max(eval_rows(session.recipe), key=lambda row: (not row.twin, row.rounds)).name]
+            write_json(path / "overlap.json", shared.to_dict(main.outcomes))
     finally:
         session.close()
     display.accuracies({row.name: row for row in eval_rows(session.recipe)}, accuracies)
+    for sentence in (shared.sentence(main.outcomes), twin_sentence(accuracies)):
+        if sentence:
+            display.message(sentence)
     display.message(f"answers: {path}")
     return accuracies
 

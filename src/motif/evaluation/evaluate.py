@@ -7,18 +7,22 @@ be kept as they come (`motif.evaluation.store`). `motif.evaluation.accuracy` com
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Protocol
 
 from motif.config import Recipe, RolloutConfig
 from motif.distributed import ALONE, Processes
 from motif.evaluation.accuracy import Accuracy, Answers, answers_of, summarise
 from motif.evaluation.rows import DecodingMode, EvalRow, decoding_modes, eval_rows
+from motif.evaluation.second import Judged, second_opinion
 from motif.grading import Grader
 from motif.grading.beside import grading_beside
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.sampling.base import Sampler
 from motif.sampling.grow import grow
+from motif.tasks.twins import twins
 
 CHUNK_BATCHES = 2
 """Answers per chunk, in full decoding batches; a killed evaluation loses at most one chunk."""
@@ -57,7 +61,8 @@ def evaluate(
         processes: each answers its share of the questions, and all get the results of all.
     """
     advance = on_answer or (lambda: None)
-    mine = processes.share(questions)
+    changed = twins(recipe.data, questions) if recipe.eval.twin else []
+    second = Grader(recipe.eval.second_grader, recipe.data.grader_seconds) if recipe.eval.second_grader else None
 
     def grown(chunk: Sequence[Question], row: EvalRow, mode: DecodingMode) -> list[Tree]:
         shape, greedy = _shape(recipe, row, mode), mode.temperature == 0
@@ -67,6 +72,7 @@ def evaluate(
 
     def answers(row: EvalRow, mode: DecodingMode) -> Answers:
         by_question: Answers = {}
+        mine = processes.share(changed if row.twin else questions)
         for chunk in _chunks(mine, mode.samples, recipe.rollout):
             kept = store.get(row, mode, chunk) if store else None
             if kept is not None:
@@ -80,13 +86,28 @@ def evaluate(
             by_question |= kept
         return dict(processes.gather_in_order([(question.id, by_question[question.id]) for question in mine]))
 
-    pieces = {question.id: len(question.pieces) for question in questions if question.pieces}
     results = {}
-    for row in eval_rows(recipe):
-        first, *greedy = (answers(row, mode) for mode in decoding_modes(recipe))
-        drawn = (recipe.eval.temperature, _equality(grader), greedy[0] if greedy else None)
-        results[row.name] = summarise(first, *drawn, pieces)
+    with second or nullcontext():
+        for row in eval_rows(recipe):
+            asked = changed if row.twin else questions
+            pieces = {question.id: len(question.pieces) for question in asked if question.pieces}
+            first, *greedy = (answers(row, mode) for mode in decoding_modes(recipe))
+            drawn = (recipe.eval.temperature, _equality(grader), greedy[0] if greedy else None)
+            results[row.name] = summarise(first, *drawn, pieces)
+            if second:
+                opinion = second_opinion(second, _judged(asked, first))
+                results[row.name] = replace(results[row.name], second=opinion)
     return results
+
+
+def _judged(questions: Sequence[Question], answers: Answers) -> list[Judged]:
+    """The answers that there are, with their first verdicts."""
+    return [
+        Judged(question.id, question.gold, answer.text, answer.verdict)
+        for question in questions
+        for answer in answers[question.id]
+        if answer.text is not None
+    ]
 
 
 def _chunks(questions: Sequence[Question], samples: int, shape: RolloutConfig) -> Iterator[Sequence[Question]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from motif.config import Recipe
 
@@ -16,6 +16,8 @@ class EvalRow:
     rounds: int
     tokens_first: int
     tokens_continue: int
+    twin: bool = False
+    """Whether the questions are the twins of the held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class EvalOverrides:
     greedy: bool | None = None
     questions: int | None = None
     matched: bool = False
+    twin: bool = False
+    second_grader: str | None = None
 
     def settings(self, recipe: Recipe, settings: list[str]) -> list[str]:
         """`settings` followed by these.
@@ -57,6 +61,8 @@ class EvalOverrides:
             "greedy": greedy,
             "questions": self.questions,
             "matched": self.matched or None,
+            "twin": self.twin or None,
+            "second_grader": self.second_grader,
         }
         return settings + [f"eval.{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
 
@@ -64,14 +70,19 @@ class EvalOverrides:
 def eval_rows(recipe: Recipe) -> list[EvalRow]:
     """The rows of an evaluation: `rounds_1`, `rounds_3`, … and, with `eval.matched`, `rounds_1_matched`.
 
-    Texts in pieces have one row, `pieces`: their rounds follow the text.
+    Texts in pieces have one row, `pieces`: their rounds follow the text. With `eval.twin` there is one more, of the
+    most rounds on changed questions: `rounds_3_twin`.
     """
     first, later = recipe.rollout.tokens_first, recipe.rollout.tokens_continue
+    counts = {f"rounds_{count}": count for count in recipe.eval_rounds}
     if recipe.data.in_pieces:
-        return [EvalRow(recipe.main_row, recipe.rollout.rounds, first, later)]
-    rows = [EvalRow(f"rounds_{count}", count, first, later) for count in recipe.eval_rounds]
-    if recipe.eval.matched:
+        counts = {recipe.main_row: recipe.rollout.rounds}
+    rows = [EvalRow(name, count, first, later) for name, count in counts.items()]
+    most = max(rows, key=lambda row: row.rounds)
+    if recipe.eval.matched and not recipe.data.in_pieces:
         rows.append(EvalRow("rounds_1_matched", 1, recipe.matched_tokens, later))
+    if recipe.eval.twin:
+        rows.append(replace(most, name=f"{most.name}_twin", twin=True))
     return rows
 
 

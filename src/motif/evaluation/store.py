@@ -4,6 +4,8 @@ settings.json   the settings that decide the answers; their hash is the fingerpr
 answers.jsonl   a line per question and row: every response, its notes, its verdict
 results.json    the numbers, written at the end
 outcomes.jsonl  the mean outcome of each question, a line per row, written at the end
+overlap.json    words that held-out questions share with training questions, written at the end
+disagreements.jsonl  a line per answer that a second grader judged otherwise, written at the end
 
 Chunks of questions are appended as they are done. A chunk with a missing or unreadable line is dropped and answered
 again as a whole. So every chunk is decoded with the same rows in its batch, whatever happened before.
@@ -143,6 +145,10 @@ class EvalFolder:
         write_json(self.path / "results.json", numbers)
         lines = [json.dumps(accuracy.outcomes_dict(name)) + "\n" for name, accuracy in results.items()]
         write_atomically(self.path / "outcomes.jsonl", "".join(lines))
+        seconds = {name: accuracy.second for name, accuracy in results.items() if accuracy.second}
+        if seconds:
+            told = [json.dumps({"row": row} | one) + "\n" for row, two in seconds.items() for one in two.disagreements]
+            write_atomically(self.path / "disagreements.jsonl", "".join(told))
 
     def _claim(self, settings: dict[str, Any], model: str) -> None:
         file = self.path / "settings.json"

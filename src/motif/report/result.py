@@ -122,14 +122,16 @@ def main_row(names: list[str], rounds: int | None) -> str | None:
     """The row that a result is about: that of the training number of rounds, else that of the most rounds."""
     if f"rounds_{rounds}" in names:
         return f"rounds_{rounds}"
-    return max(names, key=lambda name: (not name.endswith("_matched"), names.index(name)), default=None)
+    return max(names, key=lambda name: (not name.endswith(("_matched", "_twin")), names.index(name)), default=None)
 
 
 def _accuracy_words(name: str) -> str:
     if name == "pieces":
         return "accuracy on texts in pieces"
-    rounds, _, matched = name.removeprefix("rounds_").partition("_")
-    return f"{rounds}-round accuracy" + (" with matched tokens" if matched else "")
+    rounds, _, extra = name.removeprefix("rounds_").partition("_")
+    return f"{rounds}-round accuracy" + {"matched": " with matched tokens", "twin": " on changed questions"}.get(
+        extra, ""
+    )
 
 
 def ledger(metrics: Metrics, summary: Record) -> list[Record]:

@@ -124,7 +124,14 @@ def question_pass_at_k(outcomes: Sequence[Outcome], k: int) -> Outcome:
 def majority(
     answers: Sequence[str | None], outcomes: Sequence[Outcome], equal: Callable[[str, str], bool] | None = None
 ) -> Outcome:
-    """Whether the most frequent answer to one question is right; None where none of the answers is graded.
+    """Whether the most frequent answer to one question is right (see `vote`)."""
+    return vote(answers, outcomes, equal)[1]
+
+
+def vote(
+    answers: Sequence[str | None], outcomes: Sequence[Outcome], equal: Callable[[str, str], bool] | None = None
+) -> tuple[float, Outcome]:
+    """The share of graded answers that say what most of them say, and whether that is right (None: none is graded).
 
     Answers vote together if their texts are equal without the white space around them, or if `equal(first, other)` is
     true of the first answer of a group and another one. A missing answer does not vote; without a vote the question is
@@ -143,8 +150,9 @@ def majority(
             groups.append((text, [outcome]))
         else:
             group[1].append(outcome)
+    graded = sum(outcome is not None for outcome in outcomes)
     if not groups:
-        return None if all(outcome is None for outcome in outcomes) else 0.0
+        return 0.0, (0.0 if graded else None)
     most = max(len(votes) for _, votes in groups)
     chosen = [math.fsum(votes) / len(votes) for _, votes in groups if len(votes) == most]
-    return math.fsum(chosen) / len(chosen)
+    return most / graded, math.fsum(chosen) / len(chosen)
