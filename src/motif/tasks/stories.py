@@ -202,7 +202,8 @@ def questions(settings: StoriesConfig, split: Split) -> list[Question]:
 def solution(story: Story, events_per_piece: int) -> str:
     """The worked solution: a line an event, or a piece, whose annotation says how many there are then.
 
-    Of a whole story the annotation repeats the event, so that the next round finds where to go on.
+    Of a whole story a line tells the event before it calculates, and the annotation repeats it, so that the next round
+    finds where to go on.
     """
     events = range(len(story.events))
     if events_per_piece:
@@ -211,7 +212,7 @@ def solution(story: Story, events_per_piece: int) -> str:
             for piece in parts(events, events_per_piece)
         ]
     else:
-        lines = [f"{story.calculation(at)}<<{story.events[at]} {story.state(at)}>>" for at in events]
+        lines = [f"{story.events[at]} {story.calculation(at)}<<{story.events[at]} {story.state(at)}>>" for at in events]
     return "\n".join(lines)
 
 
