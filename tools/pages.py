@@ -370,7 +370,8 @@ def device_plan(recipe: str, devices: str, *settings: str) -> Any:
     from motif.models.shape import Shape
     from motif.planning.devices import parse_devices
     from motif.planning.lengths import Lengths
-    from motif.planning.plan import DevicePlan, Workload
+    from motif.planning.plan import DevicePlan
+    from motif.planning.workload import Workload
 
     shape = Shape.dense(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)
     work = Workload(load_recipe(recipe, settings), shape, SimpleNamespace(**GSM8K), PROMPT, SEAM)

@@ -161,6 +161,11 @@ def open_task(recipe: Recipe, tokenizer: Any, window: int) -> Task:
             else:
                 usable[split].append(question)
     reject(bad, recipe.data.skip_bad)
+    if recipe.data.curriculum and len(lengths := {question.length for question in usable["train"]}) == 1:
+        raise RecipeError(
+            f"data.curriculum needs questions of several lengths, and all {len(usable['train']):,} training questions "
+            f"have the length {lengths.pop()}: leave it out"
+        )
     _check_examples(recipe, rounds, task.grader)
     if recipe.eval.matched:
         _check_matched(recipe, rounds, usable["test"][: recipe.eval.questions], window)

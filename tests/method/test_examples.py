@@ -10,7 +10,7 @@ from motif.display import Display
 from motif.errors import DataError, RecipeError
 from motif.method.rounds import Rounds
 from motif.method.solutions import spread
-from motif.planning.plan import workload_of
+from motif.planning.workload import workload_of
 from motif.session import open_session, with_examples
 from motif.tasks import BadRows
 from motif.training.loop import train

@@ -18,7 +18,8 @@ from motif.planning.copies import Replica
 from motif.planning.devices import TABLE, parse_devices
 from motif.planning.forecast import Forecast
 from motif.planning.lengths import Lengths, measured
-from motif.planning.plan import make_device_plan, workload_of
+from motif.planning.plan import make_device_plan
+from motif.planning.workload import workload_of
 from support import forked
 
 QWEN_3B = Shape.dense(3_085_938_688, 36, 2048, 11_008, 151_936, 2 * 36 * 2 * 128, 32_768)

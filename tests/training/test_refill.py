@@ -190,7 +190,7 @@ def test_every_process_finds_what_one_alone_finds(tmp_path, tiny_model, monkeypa
         session = open_session(load_recipe(recipe_of_sums(tmp_path, tiny_model, count=20), settings))
         session.processes = processes
         try:
-            return Rollouts(session, Progress(1), Display(quiet=True))._sample(2, Clock()).by_place()
+            return Rollouts(session, Progress(1), Display(quiet=True))._sample(2, 0, Clock()).by_place()
         finally:
             session.close()
 

@@ -21,6 +21,8 @@ TASKS: tuple[TaskName, ...] = get_args(TaskName)
 SOURCES = ("train", "test")
 PIECES = ("pieces_column", "piece_tokens")
 """Settings of texts in pieces. They are newer than others: where they are not used, they are not written down."""
+CURRICULUM = ("curriculum", "curriculum_questions")
+"""Settings of growing lengths, newer as well."""
 READING = ("subset", "train_split", "test_split", "question_column", "answer_column", "answer_pattern", *PIECES)
 """Settings for reading the rows of a source."""
 OWN_OR_ROWS = ("circuit", "code")
@@ -193,6 +195,11 @@ class DataConfig(Section):
     """Number of training questions held out for testing (chosen by a hash of the question) when `test` is empty."""
     limit: Annotated[int, Field(ge=0)] = 0
     """Use only this many training questions, drawn once for all seeds (0: all)."""
+    curriculum: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Train by lengths that grow: begin with the shortest questions, and let the next length join as soon as this share
+    of the answers to the longest ones in use is right. 0: all lengths from the first step on (docs/long-texts.md)."""
+    curriculum_questions: Annotated[int, Field(ge=1)] = 8
+    """With `curriculum`: how many of the latest questions of the longest length in use that share is taken over."""
     grader: str = ""
     """How answers are compared: `exact`, `numeric`, `math`, `code`, `circuit`, or your own function as
     `module:function` or `file.py:function` (docs/tasks.md); empty: the task's own grader."""
@@ -220,7 +227,7 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _only_what_is_used(self) -> DataConfig:
-        if problems := [*self._of_unused_sections(), *self._of_unread_keys()]:
+        if problems := [*self._of_unused_sections(), *self._of_unread_keys(), *self._of_curriculum()]:
             raise ValueError("\n".join(problems))
         return self
 
@@ -237,6 +244,22 @@ class DataConfig(Section):
         for key, reason in self._unread().items():
             if getattr(self, key) != fields[key].default:
                 yield f"data.{key} {reason}"
+
+    def _of_curriculum(self) -> Iterator[str]:
+        section = self.active_section
+        if not self.curriculum:
+            if self.curriculum_questions != type(self).model_fields["curriculum_questions"].default:
+                yield "data.curriculum_questions is read with data.curriculum only"
+        elif isinstance(section, LengthsSection):
+            if section.shortest == section.longest:
+                one = f"data.{self.task}.shortest = longest = {section.longest}"
+                yield f"data.curriculum needs questions of several lengths, and {one}: raise longest"
+        elif not self.pieces_column:
+            with_lengths = [task for task in TASK_SECTIONS if isinstance(getattr(self, task), LengthsSection)]
+            yield (
+                f"data.curriculum needs questions of several lengths, and those of task {self.task!r} have none: use "
+                f"it with {', '.join(with_lengths)}, or with texts in pieces (data.pieces_column)"
+            )
 
     def _unread(self) -> dict[str, str]:
         """Keys of `[data]` that neither the task nor its sources read, each with the reason."""
@@ -276,6 +299,7 @@ class DataConfig(Section):
         # Other sections change nothing, and would be refused when the recipe is read again.
         used = self.task if self.active_section is not None else None
         left_out = {*TASK_SECTIONS, *(key for key in PIECES if not getattr(self, key))} - {used}
+        left_out |= set() if self.curriculum else {*CURRICULUM}
         return {key: value for key, value in dump(self).items() if key not in left_out}
 
 

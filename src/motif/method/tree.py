@@ -30,7 +30,7 @@ class Question:
     `line` is the 1-based line in the source file, where there is one, so that a bad row can be found. `rounds` is the
     number of rounds that this question is answered in; None: as many as are asked for. `pieces` is what the question is
     about, read in as many rounds: round t shows the question and piece t (`Rounds.asked`). `columns` are those of its
-    row, for a reward of the user's own.
+    row, for a reward of the user's own. `steps` is what its task counts its length in, such as events; 0: it does not.
     """
 
     id: str
@@ -40,10 +40,16 @@ class Question:
     rounds: int | None = None
     pieces: tuple[str, ...] = ()
     columns: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    steps: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         if self.pieces:
             object.__setattr__(self, "rounds", len(self.pieces))
+
+    @property
+    def length(self) -> int:
+        """How long it is: its number of pieces, or else of steps; 0: nobody has counted."""
+        return len(self.pieces) or self.steps
 
     @property
     def whole(self) -> str:

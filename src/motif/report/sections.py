@@ -106,7 +106,24 @@ def group_charts(steps: list[Record]) -> list[Chart]:
             "nothing.",
         ),
         *([replaced] if any(key in record for record in steps for key in refill) else []),
+        *([length_chart(steps)] if any("curriculum/length" in record for record in steps) else []),
     ]
+
+
+def length_chart(steps: list[Record]) -> Chart:
+    """How long questions are where they begin short and grow (`data.curriculum`)."""
+    return lines(
+        steps,
+        {"curriculum/length": "longest question"},
+        id="lengths",
+        title="Lengths in training",
+        y="length of the longest question",
+        unit="count",
+        limits=FROM_ZERO,
+        share=None,
+        caption="The next length joins as soon as enough of the longest questions in use are answered right "
+        "(data.curriculum).",
+    )
 
 
 def response_charts(steps: list[Record]) -> list[Chart]:

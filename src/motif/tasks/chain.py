@@ -72,7 +72,7 @@ def side_of(chain: Chain) -> Split:
 def questions(settings: ChainConfig, split: Split) -> list[Question]:
     """The questions of one side, in a fixed random order."""
     return [
-        Question(id=f"chain {chain.text}", text=chain.text, gold=f"{chain.states()[-1]:02d}")
+        Question(f"chain {chain.text}", chain.text, gold=f"{chain.states()[-1]:02d}", steps=len(chain.steps))
         for chain in chains(settings, split)
     ]
 

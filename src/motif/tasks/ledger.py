@@ -109,7 +109,8 @@ def questions(settings: LedgerConfig, split: Split) -> list[Question]:
             made.append(Question(name, asked, gold, outline.number, pieces=pieces))
         else:
             listed = " ".join(f"{place} {entry}" for place, entry in enumerate(ledger.entries, start=1))
-            made.append(Question(name, f"{listed}\n{asked}", gold, outline.number))
+            steps = len(ledger.entries)
+            made.append(Question(name, f"{listed}\n{asked}", gold, outline.number, steps=steps))
     return made
 
 

@@ -195,7 +195,8 @@ def questions(settings: StoriesConfig, split: Split) -> list[Question]:
             pieces = tuple(" ".join(part) for part in parts(story.told(), settings.events_per_piece))
             made.append(Question(name, asked, gold, plot.number, pieces=pieces))
         else:
-            made.append(Question(name, " ".join([*story.told(), asked]), gold, plot.number))
+            text = " ".join([*story.told(), asked])
+            made.append(Question(name, text, gold, plot.number, steps=len(story.events)))
     return made
 
 

@@ -295,11 +295,12 @@ class Trainer:
         if processes.count > 1:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         told, warning = self.watch.stepped()
-        self.run.append_metrics(metrics | told)
-        self.display.step(metrics, self.recipe.train.steps)
-        self.tell(StepEnded(state.step, self.recipe.train.steps, metrics | told, trees))
-        if warning:
-            self.display.message(warning)
+        lengths, passed = state.curriculum.add(trees, self.rollouts.course.lengths, self.recipe.data, state.step)
+        self.run.append_metrics(metrics | lengths | told)
+        self.display.step(metrics | lengths, self.recipe.train.steps)
+        self.tell(StepEnded(state.step, self.recipe.train.steps, metrics | lengths | told, trees))
+        for message in filter(None, (warning, passed)):
+            self.display.message(message)
 
     def charge(self, sampled: Sampled, stats: UpdateStats, clock: Clock) -> None:
         """Add a step's work and time to the ledger; `sampled.usage` is what this process's trees took."""
@@ -388,7 +389,7 @@ class Trainer:
         if finished and not state.step:
             after = state.warm.evaluation
         more: dict[str, Any] = {"warmstart": state.warm.summary()} if self.recipe.warmstart.source else {}
-        more |= self.watch.summary()
+        more |= self.watch.summary() | state.curriculum.summary(self.rollouts.course.lengths)
         run.write_summary(
             {
                 "status": "finished" if finished else "stopped",
@@ -418,8 +419,9 @@ class Trainer:
         spent = (before, after, state.ledger, standstill, str(session.paths), dead)
         result = Result(run.path, state.step, finished, *spent)
         self.display.finished(result, report)
-        if standstill:
-            self.display.message(standstill)
+        unreached = state.curriculum.unreached(self.rollouts.course.lengths, self.recipe.data) if finished else ""
+        for message in filter(None, (standstill, unreached)):
+            self.display.message(message)
         return result
 
 

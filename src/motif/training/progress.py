@@ -12,6 +12,7 @@ from torch import Tensor
 from motif.method.rounds import Rounds
 from motif.method.tree import Tree
 from motif.runs.ledger import Ledger
+from motif.training.curriculum import Curriculum
 from motif.training.standstill import Standstill
 from motif.training.update import Budget
 
@@ -91,6 +92,7 @@ class Progress:
         self.budget = Budget(microbatch_tokens)
         self.warm = Warm()
         self.standstill = Standstill()
+        self.curriculum = Curriculum()
         self.diagnoses: list[dict[str, Any]] = []
 
     def version(self, step: int) -> int:
@@ -111,6 +113,8 @@ class Progress:
         kept |= {"drawn": sorted(self.drawn), "skipped": [self.skips.count, self.skips.in_a_row]}
         if self.standstill.steps:
             kept["standstill"] = asdict(self.standstill)
+        if self.curriculum.joined:
+            kept["curriculum"] = asdict(self.curriculum)
         if self.diagnoses:
             kept["diagnoses"] = self.diagnoses
         if self.warm.steps or self.warm.reason:
@@ -129,6 +133,7 @@ class Progress:
         self.budget = Budget(self.budget.requested, extra["fits"])
         self.warm = Warm(**extra.get("warmstart", {}))
         self.standstill = Standstill(**extra.get("standstill", {}))
+        self.curriculum = Curriculum(**extra.get("curriculum", {}))
         self.diagnoses = extra.get("diagnoses", [])
 
 

@@ -31,7 +31,7 @@ from motif.sampling.base import Usage
 from motif.sampling.grow import grow
 from motif.session import Session
 from motif.training.progress import Clock, Progress
-from motif.training.schedule import draw_places, draw_rounds
+from motif.training.schedule import Course, draw_rounds
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Rollouts:
 
     def __init__(self, session: Session, state: Progress, display: Display):
         self.session, self.state, self.display = session, state, display
+        self.course = Course(session.task.train, session.recipe.data)
         self._pool: ThreadPoolExecutor | None = None
         self._future: Future[Sampled] | None = None
 
@@ -113,19 +114,22 @@ class Rollouts:
             self.state.weights_before = self.session.policy.state()
             following = self.state.step + 1
             if self.state.step < self.session.recipe.train.steps:
-                self._future = self._pool.submit(self._sample, following, Clock())
+                stage = self.state.curriculum.ahead = self.state.curriculum.stage
+                self._future = self._pool.submit(self._sample, following, stage, Clock())
 
     def _sample_now(self, clock: Clock) -> Sampled:
         """The step's trees, from the weights as they are, or as they were where a run with overlap is resumed."""
         session, step = self.session, self.state.step
         if self.state.weights_before is None:
+            stage = self.state.curriculum.stage
             session.sync_weights(self.state.version(step - 1))
         else:
+            stage = self.state.curriculum.ahead
             with session.policy.swapped_weights(self.state.weights_before):
                 session.sync_weights(self.state.version(step - 2))
-        return self._sample(step, clock)
+        return self._sample(step, stage, clock)
 
-    def _sample(self, step: int, clock: Clock) -> Sampled:
+    def _sample(self, step: int, stage: int, clock: Clock) -> Sampled:
         """Grow this process's trees of a step, and those that replace dead ones (`rollout.refill`).
 
         A place's next question is tried when the trees of all places have been graded.
@@ -133,7 +137,7 @@ class Rollouts:
         session, recipe = self.session, self.session.recipe
         rollout, usage, start = recipe.rollout, replace(session.sampler.usage), time.perf_counter()
         places = session.processes.share(
-            draw_places(session.task.train, step, rollout.questions_per_step, recipe.train.seed, rollout.tries)
+            self.course.places(stage, step, rollout.questions_per_step, recipe.train.seed, rollout.tries)
         )
         grown: list[list[Tree]] = [[] for _ in places]
         left = list(range(len(places)))

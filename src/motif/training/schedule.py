@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from motif.config import Recipe
+from motif.config import DataConfig, Recipe
 from motif.method.keys import sampling_key
 from motif.method.tree import Question
 
@@ -19,8 +19,12 @@ def draw_questions(questions: Sequence[Question], step: int, count: int, seed: i
     A question that comes twice in one step, where an epoch ends, gets the id of its second place, so that its two
     trees differ.
     """
+    return _draw(questions, (step - 1) * count, step * count, seed)
+
+
+def _draw(questions: Sequence[Question], first: int, last: int, seed: int) -> list[Question]:
     drawn: list[Question] = []
-    for position in range((step - 1) * count, step * count):
+    for position in range(first, last):
         epoch, index = divmod(position, len(questions))
         question = questions[_order(len(questions), epoch, seed)[index]]
         if any(question.id == other.id for other in drawn):
@@ -37,13 +41,17 @@ def draw_places(questions: Sequence[Question], step: int, count: int, seed: int,
     nothing that is sampled: neither on other places, nor on earlier steps. So processes need not agree on anything, and
     a step that is made again grows the same trees.
     """
-    drawn = draw_questions(questions, step, count, seed)
+    return _draw_places(questions, (step - 1) * count, step * count, seed, tries)
+
+
+def _draw_places(questions: Sequence[Question], first: int, last: int, seed: int, tries: int) -> list[list[Question]]:
+    drawn, count = _draw(questions, first, last, seed), last - first
     wanted = count * (tries - 1)
     seen = {question.text for question in drawn}
     others: list[Question] = []
-    position = (step - 1) * wanted
-    last = position + 2 * len(questions)  # by then every question has come by
-    while len(others) < wanted and position < last:
+    position = first * (tries - 1)
+    end = position + 2 * len(questions)  # by then every question has come by
+    while len(others) < wanted and position < end:
         epoch, index = divmod(position, len(questions))
         question = questions[_order(len(questions), f"refill/{epoch}", seed)[index]]
         if question.text not in seen:
@@ -51,6 +59,35 @@ def draw_places(questions: Sequence[Question], step: int, count: int, seed: int,
             others.append(question)
         position += 1
     return [[question, *others[place::count]] for place, question in enumerate(drawn)]
+
+
+class Course:
+    """What a run draws its questions from: all of them, or with `data.curriculum` lengths that begin short and grow.
+
+    `lengths`: those that join one after the other; none without a curriculum.
+    """
+
+    def __init__(self, questions: Sequence[Question], data: DataConfig):
+        self.questions = questions
+        self.lengths = sorted({question.length for question in questions}) if data.curriculum else []
+        self._of = {length: [q for q in questions if q.length == length] for length in self.lengths}
+
+    def places(self, stage: int, step: int, count: int, seed: int, tries: int = 1) -> list[list[Question]]:
+        """The questions of a step's places (see `draw_places`) after `stage` lengths have been passed.
+
+        Every other question of the run is of the longest length in use, and those between are of any shorter one. When
+        the last length has been passed, questions come as they lie in the data.
+        """
+        first, last = (step - 1) * count, step * count
+        if stage >= len(self.lengths):
+            return _draw_places(self.questions, first, last, seed, tries)
+        longest = self._of[self.lengths[stage]]
+        shorter = [question for length in self.lengths[:stage] for question in self._of[length]]
+        if not shorter:
+            return _draw_places(longest, first, last, seed, tries)
+        even = iter(_draw_places(longest, (first + 1) // 2, (last + 1) // 2, seed, tries))
+        odd = iter(_draw_places(shorter, first // 2, last // 2, seed, tries))
+        return [next(odd if position % 2 else even) for position in range(first, last)]
 
 
 def draw_rounds(question: Question, step: int, recipe: Recipe) -> Question:

@@ -27,7 +27,7 @@ from motif.sampling.grow import continue_from
 from motif.session import Session, open_session, with_examples
 from motif.text import counted, duration, percent
 from motif.training.diagnosis import Diagnosis, Seen, diagnose, of_dead_groups
-from motif.training.schedule import draw_questions, draw_rounds
+from motif.training.schedule import Course, draw_rounds
 from motif.training.standstill import room
 
 QUESTIONS = 2
@@ -185,7 +185,8 @@ def try_out(recipe: Recipe, display: Display | None = None) -> Trial:
     session = open_session(recipe, task)
     try:
         session.sync_weights(0)
-        drawn = draw_questions(task.train, 1, min(QUESTIONS, len(task.train)), recipe.train.seed)
+        places = Course(task.train, recipe.data).places(0, 1, min(QUESTIONS, len(task.train)), recipe.train.seed)
+        drawn = [place[0] for place in places]
         trees, complete = [Tree(draw_rounds(question, 1, recipe), 1) for question in drawn], False
         before, start, rollout = replace(session.sampler.usage), time.perf_counter(), recipe.rollout
         answers = len(drawn) * rollout.responses * rollout.trajectories

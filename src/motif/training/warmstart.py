@@ -32,7 +32,7 @@ from motif.text import percent
 from motif.training.batch import UpdateStats, collect
 from motif.training.progress import Clock, Progress
 from motif.training.rollouts import Sampled, grow_and_grade
-from motif.training.schedule import draw_questions
+from motif.training.schedule import Course
 from motif.training.sources import (
     Demonstrations,
     demonstrator,
@@ -214,7 +214,8 @@ class Warmstart:
         """Grow a few trees, see whether they are well formed and what their groups would tell, and decide."""
         session, warm, clock = self.session, self.state.warm, Clock()
         session.sync_weights(self.state.version(0))
-        drawn = draw_questions(session.task.train, 1, self.config.look_questions, self.recipe.train.seed)
+        course, seed = Course(session.task.train, self.recipe.data), self.recipe.train.seed
+        drawn = [place[0] for place in course.places(0, 1, self.config.look_questions, seed)]
         drawn = list({question.whole: question for question in drawn}.values())
         share = session.processes.share(drawn)
         rollout = self.recipe.rollout
