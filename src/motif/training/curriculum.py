@@ -30,12 +30,17 @@ class Curriculum:
     joined: list[list[int]] = field(default_factory=list)
     ahead: int = 0
 
-    def add(self, trees: Sequence[Tree], lengths: Sequence[int], data: DataConfig, step: int) -> tuple[Any, str]:
+    def add(
+        self, trees: Sequence[Tree], lengths: Sequence[int], data: DataConfig, step: int
+    ) -> tuple[dict[str, Any], str]:
         """Count the graded trees of a step; what its line of metrics says, and a message where a length is passed."""
         if not lengths:
             return {}, ""
         self.joined = self.joined or [[lengths[0], 0]]
-        numbers = {"curriculum/length": max(tree.question.length for tree in trees), "curriculum/right": None}
+        numbers: dict[str, Any] = {
+            "curriculum/length": max(tree.question.length for tree in trees),
+            "curriculum/right": None,
+        }
         if self.stage == len(lengths):
             return numbers, ""
         longest = lengths[self.stage]
