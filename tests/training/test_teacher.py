@@ -10,7 +10,7 @@ import pytest
 from motif.cli.train import show_plan
 from motif.config import load_recipe
 from motif.display import Display
-from motif.errors import DataError, RecipeError, SamplerError
+from motif.errors import DataError, RecipeError, RunFolderError, SamplerError
 from motif.session import open_session
 from motif.training import teacher
 from motif.training.loop import train
@@ -131,6 +131,11 @@ def test_what_was_answered_is_not_asked_again(recipe, server, tmp_path):
         file.write('{"key": "torn')
     asked = len(server.bodies)
     server.answer = lambda count, messages: None
+    whole_lines = (tmp_path / "run/teacher.jsonl").read_text()
+    (tmp_path / "run/teacher.jsonl").write_text("broken by hand\n" + whole_lines)
+    with pytest.raises(RunFolderError, match=r"teacher.jsonl, line 1 cannot be used .*: delete the line"):
+        run(recipe(teacher_concurrency=1), tmp_path / "run", resume=True)
+    (tmp_path / "run/teacher.jsonl").write_text(whole_lines)
     run(recipe(teacher_concurrency=1), tmp_path / "run", resume=True)
     assert len(server.bodies) == asked + (6 - len(done)) * 4
     whole = tmp_path / "whole"

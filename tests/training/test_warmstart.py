@@ -163,9 +163,9 @@ class Stops(Display):
 @pytest.mark.parametrize("source", ["solutions", "self"])
 def test_a_run_that_is_killed_in_the_stage_ends_as_one_that_was_not(tmp_path, tiny_model, source, monkeypatch):
     if source == "self":  # a random model is never right
-        monkeypatch.setattr("motif.training.sources._ends_right", lambda root: True)
+        monkeypatch.setattr("motif.training.own_samples._ends_right", lambda root: True)
         monkeypatch.setattr(
-            "motif.training.sources._kept",
+            "motif.training.own_samples._kept",
             lambda tree, build, cut, *_, **__: ([build.from_solution(tree.question, "1+2=3\n3+3=6", cut)], ""),
         )
     own = {"iterations": 2, "questions": 3, "samples": 2, "tokens": 8}

@@ -75,9 +75,9 @@ def test_a_model_that_becomes_sure_is_stopped_in_time(tmp_path, tiny_model):
 @pytest.mark.parametrize("source", ["solutions", "self"])
 def test_servers_get_the_adapter_before_they_are_looked_at_with(tmp_path, tiny_model, source, monkeypatch):
     if source == "self":  # a random model is never right
-        monkeypatch.setattr("motif.training.sources._ends_right", lambda root: True)
+        monkeypatch.setattr("motif.training.own_samples._ends_right", lambda root: True)
         kept = lambda tree, build, cut, *_, **__: ([build.from_solution(tree.question, tree.question.text, cut)], "")  # noqa: E731
-        monkeypatch.setattr("motif.training.sources._kept", kept)
+        monkeypatch.setattr("motif.training.own_samples._kept", kept)
     own = {"iterations": 2, "samples": 2, "tokens": 8, "questions": 3} if source == "self" else {}
     stage = {"source": source, "steps": 2, "look_every": 1, "look_questions": 1, "learning_rate": 5e-3} | own
     here = recipe(tmp_path, tiny_model, {"lora_rank": 4}, **stage)

@@ -34,19 +34,22 @@ def traces(
     if out.exists():
         raise UsageError(f"{out} exists: choose another --out")
     from motif.display import Display
+    from motif.run_files import OWN_SAMPLES, TEACHER
     from motif.session import open_session
-    from motif.training.sources import demonstrator, read_demonstrations, sample_demonstrations
-    from motif.training.teacher import RECORD, ask_teacher
+    from motif.training.own_samples import sample_demonstrations
+    from motif.training.sources import demonstrator, read_demonstrations
+    from motif.training.teacher import ask_teacher
 
     display, session = Display(), open_session(resolved)
     try:
         if resolved.warmstart.source == "self":
             with display:
-                found, _ = sample_demonstrations(session, 0, display)
+                record = out.with_name(f"{out.name}.{OWN_SAMPLES}")
+                found = sample_demonstrations(session, 0, display, record).found
             found.refuse_none()
         elif resolved.warmstart.source == "teacher":
             with display:
-                found = ask_teacher(session, display, out.with_name(f"{out.name}.{RECORD}"), lambda: False).found
+                found = ask_teacher(session, display, out.with_name(f"{out.name}.{TEACHER}"), lambda: False).found
             found.refuse_none()
         else:
             found = read_demonstrations(session.recipe, session.task, demonstrator(session), session.grader)

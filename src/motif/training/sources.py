@@ -6,17 +6,14 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from motif import tasks
 from motif.config import Recipe
-from motif.display import Display
-from motif.errors import DataError, RecipeError
+from motif.errors import DataError
 from motif.grading import Grader
 from motif.method.demonstrations import Demonstrator, UnfitDemonstration
-from motif.method.rounds import Rounds
-from motif.method.solutions import Cutting
 from motif.method.tree import Node, Question, Tree
 from motif.models.shape import window_of
 from motif.session import Session
@@ -24,18 +21,7 @@ from motif.tasks import BadRow, reject
 from motif.tasks.rows import read
 from motif.tasks.worked import cutting_of, worked
 from motif.text import counted
-from motif.training.progress import Clock
-from motif.training.rollouts import Sampled, grow_and_grade
-from motif.training.schedule import draw_questions
 
-ALONE = (
-    "Solve the question step by step. Write each step on a line of its own. End with the answer, enclosed as "
-    "{answer_open}answer{answer_close}."
-)
-"""The system prompt under which a model solves questions in one long round."""
-NUMBERS = ("numeric", "math")
-"""Graders under which the last number of a response without answer marks is read as its answer, whatever the data."""
-NUMBER = re.compile(r"-?\d+(\.\d+)?")
 MOST_LISTED = 3
 
 
@@ -146,85 +132,6 @@ def _graded(found: Iterator[Tree | BadRow], grader: Grader, source: str, known: 
 
 def _last(tree: Tree) -> Node:
     return next(tree.leaves())
-
-
-# -- the model's own -----------------------------------------------------------------------------------------------
-
-
-def sample_demonstrations(session: Session, iteration: int, display: Display) -> tuple[Demonstrations, Sampled]:
-    """What the model itself finds right (STaR, arXiv 2203.14465): all processes' trees, and what sampling them took.
-
-    In the first iteration it solves questions in one long round, and the solutions are cut, unless its prompts show
-    examples or texts come in pieces. Then, and later, its answers in rounds are taken as they are, token by token.
-    """
-    config, train = session.recipe.warmstart, session.task.train
-    drawn = draw_questions(train, iteration + 1, min(config.questions, len(train)), session.recipe.train.seed)
-    mine, build, clock = session.processes.share(drawn), demonstrator(session), Clock()
-    drawing: dict[str, Any] = {"temperature_first": config.temperature, "temperature_continue": config.temperature}
-    drawing |= {"top_p_first": 1.0, "top_p_continue": 1.0, "continuation_policy": "current"}
-    rounds, shape = session.rounds, session.recipe.rollout.model_copy(update=drawing)
-    whole = iteration > 0 or bool(session.recipe.rounds.examples) or session.recipe.data.in_pieces
-    if not whole:
-        rounds = _alone(session)
-        longest = max((len(rounds.prompt(question.text, [], 1)) for question in drawn), default=0)
-        tokens = min(config.tokens, build.window - longest)
-        if tokens < 1:
-            raise RecipeError(
-                f"warmstart: the prompt of one long round has up to {longest} tokens, which leaves no room for a "
-                f"response in the window of {build.window}: raise rollout.window, or set rounds.examples"
-            )
-        shape = shape.model_copy(update={"branching": [config.samples], "tokens_first": tokens})
-    else:
-        shape = shape.model_copy(update={"branching": [config.samples, *[1] * (shape.rounds - 1)]})
-    name = f"warmstart-{iteration + 1}"
-    sampled = grow_and_grade(session, mine, name, display, clock, rounds, shape)
-    trees = session.processes.gather_in_order(sampled.trees)
-    found = Demonstrations()
-    for tree in trees:
-        kept, problem = _kept(tree, build, cutting_of(config), config.keep, whole=whole)
-        found.trees += kept
-        if not kept:
-            found.dropped.append(BadRow(tree.question.id, tree.question.line or 0, problem))
-    return found, replace(sampled, trees=trees, seconds=clock.total())
-
-
-def _alone(session: Session) -> Rounds:
-    settings: dict[str, Any] = {"system_prompt": ALONE, "system_prompt_file": "", "final": "", "question": "{question}"}
-    settings["examples"] = 0
-    if session.task.grader in NUMBERS or all(NUMBER.fullmatch(question.gold) for question in session.task.train):
-        settings["fallback"] = "last_number"
-    return Rounds(session.recipe.rounds.model_copy(update=settings), session.policy.tokenizer)
-
-
-def _kept(tree: Tree, build: Demonstrator, cut: Cutting, most: int, whole: bool) -> tuple[list[Tree], str]:
-    """At most so many demonstrations from the responses to a question that end right; or why there is none."""
-    right = [root for root in tree.roots if _ends_right(root)]
-    problem = "no sampled answer is right" if tree.roots else "no response was sampled"
-    kept: list[Tree] = []
-    for root in right:
-        if len(kept) == most:
-            break
-        if whole:
-            if all(node.well_formed for node in root.walk()):
-                kept.append(Tree(tree.question, 0, [_taught(root)]))
-            else:
-                problem = "no right answer is well formed in every round"
-            continue
-        try:
-            kept.append(build.from_solution(tree.question, root.text, cut))
-        except UnfitDemonstration as error:
-            problem = str(error)
-    return kept, problem
-
-
-def _ends_right(root: Node) -> bool:
-    return next(root.leaves()).verdict == "right"
-
-
-def _taught(node: Node) -> Node:
-    """A copy of a sampled response and what follows it, as one that is given."""
-    children = [_taught(child) for child in node.children]
-    return replace(node, path=(0,) * node.round, logprobs=[], children=children, advantage=1.0)
 
 
 def to_plain(trees: Sequence[Tree]) -> list[Any]:

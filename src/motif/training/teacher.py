@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,11 +25,10 @@ from motif.sampling.grow import Grower, TreeShape
 from motif.sampling.openai import OpenAISampler, UpstreamAddress, UpstreamError
 from motif.session import Session
 from motif.tasks import BadRow
+from motif.training.record import Answered
 from motif.training.schedule import draw_questions
 from motif.training.sources import Demonstrations, demonstrator
 
-RECORD = "teacher.jsonl"
-"""In a run folder: what the teacher has answered, a line a question."""
 SECONDS = 600.0
 """Without a word from the teacher until a response counts as lost."""
 RETRIES, PAUSE = 5, 1.0
@@ -163,7 +161,8 @@ class _Asking:
         if self.wrong >= PATIENCE:
             raise DataError(
                 f"warmstart.teacher: none of its answers to {self.wrong} questions is right (the last: {last[:60]!r}, "
-                f"and the answer is {question.gold[:60]!r}): read {self.book.path}, or choose another teacher or grader"
+                f"and the answer is {question.gold[:60]!r}): read {self.book.file.path}, or choose another teacher or "
+                "grader"
             )
 
 
@@ -209,8 +208,16 @@ class _Judge:
 
     def __init__(self, session: Session, build: Demonstrator):
         self.session, self.build = session, build
+        self._graded: dict[tuple[str, str], list[tuple[str, str]]] = {}
 
     def _verdicts(self, question: Question, answers: Answers) -> list[tuple[str, str]]:
+        """The verdict on each answer, and the answer; each is graded once."""
+        name = question.id, question.whole
+        if name not in self._graded:
+            self._graded[name] = self._grade(question, answers)
+        return self._graded[name]
+
+    def _grade(self, question: Question, answers: Answers) -> list[tuple[str, str]]:
         given = [self.session.rounds.read(*path[-1], final=True).answer for path in answers.trajectories]
         grades = self.session.grader.grade_answers([(question, answer) for answer in given])
         return [(grade.verdict, answer or "") for grade, answer in zip(grades, given, strict=True)]
@@ -236,26 +243,19 @@ class _Judge:
 
 
 class _Record:
-    """What the teacher has answered, on the disk. Lines of another teacher, or of other prompts, are left alone."""
+    """What the teacher has answered, by question."""
 
     def __init__(self, path: Path, session: Session):
-        self.path = path
         config, recipe = session.recipe.warmstart, session.recipe
         parts = (config.teacher, config.teacher_model, recipe.rounds.model_dump_json(), recipe.train.seed)
-        self.key = hashlib.sha256(repr((*parts, teacher_shape(session))).encode()).hexdigest()[:16]
-        self.answers: dict[tuple[str, str], Answers] = {}
-        lines = path.read_bytes().split(b"\n") if path.is_file() else []
-        for line in lines[:-1]:  # what follows the last line end was torn off
-            entry = json.loads(line)
-            if entry["key"] == self.key:
-                self.answers[entry["question"], entry["text"]] = Answers(
-                    [[(text, cut) for text, cut in path] for path in entry["trajectories"]],
-                    entry["prompt_tokens"],
-                    entry["tokens"],
-                )
-        if lines and lines[-1]:
-            with path.open("r+b") as file:
-                file.truncate(sum(len(line) + 1 for line in lines[:-1]))
+        key = hashlib.sha256(repr((*parts, teacher_shape(session))).encode()).hexdigest()[:16]
+        self.file, self.answers = Answered(path, key), dict[tuple[str, str], Answers]()
+        self.file.restore(self._take)
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        trajectories = [[(str(text), bool(cut)) for text, cut in path] for path in entry["trajectories"]]
+        answers = Answers(trajectories, int(entry["prompt_tokens"]), int(entry["tokens"]))
+        self.answers[entry["question"], entry["text"]] = answers
 
     def __contains__(self, question: Question) -> bool:
         return (question.id, question.whole) in self.answers
@@ -266,12 +266,6 @@ class _Record:
     def add(self, question: Question, answers: Answers) -> None:
         """Write a line."""
         self.answers[question.id, question.whole] = answers
-        entry: dict[str, Any] = {
-            "key": self.key,
-            "question": question.id,
-            "text": question.whole,
-            "answer": question.gold,
-        }
+        entry: dict[str, Any] = {"question": question.id, "text": question.whole, "answer": question.gold}
         entry |= {"trajectories": answers.trajectories, "tokens": answers.tokens}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry | {"prompt_tokens": answers.prompt_tokens}, ensure_ascii=False) + "\n")
+        self.file.add([entry | {"prompt_tokens": answers.prompt_tokens}])

@@ -24,12 +24,14 @@ from motif.method.rounds import Rounds
 from motif.method.tree import Tree
 from motif.models.hub import load_config, load_tokenizer
 from motif.models.shape import context_limit, window_of
+from motif.run_files import OWN_SAMPLES, TEACHER
 from motif.runs.folder import RunFolder
 from motif.session import Session, with_examples
 from motif.tasks import Task
 from motif.tasks.worked import cutting_of
 from motif.text import percent
 from motif.training.batch import UpdateStats, collect
+from motif.training.own_samples import sample_demonstrations
 from motif.training.progress import Clock, Progress
 from motif.training.rollouts import Sampled, grow_and_grade
 from motif.training.schedule import Course
@@ -38,10 +40,9 @@ from motif.training.sources import (
     demonstrator,
     from_plain,
     read_demonstrations,
-    sample_demonstrations,
     to_plain,
 )
-from motif.training.teacher import RECORD, Lesson, ask_teacher, check_teacher
+from motif.training.teacher import Lesson, ask_teacher, check_teacher
 from motif.training.update import update
 
 SURE = 0.95
@@ -87,7 +88,7 @@ class Warmstart:
         iterations = self.config.iterations if self.config.source == "self" else 1
         while not warm.reason:
             trees = self._demonstrations(stopped)
-            if not trees:  # it was stopped while the teacher was asked
+            if not trees:  # it was stopped while they were sampled
                 self.save()
                 return False
             if not warm.looks:
@@ -115,11 +116,13 @@ class Warmstart:
             return from_plain(warm.trained_on)
         if self.config.source == "self":
             session.sync_weights(self.state.version(0))
-            found, sampled = sample_demonstrations(session, warm.iteration, self.display)
-            clock = Clock()
-            clock.start -= sampled.seconds
-            clock.laps["sample"] = sampled.seconds
-            self.charge(sampled, UpdateStats(), clock)
+            own = sample_demonstrations(session, warm.iteration, self.display, self.run.path / OWN_SAMPLES, stopped)
+            if not own.complete:
+                return []
+            found, clock = own.found, Clock()
+            clock.start -= own.sampled.seconds
+            clock.laps["sample"] = own.sampled.seconds
+            self.charge(own.sampled, UpdateStats(), clock)
             found.refuse_none(NOT_SOLVED)
             warm.trained_on = to_plain(found.trees)
         elif self.config.source == "teacher":
@@ -141,7 +144,7 @@ class Warmstart:
     def _lesson(self, stopped: Callable[[], bool]) -> Lesson:
         """Ask the teacher, or take what it has answered, and count what that took."""
         session, clock, ledger = self.session, Clock(), self.state.ledger
-        record, alone = self.run.path / RECORD, session.processes.count == 1
+        record, alone = self.run.path / TEACHER, session.processes.count == 1
         ask = lambda: ask_teacher(session, self.display, record, lambda: alone and stopped())  # noqa: E731
         lesson = session.processes.on_main(ask)
         clock.lap("sample")
