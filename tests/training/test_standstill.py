@@ -60,6 +60,28 @@ def test_each_cause_is_told_with_lines_that_may_mend_it(leaf, cause, because, op
     assert found.options in found.advice()
 
 
+@pytest.mark.parametrize(
+    ("cut", "cause", "because"),
+    [
+        (3, "cut off", "100 % of the final responses are cut off by the token limit before they answer"),
+        (2, "cut off", "67 % of the final responses are cut off"),
+        (1, "no answer", "none of the final responses has an answer"),
+    ],
+)
+def test_where_the_end_is_carried_final_responses_that_are_cut_off_are_told(cut, cause, because, tiny_tokenizer):
+    recipe = load_recipe({"rounds": {"carry": "tail"}, "data": {"grader": "math"}})
+    rounds, seen = Rounds(recipe.rounds, tiny_tokenizer), Seen()
+    grown = [tree(answer=None, verdict="wrong", truncated=number < cut) for number in range(3)]
+    for one in grown:  # what is cut off before the final round is carried on
+        [leaf] = one.roots
+        one.roots = [Node((0,), [], [1], [0.0], "", truncated=True, children=[leaf])]
+    seen.add(grown, rounds)
+    found = of_dead_groups(seen, recipe)
+    assert found.cause == cause and because in found.because
+    first = "rollout.tokens_first=2048" if cause == "cut off" else "rounds.fallback=last_number"
+    assert first in found.options
+
+
 def test_some_right_and_some_wrong_are_no_cause_unless_all_groups_are_dead():
     seen = Seen(responses=8, well_formed=8, finals=8, answered=8, right=4)
     assert diagnose(seen, load_recipe({})) is None

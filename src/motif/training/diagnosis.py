@@ -49,7 +49,11 @@ Changes = Mapping[str, Any]
 
 @dataclass
 class Seen:
-    """Counts of responses, and of the final ones among them. `begun`: of those cut off, how many began in the form."""
+    """Counts of responses, and of the final ones among them.
+
+    `begun`: of those cut off, how many began in the form. Where no form is asked for (`rounds.carry = "tail"`), how many
+    final ones were cut off before they answered: what is cut off earlier is carried on.
+    """
 
     responses: int = 0
     well_formed: int = 0
@@ -69,7 +73,10 @@ class Seen:
         self.responses += len(nodes)
         self.well_formed += sum(node.well_formed for node in nodes)
         self.cut_off += sum(node.truncated for node in nodes)
-        self.begun += sum(node.truncated and rounds.begins_in_form(node.text) for node in nodes)
+        if rounds.tail:
+            self.begun += sum(leaf.truncated and leaf.answer is None for leaf in leaves)
+        else:
+            self.begun += sum(node.truncated and rounds.begins_in_form(node.text) for node in nodes)
         self.finals += len(leaves)
         self.answered += sum(leaf.answer is not None for leaf in leaves)
         self.right += sum(leaf.verdict == "right" for leaf in leaves)
@@ -132,7 +139,10 @@ def diagnose(seen: Seen, recipe: Recipe, room: int | None = None, what: str = "r
     if ends and seen.ungraded / seen.finals > MOST:
         cause = "ungraded"
         because = f"{shown(seen.ungraded, seen.finals)} of {finals} could not be graded ({seen.reason})"
-    elif seen.begun / seen.responses > MOST:
+    elif recipe.rounds.carry == "tail" and ends and _cut_before_answers(seen):
+        cause = "cut off"
+        because = f"{shown(seen.begun, seen.finals)} of the {finals} are cut off by the token limit before they answer"
+    elif recipe.rounds.carry != "tail" and seen.begun / seen.responses > MOST:
         cause, because = "cut off", f"{shown(seen.cut_off, seen.responses)} of {plural} are cut off by the token limit"
     elif seen.well_formed / seen.responses < FEW:
         share = f"only {shown(seen.well_formed, seen.responses)} of the {plural} keep"
@@ -153,6 +163,11 @@ def diagnose(seen: Seen, recipe: Recipe, room: int | None = None, what: str = "r
     return Diagnosis(cause, because, remedy(cause, recipe, seen.reason, room)) if cause else None
 
 
+def _cut_before_answers(seen: Seen) -> bool:
+    """Whether hardly any final response answers, and most of the others were cut off."""
+    return seen.answered / seen.finals < FEW and seen.begun > (seen.finals - seen.answered) / 2
+
+
 def of_dead_groups(seen: Seen, recipe: Recipe, room: int | None = None) -> Diagnosis:
     """The cause where in every group all rewards are equal."""
     found = diagnose(seen, recipe, room)
@@ -170,7 +185,8 @@ def of_evaluation(accuracies: Mapping[str, Accuracy], recipe: Recipe) -> Diagnos
     seen = Seen(
         responses=row.answers,
         well_formed=round(row.well_formed * row.answers),
-        cut_off=round(row.truncated * row.answers),
+        cut_off=(cut_off := round(row.truncated * row.answers)),
+        begun=max(0, cut_off - row.answered) if recipe.rounds.carry == "tail" else 0,
         finals=row.answers,
         answered=row.answered,
         right=row.right,
