@@ -29,6 +29,8 @@ sheet or description:
 * With overlap (lag 1), the next step is sampled during the update: a step takes the longer of the two.
 * A model that needs several devices per server (tensor parallel) or training process (sharded) gets their sum times
   PARALLEL_EFFICIENCY.
+* A warm start makes all its steps and looks, on demonstrations that use up their limits (`motif.planning.warmstart`).
+* With `rounds.may_finish` no trajectory ends early, unless a run has measured how many do (--lengths).
 
 Left out: start-up, loading the model, checkpoints, failures; for devices elsewhere also dead groups and cached prompts.
 """
@@ -46,6 +48,7 @@ from motif.config import Recipe
 from motif.errors import RecipeError
 from motif.evaluation.rows import decoding_modes, eval_rows
 from motif.models.shape import Shape
+from motif.planning import warmstart
 from motif.planning.copies import Level, Replica
 from motif.planning.devices import Device
 from motif.planning.layouts import Layout, fastest, server_counts
@@ -81,7 +84,8 @@ class Forecast:
 
     prompt: tokens of a typical first-round prompt. seam: tokens that the scaffold adds to it in later rounds. held_out:
     number of held-out questions. half: whether matrix products are in bfloat16. right: the chance of a right answer, by
-    which groups are dead; None: none is. shared: tokens with which all prompts begin, computed once.
+    which groups are dead; None: none is. shared: tokens with which all prompts begin, computed once. train: number of
+    training questions; 0: unknown.
     """
 
     recipe: Recipe
@@ -96,6 +100,7 @@ class Forecast:
     half: bool = True
     right: float | None = None
     shared: int = 0
+    train: int = 0
 
     # -- the work --------------------------------------------------------------------------------------------------
 
@@ -108,7 +113,8 @@ class Forecast:
             added = self.lengths.note(index + 1, self.seam + note * carried)
             lengths = self.lengths.of(index + 1, limits[min(index, 1)])
             fresh = added if index else self.prompt - self.shared
-            levels.append(Level(requests, forks, lengths, self.prompt + added, fresh))
+            reaching = max(1, round(requests * self.lengths.reaching(index + 1)))
+            levels.append(Level(reaching, forks, lengths, self.prompt + added, fresh))
             requests *= forks
         return levels
 
@@ -358,6 +364,7 @@ class Forecast:
             weight_sync=0.0,
             training=self.update_time(self.step_levels(share), replica, processes),
             evaluation=self.evaluation_time(replica, processes),
+            warm=warmstart.seconds(self, (replica, processes), (replica, processes)),
         )
 
     def served(self, servers: int, trainers: int) -> Layout:
@@ -367,6 +374,7 @@ class Forecast:
         waves = self.step_waves()
         sampling = self._rollout_time(waves, replica, servers)
         share = self.step_levels(math.ceil(self.recipe.rollout.questions_per_step / trainers))
+        training = Replica(self.device, per_trainer)
         return Layout(
             kind="servers",
             samplers=servers,
@@ -375,8 +383,9 @@ class Forecast:
             sampling=sampling,
             grading=self.grading_time(waves, sampling),
             weight_sync=self.weight_sync_time,
-            training=self.update_time(share, Replica(self.device, per_trainer), trainers),
+            training=self.update_time(share, training, trainers),
             evaluation=self.evaluation_time(replica, servers),
+            warm=warmstart.seconds(self, (replica, servers), (training, trainers)),
         )
 
     @cached_property
@@ -411,7 +420,7 @@ class Forecast:
 
     def run_seconds(self, layout: Layout, evaluations: int) -> float:
         """Seconds of the whole run."""
-        return self.recipe.train.steps * layout.seconds + evaluations * layout.evaluation
+        return sum(layout.warm) + self.recipe.train.steps * layout.seconds + evaluations * layout.evaluation
 
     def _too_big(self) -> str:
         parts = self.local_memory(self.count)

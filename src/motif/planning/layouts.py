@@ -9,7 +9,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to use the devices, with the seconds of each part of a step, and of an evaluation."""
+    """A way to use the devices, with the seconds of each part of a step, of an evaluation and of the warm start."""
 
     kind: Literal["local", "servers", "overlap"]
     samplers: int
@@ -20,6 +20,7 @@ class Layout:
     weight_sync: float
     training: float
     evaluation: float
+    warm: tuple[float, float] = (0.0, 0.0)  # of the whole warm start: sampling and updates
 
     @property
     def seconds(self) -> float:

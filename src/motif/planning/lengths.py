@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,19 @@ class Lengths:
     """Tokens of responses by round, and the tokens that carried notes add to the prompt of each round.
 
     Empty: every response and every note uses up its limit, which is an upper bound. dead: the share of questions whose
-    groups were all dead; None: not measured.
+    groups were all dead; None: not measured. reach: the share of trajectories that come to each round, where some end
+    early (`rounds.may_finish`).
     """
 
     source: str = "every response uses up its tokens (an upper bound; --lengths RUN uses those of an earlier run)"
     responses: tuple[np.ndarray, ...] = ()
     carried: tuple[float, ...] = ()
     dead: float | None = None
+    reach: tuple[float, ...] = ()
+
+    def reaching(self, round_: int) -> float:
+        """The share of trajectories that come to a round (from 1); all, where nothing was measured."""
+        return self.reach[min(round_, len(self.reach)) - 1] if self.reach else 1.0
 
     def of(self, round_: int, limit: int) -> np.ndarray:
         """Lengths in a round (from 1), none above `limit`; later rounds are like the last one that was measured."""
@@ -63,14 +71,17 @@ def lengths_of(trees: Iterable[dict[str, Any]], source: str) -> Lengths:
     responses: list[list[int]] = []
     prompts: list[list[int]] = []
     dead: list[bool] = []
+    early: list[int] = []
     for tree in trees:
         dead.append(not any(node.get("advantage") for _, node in _nodes(tree["responses"])))
         for depth, node in _nodes(tree["responses"]):
             if depth == len(responses):
                 responses.append([])
                 prompts.append([])
+                early.append(0)
             responses[depth].append(node["tokens"])
             prompts[depth].append(node["prompt_tokens"])
+            early[depth] += bool(node.get("unused"))
     if not responses:
         return Lengths()
     base = float(np.mean(prompts[0]))
@@ -79,7 +90,13 @@ def lengths_of(trees: Iterable[dict[str, Any]], source: str) -> Lengths:
         responses=tuple(np.array(level) for level in responses),
         carried=tuple(max(0.0, float(np.mean(level)) - base) for level in prompts),
         dead=float(np.mean(dead)),
+        reach=_reach([ended / len(level) for ended, level in zip(early, responses, strict=True)]),
     )
+
+
+def _reach(early: list[float]) -> tuple[float, ...]:
+    """The share of trajectories that come to each round, from the share of a round's responses that end it early."""
+    return tuple(itertools.accumulate((1 - share for share in early[:-1]), operator.mul, initial=1.0))
 
 
 def _nodes(nodes: list[dict[str, Any]], depth: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:

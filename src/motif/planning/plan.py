@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ from motif.planning.memory import GIB, advice, is_half, memory, sampled_at_once,
 from motif.planning.workload import Workload, workload_of
 from motif.runs.trackers import check
 from motif.tasks import Task
-from motif.text import duration
+from motif.text import duration, percent
 
 CPU_LAYER, CPU_TOKEN = 0.1, 0.007
 """Overhead on a CPU in milliseconds a layer: of a decoding step for any number of rows, and of a token beside its
@@ -49,6 +50,7 @@ class Plan:
     available: float
     step_seconds: float
     eval_seconds: float
+    warm_seconds: float
     memory_of: Callable[[Recipe], dict[str, float]]
     forecast: Forecast
     processes: int = 1
@@ -56,7 +58,8 @@ class Plan:
     @property
     def run_seconds(self) -> float:
         """Seconds of the whole run, if every response used up its tokens."""
-        return self.workload.recipe.train.steps * self.step_seconds + self.workload.evaluations * self.eval_seconds
+        steps, evaluations = self.workload.recipe.train.steps, self.workload.evaluations
+        return self.warm_seconds + steps * self.step_seconds + evaluations * self.eval_seconds
 
     def rows(self) -> list[tuple[str, str]]:
         """What to show, as (name, text) pairs."""
@@ -64,12 +67,14 @@ class Plan:
         total, each = sum(self.memory.values()), " for each process" if self.processes > 1 else ""
         room = f"{self.available / GIB:.1f} GiB free{each}"
         counted = "sampling on the servers not included" if servers else "if every response used up its tokens"
+        counted += " and no trajectory ended early" if self.workload.recipe.rounds.may_finish and not servers else ""
+        warm = f", of which the warm start {duration(self.warm_seconds)}" if self.warm_seconds else ""
         return [
             *self.workload.rows(f"{self.device}, {self.dtype}"),
             *([("processes", self._processes())] if self.processes > 1 else []),
             *([("sampling", self._servers())] if servers else []),
             ("memory", f"about {total / GIB:.1f} GiB of {room}: {_parts(self.memory)}"),
-            ("time", f"very roughly {duration(self.run_seconds)}, {counted}"),
+            ("time", f"very roughly {duration(self.run_seconds)}{warm}, {counted}"),
         ]
 
     def _processes(self) -> str:
@@ -127,12 +132,15 @@ class DevicePlan:
         steps = self.workload.recipe.train.steps
         return [
             *self.workload.rows(f"{forecast.count} × {forecast.device}"),
-            ("lengths", f"{forecast.lengths}"),
+            ("lengths", f"{forecast.lengths}{self._early()}"),
             ("tokens", f"{forecast.tokens:,.0f} generated a step, {steps * forecast.tokens:,.0f} in all steps"),
             *(("memory", text) for text in self._memory()),
             *((self._name(layout), self._layout(layout)) for layout in forecast.layouts),
             ("balance", self._balance(best)),
-            ("time", f"{duration(seconds)} for the whole run, of which evaluation {duration(tested)}"),
+            (
+                "time",
+                f"{duration(seconds)} for the whole run, of which evaluation {duration(tested)}{_warm(best)}",
+            ),
             ("price", self._price(best, seconds / 3600)),
             (
                 "beware",
@@ -140,6 +148,14 @@ class DevicePlan:
                 "what they leave out are at the top of motif/planning/forecast.py",
             ),
         ]
+
+    def _early(self) -> str:
+        if not self.workload.recipe.rounds.may_finish:
+            return ""
+        reach = self.forecast.lengths.reach
+        if not reach:
+            return "; no trajectory ends early (an upper bound, too)"
+        return f"; {percent(reach[-1], decimals=0)} of the trajectories come to the last round"
 
     def _price(self, best: Layout, hours: float) -> str:
         count = self.forecast.count
@@ -212,7 +228,10 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
 
     def of_one(recipe: Recipe) -> Recipe:
         """What one process does of it."""
-        return recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})})
+        stage = ("demonstrations_per_step", "look_questions", "questions")
+        shares = {key: -(-getattr(recipe.warmstart, key) // processes.count) for key in stage}
+        update: dict[str, Any] = {"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})}
+        return recipe.model_copy(update=update | {"warmstart": recipe.warmstart.model_copy(update=shares)})
 
     def memory_of(recipe: Recipe) -> dict[str, float]:
         counts = workload.shape, workload.prompt_tokens, len(workload.task.test)
@@ -230,6 +249,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         available=available_memory(device) / (processes.local_count if cpu else 1),
         step_seconds=local.training if recipe.sampler.urls else local.seconds,
         eval_seconds=0.0 if recipe.sampler.urls else local.evaluation / processes.count,
+        warm_seconds=local.warm[1] + (0.0 if recipe.sampler.urls else local.warm[0]),
         memory_of=memory_of,
         forecast=replace(forecast, shared=workload.shared_tokens),
         processes=processes.count,
@@ -290,6 +310,10 @@ def _matmul_rate(device: torch.device, hidden: int, intermediate: int) -> float:
         count += 10
     c.sum().item()  # waits for the device
     return 2.0 * a.shape[0] * hidden * intermediate * count / (time.perf_counter() - start)
+
+
+def _warm(best: Layout) -> str:
+    return f", warm start {duration(sum(best.warm))}" if sum(best.warm) else ""
 
 
 def _on(devices: int) -> str:

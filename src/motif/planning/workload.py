@@ -16,6 +16,7 @@ from motif.planning.devices import Device
 from motif.planning.forecast import Forecast
 from motif.planning.lengths import Lengths
 from motif.planning.memory import trainable
+from motif.planning.warmstart import in_words
 from motif.session import open_task, with_examples
 from motif.tasks import Task
 from motif.text import abbreviated, percent
@@ -37,7 +38,8 @@ class Workload:
     def evaluations(self) -> int:
         """How often the run evaluates."""
         train, every = self.recipe.train, self.recipe.eval.every
-        return (2 if train.steps else 1) + (max(0, train.steps - 1) // every if every else 0)
+        warm = 1 if self.recipe.warmstart.source else 0
+        return (2 if train.steps else 1) + warm + (max(0, train.steps - 1) // every if every else 0)
 
     @property
     def most_tokens(self) -> int:
@@ -60,6 +62,7 @@ class Workload:
             held_out=len(self.task.test),
             grader=self.task.grader,
             half=half,
+            train=len(self.task.train),
         )
 
     def rows(self, where: str) -> list[tuple[str, str]]:
@@ -86,6 +89,7 @@ class Workload:
                 f"{'about ' * recipe.data.in_pieces}{_rounds(rollout)} (branching {rollout.branching}): "
                 f"{generations:,} generations{refill}, at most {self.most_tokens:,} new tokens; trained: {trained}",
             ),
+            *([("warm start", in_words(recipe, len(task.train)))] if recipe.warmstart.source else []),
             *([("curriculum", self._curriculum())] if recipe.data.curriculum else []),
             ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations{more}"),
             (

@@ -51,8 +51,8 @@ Changes = Mapping[str, Any]
 class Seen:
     """Counts of responses, and of the final ones among them.
 
-    `begun`: of those cut off, how many began in the form. Where no form is asked for (`rounds.carry = "tail"`), how many
-    final ones were cut off before they answered: what is cut off earlier is carried on.
+    `begun`: of those cut off, how many began in the form. Where no form is asked for (`rounds.carry = "tail"`): how
+    many final ones were cut off before they answered, since what is cut off earlier is carried on.
     """
 
     responses: int = 0

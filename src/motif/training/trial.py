@@ -159,7 +159,8 @@ class Trial:
         step["update_seconds"] = 0.0 if self.groups().dead else whole.training
         step["seconds"] = step["sampling_seconds"] + step["update_seconds"]
         evaluating = self.plan.workload.evaluations * whole.evaluation * slower
-        return step | {"run_seconds": recipe.train.steps * step["seconds"] + evaluating}
+        warm = whole.warm[0] * slower + whole.warm[1]
+        return step | {"run_seconds": warm + recipe.train.steps * step["seconds"] + evaluating}
 
 
 def _of_questions(forecast: Forecast, count: int) -> Forecast:
