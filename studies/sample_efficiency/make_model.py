@@ -1,6 +1,7 @@
 """Make the study's model from procedural data alone: the embedded architecture, warm-started on chains of steps.
 
     python studies/sample_efficiency/make_model.py --out studies/sample_efficiency/model [--steps N] [--seed S]
+        [--longest N]
 
 A round can write three steps in its window of 29 tokens, `<think>47a*3=41b+8=49c-5=44</think><note>44d</note>`; the
 note is the number reached and the label of the next step, which the next round looks up in the question. The warm start
@@ -119,8 +120,9 @@ def example(chain: Chain, round_: int, rounds: int, rng: random.Random) -> tuple
 class ChainCorpus:
     """The stream of rows for chains."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, longest: int = 0) -> None:
         self.tokenizer = tokenizer
+        self.longest, self.longest_seen = longest or LONGEST, longest or LONGEST_SEEN
         self.rng = random.Random(seed)
 
     def rows(self, kind: str, count: int) -> list[Row]:
@@ -138,7 +140,7 @@ class ChainCorpus:
                 return chain
 
     def _example_row(self) -> Row:
-        chain = self._chain(LONGEST if self.rng.random() < 0.9 else LONGEST_SEEN)
+        chain = self._chain(self.longest if self.rng.random() < 0.9 else self.longest_seen)
         round_, rounds = self.rng.choices([place for place, _ in PLACES], [weight for _, weight in PLACES])[0]
         note, response = example(chain, round_, rounds, self.rng)
         prompt = self._ids(chat_text(self.tokenizer, prompt_text(chain.text, note, round_, rounds)))
@@ -160,7 +162,7 @@ class ChainCorpus:
 
     def _copy_row(self) -> Row:
         """A question, a note with a label, and the step of that label."""
-        chain = self._chain(LONGEST_SEEN)
+        chain = self._chain(self.longest_seen)
         at = self.rng.randrange(len(chain.steps))
         number = f"{self.rng.randrange(MODULUS):02d}"
         prompt = prompt_text(chain.text, f"{number}{LABELS[at]}", 2, 3)
@@ -244,6 +246,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
     parser.add_argument("--last-steps", type=int, default=LAST_STEPS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--longest", type=int, default=0, help="show chains of up to so many steps, all lengths equally often"
+    )
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)  # one thread also keeps the order of float sums, and so the weights, the same
@@ -253,9 +258,9 @@ def main() -> None:
     started = time.monotonic()
     show = progress(started)
 
-    corpus = ChainCorpus(tokenizer, arguments.seed)
+    corpus = ChainCorpus(tokenizer, arguments.seed, arguments.longest)
     train(model, corpus, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=show)
-    last = ChainCorpus(tokenizer, arguments.seed + 1)
+    last = ChainCorpus(tokenizer, arguments.seed + 1, arguments.longest)
     train(model, last, arguments.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP, after=show)
     minutes = (time.monotonic() - started) / 60
     save(model, tokenizer, arguments.out)
@@ -266,6 +271,7 @@ def main() -> None:
         "seed": arguments.seed,
         "train_minutes_one_core": round(minutes, 1),
         "window": WINDOW,
+        **({"longest_seen": arguments.longest} if arguments.longest else {}),
         **warm_start_report(model, tokenizer, limit=1000),
     }
     text = json.dumps(report, indent=2)

@@ -17,7 +17,7 @@ from motif.models.shape import Shape
 from motif.planning.copies import Replica
 from motif.planning.devices import TABLE, parse_devices
 from motif.planning.forecast import Forecast
-from motif.planning.lengths import Lengths, measured
+from motif.planning.lengths import Lengths, lengths_of, measured
 from motif.planning.plan import make_device_plan
 from motif.planning.workload import workload_of
 from support import forked
@@ -362,3 +362,40 @@ def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     text = motif("train", "demo", "--dry-run", "--on", "8xL4", "--lengths", str(tmp_path / "run"), cwd=tmp_path).stdout
     assert "expect a factor of 2" in " ".join(text.split())
     assert "GPU-hours" in text
+
+
+# -- warm starts, and trajectories that end early ----------------------------------------------------------------------
+
+WARM = ["warmstart.source=solutions", "warmstart.steps=40", "warmstart.look_every=10"]
+
+
+def test_a_warm_start_is_counted_with_its_looks_and_its_evaluation():
+    none, steps = forecast().local(1), forecast(settings=WARM).local(1)
+    assert none.warm == (0.0, 0.0) and all(part > 0 for part in steps.warm)
+    assert {**vars(steps), "warm": None} == {**vars(none), "warm": None}
+    twice = forecast(settings=[*WARM, "warmstart.steps=80"]).local(1)
+    assert twice.warm[1] == pytest.approx(2 * steps.warm[1])  # updates
+    assert twice.warm[0] == pytest.approx(steps.warm[0] * 9 / 5)  # looks: before, and every ten steps
+    run = forecast(settings=WARM)
+    assert run.run_seconds(steps, 0) == pytest.approx(forecast().run_seconds(none, 0) + sum(steps.warm))
+
+
+def test_the_models_own_answers_are_counted_for_as_many_questions_as_there_are():
+    own = ["warmstart.source=self", "warmstart.iterations=2", "warmstart.questions=100"]
+    whole = forecast(settings=own).local(1).warm[0]
+    few = dataclasses.replace(forecast(settings=own), train=50).local(1).warm[0]
+    looks = forecast(settings=[*WARM, "warmstart.steps=200"]).local(1).warm[0]
+    assert looks < few < whole
+
+
+def test_trajectories_end_as_early_as_a_run_has_measured():
+    def nodes(ended):
+        leaf = {"tokens": 10, "prompt_tokens": 20}
+        return [leaf | {"unused": [1, 1]}] * ended + [leaf | {"children": [leaf | {"children": [leaf]}]}] * (4 - ended)
+
+    measured_lengths = lengths_of([{"responses": nodes(3)}], "a run")
+    assert measured_lengths.reach == (1.0, 0.25, 0.25)
+    assert lengths_of([{"responses": nodes(0)}], "a run").reach == (1.0, 1.0, 1.0)
+    levels = forecast(lengths=measured_lengths).step_levels(4)
+    every = forecast(lengths=lengths_of([{"responses": nodes(0)}], "a run")).step_levels(4)
+    assert [level.requests for level in levels] == [every[0].requests, *(one.requests // 4 for one in every[1:])]
