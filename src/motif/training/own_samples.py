@@ -16,6 +16,7 @@ from motif.config import RolloutConfig
 from motif.display import Display
 from motif.errors import RecipeError
 from motif.evaluation.store import weights_digest
+from motif.grading.beside import grade_leaf
 from motif.method.demonstrations import Demonstrator, UnfitDemonstration
 from motif.method.rounds import Rounds
 from motif.method.solutions import Cutting
@@ -26,7 +27,7 @@ from motif.session import Session
 from motif.tasks import BadRow
 from motif.tasks.worked import cutting_of
 from motif.training.progress import Clock
-from motif.training.record import Answered
+from motif.training.record import AnswerLog
 from motif.training.rollouts import Sampled, grow_and_grade
 from motif.training.schedule import draw_questions
 from motif.training.sources import Demonstrations, demonstrator
@@ -41,6 +42,10 @@ NUMBERS = ("numeric", "math")
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 ROWS_ON_CPU = 64
 """Responses that a chunk begins with on a CPU, which computes more of them at once hardly any faster."""
+
+
+FIELDS = ("prompt_ids", "token_ids", "text", "truncated", "note", "answer", "well_formed")
+"""What is recorded of a response, besides what follows it, and the rounds that it left out."""
 
 
 @dataclass
@@ -118,12 +123,12 @@ class _Sampling:
         self.session, self.display, self.rounds, self.shape = session, display, rounds, shape
         self.name = f"warmstart-{iteration + 1}"
         self._chunks: dict[str, dict[str, Any]] = {}
-        self.file: Answered | None = None
+        self.file: AnswerLog | None = None
         if session.policy.shards is None:
             parts = (weights_digest(session.policy), rounds.config.model_dump_json(), shape.model_dump_json())
             more = (self.name, session.recipe.train.seed, versions(), str(session.policy.device))
             path = record if session.processes.main else record.with_name(f"{session.processes.rank}-{record.name}")
-            self.file = Answered(path, digest([repr((parts, more)).encode()]))
+            self.file = AnswerLog(path, digest([repr((parts, more)).encode()]))
             self.file.restore(self._take)
 
     def _take(self, entry: dict[str, Any]) -> None:
@@ -143,7 +148,9 @@ class _Sampling:
                 Tree(question, 0, [_node(response, (place,)) for place, response in enumerate(responses)])
                 for question, responses in zip(questions, entry["answers"], strict=True)
             ]
-            self._grade(trees)
+            for tree in trees:
+                for leaf in tree.leaves():
+                    grade_leaf(self.session.grader, tree, leaf)
             return Sampled(trees, Usage(**entry["usage"]), float(entry["seconds"]))
         clock = Clock()
         sampled = grow_and_grade(self.session, questions, self.name, self.display, clock, self.rounds, self.shape)
@@ -154,24 +161,16 @@ class _Sampling:
             self.file.add([entry])
         return sampled
 
-    def _grade(self, trees: Sequence[Tree]) -> None:
-        pairs = [(tree.question.gold, leaf) for tree in trees for leaf in tree.leaves()]
-        grades = self.session.grader.grade_many([(gold, leaf.answer) for gold, leaf in pairs])
-        for (_, leaf), grade in zip(pairs, grades, strict=True):
-            leaf.verdict, leaf.reason = grade.verdict, grade.reason
-
-
-FIELDS = ("prompt_ids", "token_ids", "text", "truncated", "note", "answer", "well_formed")
-"""What is recorded of a response."""
-
 
 def _plain(node: Node) -> dict[str, Any]:
-    return {name: getattr(node, name) for name in FIELDS} | {"then": [_plain(child) for child in node.children]}
+    then = {"then": [_plain(child) for child in node.children], "unused": node.unused}
+    return {name: getattr(node, name) for name in FIELDS} | then
 
 
 def _node(record: dict[str, Any], path: tuple[int, ...]) -> Node:
     children = [_node(child, (*path, place)) for place, child in enumerate(record["then"])]
-    return Node(path, logprobs=[], children=children, **{name: record[name] for name in FIELDS})
+    values: dict[str, Any] = {name: record[name] for name in FIELDS}
+    return Node(path, logprobs=[], children=children, unused=tuple(record["unused"]), **values)
 
 
 def _name(asked: Sequence[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from motif.errors import RunFolderError
 from motif.runs.read import Record, parse
 
 
-class Answered:
+class AnswerLog:
     """A file of JSON lines, each of which bears a key of all that its answer depends on.
 
     Lines with another key are left alone. What a kill has left of a last line is dropped.

@@ -25,7 +25,7 @@ from motif.sampling.grow import Grower, TreeShape
 from motif.sampling.openai import OpenAISampler, UpstreamAddress, UpstreamError
 from motif.session import Session
 from motif.tasks import BadRow
-from motif.training.record import Answered
+from motif.training.record import AnswerLog
 from motif.training.schedule import draw_questions
 from motif.training.sources import Demonstrations, demonstrator
 
@@ -249,7 +249,7 @@ class _Record:
         config, recipe = session.recipe.warmstart, session.recipe
         parts = (config.teacher, config.teacher_model, recipe.rounds.model_dump_json(), recipe.train.seed)
         key = hashlib.sha256(repr((*parts, teacher_shape(session))).encode()).hexdigest()[:16]
-        self.file, self.answers = Answered(path, key), dict[tuple[str, str], Answers]()
+        self.file, self.answers = AnswerLog(path, key), dict[tuple[str, str], Answers]()
         self.file.restore(self._take)
 
     def _take(self, entry: dict[str, Any]) -> None:
