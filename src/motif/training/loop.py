@@ -299,8 +299,7 @@ class Trainer:
         self.run.append_metrics(metrics | lengths | told)
         self.display.step(metrics | lengths, self.recipe.train.steps)
         self.tell(StepEnded(state.step, self.recipe.train.steps, metrics | lengths | told, trees))
-        for message in filter(None, (warning, passed)):
-            self.display.message(message)
+        self.display.messages(warning, passed)
 
     def charge(self, sampled: Sampled, stats: UpdateStats, clock: Clock) -> None:
         """Add a step's work and time to the ledger; `sampled.usage` is what this process's trees took."""
@@ -420,8 +419,7 @@ class Trainer:
         result = Result(run.path, state.step, finished, *spent)
         self.display.finished(result, report)
         unreached = state.curriculum.unreached(self.rollouts.course.lengths, self.recipe.data) if finished else ""
-        for message in filter(None, (standstill, unreached)):
-            self.display.message(message)
+        self.display.messages(standstill, unreached)
         return result
 
 
