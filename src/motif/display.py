@@ -181,6 +181,11 @@ class Display:
             paste = not self.console.is_terminal or line.startswith("  ") or "--" in line or "motif " in line
             self.console.print(line, soft_wrap=paste)
 
+    def messages(self, *texts: str) -> None:
+        """Print those of the texts that are not empty."""
+        for text in filter(None, texts):
+            self.message(text)
+
     def plan(self, rows: Iterable[tuple[str, str]]) -> None:
         """Print a plan, given as (name, text) pairs, before anything is spent."""
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
