@@ -87,19 +87,7 @@ def export(
     from motif.export.run import export as write
 
     forms = [form.strip() for value in to or [] for form in value.split(",") if form.strip()]
-    options = ExportOptions(
-        forms,
-        out,
-        best,
-        unfinished,
-        dtype and dtype.value,
-        gguf_type.value,
-        llama_cpp,
-        base,
-        push,
-        private,
-        tolerance,
-        trust,
-    )
+    weights = (out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, base)
+    options = ExportOptions(forms, *weights, push, private, tolerance, trust)
     if not all(parity.holds for parity in write(run, options).values()):
         raise typer.Exit(1)
