@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from common import parser, table, write
 from gpu import make_tokenizer
 from torch import Tensor
@@ -34,8 +35,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from motif.config import ModelConfig, load_recipe
+from motif.models import policy as model
+from motif.models.launches import fewer_launches
 from motif.models.path import FAST
-from motif.models.policy import LOGIT_ELEMENTS, Policy
+from motif.models.policy import Policy
 from motif.sampling.base import Request
 from motif.sampling.local.batch import DecodingBatch, LocalSampler, Queue
 from motif.training import batch
@@ -56,6 +59,9 @@ NUMBERS = ("operations", "casts", "synchronisations", "uploads")
 class Launches(TorchDispatchMode):
     """Counts what runs inside the block."""
 
+    hidden = False
+    """Whether what runs is not counted."""
+
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
@@ -75,6 +81,8 @@ class Launches(TorchDispatchMode):
         """Called by torch for each operation."""
         name = function.overloadpacket.__name__
         result = function(*args, **(kwargs or {}))
+        if Launches.hidden:
+            return result
         if name in {"_local_scalar_dense", "nonzero"} or _masked(name, args):
             self.counts["synchronisations"] += 1
         elif not function.is_view and name not in FREE:
@@ -122,6 +130,37 @@ def _is_cast(name: str, args: Any) -> bool:
     return name == "_to_copy" or (name == "copy_" and args[0].dtype != args[1].dtype)
 
 
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Do not count what runs inside the block."""
+    Launches.hidden = True
+    try:
+        yield
+    finally:
+        Launches.hidden = False
+
+
+def one_kernel_norm() -> Callable[..., Tensor]:
+    """`F.rms_norm` with the operations of a GPU, which has a kernel for it and one for its gradient."""
+
+    class Norm(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, rows: Tensor, *rest: Any) -> Tensor:
+            ctx.rows, ctx.rest = rows.detach(), rest
+            with hidden():
+                result = torch.rms_norm(rows, *rest)
+            return result.clone()
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Any:
+            with hidden(), torch.enable_grad():
+                rows = ctx.rows.requires_grad_()
+                (gradient,) = torch.autograd.grad(torch.rms_norm(rows, *ctx.rest), rows, gradients)
+            return gradient.clone(), *(None for _ in ctx.rest)
+
+    return Norm.apply  # type: ignore[no-any-return]
+
+
 def recorder(run: Callable[[], Tensor]) -> tuple[Any, Tensor]:
     """In place of a CUDA graph, which fixes shapes and places: each replay runs the step."""
 
@@ -152,7 +191,7 @@ def make_policy(folder: Path, layers: int) -> Policy:
     Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     policy = Policy(ModelConfig(name=str(folder), lora_rank=8, device="cpu", dtype="bfloat16"))
-    policy.update_path = FAST
+    policy.update_path, policy.launch_bound = FAST, True
     return policy
 
 
@@ -214,6 +253,8 @@ def count_update(policy: Policy, recompute: bool) -> dict[str, int]:
         Sample(prompt, tokens, [-1.0] * len(tokens), (-1.0) ** index, 0.8, 1 / 8 / len(tokens))
         for index, tokens in enumerate(responses)
     ]
+    optimizer = make_optimizer(policy.trainable(), recipe.train)
+    optimizer.step = lambda: None  # type: ignore[assignment,method-assign]
     forward, gradient = batch.forward, Minibatch.gradient
     inside, made = Launches(), Counter[str]()
 
@@ -228,7 +269,7 @@ def count_update(policy: Policy, recompute: bool) -> dict[str, int]:
     batch.forward, Minibatch.gradient = counted_pass, counted_gradient  # type: ignore[method-assign]
     try:
         with Launches() as around:
-            update(policy, make_optimizer(policy.trainable(), recipe.train), samples, recipe)
+            update(policy, optimizer, samples, recipe)
     finally:
         batch.forward, Minibatch.gradient = forward, gradient  # type: ignore[method-assign]
     return {"passes": made["passes"]} | numbers(inside) | {"synchronisations": around.counts["synchronisations"]}
@@ -253,11 +294,14 @@ def in_all_layers(two: Counts, three: Counts) -> Counts:
 
 def count(layers: int) -> Counts:
     """All counts for a model of so many layers."""
-    before = batch.LOGIT_ELEMENTS
+    before, norm = model.LOGIT_ELEMENTS, F.rms_norm
     with tempfile.TemporaryDirectory() as folder:
         policy = make_policy(Path(folder), layers)
         sampler = LocalSampler(policy, ROWS)
-        batch.LOGIT_ELEMENTS = LOGIT_ELEMENTS * policy.vocabulary // VOCABULARY
+        model.LOGIT_ELEMENTS = before * policy.vocabulary // VOCABULARY
+        F.rms_norm = one_kernel_norm()
+        with fewer_launches(policy):
+            pass  # each layer is compared once
         try:
             return {
                 "decoding": count_decoding(sampler),
@@ -266,7 +310,7 @@ def count(layers: int) -> Counts:
                 "update_recomputing": count_update(policy, recompute=True),
             }
         finally:
-            batch.LOGIT_ELEMENTS = before
+            model.LOGIT_ELEMENTS, F.rms_norm = before, norm
 
 
 def main() -> None:

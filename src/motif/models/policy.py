@@ -49,6 +49,7 @@ class Policy:
     def __init__(self, config: ModelConfig, seed: int = 0, shard: bool = False):
         self.config = config
         self.device = pick_device(config.device)
+        self.launch_bound = self.device.type == "cuda"  # see `motif.models.launches`
         notices()
         if self.device.index is not None:  # in this thread; other threads that compute enter it themselves
             torch.cuda.set_device(self.device)
@@ -184,6 +185,11 @@ class Policy:
         return logprobs_T_V.gather(-1, targets_T.unsqueeze(-1)).squeeze(-1), entropies_T
 
     @property
+    def logits_at_once(self) -> int:
+        """Logits in memory at once in an update."""
+        return LOGIT_ELEMENTS * (4 if self.launch_bound else 1)
+
+    @property
     def vocabulary(self) -> int:
         """Rows of the output head."""
         return int(self.model.get_output_embeddings().weight.shape[0])
@@ -248,7 +254,9 @@ class Policy:
             raise RecipeError("this model cannot recompute activations: set train.activation_checkpointing = false")
         # Not the layers' own switch: that takes away the keys and values of a shared prompt.
         for layer in layers:
-            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+            layer.forward = functools.partial(  # nothing is drawn in a pass, so no generator's state to restore
+                checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False
+            )
         try:
             yield
         finally:

@@ -22,6 +22,9 @@ from motif.models.recurrent import RECURRENT, PassStates, StateCache, States
 MIN_SHARED_TOKENS = 8
 """Tokens that sharing a segment must save; fewer are not worth a forward pass of their own."""
 
+LAUNCH_TOKENS = 1024
+"""The same where a pass is `launch_bound`: launching its operations takes as long as computing so many tokens more."""
+
 UNSHARED = sys.maxsize
 """As `shortest` of `build_prefix_tree`: only equal sequences share anything."""
 
@@ -106,10 +109,17 @@ class Segment:
         return top
 
 
-def build_prefix_tree(parent: Segment, sequences: Sequence[Sequence[int]], shortest: int = 1) -> list[Segment]:
+def worth_a_pass(policy: Policy) -> int:
+    """Tokens that sharing a segment must save in training, as `worth` of `build_prefix_tree` and `batches`."""
+    return LAUNCH_TOKENS if policy.launch_bound else MIN_SHARED_TOKENS
+
+
+def build_prefix_tree(
+    parent: Segment, sequences: Sequence[Sequence[int]], shortest: int = 1, worth: int = MIN_SHARED_TOKENS
+) -> list[Segment]:
     """Add segments below `parent` that spell the sequences, which all begin with the tokens that lead to `parent`.
 
-    A common prefix becomes a segment of its own if that saves `MIN_SHARED_TOKENS` tokens, and if it has `shortest`.
+    A common prefix becomes a segment of its own if that saves `worth` tokens, and if it has `shortest`.
     Equal sequences end in the same segment.
 
     Returns:
@@ -125,7 +135,7 @@ def build_prefix_tree(parent: Segment, sequences: Sequence[Sequence[int]], short
         common = common_prefix_length(first, last, common)
         alone = len(group) == 1
         saved = (len(group) - 1) * (common - begun) if common - begun >= shortest else 0
-        if common > begun and (alone or saved >= MIN_SHARED_TOKENS):
+        if common > begun and (alone or saved >= worth):
             above, begun = above.add(list(first[begun:common])), common
         ended = [index for index in group if len(sequences[index]) == common]
         if ended:  # in the sorted order they come first
@@ -150,15 +160,18 @@ def common_prefix_length(one: Sequence[int], other: Sequence[int], start: int = 
     return limit
 
 
-def batches(segments: Sequence[Segment], budget: int, padded: bool = True) -> Iterator[list[Segment]]:
+def batches(
+    segments: Sequence[Segment], budget: int, padded: bool = True, worth: int = MIN_SHARED_TOKENS
+) -> Iterator[list[Segment]]:
     """Split segments into batches of similar length with at most `budget` tokens each, padding included.
 
     A single segment longer than the budget gets a batch of its own. Unless `padded`, all of a batch are equally long.
+    `worth`: padding that a pass of its own is worth, if that is more than `MIN_SHARED_TOKENS`.
     """
     batch: list[Segment] = []
     for segment in sorted(segments, key=lambda segment: -len(segment.tokens)):  # the first of a batch is its longest
         unequal = not padded and batch and len(segment.tokens) != len(batch[0].tokens)
-        if batch and (unequal or _ends_before(batch, segment, budget)):
+        if batch and (unequal or _ends_before(batch, segment, budget, worth)):
             yield batch
             batch = []
         batch.append(segment)
@@ -166,11 +179,14 @@ def batches(segments: Sequence[Segment], budget: int, padded: bool = True) -> It
         yield batch
 
 
-def _ends_before(batch: Sequence[Segment], segment: Segment, budget: int) -> bool:
+def _ends_before(batch: Sequence[Segment], segment: Segment, budget: int, worth: int) -> bool:
     longest = len(batch[0].tokens)
-    # A batch that already keeps the machine busy is better closed than padded.
-    padding = len(segment.tokens) < 0.75 * longest and longest * len(batch) >= 512
-    return padding or longest * (len(batch) + 1) > budget
+    padded = longest * (len(batch) + 1)
+    if worth > MIN_SHARED_TOKENS:
+        padding = padded - len(segment.tokens) - sum(len(one.tokens) for one in batch) > worth
+    else:  # a batch that already keeps the machine busy is better closed than padded
+        padding = len(segment.tokens) < 0.75 * longest and longest * len(batch) >= 512
+    return padding or padded > budget
 
 
 @dataclass

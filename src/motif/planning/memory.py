@@ -92,6 +92,7 @@ def memory(
     # A pass over responses beside the prompts they share, which are kept until all that follows them is done.
     shared = max(prompt, min(train.microbatch_tokens, rollout.questions_per_step * prompt))
     tokens = max(train.microbatch_tokens, length) + shared
+    logits = 2.0**24 if cpu else min(2.0**26, shape.vocabulary * max(train.microbatch_tokens, length))
     # The fast path keeps all tokens, also in layers with a window.
     row = shape.cache(length, activation, windows=False) + 16.0 * shape.vocabulary
     sampling = copy + gathered + rows * row
@@ -102,7 +103,7 @@ def memory(
     return {
         "weights": LIBRARIES + held / pieces,
         "sampling": 0.0 if recipe.sampler.urls else sampling,
-        "update": activation * (tokens * per_token + adapted) + 4 * 4 * 2.0**24 + in_pass,
+        "update": activation * (tokens * per_token + adapted) + 4 * 4 * logits + in_pass,
         "optimiser": (values + moments) * trainable(recipe, shape),
     }
 

@@ -18,8 +18,10 @@ from torch import Tensor
 from motif.config import Recipe
 from motif.distributed import ALONE, Processes
 from motif.method.tree import Tree
-from motif.models.policy import LOGIT_ELEMENTS, Policy
+from motif.models.launches import AdapterCopies, fewer_launches
+from motif.models.policy import Policy
 from motif.models.prefix import (
+    MIN_SHARED_TOKENS,
     Fresh,
     Segment,
     batches,
@@ -28,6 +30,7 @@ from motif.models.prefix import (
     forward,
     forward_alone,
     shortest_shared,
+    worth_a_pass,
 )
 from motif.training.loss import LossInputs, policy_loss, token_weights
 
@@ -39,6 +42,8 @@ Places = dict[Segment, list[tuple[int, int]]]
 """For each segment, pairs: the offset of a state in it, and the place in the flat vector of the token that follows."""
 
 
+SUMS = ("loss", "surprise", "entropy", "kl", "clipped", "sampler_gap", "capped")
+"""Statistics that are sums over pieces of a pass, in the order of `UpdateStats.add`."""
 CAUSES = 20
 """Names of samples written down for a step, at most."""
 
@@ -79,6 +84,13 @@ class UpdateStats:
     updates: int = 0
     skipped: int = 0  # optimiser steps not taken because their gradient was not finite; not in the sums above
     causes: list[str] = field(default_factory=list)  # names of the samples whose gradient was not finite
+
+    def add(self, pieces: Sequence[Tensor]) -> None:
+        """Add numbers of pieces, each (8,): those of `SUMS`, and the largest gap."""
+        for *sums, largest in torch.stack(list(pieces)).tolist() if pieces else ():
+            for name, value in zip(SUMS, sums, strict=True):
+                setattr(self, name, getattr(self, name) + value)
+            self.sampler_gap_max = max(self.sampler_gap_max, largest)
 
     def metrics(self) -> dict[str, Any]:
         """The lines of metrics about an update, as means; None where nothing was trained."""
@@ -209,6 +221,7 @@ class Minibatch:
 
     def gradient(self, recipe: Recipe, budget: int, stats: UpdateStats) -> None:
         """Add the gradient of the batch's loss to the parameters' and its numbers to `stats`."""
+        sums: list[Tensor] = []  # read at the end: asking a GPU for each number would stop it each time
 
         def backward(states: Tensor, at: Tensor) -> None:
             logprobs_T, entropies_T = self.policy.score(states, self.targets_T[at], self.temperatures_T_1[at])
@@ -227,16 +240,13 @@ class Minibatch:
             if states.grad is not None:
                 self.nonfinite_T[at] = ~torch.isfinite(states.grad).all(-1)
             stats.tokens += len(at)
-            stats.loss += outputs.loss.item()
-            stats.surprise -= logprobs_T.detach().sum().item()
-            stats.entropy += entropies_T.sum().item()
-            stats.kl += outputs.kl.item()
-            stats.clipped += outputs.clipped.item()
-            stats.sampler_gap += outputs.sampler_gap.item()
-            stats.sampler_gap_max = max(stats.sampler_gap_max, outputs.sampler_gap_max.item())
-            stats.capped += outputs.capped.item()
+            with torch.no_grad():
+                found = outputs.loss, -logprobs_T.sum(), entropies_T.sum(), outputs.kl, outputs.clipped
+                gaps = outputs.sampler_gap, outputs.capped, outputs.sampler_gap_max
+                sums.append(torch.stack([*found, *gaps]))
 
         self.run_all(budget, backward, stats)
+        stats.add(sums)
 
     def run_all(self, budget: int, score: Score, stats: UpdateStats) -> None:
         """Run all samples through the model, at most `budget` tokens in a pass, and let their states be scored.
@@ -246,14 +256,15 @@ class Minibatch:
         """
         parts = groups(self.samples, budget)
         (count,) = self._most_of_all(len(parts))
-        for part in [*parts, *[[]] * (count - len(parts))]:
-            self._run(part, budget, score, stats)
+        with fewer_launches(self.policy), AdapterCopies(self.policy) as copies:
+            for part in [*parts, *[[]] * (count - len(parts))]:
+                self._run(part, budget, score, stats, copies)
 
     def _most_of_all(self, *counts: int) -> tuple[int, ...]:
         """The largest counts of any process where weights are sharded, because all must make equally many passes."""
         return tuple(map(max, *self.processes.gather(counts))) if self.policy.shards else counts
 
-    def _run(self, part: Sequence[int], budget: int, score: Score, stats: UpdateStats) -> None:
+    def _run(self, part: Sequence[int], budget: int, score: Score, stats: UpdateStats, copies: AdapterCopies) -> None:
         """Run some samples through the model, their common prefixes once, or on the general path each by itself.
 
         A shared segment's keys and values collect the gradients of all that follows it, and are then sent through it
@@ -266,9 +277,9 @@ class Minibatch:
         if general:
             ends = [root.add(sequence) for sequence in sequences]
         else:
-            ends = build_prefix_tree(root, sequences, shortest_shared(self.policy))
+            ends = build_prefix_tree(root, sequences, shortest_shared(self.policy), worth_a_pass(self.policy))
         places = self._places(part, ends)
-        inner, leaves = _plan_passes(root, budget, padded=not self.policy.recurrent)
+        inner, leaves = _plan_passes(root, budget, not self.policy.recurrent, worth_a_pass(self.policy))
         inner_count, leaf_count = self._most_of_all(len(inner), len(leaves))
 
         def run(segments: Sequence[Segment]) -> tuple[list[Tensor], list[Gradient], Fresh]:
@@ -285,8 +296,10 @@ class Minibatch:
         for segments in _padded(leaves, leaf_count):
             outputs, gradients, _ = run(segments)
             _backward(outputs, gradients)
+            copies.collect()
         while shared:
             _backward(*shared.pop())
+            copies.collect()
         root.clear()
 
     def _places(self, part: Sequence[int], ends: Sequence[Segment]) -> Places:
@@ -326,23 +339,28 @@ class Minibatch:
         return [states], [lambda: torch.cat([piece.grad for piece in pieces if piece.grad is not None])]
 
     def _pieces(self, tensor: Tensor) -> Sequence[Tensor]:
-        return tensor.split(max(1, LOGIT_ELEMENTS // self.policy.vocabulary))
+        return tensor.split(max(1, self.policy.logits_at_once // self.policy.vocabulary))
 
 
-def _plan_passes(root: Segment, budget: int, padded: bool) -> tuple[list[list[Segment]], list[list[Segment]]]:
+def _plan_passes(
+    root: Segment, budget: int, padded: bool, worth: int
+) -> tuple[list[list[Segment]], list[list[Segment]]]:
     """The segments below `root` in batches: those with children, parents first, and those that end a sequence.
 
-    `padded`: whether those with children may be.
+    `padded`: whether those with children may be. `worth`: tokens that a pass is worth; if it is worth many, those that
+    end sequences at different depths run together.
     """
     inner: list[list[Segment]] = []
-    leaves: list[list[Segment]] = []
+    ends: list[list[Segment]] = []
     level = root.children
     while level:
         parents = [segment for segment in level if segment.children]
-        inner += batches(parents, budget, padded)
-        leaves += batches([segment for segment in level if not segment.children], budget)
+        inner += batches(parents, budget, padded, worth)
+        ends.append([segment for segment in level if not segment.children])
         level = [child for segment in parents for child in segment.children]
-    return inner, leaves
+    if worth > MIN_SHARED_TOKENS:
+        ends = [list(itertools.chain(*ends))]
+    return inner, [segments for found in ends for segments in batches(found, budget, worth=worth)]
 
 
 def _padded(passes: list[list[Segment]], count: int) -> list[list[Segment]]:

@@ -94,9 +94,9 @@ def policy_loss(inputs: LossInputs, config: LossConfig) -> LossOutputs:
         per_token = per_token + config.kl_beta * kl
     return LossOutputs(
         loss=(per_token * inputs.weights_T).sum(),
-        clipped=(clipped < unclipped).sum().detach(),
+        clipped=(clipped < unclipped).sum(dtype=torch.float32).detach(),
         kl=kl.detach().sum(),
         sampler_gap=gap.detach().abs().sum(),
         sampler_gap_max=gap.detach().abs().max(),
-        capped=capped.sum().detach(),
+        capped=capped.sum(dtype=torch.float32).detach(),
     )

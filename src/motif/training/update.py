@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
@@ -153,13 +154,13 @@ def update(
                 _refuse_mismatch(stats, optimizer, processes, max_gap, recipe.sampler.overlap)
             if not policy.shards:  # which sum them on the way
                 processes.sum_gradients(policy.trainable())
-            norm = full_tensor(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm))
-            if not torch.isfinite(norm):  # the same in all processes
+            norm = full_tensor(torch.nn.utils.clip_grad_norm_(policy.trainable(), recipe.train.max_grad_norm)).item()
+            if not math.isfinite(norm):  # the same in all processes
                 stats = _skip(stats, before, batch, processes)
                 optimizer.zero_grad(set_to_none=True)
                 continue
             optimizer.step()
-            stats.grad_norm += norm.item()
+            stats.grad_norm += norm
             stats.updates += 1
     return _sum_over_processes(stats, processes)
 
