@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -133,7 +134,7 @@ def _values_reversed(old: Any, self: Any, layer: int, kind: int) -> Tensor:
 
 
 def _draw(temperature: float = 1.0, uniform: float = 1.0, twice: bool = False) -> Patch:
-    def change(old: Any, logits: Tensor, heat: Tensor, top_p: Tensor, points: Tensor, row_of: Tensor) -> Any:
+    def change(old: Any, logits: Tensor, heat: Any, top_p: Any, points: Tensor, row_of: Tensor) -> Any:
         return old(logits, heat * (heat if twice else temperature), top_p, points * uniform, row_of)
 
     return around(batch, "draw", change)
@@ -195,7 +196,7 @@ BROKEN: dict[str, Patch] = {
     "keys not copied when rows part or move": around(attention.TreeCache, "copy", lambda old, *args: None),
     "rows below another's prompt": around(attention._Level, "place", _cousins),
     "the temperature twice": _draw(twice=True),
-    "the temperature ignored": around(batch, "draw", lambda old, x, t, *rest: old(x, torch.ones_like(t), *rest)),
+    "the temperature ignored": around(batch, "draw", lambda old, x, t, *rest: old(x, np.ones_like(t), *rest)),
     "other random numbers": _draw(uniform=0.5),
     "the adapter ignored": around(batch, "sampling_weights", lambda old, policy, name: old(policy, "base")),
     "the adapter also in the base": around(batch, "sampling_weights", lambda old, policy, name: old(policy, "current")),

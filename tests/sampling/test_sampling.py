@@ -19,6 +19,7 @@ from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
 from motif.sampling.grow import grow
+from motif.sampling.local import drawing
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.drawing import draw, uniforms
 from support.sampling import expand
@@ -202,7 +203,7 @@ def drawn(logits: torch.Tensor, count: int, temperature: float, top_p: float, se
     keys = np.array([sampling_key(seed, i) for i in range(count)], dtype=np.uint64)
     uniform = torch.from_numpy(uniforms(keys, np.zeros(count, dtype=np.int64)))
     row = torch.zeros(count, dtype=torch.long)
-    tokens, _ = draw(logits[None].clone(), torch.tensor([temperature]), torch.tensor([top_p]), uniform, row)
+    tokens, _ = draw(logits[None].clone(), np.float32([temperature]), np.float32([top_p]), uniform, row)
     return tokens.numpy()
 
 
@@ -235,17 +236,27 @@ def test_top_p_stays_in_the_nucleus_and_fills_it(top_p):
     assert size == 1 or chi_square(counts[nucleus], probabilities[nucleus] / probabilities[nucleus].sum()) < 24.3
 
 
+@pytest.mark.parametrize(("most", "sorts"), [(64, 0), (3, 1)])
+def test_a_nucleus_is_found_among_the_likeliest_without_sorting_all(most, sorts, monkeypatch):
+    probabilities = torch.softmax(3 * torch.randn(5, 200, generator=torch.Generator().manual_seed(0)), -1)
+    top_p = torch.tensor([0.2, 0.5, 0.8, 0.9, 0.5])
+    wanted, calls, sort = drawing._nucleus(probabilities, top_p), [], torch.Tensor.sort
+    monkeypatch.setattr(torch.Tensor, "sort", lambda *args, **kwargs: calls.append(1) or sort(*args, **kwargs))
+    assert torch.equal(drawing._nucleus(probabilities, top_p, most), wanted)
+    assert len(calls) == sorts
+
+
 def test_logprobs_are_those_before_top_p():
     chosen, logprobs = draw(
-        LOGITS[None].clone(), torch.tensor([0.7]), torch.tensor([0.1]), torch.tensor([0.5]).double(), torch.tensor([0])
+        LOGITS[None].clone(), np.float32([0.7]), np.float32([0.1]), torch.tensor([0.5]).double(), torch.tensor([0])
     )
     assert chosen.tolist() == [0]
     assert logprobs.item() == pytest.approx(torch.log_softmax(LOGITS / 0.7, 0)[0].item(), abs=1e-6)
 
 
 def test_temperature_zero_is_the_maximum_row_by_row():
-    temperature, uniform = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.999, 0.999999, 0.0]).double()
-    chosen, logprobs = draw(LOGITS.repeat(3, 1), temperature, torch.ones(3), uniform, torch.arange(3))
+    temperature, uniform = np.float32([0.0, 1.0, 0.0]), torch.tensor([0.999, 0.999999, 0.0]).double()
+    chosen, logprobs = draw(LOGITS.repeat(3, 1), temperature, np.ones(3, np.float32), uniform, torch.arange(3))
     assert chosen.tolist()[::2] == [0, 0] and chosen[1] != 0
     assert logprobs[0].item() == pytest.approx(torch.log_softmax(LOGITS, 0)[0].item(), abs=1e-6)
 
@@ -255,7 +266,11 @@ def test_impossible_tokens_are_never_drawn(uniform):
     logits = torch.full((1, 50), -math.inf)
     logits[0, 20:23] = 0.0
     chosen, _ = draw(
-        logits, torch.ones(1), torch.ones(1), torch.tensor([uniform], dtype=torch.float64), torch.tensor([0])
+        logits,
+        np.ones(1, np.float32),
+        np.ones(1, np.float32),
+        torch.tensor([uniform], dtype=torch.float64),
+        torch.tensor([0]),
     )
     assert 20 <= chosen.item() <= 22
 

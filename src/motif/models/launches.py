@@ -38,15 +38,15 @@ def fewer_launches(policy: Policy) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in policy.decoder.modules():
             if norm := _fused_norm(module):
-                stack.enter_context(_replaced(module, "forward", norm))
+                stack.enter_context(replaced(module, "forward", norm))
         code = sys.modules[type(policy.decoder).__module__]
         if rotary := _fused_rotary(getattr(code, ROTARY, None), policy.device):
-            stack.enter_context(_replaced(code, ROTARY, rotary))
+            stack.enter_context(replaced(code, ROTARY, rotary))
         yield
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Give an object an attribute inside the block, and what it had before after it."""
     before = vars(owner).get(name)
     setattr(owner, name, value)
@@ -157,7 +157,7 @@ class AdapterCopies:
             trained = torch.is_grad_enabled()
             self.copies = [part.requires_grad_(trained) for part in self._split(flat)]
             for layer, down, up in zip(self.layers, self.copies[::2], self.copies[1::2], strict=True):
-                self._stack.enter_context(_replaced(layer, "forward", _with_adapter(layer, down, up)))
+                self._stack.enter_context(replaced(layer, "forward", _with_adapter(layer, down, up)))
         return self
 
     def collect(self) -> None:

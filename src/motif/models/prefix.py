@@ -199,12 +199,12 @@ class Fresh:
     keys_values: dict[int, KeysValues]
     recurrent: States
 
-    def give(self, segments: Sequence[Segment]) -> None:
-        """Copy each segment's own to it."""
+    def give(self, segments: Sequence[Segment], copy: bool = True) -> None:
+        """Give each segment its own: copies, or parts of the whole, which stays in memory then as long as any is."""
         for row, segment in enumerate(segments):
-            for layer, (keys, values) in self.keys_values.items():
-                size = len(segment.tokens)
-                segment.keys_values[layer] = keys[row, :, :size].clone(), values[row, :, :size].clone()
+            for layer, whole in self.keys_values.items():
+                keys, values = (tensor[row, :, : len(segment.tokens)] for tensor in whole)
+                segment.keys_values[layer] = (keys.clone(), values.clone()) if copy else (keys, values)
             segment.recurrent = {name: state[row].clone() for name, state in self.recurrent.items()}
 
 

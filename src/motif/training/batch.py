@@ -184,6 +184,7 @@ class Minibatch:
 
     def __init__(self, policy: Policy, samples: Sequence[Sample], scale: float = 1.0, processes: Processes = ALONE):
         self.policy, self.samples, self.processes = policy, samples, processes
+        self.worth = worth_a_pass(policy)
         lengths = torch.tensor([len(sample.token_ids) for sample in samples], dtype=torch.long)
 
         def repeated(values: Sequence[float]) -> Tensor:
@@ -277,9 +278,9 @@ class Minibatch:
         if general:
             ends = [root.add(sequence) for sequence in sequences]
         else:
-            ends = build_prefix_tree(root, sequences, shortest_shared(self.policy), worth_a_pass(self.policy))
+            ends = build_prefix_tree(root, sequences, shortest_shared(self.policy), self.worth)
         places = self._places(part, ends)
-        inner, leaves = _plan_passes(root, budget, not self.policy.recurrent, worth_a_pass(self.policy))
+        inner, leaves = _plan_passes(root, budget, not self.policy.recurrent, self.worth)
         inner_count, leaf_count = self._most_of_all(len(inner), len(leaves))
 
         def run(segments: Sequence[Segment]) -> tuple[list[Tensor], list[Gradient], Fresh]:

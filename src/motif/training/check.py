@@ -16,6 +16,7 @@ from motif.distributed import ALONE, Processes
 from motif.errors import ModelError, MotifError, first_line, out_of_memory
 from motif.models.path import ALLOWED, Finding, Gaps, Path, choose, off_by
 from motif.models.policy import Policy
+from motif.models.prefix import MIN_SHARED_TOKENS
 from motif.models.windows import narrowed
 from motif.sampling.local.check import MEAN, random_adapter
 from motif.training.batch import Minibatch, Sample, UpdateStats
@@ -44,6 +45,9 @@ def choose_update_path(policy: Policy, processes: Processes = ALONE) -> Path:
         return Finding(next((one.problem for one in found if one.problem), ""), worst.gaps)
 
     path, found = choose(compare)
+    if path is None and policy.launch_bound:
+        policy.launch_bound = False  # each operation by itself
+        path, found = choose(compare)
     if path is None:
         raise ModelError(
             f"model type {policy.model.config.model_type!r} cannot be trained: {found[1].problem} (and its prompts "
@@ -99,6 +103,7 @@ def _samples(policy: Policy, size: int) -> list[Sample]:
 def _compare(policy: Policy, samples: list[Sample], processes: Processes) -> Finding:
     """Add the gradient of a way to that of plain passes with the opposite sign, and see whether anything is left."""
     batch = Minibatch(policy, samples, processes=processes)
+    batch.worth = MIN_SHARED_TOKENS  # so that prompts as short as these are shared
     weights_T = torch.rand(len(batch.targets_T), generator=torch.Generator().manual_seed(0)).to(policy.device) - 0.5
     wanted_T = _plain(policy, samples, -weights_T)
     parameters = policy.trainable()

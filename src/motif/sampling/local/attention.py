@@ -20,6 +20,7 @@ from transformers.masking_utils import causal_mask_function
 
 from motif.models.prefix import Segment
 from motif.models.recurrent import RowStates, StateCache
+from motif.sampling.local.pool import Pool
 
 NAME = "motif_tree"
 MaskFunction = Callable[..., Tensor]
@@ -42,12 +43,13 @@ class TreeCache(StateCache):
 
     store: RowStates
 
-    def __init__(self, device: torch.device, fixed: bool = False):
+    def __init__(self, device: torch.device, fixed: bool = False, launch_bound: bool = False):
         super().__init__(layers=[])
-        self.device, self.fixed = device, fixed
+        self.device, self.fixed, self.launch_bound = device, fixed, launch_bound
         self.rows = 0  # of a step, with those added for the round number
-        self.levels: list[_Level] = []
+        self.levels: list[_Level | Pool] = []
         self.places = Places(fixed)
+        self._pool = Pool(self.places.move)
         self.store = RowStates()
         self._prompts: list[Segment] = []
         self._above, self._last = _Level(self.places, whole_path=True), _Level(self.places, whole_path=False)
@@ -92,8 +94,13 @@ class TreeCache(StateCache):
         dozen small operations in every layer of every step.
         """
         self.levels = []
+        pooled = self.launch_bound and Pool.fits(prompts, self.rows)
         self._ends = np.pad([prompt.end for prompt in prompts], (0, self.rows - len(prompts)))
         spare: list[Segment | None] = [None] * (self.rows - len(prompts))
+        if pooled and any(prompt.end for prompt in prompts):
+            self._pool.place(prompts, self.rows, self.device)
+            self.levels.append(self._pool)
+            return
         above = [prompt.parent if prompt.parent is not None and prompt.parent.end else None for prompt in prompts]
         for level, segments in ((self._above, above), (self._last, prompts)):
             if any(segments):
@@ -218,7 +225,8 @@ class TreeCache(StateCache):
         joined = joined.add_(self._bias_of(mask))
         if sinks is not None:
             joined = torch.cat([joined, sinks.to(joined.dtype).expand(len(joined), -1, -1).unsqueeze(-1)], dim=-1)
-        weights = joined.softmax(-1, dtype=torch.float32).to(query.dtype)
+        # In float32 in any case; on a GPU the kernel itself rounds, without a cast of its own.
+        weights = joined.softmax(-1) if self.launch_bound else joined.softmax(-1, dtype=torch.float32).to(query.dtype)
         *shares, own = weights[..., : weights.shape[-1] - (sinks is not None)].split(
             [part.shape[-1] for part in scores], dim=-1
         )
@@ -247,6 +255,10 @@ class Places:
         self.moves = 0
         """How often something has got another place."""
         self._tensors: dict[str, Tensor] = {}
+
+    def move(self) -> None:
+        """Note that something has got another place."""
+        self.moves += 1
 
     def put(self, name: str, value: Tensor) -> Tensor:
         """The tensor that holds `value` now."""

@@ -11,10 +11,10 @@ the batch a response happens to be in does not matter (up to rounding of the log
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
 from motif.models.device import current, give_back_memory, to_device
+from motif.models.launches import fewer_launches
 from motif.models.path import FAST, RIGHT, Finding, Path, choose
 from motif.models.policy import Policy
 from motif.models.prefix import Segment, shortest_shared
@@ -104,14 +105,19 @@ class LocalSampler(SteppingSampler):
                 await self.hand_over(completions)
             await asyncio.sleep(0)  # let an interrupt be seen
 
-    @contextmanager
+    @contextlib.contextmanager
     def open(self, name: str = "current") -> Iterator[DecodingBatch]:
         """A batch that the caller steps, on the weights of `current` or `base`; the policy is the batch's meanwhile.
 
         To be used in the thread that opened it.
         """
         policy = self.policy
-        with current(policy.device), sampling_weights(policy, name), torch.inference_mode(), policy.precision():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(current(policy.device))
+            stack.enter_context(fewer_launches(policy))
+            stack.enter_context(sampling_weights(policy, name))
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(policy.precision())
             memory = self._memory()
             try:
                 yield DecodingBatch(policy, self.max_rows, self.usage, memory)
@@ -158,6 +164,9 @@ class LocalSampler(SteppingSampler):
         found = self._found()
         if path.general and (found.problem or found.gap > RIGHT):
             self.padded = False  # some models know positions or masks of their own only
+            found = self._found()
+        if found.problem and self.policy.launch_bound and not path.general:
+            self.policy.launch_bound = False  # each operation by itself
             found = self._found()
         if not found.problem or self.record is None or path.general:
             return found
@@ -326,9 +335,11 @@ class DecodingBatch:
         """Draw a token for each fork from `first_fork` on, from the logits (rows, V) of the rows from `first` on."""
         rows, row_of = self.rows[first : self.count], self.row_of[first_fork:]
         uniform = uniforms(self.keys[first_fork:], self.rows["produced"][row_of])
-        temperature, top_p = (self._to_device(rows[name].copy()) for name in ("temperature", "top_p"))
-        drawn = draw(logits, temperature, top_p, self._to_device(uniform), self._to_device(row_of - first))
-        tokens, logprobs = (tensor.cpu().numpy() for tensor in drawn)
+        heat, top_p = rows["temperature"].copy(), rows["top_p"].copy()
+        drawn = draw(logits, heat, top_p, self._to_device(uniform), self._to_device(row_of - first))
+        # Together, because each wait stops a GPU; float32 holds every token below 2**24.
+        numbers, logprobs = torch.stack([drawn[0].float(), drawn[1]]).cpu().numpy()
+        tokens = numbers.astype(np.int64)
         if not np.isfinite(logprobs).all():
             request = self.forks[first_fork + int(np.flatnonzero(~np.isfinite(logprobs))[0])][0]
             raise NonFiniteError(

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motif.models.device import to_device
+
 
 def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
     """Uniform numbers in [0, 1), one per (key, counter): SplitMix64 (Steele et al., 2014), addressed by position."""
@@ -17,11 +19,18 @@ def uniforms(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
     return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, row_of: Tensor) -> tuple[Tensor, Tensor]:
+LIKELIEST = 1024
+"""Tokens among which those of top-p are sought on a GPU before all are sorted."""
+
+
+def draw(
+    logits: Tensor, temperature: np.ndarray, top_p: np.ndarray, uniform: Tensor, row_of: Tensor
+) -> tuple[Tensor, Tensor]:
     """Draw tokens, one or more from each row.
 
     Args:
-        logits: (rows, V), overwritten. temperature, top_p: (rows,); temperature 0 is greedy.
+        logits: (rows, V), overwritten. temperature, top_p: (rows,) float32; temperature 0 is greedy. They are the
+            host's, so that a GPU need not be asked what there is to do.
         uniform: (draws,) in [0, 1), float64 (float32 on MPS). row_of: (draws,) the row of each draw.
 
     Returns:
@@ -30,21 +39,34 @@ def draw(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: Tensor, ro
     greedy = temperature == 0
     # In place where it can be: with a large vocabulary, fresh memory costs more than the arithmetic.
     weights = logits.float()
-    if not bool((temperature == 1).all()):
-        weights = weights / torch.where(greedy, 1.0, temperature).unsqueeze(-1)
+    if not (temperature == 1).all():
+        scale = np.where(greedy, np.float32(1), temperature)
+        weights = weights / to_device(scale, weights.device).unsqueeze(-1)
     highest, likeliest = weights.max(-1, keepdim=True)
     weights = weights.sub_(highest).exp_()
     total = weights.sum(-1)
     chosen = likeliest.squeeze(-1)[row_of]
-    if not bool(greedy.all()):
-        kept = _nucleus(weights / total.unsqueeze(-1), top_p) if bool((top_p < 1).any()) else weights
-        chosen = torch.where(greedy[row_of], chosen, _invert(kept, uniform, row_of))
+    if not greedy.all():
+        kept = weights
+        if (top_p < 1).any():
+            most = LIKELIEST if weights.device.type == "cuda" else None
+            kept = _nucleus(weights / total.unsqueeze(-1), to_device(top_p, weights.device), most)
+        drawn = _invert(kept, uniform, row_of)
+        chosen = torch.where(to_device(greedy, weights.device)[row_of], chosen, drawn) if greedy.any() else drawn
     return chosen, (weights[row_of, chosen] / total[row_of]).log()
 
 
-def _nucleus(probabilities: Tensor, top_p: Tensor) -> Tensor:
-    """Probabilities (rows, V) with all but the likeliest tokens, which together reach top_p (rows,), set to 0."""
-    ordered, order = probabilities.sort(dim=-1, descending=True)
+def _nucleus(probabilities: Tensor, top_p: Tensor, most: int | None = None) -> Tensor:
+    """Probabilities (rows, V) with all but the likeliest tokens, which together reach top_p (rows,), set to 0.
+
+    `most`: so many are sorted if they are enough for every row; None: all are.
+    """
+    few = most is not None and most < probabilities.shape[-1]
+    if few:
+        ordered, order = probabilities.topk(most or 0, dim=-1)
+        few = not bool((ordered.sum(-1) < top_p).any())
+    if not few:
+        ordered, order = probabilities.sort(dim=-1, descending=True)
     before = ordered.cumsum(-1) - ordered  # mass of the more likely tokens
     ordered = ordered.masked_fill(before >= top_p.unsqueeze(-1), 0.0)
     return torch.zeros_like(probabilities).scatter(-1, order, ordered)

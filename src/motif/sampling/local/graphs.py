@@ -41,7 +41,7 @@ class Decoder:
 
     def __init__(self, policy: Policy, record: Recorder | None = None):
         self.policy, self.record = policy, record
-        self.cache = TreeCache(policy.device, fixed=record is not None)
+        self.cache = TreeCache(policy.device, fixed=record is not None, launch_bound=policy.launch_bound)
         self._kind: tuple[int, ...] = ()
         self._seen = 0
         self._recorded: tuple[Recording, Tensor] | None = None

@@ -112,9 +112,11 @@ class TreeMemory(Memory):
         while level:
             for segments in batches(level, PREFILL_TOKENS, padded=not self.policy.recurrent):
                 states, fresh = forward(self.policy, segments)
-                fresh.give(segments)
+                copy = not self.policy.launch_bound  # thousands of them; padding takes less than they
+                fresh.give(segments, copy)
                 for row, segment in enumerate(segments):
-                    segment.states = states[row, : len(segment.tokens)].clone()
+                    own = states[row, : len(segment.tokens)]
+                    segment.states = own.clone() if copy else own
                     self.usage.prefill_tokens += len(segment.tokens)
             level = [child for segment in level for child in segment.children]
         return [ends[index] for index in range(len(prompts))]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from motif.models.adapter import adapted_parameter, lora_layers
 from motif.models.policy import Policy
+from motif.sampling.local.joining import joined_layers
 
 FEW_ROWS = 16
 """Rows that the layout is chosen for; it serves other numbers as well."""
@@ -35,8 +36,13 @@ def sampling_weights(policy: Policy, name: str) -> Iterator[None]:
     apart = policy.half or policy.config.four_bit
     with contextlib.ExitStack() as stack:
         if name == "current" and apart:
+            joined = joined_layers(policy) if policy.launch_bound and policy.autocast and not policy.shards else []
+            for products in joined:
+                stack.enter_context(products.active())
+            together = {layer for products in joined for layer in products.layers}
             for layer in layers:
-                stack.enter_context(_added(layer, policy))
+                if layer not in together:
+                    stack.enter_context(_added(layer, policy))
             yield
             return
         if layers:

@@ -1,0 +1,82 @@
+"""All prompts of a decoding batch in one table, with which every row is multiplied: for a GPU.
+
+A `_Level` of `motif.sampling.local.attention` multiplies each row with the keys of its own prompt only, for which rows
+are sorted by prompt and back. A GPU has multiplied few rows with all of some short prompts before it could launch that.
+Here the scores of prompts that are not a row's own are hidden. R rows, N tokens of all prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motif.models.prefix import Segment
+
+LARGEST = 2**19
+"""Rows times tokens of prompts up to which the arithmetic takes less than launching more operations."""
+Expand = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""See `motif.sampling.local.attention`."""
+
+
+class Pool:
+    """The segments of all prompts, one after the other.
+
+    `moved`: called when the tables are made anew.
+    """
+
+    def __init__(self, moved: Callable[[], None]):
+        self.moved = moved
+        self._starts: dict[tuple[Segment, int], int] = {}  # of each segment, with its length: a split shortens it
+        self._tables: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @staticmethod
+    def fits(prompts: Sequence[Segment], rows: int) -> bool:
+        """Whether prompts are short enough for so many rows."""
+        segments = {segment for prompt in set(prompts) for segment in prompt.path()}
+        return rows * sum(len(segment.tokens) for segment in segments) <= LARGEST
+
+    def place(self, prompts: Sequence[Segment], rows: int, device: torch.device) -> None:
+        """`prompts`: with which the first rows' prompts end; the others have none."""
+        paths = {prompt: [(one, len(one.tokens)) for one in prompt.path()] for prompt in prompts}
+        used = dict.fromkeys(segment for path in paths.values() for segment in path)
+        if not used.keys() <= self._starts.keys() or 2 * len(used) < len(self._starts):
+            ends = np.cumsum([size for _, size in used], dtype=np.int64)
+            self._starts = {one: int(end) - one[1] for one, end in zip(used, ends, strict=True)}
+            self._tables = {}
+            self.moved()
+        tokens = max(start + size for (_, size), start in self._starts.items())
+        visible, positions = np.zeros((rows, tokens), dtype=bool), np.zeros(tokens, dtype=np.int64)
+        for (segment, size), start in self._starts.items():
+            positions[start : start + size] = segment.start + np.arange(size)
+        for row, prompt in enumerate(prompts):
+            for one in paths[prompt]:
+                visible[row, self._starts[one] :][: one[1]] = True
+        self.visible = torch.from_numpy(visible).to(device)
+        self.positions = torch.from_numpy(positions).to(device).expand(rows, -1)
+
+    def table(self, layer: int, expand: Expand | None) -> tuple[Tensor, Tensor]:
+        """Keys and values (heads, N, size) of a layer."""
+        if layer not in self._tables:
+            segments = [segment.keys_values[layer] for segment, _ in self._starts]
+            keys, values = (torch.cat([one[kind] for one in segments], dim=1)[None] for kind in (0, 1))
+            keys, values = expand(keys, values) if expand else (keys, values)
+            self._tables[layer] = keys[0], values[0]
+        return self._tables[layer]
+
+    def scores(self, keys: Tensor, query: Tensor) -> Tensor:
+        """Products of queries (R, heads, group, size) with all keys: (R, heads, group, N)."""
+        return self._times(query, keys.transpose(1, 2))
+
+    def values(self, values: Tensor, weights: Tensor) -> Tensor:
+        """All values, weighted (R, heads, group, N): (R, heads, group, size)."""
+        return self._times(weights, values)
+
+    @staticmethod
+    def _times(rows: Tensor, table: Tensor) -> Tensor:
+        """(R, heads, group, X) times (heads, X, Y)."""
+        count, heads, group, size = rows.shape
+        by_head = rows.transpose(0, 1).reshape(heads, count * group, size)
+        return torch.bmm(by_head, table.to(rows.dtype)).view(heads, count, group, -1).transpose(0, 1)

@@ -1,0 +1,105 @@
+"""Sampling with fewer launches, as on a GPU, tried on the CPU: the same responses, and the same weights afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from motif.config import ModelConfig
+from motif.models.adapter import lora_layers
+from motif.models.launches import fewer_launches
+from motif.models.policy import Policy
+from motif.sampling.base import Completion, Request
+from motif.sampling.concurrency import complete
+from motif.sampling.local import pool
+from motif.sampling.local.batch import LocalSampler
+from motif.sampling.local.joining import joined_layers
+from motif.sampling.local.packing import sampling_weights
+from support.tape import Tape, tape
+from support.tiny import SMALL, write_model
+from support.updates import shake
+
+KINDS: dict[str, dict[str, Any]] = {
+    "LlamaConfig": {},
+    "Qwen3Config": {"head_dim": 8},
+    "Gemma2Config": {"head_dim": 8, "sliding_window": 8},  # windows, and scores with a cap
+    "GptOssConfig": {"head_dim": 8, "sliding_window": 8, "num_local_experts": 2, "num_experts_per_tok": 1},  # sinks
+}
+
+
+def sampled(policy: Policy, record: Any = None) -> list[Completion]:
+    """Prompts of several lengths, all of whose beginnings are shared with others; rows end and others enter."""
+    stem = list(range(6, 24))
+    prompts = [stem[:3], [*stem, 30], [*stem, 31, 32, 33], [*stem, *range(40, 52), 6], [*stem, *range(40, 52), 7, 8]]
+    requests = [
+        Request(prompt, [10 * row, 10 * row + 1], max_tokens=4 + 2 * row, temperature=0.7 if row % 2 else 1.0)
+        for row, prompt in enumerate(prompts)
+    ]
+    sampler = LocalSampler(policy, 6)
+    sampler.record = record
+    assert not sampler.path.reason
+    done = complete(sampler, requests)
+    return sorted(done, key=lambda one: (one.request.prompt_ids, one.index))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_responses_are_the_same(kind, tiny_tokenizer, tmp_path):
+    policy = Policy(write_model(tmp_path, kind, SMALL | KINDS[kind], tiny_tokenizer))
+    shake(policy, 1)
+    plain = sampled(policy)
+    policy.launch_bound = True
+    for record in (None, tape):
+        replays = Tape.replays
+        fused = sampled(policy, record)
+        assert policy.launch_bound and (record is None or Tape.replays > replays)
+        assert [one.token_ids for one in fused] == [one.token_ids for one in plain]
+        for one, other in zip(fused, plain, strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+def test_many_rows_and_long_prompts_are_sorted_as_before(tiny_model, monkeypatch):
+    policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, device="cpu"))
+    plain = sampled(policy)
+    policy.launch_bound = True
+    monkeypatch.setattr(pool, "LARGEST", 150)  # between one prompt and all
+    placed: list[int] = []
+    place = pool.Pool.place
+    monkeypatch.setattr(pool.Pool, "place", lambda self, *args: placed.append(1) or place(self, *args))
+    assert [one.token_ids for one in sampled(policy)] == [one.token_ids for one in plain]
+    assert placed
+
+
+def states(policy: Policy) -> torch.Tensor:
+    ids = torch.arange(6, 26).view(4, 5)
+    with fewer_launches(policy), sampling_weights(policy, "current"), torch.inference_mode(), policy.precision():
+        return policy.decoder(input_ids=ids, use_cache=False).last_hidden_state.float().clone()
+
+
+@pytest.mark.parametrize("kind", ["LlamaConfig", "Qwen2Config"])
+def test_layers_that_read_the_same_are_one_product(kind, tiny_tokenizer, tmp_path):
+    config = write_model(tmp_path, kind, SMALL | KINDS.get(kind, {}), tiny_tokenizer)
+    policy = Policy(config.model_copy(update={"dtype": "bfloat16", "lora_alpha": 8}))
+    weights = {layer: layer.get_base_layer().weight.clone() for layer in lora_layers(policy.wrapped)}
+    found: list[torch.Tensor] = []
+    for seed in (1, 2):  # what has been learnt since the last time is sampled with
+        shake(policy, seed, size=0.2)
+        policy.launch_bound = False
+        with policy.in_float32():
+            exact = states(policy)
+        rounding = (states(policy) - exact).abs().mean()
+        policy.launch_bound = True
+        found.append(states(policy))
+        assert (found[-1] - exact).abs().mean() < 1.5 * rounding
+    assert [len(one.layers) for one in joined_layers(policy)] == 2 * [3, 1, 2, 1]
+    assert (found[1] - found[0]).abs().mean() > 5 * rounding  # the test can tell
+    assert all(torch.equal(layer.get_base_layer().weight, weight) for layer, weight in weights.items())
+
+
+def test_what_is_computed_together_wrongly_is_computed_one_by_one(tiny_model, monkeypatch):
+    policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, device="cpu"))
+    policy.launch_bound = True
+    monkeypatch.setattr(pool.Pool, "values", lambda self, values, weights: self._times(weights, values.flip(1)))
+    assert not LocalSampler(policy).path.reason
+    assert not policy.launch_bound
