@@ -81,7 +81,7 @@ def _norm(module: Any, shift: int) -> Norm | None:
     def norm(rows: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         weight = module.weight
         if args or kwargs or rows.dtype != weight.dtype:
-            return own(module, rows, *args, **kwargs)  # type: ignore[no-any-return]
+            return own(module, rows, *args, **kwargs)
         with torch.autocast(rows.device.type, enabled=False):
             return F.rms_norm(rows, weight.shape, weight + shift if shift else weight, eps)
 
@@ -112,6 +112,10 @@ def _fused_rotary(own: Any, device: torch.device) -> Any:
         if not last or last[0] is not sin:
             last[:] = sin, (sin.unflatten(-1, (2, -1)) * sign.to(sin.dtype)).flatten(-2)
         cosines, sines = cos.unsqueeze(1), last[1].unsqueeze(1)
+        both = _neighbours(query, key)
+        if both is not None:
+            turned = torch.addcmul(both * cosines, _swapped(both), sines)
+            return turned.split([query.shape[1], key.shape[1]], dim=1)
         return tuple(torch.addcmul(heads * cosines, _swapped(heads), sines) for heads in (query, key))
 
     generator = torch.Generator().manual_seed(0)
@@ -123,6 +127,22 @@ def _fused_rotary(own: Any, device: torch.device) -> Any:
     except (RuntimeError, TypeError, ValueError, IndexError):  # it wants other arguments
         return None
     return rotary if same else None
+
+
+def _neighbours(query: Tensor, key: Tensor) -> Tensor | None:
+    """Heads of queries and keys (rows, heads, T, size) as one tensor, if they lie one after the other in memory."""
+    if (
+        query.shape[2] > 1
+        or query.requires_grad
+        or (query.stride(0), query.stride(1)) != (key.stride(0), key.stride(1))
+    ):
+        return None  # more than one token each is not what a joint product leaves
+    after = query.storage_offset() + query.shape[1] * query.stride(1)
+    memory = query.untyped_storage().data_ptr(), after
+    if (key.untyped_storage().data_ptr(), key.storage_offset()) != memory or query.stride(3) != key.stride(3):
+        return None
+    shape = (query.shape[0], query.shape[1] + key.shape[1], *query.shape[2:])
+    return query.as_strided(shape, query.stride())
 
 
 def _swapped(heads: Tensor) -> Tensor:

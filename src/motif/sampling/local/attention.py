@@ -193,8 +193,11 @@ class TreeCache(StateCache):
             row_and_head = torch.arange(rows * heads, device=self.device).view(rows, heads)
             self._indices[heads] = (row_and_head * self._capacity[1] + self._write[:, None]).flatten()
         for store, fresh in zip(self._own[layer_idx], (key_states, value_states), strict=True):
-            flat = fresh.reshape(rows * heads, -1)
-            store.view(-1, flat.shape[1]).index_copy_(0, self._indices[heads], flat.to(store.dtype))
+            flat, index = store.view(-1, fresh.shape[3]), self._indices[heads]
+            if self.launch_bound:  # takes parts of a product as they lie
+                flat.index_put_((index.view(rows, heads),), fresh[:, :, 0].to(store.dtype))
+            else:
+                flat.index_copy_(0, index, fresh.reshape(rows * heads, -1).to(store.dtype))
         keys, values = self._own[layer_idx]
         self._layers[keys.data_ptr()] = layer_idx
         return keys[:rows, :, : self._length], values[:rows, :, : self._length]
