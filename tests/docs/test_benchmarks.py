@@ -16,7 +16,7 @@ RATIOS = {
     "scaling": set(),
     "grading": {"gsm8k", "math"},
     "general": set(),
-    "gpu": {"paper_graphs", "paper_sample", "paper_update"},
+    "gpu": {"decoding", "decoding_graphs", "update", "paper_sample", "paper_update"},
 }
 
 
