@@ -97,6 +97,18 @@ def test_layers_that_read_the_same_are_one_product(kind, tiny_tokenizer, tmp_pat
     assert all(torch.equal(layer.get_base_layer().weight, weight) for layer, weight in weights.items())
 
 
+def test_trained_weights_are_copied_to_bfloat16_once(tiny_model):
+    policy = Policy(ModelConfig(name=tiny_model, adapter="full", device="cpu", dtype="bfloat16"))
+    layer = policy.decoder.layers[0].mlp.down_proj
+    weight, plain = layer.weight, states(policy)
+    policy.launch_bound = True
+    with sampling_weights(policy, "current"):
+        assert layer.weight.dtype == policy.model.lm_head.weight.dtype == torch.bfloat16
+        assert policy.model.get_input_embeddings().weight.dtype == torch.float32
+    assert layer.weight is weight and weight.dtype == torch.float32
+    assert torch.allclose(states(policy), plain, atol=0.02 * plain.abs().mean().item())
+
+
 def test_what_is_computed_together_wrongly_is_computed_one_by_one(tiny_model, monkeypatch):
     policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, device="cpu"))
     policy.launch_bound = True

@@ -26,7 +26,8 @@ ROTARY = "apply_rotary_pos_emb"
 """What transformers calls the function, in the module of each architecture."""
 Norm = Callable[[Tensor], Tensor]
 
-_NORMS: WeakKeyDictionary[nn.Module, Norm | None] = WeakKeyDictionary()
+_SHIFTS: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
+"""By norm: what is added to its weight. None: it computes something else."""
 
 
 @contextlib.contextmanager
@@ -66,17 +67,18 @@ def _fused_norm(module: nn.Module) -> Norm | None:
     """The same as a module computes, if that is x / sqrt(mean(x²) + eps) times its weight, or times 1 + its weight."""
     if not type(module).__name__.endswith("RMSNorm"):
         return None
-    if module not in _NORMS:
-        _NORMS[module] = next((norm for shift in (0, 1) if (norm := _norm(module, shift))), None)
-    return _NORMS[module]
+    if module not in _SHIFTS:
+        _SHIFTS[module] = next((shift for shift in (0, 1) if _is_norm(module, shift)), None)
+    shift = _SHIFTS[module]
+    return None if shift is None else _norm(module, shift)
 
 
-def _norm(module: Any, shift: int) -> Norm | None:
-    weight = getattr(module, "weight", None)
-    eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    if not isinstance(weight, Tensor) or weight.ndim != 1 or not isinstance(eps, float):
-        return None
-    own = type(module).forward
+def _eps(module: nn.Module) -> Any:
+    return getattr(module, "variance_epsilon", getattr(module, "eps", None))
+
+
+def _norm(module: Any, shift: int) -> Norm:
+    own, eps = type(module).forward, _eps(module)
 
     def norm(rows: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         weight = module.weight
@@ -85,15 +87,22 @@ def _norm(module: Any, shift: int) -> Norm | None:
         with torch.autocast(rows.device.type, enabled=False):
             return F.rms_norm(rows, weight.shape, weight + shift if shift else weight, eps)
 
+    return norm
+
+
+def _is_norm(module: nn.Module, shift: int) -> bool:
+    weight, eps = getattr(module, "weight", None), _eps(module)
+    if not isinstance(weight, Tensor) or weight.ndim != 1 or not isinstance(eps, float):
+        return False
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(3, len(weight), generator=generator).to(weight.device)
     try:
         with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
-            expected = own(module, rows)
+            expected = type(module).forward(module, rows)
             found = F.rms_norm(rows, weight.shape, weight.float() + shift, eps)
     except (RuntimeError, TypeError):  # it wants other arguments
-        return None
-    return norm if torch.allclose(found, expected.float(), CLOSE, CLOSE) else None
+        return False
+    return torch.allclose(found, expected.float(), CLOSE, CLOSE)
 
 
 # -- rotary embeddings -------------------------------------------------------------------------------------------------

@@ -80,6 +80,8 @@ def memory(
     # In float32 sampling has its own weights: with the adapter merged, or on a CPU laid out for few rows.
     copied = not (recipe.model.four_bit or half) and (recipe.model.adapter == "lora" or cpu)
     copy = held if copied else 0
+    if half and recipe.model.adapter == "full" and not cpu and pieces == 1:
+        copy = held * 2 / size  # those in bfloat16
     gathered = held if pieces > 1 else 0  # sharded weights are gathered to sample
     rows = sampled_at_once(recipe, held_out, processes)
     length = longest_sequence(recipe, prompt, tested=min(held_out, recipe.eval.questions) > 0)

@@ -30,11 +30,16 @@ def sampling_weights(policy: Policy, name: str) -> Iterator[None]:
 
     The policy's own weights are put aside, not changed, so they come back exactly. In bfloat16 the adapter is added to
     each output instead: folded in, what is smaller than half a step between two bfloat16 numbers would be lost, always
-    the same part of it. A quantised base is used as it is.
+    the same part of it. A quantised base is used as it is. Weights that are trained themselves are copied to bfloat16.
     """
     layers = lora_layers(policy.wrapped)
     apart = policy.half or policy.config.four_bit
     with contextlib.ExitStack() as stack:
+        if policy.config.adapter == "full" and policy.autocast and policy.launch_bound and not policy.shards:
+            for module in policy.model.modules():  # a recorded step would cast each weight anew
+                if type(module) is nn.Linear and module.weight.dtype == torch.float32:
+                    copy = module.weight.detach().to(torch.bfloat16)
+                    stack.enter_context(_running_with(module, "weight", copy, policy))
         if name == "current" and apart:
             joined = joined_layers(policy) if policy.launch_bound and policy.autocast and not policy.shards else []
             for products in joined:
