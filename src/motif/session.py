@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from motif.config import Recipe
+from motif.demo import MODELS
 from motif.distributed import ALONE, Processes
 from motif.errors import DataError, RecipeError
 from motif.grading import Grader
@@ -34,9 +35,10 @@ from motif.sampling.base import ServingSampler, TrainingSampler
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.engine import Engine
-from motif.tasks import BadRow, Task, load, reject, solutions
+from motif.tasks import BadRow, Task, load, reject, solutions, wording
 from motif.tasks.rows import read
 from motif.tasks.worked import cutting_of, worked
+from motif.text import brief
 
 CHUNK = 1000
 """Questions that are tokenised at once: a tokenizer makes several Python objects of every token."""
@@ -285,6 +287,24 @@ class LoadedModel:
     window: int | None
     about: str
     fingerprint: str | None = None
+
+
+def notices(recipe: Recipe) -> Callable[[str], str]:
+    """What is to be said of a question before it is answered: whether an embedded model was made for others.
+
+    Empty for a question like those that it has learnt, and for every other model.
+    """
+    known = wording(recipe.data) if recipe.model.name in MODELS else None
+
+    def notice(question: str) -> str:
+        if known is None or known.knows(question):
+            return ""
+        return (
+            f"This small model was made for questions worded like “{brief(known.example, 160)}”; what it answers to "
+            "others means nothing."
+        )
+
+    return notice
 
 
 def open_model(recipe: Recipe, weights: Path | None, rows: int) -> LoadedModel:

@@ -202,6 +202,13 @@ def test_charts_and_recipes_are_reached_by_clicks(two_runs: tuple[Path, str], br
         expect(reward.locator("tbody tr")).to_have_count(20)
         plot.hover()
         expect(page.locator("#tip")).to_contain_text("outcome")
+        reward.get_by_role("button", name="Log scale").click()
+        expect(reward.get_by_role("button", name="Log scale")).to_have_attribute("aria-pressed", "true")
+        expect(plot.locator("canvas")).to_have_count(1)
+        for kind, start in (("CSV", b"generated tokens,one outcome"), ("PNG", b"\x89PNG")):
+            with page.expect_download() as saved:
+                reward.get_by_role("button", name=kind).click()
+            assert saved.value.path().read_bytes().startswith(start)
         page.locator("#recipe summary").first.click()
         expect(page.locator("#recipe pre").first).to_contain_text("branching")
         expect(page.locator("#recipe .differences")).to_contain_text("train.seed")

@@ -14,7 +14,7 @@ from motif.evaluation.target import Target
 from motif.method.pieces import read_in_pieces
 from motif.sampling.answer import AnswerPlan, Event, RoundStarted, RoundText, Trace, answer
 from motif.sampling.grow import TreeShape
-from motif.session import LoadedModel, open_model, piece_limit
+from motif.session import LoadedModel, notices, open_model, piece_limit
 from motif.text import harmless
 
 
@@ -43,6 +43,7 @@ class Conversation:
         chain = shape.model_copy(update={"branching": [1] * (rounds or shape.rounds)})
         self.shape = TreeShape.of(chain, greedy=seed is None)
         self.given, self.recipe = rounds, target.recipe
+        self.notice = notices(self.recipe)
         opened = self.opened
         self.pieces = piece_limit(self.recipe, opened.rounds, opened.window) if pieces is None else pieces
         self.seed, self.early_finish = seed or 0, early_finish
@@ -79,6 +80,8 @@ class Conversation:
         if pieces and self.given not in (None, len(pieces)):
             raise UsageError(f"the text has {len(pieces)} pieces, one a round: leave --rounds out, or set --pieces 0")
         limits = tuple(shape.in_rounds(len(pieces)).limits if pieces else shape.limits)
+        if notice := self.notice("\n".join([asked, *pieces])):
+            print(f"note: {harmless(notice)}", file=sys.stderr, flush=True)
         return AnswerPlan(asked, limits, seed=self.seed, early_finish=self.early_finish, pieces=pieces)
 
 

@@ -87,10 +87,7 @@ def by_round(steps: list[Record], prefix: str) -> dict[str, str]:
     """The metrics `prefix1`, `prefix2`, … that occur, in the order of the rounds."""
     keys = {key for record in steps for key in record if key.startswith(prefix)}
     rounds = {int(key.removeprefix(prefix)) for key in keys if re.fullmatch(r"[0-9]+", key.removeprefix(prefix))}
-    # The last round first: it gives the answer, and gets the accent colour.
-    return {f"{prefix}{number}": f"round {number}" for number in sorted(rounds, reverse=True)} or {
-        f"{prefix}1": "round 1"
-    }
+    return {f"{prefix}{number}": f"round {number}" for number in sorted(rounds)} or {f"{prefix}1": "round 1"}
 
 
 def rate_bars(steps: list[Record]) -> Chart:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.config import flat
-from motif.report import charts, result
+from motif.report import charts, result, spread
 from motif.report.diagnostics import diagnostics
 from motif.report.explain import Explainer
 from motif.report.now import numbers_now, state_of
@@ -96,7 +96,7 @@ class RunView:
             "axes": charts.axes(steps),
             "sections": [
                 *warmstart_section(metrics.warmstart, section(summary, "warmstart")),
-                *sections(steps, by_step, shape["rounds"]),
+                *_with_trees(sections(steps, by_step, shape["rounds"]), self.forest),
                 *diagnostics(steps, read_probes(self.path, metrics)),
                 spending(steps),
             ],
@@ -106,6 +106,12 @@ class RunView:
             "trees": {"epoch": self.forest.epoch, "count": len(self.forest.heads)},
             "recipe": recipe_text[:RECIPE_LIMIT],
         }
+
+
+def _with_trees(sections: list[Record], forest: Forest) -> list[Record]:
+    """The sections, that on outcomes with what only the trees tell."""
+    more = [*spread.curriculum(forest), *spread.histograms(forest)]
+    return [part | {"charts": [*part["charts"], *more]} if part["id"] == "outcomes" else part for part in sections]
 
 
 def page_data(runs: Sequence[RunView]) -> Record:

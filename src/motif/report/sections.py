@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from motif.report.charts import Chart, by_round, eval_points, lines, rate_bars
+from motif.report.now import tokens_per_second
 from motif.runs.read import Record, number
 
 FROM_ZERO = (0.0, None)
@@ -90,9 +91,8 @@ def group_charts(steps: list[Record]) -> list[Chart]:
             limits=SHARE,
             faint=False,
             share=6,
-            caption="Look for “never” turning into “sometimes” first and into “always” later: an order of difficulty "
-            "that nobody prescribed. Questions that are solved sometimes are the ones that teach; when they run out, "
-            "so does the signal.",
+            caption="Look for “never” turning into “sometimes”, and “sometimes” into “always”. Questions that are "
+            "solved sometimes are the ones that teach; when they run out, so does the signal.",
         ),
         lines(
             steps,
@@ -204,7 +204,7 @@ def note_charts(steps: list[Record]) -> list[Chart]:
 
 
 def stability_charts(steps: list[Record]) -> list[Chart]:
-    """Entropy, gradient norm and sampler gap; divergence, clipping and lag where they occur."""
+    """Entropy, gradient norm, sampler gap, clipping and learning rate; divergence and lag where they occur."""
     shown = [
         lines(
             steps,
@@ -238,9 +238,12 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
             "It should stay near zero.",
         ),
     ]
+    always = {
+        "clip_ratio": ("Clipped tokens", "share of tokens (%)", "Tokens whose probability left the clipping range."),
+        "learning_rate": ("Learning rate", "step size", "As the schedule has it (train.schedule, train.warmup)."),
+    }
     optional = {
         "kl": ("KL divergence", "nats per token", "Distance from the model as it was before training."),
-        "clip_ratio": ("Clipped tokens", "share of tokens (%)", "Tokens whose probability left the clipping range."),
         "sampler/capped": (
             "Capped tokens",
             "share of tokens (%)",
@@ -248,8 +251,9 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
         ),
         "sampler/lag": ("Sampler lag", "updates", "How many updates old the sampler's weights were."),
     }
-    for key, (title, y, caption) in optional.items():
-        if any(number(record.get(key)) for record in steps):  # off in most recipes, whose chart would be all zeros
+    for key, (title, y, caption) in (always | optional).items():
+        # The others are off in most recipes, whose chart would be all zeros.
+        if key in always or any(number(record.get(key)) for record in steps):
             unit = "percent" if "%" in y else "number"
             shown.append(
                 lines(steps, {key: title}, id=key, title=title, y=y, unit=unit, limits=FROM_ZERO, caption=caption)
@@ -299,4 +303,20 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
             limits=FROM_ZERO,
             caption="A slow rise usually comes from longer responses, a jump from the machine.",
         ),
+        lines(
+            with_speed(steps),
+            {"speed": "generated tokens per second"},
+            id="speed",
+            title="Speed",
+            y="tokens per second",
+            unit="count",
+            limits=FROM_ZERO,
+            caption="Generated tokens of a step over its wall clock, all its parts counted.",
+        ),
     ]
+
+
+def with_speed(steps: list[Record]) -> list[Record]:
+    """The records with `speed`: generated tokens per second of the step."""
+    pairs = zip([{}, *steps], steps, strict=False)
+    return [record | {"speed": tokens_per_second([before, record] if before else [record])} for before, record in pairs]

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from motif.serve.answering import Answering
+from motif.serve.chat import ChatPage
 from motif.serve.middleware import RequestMiddleware, read_body
 from motif.serve.openapi import document
 from motif.serve.protocol import ApiError, ChatRequest, CompletionRequest, parse_request
@@ -35,6 +36,7 @@ def make_app(service: Service, keys: Sequence[str] = (), host: str = "127.0.0.1"
     """
     endpoints = _Endpoints(service, keyed=bool(keys))
     routes = [
+        Route("/", ChatPage().__call__),
         Route("/health", endpoints.health),
         Route("/health/ready", endpoints.health_ready),
         Route("/metrics", endpoints.metrics),

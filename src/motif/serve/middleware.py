@@ -23,7 +23,8 @@ from motif.text import one_line
 
 log = logging.getLogger("motif.serve")
 
-OPEN = ("/health", "/health/ready")
+POLLED = ("/health", "/health/ready")
+OPEN = ("/", *POLLED)
 """Paths that need no key; they reveal nothing about the model."""
 PATHS = {*OPEN, "/metrics", "/openapi.json", "/v1/models", "/v1/chat/completions", "/v1/completions"}
 DISCONNECTED = 499
@@ -163,7 +164,7 @@ class RequestMiddleware:
 
     def _log(self, scope: Scope, record: AccessRecord, seconds: float) -> None:
         self.metrics.request(_route(scope["path"]), record.status, seconds)
-        if scope["path"] in (*OPEN, "/metrics") and record.status == 200:
+        if scope["path"] in (*POLLED, "/metrics") and record.status == 200:
             return  # polled every few seconds
         client = scope["client"][0] if scope.get("client") else "-"
         path = one_line(scope["path"][:200])

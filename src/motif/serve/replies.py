@@ -21,6 +21,9 @@ class Reply:
         self.kind, self.job = kind, job
         self.id = ("chatcmpl-" if kind == "chat" else "cmpl-") + secrets.token_hex(12)
         self.head: dict[str, Any] = {"id": self.id, "created": int(time.time()), "model": served.name}
+        self.details: dict[str, Any] = {"seed": job.seed}
+        if notice := served.notice(job.plans[0].as_question.whole):
+            self.details["notice"] = notice
         if served.fingerprint:
             self.head["system_fingerprint"] = served.fingerprint
 
@@ -33,7 +36,7 @@ class Reply:
             "object": "chat.completion" if self.kind == "chat" else "text_completion",
             "choices": [self._choice(index, trace) for index, trace in enumerate(traces)],
             "usage": usage(traces),
-            "motif": {"seed": self.job.seed},
+            "motif": self.details,
         }
 
     def _choice(self, index: int, trace: Trace) -> dict[str, Any]:
@@ -62,7 +65,7 @@ class Reply:
         if self.kind == "text":
             return []
         roles = {"role": "assistant", "content": ""}
-        return [self._chunk(index, roles, {"seed": self.job.seed}) for index in range(len(self.job.plans))]
+        return [self._chunk(index, roles, self.details) for index in range(len(self.job.plans))]
 
     def event(self, index: int, event: Event) -> dict[str, Any] | None:
         """The chunk for an event of choice `index`; None if there is nothing to send."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from motif.config import Recipe
@@ -48,6 +48,8 @@ class ServedModel:
     fingerprint: str | None = None
     early_finish: bool = False
     piece_tokens: int = 0
+    notice: Callable[[str], str] = lambda question: ""
+    """What is to be said of a question before it is answered (`motif.session.notices`)."""
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,10 @@ class ChatChoice(ResponseModel):
 
 
 class SeedInfo(ResponseModel):
-    """The seed that repeats a response."""
+    """The seed that repeats a response, and what a reader should know: that the model was made for other questions."""
 
     seed: int
+    notice: str | None = None
 
 
 class ChatResponse(ResponseModel):

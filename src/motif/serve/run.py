@@ -28,7 +28,7 @@ from motif.serve.app import make_app
 from motif.serve.connections import Connection, WaitingRoom
 from motif.serve.requests import ServedModel
 from motif.serve.service import Service
-from motif.session import LoadedModel, open_model, piece_limit, with_examples
+from motif.session import LoadedModel, notices, open_model, piece_limit, with_examples
 
 DEAD_PEER_SECONDS = 120
 """Timeout after which the kernel drops a connection whose client acknowledges nothing."""
@@ -156,6 +156,7 @@ async def _run(
         created=int(time.time()),
         fingerprint=loaded.fingerprint,
         early_finish=options.early_finish,
+        notice=notices(recipe),
         piece_tokens=piece_limit(recipe, loaded.rounds, window) if options.pieces is None else options.pieces,
     )
     service = Service(served, limits)
@@ -238,7 +239,8 @@ def _banner(options: ServerOptions, listener: socket.socket, loaded: LoadedModel
     key = " -H 'Authorization: Bearer YOUR_KEY'" if options.keys else ""
     lines = [
         f"{options.name} at {url}/v1: {loaded.about}; {shape.rounds} rounds of at most {tokens} tokens",
-        f"try: curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d {shlex.quote(question)}",
+        f"chat in a browser: {url}/",
+        f"or: curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d {shlex.quote(question)}",
     ]
     if not options.keys and host not in ("127.0.0.1", "::1"):
         lines.append("no API key is required: anyone who can reach this address can use it (--api-key, MOTIF_API_KEY)")

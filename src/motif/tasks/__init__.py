@@ -18,8 +18,9 @@ from motif.tasks import sides
 from motif.tasks.procedural import ProceduralTask
 from motif.tasks.rows import BadRow, BadRows, reject
 from motif.tasks.table import TableTask
+from motif.tasks.wording import Wording
 
-__all__ = ["TASKS", "BadRow", "BadRows", "Task", "grader_of", "load", "reject", "solutions"]
+__all__ = ["TASKS", "BadRow", "BadRows", "Task", "grader_of", "load", "reject", "solutions", "wording"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,13 @@ def grader_of(task: str) -> str:
     """The name of a task's own grader."""
     found: TableTask | ProceduralTask = importlib.import_module(f"motif.tasks.{task}").TASK
     return found.grader
+
+
+def wording(data: DataConfig) -> Wording | None:
+    """How the questions of a task that makes its own are worded; None for any other task."""
+    task = importlib.import_module(f"motif.tasks.{data.task}").TASK
+    own = isinstance(task, ProceduralTask) and not (data.train or data.test)
+    return Wording(task, data) if own else None
 
 
 def solutions(data: DataConfig, column: str = "") -> tuple[str, dict[int, str]]:

@@ -62,7 +62,7 @@ function chartSections() {
   const drawnSections = parts.map((part) => {
     const box = el("div", { class: "charts" });
     for (const [id, kind] of part.charts)
-      for (const run of kind === "bars" ? runs.keys() : [null]) {
+      for (const run of PER_RUN.has(kind) ? runs.keys() : [null]) {
         const figure = new Figure(runs.length > 1 && run !== null ? `${id}-${run}` : id);
         box.append(figure.element);
         drawn.push({ id, run, figure });

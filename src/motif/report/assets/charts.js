@@ -2,6 +2,7 @@
 // values, and the arrow keys read single values.
 
 const HEIGHT = 230;
+const PER_RUN = new Set(["bars", "cells"]); // kinds of chart that show one run
 const FEW = 12; // up to so many points, each gets a mark
 const SECOND_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400, 172800, 432000];
 
@@ -40,7 +41,19 @@ class Figure {
   constructor(id) {
     this.element = el("figure", { class: "chart", id: `chart-${id}` });
     this.area = el("div", { class: "plot", tabindex: 0, role: "img" });
-    this.values = el("details", { class: "values" }, el("summary", {}, "Values"));
+    this.log = el("button", { type: "button", "aria-pressed": "false", onclick: () => this.scale() }, "Log scale");
+    this.values = el(
+      "details",
+      { class: "values" },
+      el("summary", {}, "Values, scale, files"),
+      el(
+        "p",
+        { class: "actions" },
+        this.log,
+        el("button", { type: "button", onclick: () => download(`${id}.csv`, "text/csv", csvOf(this)) }, "CSV"),
+        el("button", { type: "button", onclick: () => pictureOf(this).toBlob((blob) => download(`${id}.png`, "image/png", blob)) }, "PNG"),
+      ),
+    );
     this.values.addEventListener("toggle", () => this.fillTable());
     this.place = -1;
     this.shape = "";
@@ -55,8 +68,9 @@ class Figure {
   update(parts, axis, several) {
     const shown = parts.filter(({ chart }) => !chart.missing);
     const { chart } = shown[0] ?? parts[0];
+    axis = chart.own ?? axis;
     Object.assign(this, { parts: shown, chart, axis, several });
-    const title = chart.kind === "bars" && several ? `${chart.title}: ${parts[0].run.name}` : chart.title;
+    const title = PER_RUN.has(chart.kind) && several ? `${chart.title}: ${parts[0].run.name}` : chart.title;
     const shape = JSON.stringify([title, chart.kind, axis, shown.map(({ run, index, chart }) => [run.name, index, legendNames(chart)])]);
     const caption = tidy(chart.caption);
     if (!shown.length || chart.kind === "table") {
@@ -66,7 +80,10 @@ class Figure {
       this.element.replaceChildren(el("h3", {}, title), ...(shown.length ? tables.flat() : [none]).filter(Boolean), el("figcaption", {}, caption));
       return;
     }
-    if (chart.kind === "bars") {
+    if (chart.kind === "cells") {
+      this.grid = gridOf(shown[0], axis);
+      this.words = gridWords(shown[0], this.grid);
+    } else if (chart.kind === "bars") {
       this.stack = stackOf(shown[0], axis);
       this.words = stackWords(shown[0], this.stack, axis);
     } else {
@@ -79,6 +96,8 @@ class Figure {
       this.caption = el("figcaption", {});
       this.element.replaceChildren(el("h3", {}, title), legend(shown, several), this.area, this.caption, this.values);
     }
+    this.log.hidden = chart.kind !== "lines" || Boolean(chart.own);
+    this.title = title;
     this.caption.textContent = caption;
     this.area.setAttribute("aria-label", summaryOf(chart, this.words, axis));
     this.fillTable();
@@ -100,8 +119,19 @@ class Figure {
 
   /** The data for uPlot: x, then a column per series of `options`. */
   table() {
+    if (this.chart.kind === "cells") return [this.grid.x, this.grid.x.map(() => 0)];
     if (this.chart.kind === "bars") return [this.stack.x, ...[...this.stack.upTo].reverse()];
-    return [this.columns.x, ...this.columns.lines.flatMap((line) => drawnKeys(this.chart, line).map((key) => line[key]))];
+    const drawn = this.columns.lines.flatMap((line) => drawnKeys(this.chart, line).map((key) => line[key]));
+    return [this.columns.x, ...(this.logarithmic ? drawn.map((values) => values.map((value) => (value > 0 ? value : null))) : drawn)];
+  }
+
+  /** Changes between a linear and a logarithmic scale. */
+  scale() {
+    this.logarithmic = !this.logarithmic;
+    this.log.setAttribute("aria-pressed", String(this.logarithmic));
+    this.plot?.destroy();
+    this.plot = null;
+    this.draw();
   }
 
   draw() {
@@ -184,7 +214,9 @@ const drawnKeys = (chart, line) => (chart.kind === "points" ? ["raw"] : line.key
 
 function optionsOf(figure, width) {
   const { chart, axis } = figure;
-  const bars = chart.kind === "bars";
+  const bars = chart.kind === "bars",
+    cells = chart.kind === "cells";
+  const log = figure.logarithmic ? { distr: 3, range: (plot, low, high) => logRange(low, high) } : {};
   return {
     width,
     height: HEIGHT,
@@ -192,13 +224,13 @@ function optionsOf(figure, width) {
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
     scales: {
       x: { time: false, range: (plot, low, high) => spread(low, high, chart.kind) },
-      y: { range: (plot, low, high) => rangeY(figure, low, high) },
+      y: { range: (plot, low, high) => rangeY(figure, low, high), ...log },
     },
-    axes: [axisOptions(AXES[axis].unit, AXES[axis].name, true, axis === "step"), axisOptions(chart.unit, chart.y, false)],
-    series: [{}, ...(bars ? stackSeries(chart) : figure.columns.lines.flatMap((line) => lineSeries(chart, line)))],
+    axes: [axisOptions(AXES[axis].unit, AXES[axis].name, true, axis === "step"), cells ? { ...axisOptions("count", chart.y, false), values: () => [], grid: { show: false } } : axisOptions(chart.unit, chart.y, false)],
+    series: [{}, ...(cells ? [{ stroke: "transparent", points: { show: false } }] : bars ? stackSeries(chart) : figure.columns.lines.flatMap((line) => lineSeries(chart, line)))],
     hooks: {
       setCursor: [(plot) => figure.point(plot)],
-      draw: chart.kind === "points" ? [(plot) => drawWhiskers(plot, figure)] : [],
+      draw: chart.kind === "points" ? [(plot) => drawWhiskers(plot, figure)] : cells ? [(plot) => drawCells(plot, figure)] : [],
     },
   };
 }
@@ -216,7 +248,7 @@ function axisOptions(unit, label, across, whole = false) {
     stroke: () => ink("--soft"),
     grid: { stroke: () => ink("--rule"), width: 1 },
     ticks: { show: false },
-    space: across ? 80 : 36,
+    space: across ? 50 : 36,
     ...(unit === "seconds" && { incrs: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, ...SECOND_STEPS] }),
     ...(whole && { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000, 1e6] }),
     values: (plot, splits) => splits.map((value) => (value === null ? "" : brief(value, unit))),
@@ -285,6 +317,24 @@ function drawWhiskers(plot, { columns }) {
   ctx.restore();
 }
 
+/** A rectangle for every time a question was grown, as full as its rate. */
+function drawCells(plot, { chart, grid }) {
+  const { ctx } = plot;
+  const place = (value, scale) => plot.valToPos(value, scale, true);
+  const wide = Math.max(2, Math.abs(place(grid.width, "x") - place(0, "x")) - 1);
+  ctx.save();
+  grid.rates.forEach((rates, row) => {
+    const top = place(chart.rows.length - row, "y"),
+      high = place(chart.rows.length - row - 1, "y") - top;
+    for (const [at, step] of grid.steps.entries()) {
+      if (!rates.has(step)) continue;
+      ctx.fillStyle = ink(shade(Math.round(10 * rates.get(step)), 11));
+      ctx.fillRect(place(grid.x[at], "x") - wide / 2, top, wide, Math.max(1, high - 1));
+    }
+  });
+  ctx.restore();
+}
+
 function markPath(ctx, mark) {
   if (mark === 1) ctx.rect(-3.5, -3.5, 7, 7);
   else if (mark === 2) ctx.moveTo(0, -5), ctx.lineTo(5, 0), ctx.lineTo(0, 5), ctx.lineTo(-5, 0);
@@ -294,7 +344,7 @@ function markPath(ctx, mark) {
 function spread(low, high, kind) {
   if (low === null || low === undefined) return [0, 1];
   if (low === high) return [low - 1, high + 1];
-  const pad = kind === "points" ? 0.04 * (high - low) : 0;
+  const pad = kind === "points" || kind === "cells" ? 0.04 * (high - low) : 0;
   return [low - pad, high + pad];
 }
 
@@ -303,6 +353,7 @@ const rangeX = (x, kind) => spread(x[0], x[x.length - 1], kind);
 /** The y range: the chart's own limits, else those of the values, up to the next round number. */
 function rangeY({ chart, columns }, low, high) {
   if (chart.kind === "bars") return [0, 1];
+  if (chart.kind === "cells") return [0, chart.rows.length];
   if (low === null || low === undefined) return [0, 1];
   if (chart.kind === "points") {
     const ends = columns.lines.flatMap((line) => [...line.low, ...line.high, ...line.raw]).filter(Number.isFinite);
@@ -316,6 +367,8 @@ function rangeY({ chart, columns }, low, high) {
   return most === null ? [bottom, bottom + roundUp(top - bottom)] : [bottom, top];
 }
 
+const logRange = (low, high) => (low > 0 ? [10 ** Math.floor(Math.log10(low)), 10 ** Math.ceil(Math.log10(high) + 1e-9)] : [0.1, 1]);
+
 function roundUp(size) {
   const power = 10 ** Math.floor(Math.log10(size));
   return [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((factor) => factor * power >= size * 0.9999) * power;
@@ -327,6 +380,7 @@ const legendNames = (chart) => chart.levels ?? (chart.series ?? []).map((series)
 
 function legend(parts, several) {
   const { chart } = parts[0];
+  if (chart.kind === "cells") return el("ul", { class: "legend" }, [0, 5, 10].map((tenth) => el("li", {}, swatch(shade(tenth, 11)), `${10 * tenth} % right`)));
   if (chart.kind === "bars")
     return el(
       "ul",
@@ -349,6 +403,53 @@ function legend(parts, several) {
     items.map(([mark, name]) => el("li", {}, mark, name)),
     average && (several || items.length > 1) && el("li", {}, average),
   );
+}
+
+// -- files ------------------------------------------------------------------------------------------------
+
+function download(name, type, content) {
+  const link = el("a", { href: URL.createObjectURL(new Blob([content], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+/** The numbers of a chart, unrounded: a line per place on the axis, or for each count and cell. */
+function csvOf({ chart, columns, axis, parts }) {
+  const quoted = (cell) => (/[",\n]/.test(cell ?? "") ? `"${String(cell).replaceAll('"', '""')}"` : (cell ?? ""));
+  const text = (lines) => lines.map((line) => line.map(quoted).join(",")).join("\n") + "\n";
+  if (chart.kind === "cells") return text([["question", "step", "rate"], ...chart.rows.flatMap(({ name, cells }) => cells.map((cell) => [name, ...cell]))]);
+  if (chart.kind === "bars") return text([["first step", "last step", ...parts[0].chart.levels], ...chart.bars.map((bar) => [bar.first, bar.last, ...bar.counts])]);
+  const named = ({ run, name }, key) => [run, name, key === "raw" ? "" : key].filter(Boolean).join(" ");
+  const heads = columns.lines.flatMap((line) => line.keys.map((key) => named(line, key)));
+  return text([[AXES[axis].name, ...heads], ...columns.x.map((x, at) => [x, ...columns.lines.flatMap((line) => line.keys.map((key) => line[key][at]))])]);
+}
+
+/** A canvas with the title, the legend and the drawing of a chart. */
+function pictureOf({ plot, title, element }) {
+  const drawn = plot.ctx.canvas,
+    px = devicePixelRatio,
+    head = 56;
+  const canvas = el("canvas", { width: drawn.width, height: drawn.height + head * px });
+  const ctx = canvas.getContext("2d");
+  ctx.fillStyle = ink("--card");
+  ctx.fillRect(0, 0, canvas.width, canvas.height);
+  ctx.drawImage(drawn, 0, head * px);
+  ctx.scale(px, px);
+  ctx.fillStyle = ink("--ink");
+  ctx.font = "600 15px system-ui, sans-serif";
+  ctx.fillText(title, 12, 22);
+  ctx.font = "12px system-ui, sans-serif";
+  let x = 12;
+  for (const item of element.querySelectorAll(".legend li")) {
+    const mark = item.querySelector("svg > *");
+    const style = mark && getComputedStyle(mark);
+    ctx.fillStyle = style ? (mark.tagName === "line" ? style.stroke : style.fill) : ink("--soft");
+    if (mark) ctx.fillRect(x, 37, 12, 8);
+    ctx.fillStyle = ink("--soft");
+    ctx.fillText(item.textContent, x + 18, 45);
+    x += 34 + ctx.measureText(item.textContent).width;
+  }
+  return canvas;
 }
 
 function swatch(colour) {

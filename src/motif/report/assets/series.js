@@ -7,6 +7,8 @@ const AXES = {
   generated_tokens: { name: "generated tokens", unit: "tokens" },
   seconds: { name: "time of training", unit: "seconds" },
   flops: { name: "floating-point operations", unit: "flops" },
+  reward: { name: "reward", unit: "number" }, // the two of histograms
+  advantage: { name: "advantage", unit: "number" },
 };
 
 /** The axes that all shown runs have. */
@@ -53,7 +55,7 @@ function columnsOf(parts, axis, several) {
 
 function lineTable(part, axis, several, lines) {
   const { run, chart } = part;
-  const table = [run.axes[axis]];
+  const table = [chart.x ?? run.axes[axis]];
   chart.series.forEach((series, index) => {
     const keys = [];
     if (!series.smooth || chart.faint) keys.push("raw"), table.push(series.raw);
@@ -142,6 +144,22 @@ function stackWords({ chart }, stack, axis) {
   }));
 }
 
+/** A grid of cells: where its columns lie on the axis, and how wide one is. */
+function gridOf({ run, chart }, axis) {
+  const steps = [...new Set(chart.rows.flatMap((row) => row.cells.map(([step]) => step)))].sort((one, other) => one - other);
+  const x = steps.map((step) => placeOf(run, step, axis));
+  const gaps = x.slice(1).map((place, at) => place - x[at]);
+  const rates = chart.rows.map((row) => new Map(row.cells));
+  return { x, steps, rates, width: Math.min(...gaps.filter((gap) => gap > 0), x[x.length - 1] || 1) };
+}
+
+const gridWords = ({ chart }, grid) =>
+  grid.steps.map((step, at) => ({
+    x: grid.x[at],
+    title: `step ${grouped(step)}`,
+    rows: chart.rows.flatMap(({ name }, row) => (grid.rates[row].has(step) ? { name, value: show(grid.rates[row].get(step), "percent") } : [])),
+  }));
+
 /** A value with its interval. */
 function within({ value, low, high }, unit) {
   const text = show(value, unit);
@@ -152,6 +170,7 @@ function within({ value, low, high }, unit) {
 
 /** First and last value of each line, for those who do not see the drawing. */
 function summaryOf(chart, words, axis) {
+  if (chart.kind === "cells") return `${chart.title}: ${plural(chart.rows.length, "question")}, a column a step. Arrow keys read single steps.`;
   const names = [...new Set(words.flatMap((place) => place.rows.map((row) => row.name)))];
   const ends = names.map((name) => {
     const places = words.filter((place) => place.rows.some((row) => row.name === name));
