@@ -90,6 +90,7 @@ def test_what_is_given_is_kept_so_that_the_run_goes_on_anywhere(recipe, tmp_path
     with pytest.raises(RunFolderError, match="the reward close"):
         motif.train(recipe, run, resume=True, **given | {"reward": {"close": lambda answer: 0.5}})
     assert motif.train(recipe, run, resume=True, **given).steps == 2
+    assert motif.train(run / "recipe.toml", resume=True, reward=close, display=QUIET).run == run
     resolved = tomllib.loads((run / "recipe.toml").read_text())
     assert resolved["data"]["grader"] == "python:close" and resolved["data"]["held_out"] == 2
     with pytest.raises(RecipeError, match="the reward 'lost' was given in Python: give it again"):
