@@ -14,6 +14,20 @@ from motif.cli.app import COMMANDS, app
 from motif.config import load_recipe
 
 WRONG = {
+    "init": {
+        "nowhere.csv": "nowhere.csv: no such file",
+        "./nowhere": "./nowhere: no such file",
+        "FILE --out FILE": "FILE exists: choose another --out",
+        "FILE --out nowhere/recipe.toml": "nowhere: no such folder",
+        "FILE --method papper": "did you mean 'paper'?",
+    },
+    "show": {
+        "demoo": "Did you mean 'demo'?",
+        "demo --set train.stepz=1": "did you mean 'steps'?",
+        "FILE --resolved": "FILE",
+        "nowhere/recipe.toml": "no recipe 'nowhere/recipe.toml'",
+        "demo --set train.steps": "section.key=value",
+    },
     "train": {
         "demoo": "Did you mean 'demo'?",
         "demo --set train.stepz=1": "did you mean 'steps'?",

@@ -52,6 +52,6 @@ def test_the_table_names_what_failed_and_how_to_go_on(tmp_path, monkeypatch):
     assert "runs/bad failed: the disk is full. Go on: motif resume runs/bad" in text
 
 
-@pytest.mark.parametrize("command", ["resume", "view", "report"])
+@pytest.mark.parametrize("command", ["resume", "report"])
 def test_a_folder_without_a_run(tmp_path, command):
     assert "no such folder" in call(command, tmp_path / "nowhere", status=2)

@@ -26,8 +26,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-COMMANDS = ("train", "resume", "runs", "traces", "vllm-command", "eval", "probe", "solve", "serve", "grade", "compare",
-            "view", "report", "export", "doctor")  # fmt: skip
+COMMANDS = ("init", "recipes", "show", "train", "resume", "runs", "traces", "vllm-command", "eval", "probe", "solve",
+            "serve", "grade", "compare", "view", "report", "export", "doctor")  # fmt: skip
 RECIPES = ("circuit", "demo", "demo-control", "gemma3-gsm8k", "gsm8k-smollm2", "multi-round-grpo", "original-code",
            "paper", "qwen3-gsm8k", "qwen35-gsm8k", "recommended", "sums-smollm2", "vanilla-grpo")  # fmt: skip
 DEMO = ["train", "demo", "--set", "train.steps=3", "--set", "eval.questions=40", "--set", "train.save_every=1"]

@@ -28,6 +28,7 @@ def recipe(tmp_path, tiny_model):
 
     def make(**changes):
         content = {
+            "method": "paper",
             "model": {"name": tiny_model, "adapter": "full", "device": "cpu"},
             "data": {"train": str(tmp_path / "sums.jsonl"), "held_out": 2, "grader": "numeric"},
             "rounds": ROUNDS | TAGS,

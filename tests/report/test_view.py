@@ -119,8 +119,10 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run", steps=1)
     (tmp_path / "empty").mkdir()
     for arguments, words in (
-        ([str(tmp_path / "none")], "no such folder"),
-        ([str(tmp_path / "empty")], "not a run folder"),
+        ([str(tmp_path / "none"), "--save", "x.html"], "no such folder, or no run in it"),
+        ([str(tmp_path / "empty"), "--save", "x.html"], "no run in it"),
+        ([str(run), str(tmp_path / "empty")], "not a run folder"),
+        ([str(run / "recipe.toml")], "is a file"),
         ([str(run), str(run)], "the same run is given twice"),
         ([str(run), "--save", str(tmp_path / "no" / "where.html")], "cannot be written"),
         ([str(run), "--no-browser", "--host", "203.0.113.7"], "cannot listen on"),

@@ -59,6 +59,7 @@ def recipe_of_sums(folder: Path, model: str, count: int = 8, **sections: dict[st
     tags = {"think_tags": ["<think>", "</think>"], "note_tags": ["<note>", "</note>"]}
     bare = {"system_prompt": "", "counter": "", "progress": " {note}", "final": "", "note_tokens": 8}
     recipe: dict[str, Any] = {
+        "method": "paper",
         "model": {"name": model, "adapter": "full", "device": "cpu"},
         "data": {"train": str(folder / "sums.jsonl"), "grader": "numeric"},
         "rounds": tags | bare,

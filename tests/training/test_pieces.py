@@ -34,6 +34,7 @@ def row(number, *pieces):
 def recipe(model, train_file, **data):
     return load_recipe(
         {
+            "method": "paper",
             "model": {"name": model, "adapter": "full", "device": "cpu"},
             "data": {"train": train_file, "held_out": 4, "grader": "numeric", "pieces_column": "pieces"} | data,
             "rounds": ROUNDS | TAGS,

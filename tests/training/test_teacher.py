@@ -88,6 +88,7 @@ def recipe(tmp_path, tiny_model, server):
         stage = {"source": "teacher", "teacher": server.url, "steps": 2, "samples": 2, "look_questions": 1}
         return load_recipe(
             {
+                "method": "paper",
                 "model": {"name": tiny_model, "adapter": "full", "device": "cpu"},
                 "data": {"train": str(tmp_path / "sums.jsonl"), "grader": "numeric"},
                 "rounds": ROUNDS,

@@ -48,6 +48,7 @@ def recipe(tmp_path, tiny_model, **changes):
     warmstart = {"source": "solutions", "steps": 4, "look_every": 2, "look_questions": 1, "demonstrations_per_step": 2}
     warmstart |= {"learning_rate": 3e-3}
     content = {
+        "method": "paper",
         "model": {"name": tiny_model, "adapter": "full", "device": "cpu"},
         "data": {"train": str(rows(tmp_path / "sums.csv")), "held_out": 2, "grader": "numeric"},
         "rounds": ROUNDS | TAGS,

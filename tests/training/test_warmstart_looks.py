@@ -48,6 +48,7 @@ def recipe(tmp_path, tiny_model, model, **warmstart):
     rows = [{"question": f"{n}", "solution": f"{n}", "answer": f"{n}"} for n in range(2, 8)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     content = CONTENT | {
+        "method": "paper",
         "model": {"name": tiny_model, "device": "cpu"} | model,
         "data": {"train": str(tmp_path / "rows.jsonl"), "grader": "numeric"},
         "warmstart": {"source": "solutions", "look_every": 5, "look_questions": 6} | warmstart,

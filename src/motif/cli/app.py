@@ -22,7 +22,9 @@ from motif.cli.doctor import doctor
 from motif.cli.evaluate import evaluate
 from motif.cli.export import export
 from motif.cli.grade import grade
+from motif.cli.init import init
 from motif.cli.probe import probe
+from motif.cli.recipes import recipes, show
 from motif.cli.report import report
 from motif.cli.resume import resume
 from motif.cli.runs import runs
@@ -36,6 +38,9 @@ from motif.errors import MotifError, OutOfResources, PeerFailed, ran_out
 from motif.text import expanded, harmless
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init,
+    "recipes": recipes,
+    "show": show,
     "train": train,
     "resume": resume,
     "runs": runs,

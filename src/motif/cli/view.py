@@ -9,7 +9,14 @@ import typer
 
 
 def view(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders, shown side by side.")],
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            show_default=False,
+            help="Run folders, shown side by side, or a folder of runs, also of those to come. Default: runs.",
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")] = 0,
     host: Annotated[
         str, typer.Option(help="The address to listen on; 0.0.0.0 lets others on the network connect too.")
@@ -22,4 +29,4 @@ def view(
     """Show runs in a browser, while they train or afterwards: curves, trees, before and after (docs/report.md)."""
     from motif.report.view import view as show
 
-    show(runs, host=host, port=port, browser=not no_browser, save=save)
+    show(runs or [Path("runs")], host=host, port=port, browser=not no_browser, save=save)

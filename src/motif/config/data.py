@@ -25,6 +25,8 @@ CURRICULUM = ("curriculum", "curriculum_questions")
 """Settings of growing lengths, newer as well."""
 READING = ("subset", "train_split", "test_split", "question_column", "answer_column", "answer_pattern", *PIECES)
 """Settings for reading the rows of a source."""
+BOXED = "boxed"
+"""An `answer_pattern` that is not a regular expression."""
 OWN_OR_ROWS = ("circuit", "code")
 """Tasks that have questions of their own but also read rows, whose gold answers are in columns of their own."""
 
@@ -170,7 +172,7 @@ class DataConfig(Section):
     task: TaskName = "file"
     """A shipped task (docs/tasks.md describes them), or `file` for your own data."""
     train: str = ""
-    """A JSONL, CSV, TSV or Parquet file, or a Hugging Face data set id; empty: the task's own questions."""
+    """A JSONL, JSON, CSV, TSV or Parquet file, or a Hugging Face data set id; empty: the task's own questions."""
     test: str = ""
     """The same for held-out questions; empty: `held_out` rows of `train`, or else the task's own."""
     subset: str = ""
@@ -180,11 +182,13 @@ class DataConfig(Section):
     test_split: str = "test"
     """Split of the data set that `test` names."""
     question_column: str = "question"
-    """Column of the question, where it is not the task's own."""
+    """Column of the question, where it is not the task's own: a text, or a chat of one user's message. What lies in a
+    column has a dotted name, as in `extra_info.question`."""
     answer_column: str = "answer"
-    """Column of the gold answer, where it is not the task's own."""
+    """Column of the gold answer, where it is not the task's own, e.g. `reward_model.ground_truth`."""
     answer_pattern: str = ""
-    """Regular expression whose one group extracts the answer from the answer column, e.g. `#### (.+)`."""
+    """Regular expression whose one group extracts the answer from the answer column, e.g. `#### (.+)`; or `boxed`: the
+    content of the last `\\boxed{…}`."""
     pieces_column: str = ""
     """Column of what a question is about, read in rounds: a list of texts, one a round, or with `piece_tokens` one long
     text. The question itself is shown in every round, and the last round asks for the answer."""
@@ -217,6 +221,8 @@ class DataConfig(Section):
     @field_validator("answer_pattern")
     @classmethod
     def _one_group(cls, pattern: str) -> str:
+        if pattern == BOXED:
+            return pattern
         try:
             groups = re.compile(pattern).groups
         except re.error as error:

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from motif.config.data import TASK_SECTIONS, DataConfig
+from motif.config.methods import fill_in, method_of
 from motif.config.recipe import Recipe
 from motif.config.sections import Section
 from motif.config.trust import Trust, check, in_run_folder
@@ -86,7 +87,8 @@ def load_recipe(
 
     Relative paths in a recipe file (`data.train`, `rounds.system_prompt_file`, …) are resolved against the file's
     folder if they exist there, and against the working directory otherwise. Those in settings are resolved against
-    `folder`, by default the working directory. `~` and `$HOME` are expanded.
+    `folder`, by default the working directory. `~` and `$HOME` are expanded. `method = "paper"` fills in the method of
+    a shipped recipe where the recipe says nothing; one for own data has that of `recommended` (`config.methods`).
 
     A recipe in a run folder may be somebody else's: what it runs or contacts has to be known from a training of this
     user, be given in `settings`, or be confirmed by `trust`.
@@ -99,12 +101,17 @@ def load_recipe(
     if isinstance(source, Mapping):
         data = _anchored(json.loads(json.dumps(source)), [], None)
     else:
-        path = _find(str(source))
+        path = find_recipe(str(source))
         data = _anchored(read_toml(path), [], path.parent)
         data.setdefault("name", path.stem)
     _into_sections(data)
     parsed = (_parse(setting) for setting in settings)
     _apply(data, [(place, _anchored(value, place, folder or Path())) for place, value in parsed])
+    if (method := method_of(data)) is not None:
+        if method not in shipped_recipes():
+            hint = nearest(str(method), shipped_recipes())
+            raise RecipeError(f"method: no shipped recipe {brief(repr(method))}: {hint}")
+        fill_in(data, read_toml(RECIPES / f"{method}.toml"))
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -171,7 +178,12 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _find(source: str) -> Path:
+def find_recipe(source: str) -> Path:
+    """The file of a shipped name, a TOML file or a run folder.
+
+    Raises:
+        RecipeError: there is none; the message names the nearest.
+    """
     path = Path(expanded(source))
     if _exists(path) and path.is_file():
         return path

@@ -191,15 +191,16 @@ def _tables(settings: Mapping[str, Any], name: str = "") -> Iterator[str]:
     """Yield lines of TOML: the values of a table, then its sub-tables."""
     if name:
         yield from ("", f"[{name}]")
-    yield from (f"{key} = {_toml(value)}" for key, value in settings.items() if not isinstance(value, Mapping))
+    yield from (f"{key} = {to_toml(value)}" for key, value in settings.items() if not isinstance(value, Mapping))
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from _tables(value, f"{name}.{key}" if name else key)
 
 
-def _toml(value: Any) -> str:
+def to_toml(value: Any) -> str:
+    """A value as TOML."""
     if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        tables = (", ".join(f"{key} = {_toml(below)}" for key, below in item.items()) for item in value)
+        tables = (", ".join(f"{key} = {to_toml(below)}" for key, below in item.items()) for item in value)
         return "[\n" + "".join(f"    {{ {table} }},\n" for table in tables) + "]"
     # JSON strings, numbers, booleans and arrays are valid TOML; DEL is the one control character that JSON leaves bare.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -82,8 +82,7 @@ def assemble(
     style = "\n".join([*(asset(name) for name in STYLES), *styles])
     # The policy names script and style by their hashes: even if text got into the page as HTML, no script in it would
     # run and no style would apply.
-    policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
-    policy += "connect-src 'self'; " * live + "base-uri 'none'; form-action 'none'"
+    policy = policy_of(script, style, live)
     parts = {
         "policy": html.escape(policy),
         "title": html.escape(title),
@@ -97,6 +96,12 @@ def assemble(
     # One pass, so that a placeholder inside an inserted text is left alone.
     text = re.sub(r"\[\[(\w+)\]\]", lambda match: parts[match[1]], asset("template.html"))
     return Page(text, policy)
+
+
+def policy_of(script: str, style: str, live: bool) -> str:
+    """The policy of a page with one script and one style; `live`: it may ask its own server."""
+    policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
+    return policy + "connect-src 'self'; " * live + "base-uri 'none'; form-action 'none'"
 
 
 def asset(name: str) -> str:

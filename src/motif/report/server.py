@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from motif.hosts import is_host, names_this_machine
@@ -29,6 +29,16 @@ class NotFound(Exception):
     """The requested thing does not exist, or no longer."""
 
 
+class Pages(Protocol):
+    """What a server shows: the page of some runs, or of a folder of them."""
+
+    def route(self, path: str) -> tuple[Pages, str]:
+        """Whom an address is for, and what is asked of it."""
+
+    def page(self) -> Page:
+        """The page."""
+
+
 class Viewer:
     """The runs that are shown, and the responses to the page's requests about them; for one thread at a time."""
 
@@ -36,6 +46,10 @@ class Viewer:
         self.runs = [RunView(run) for run in runs]
         self._states: Any = None
         self._data = b""
+
+    def route(self, path: str) -> tuple[Pages, str]:
+        """All addresses are for these runs."""
+        return self, path
 
     def refresh(self) -> None:
         """Read what has been appended to the runs' files."""
@@ -91,11 +105,11 @@ class Viewer:
 
 
 class ViewServer(ThreadingHTTPServer):
-    """Serves one `Viewer` and nothing else: paths are compared, never looked up on the disk."""
+    """Serves the pages of runs and nothing else: paths are compared, never looked up on the disk."""
 
     daemon_threads = True
 
-    def __init__(self, viewer: Viewer, host: str, port: int):
+    def __init__(self, viewer: Pages, host: str, port: int):
         self.viewer, self.host = viewer, host
         self.lock = threading.Lock()
         super().__init__((host, port), Handler)
@@ -150,21 +164,24 @@ class Handler(BaseHTTPRequestHandler):
 
     def _find(self, address: SplitResult) -> tuple[bytes, str, dict[str, str]]:
         query = {key: values[-1] for key, values in parse_qs(address.query).items()}
-        viewer, run, epoch = self.server.viewer, _whole(query.get("run")), query.get("epoch", "")
-        if address.path == "/":
+        run, epoch = _whole(query.get("run")), query.get("epoch", "")
+        viewer, path = self.server.viewer.route(address.path)
+        if path == "/":
             page = viewer.page()
             policy = f"{page.policy}; frame-ancestors 'none'"
             return page.text.encode("utf-8", "replace"), HTML, {"Content-Security-Policy": policy}
+        if not isinstance(viewer, Viewer):
+            raise NotFound("nothing at this address")
         viewer.refresh()
-        if address.path == f"/{REPORT}":
+        if path == f"/{REPORT}":
             return viewer.saved(), HTML, {"Content-Disposition": f'attachment; filename="{REPORT}"'}
-        if address.path == "/data.json":
+        if path == "/data.json":
             return viewer.data(), JSON, {}
-        if address.path == "/heads.json":
+        if path == "/heads.json":
             return viewer.heads(run, epoch, _whole(query.get("first"))), JSON, {}
-        if address.path == "/tree.json":
+        if path == "/tree.json":
             return viewer.tree(run, epoch, _whole(query.get("place"))), JSON, {}
-        if address.path == "/containing.json":
+        if path == "/containing.json":
             return viewer.containing(run, query.get("text", "")), JSON, {}
         raise NotFound("nothing at this address")
 

@@ -7,23 +7,33 @@ import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from motif.errors import ServiceError, UsageError
+from motif.errors import RunFolderError, ServiceError, UsageError
 from motif.report import save_page
+from motif.report.folder import MOST_RUNS, FolderView
 from motif.report.server import Viewer, ViewServer
-from motif.runs.read import check_run_folder
-
-MOST_RUNS = 12  # side by side; more lines cannot be distinguished
+from motif.runs.read import check_run_folder, is_run, is_started
+from motif.runs.state import find_runs
 
 
 def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Path | None) -> None:
     """Serve the page of the runs until interrupted, or save it.
+
+    One folder that is no run is that of all runs in it, also of those that are started later.
 
     Raises:
         RunFolderError: a folder is not a run folder.
         ServiceError: the address cannot be used.
         UsageError: too many runs, one of them twice, or a file that cannot be written.
     """
-    _check(runs)
+    root = runs[0] if len(runs) == 1 and not is_run(runs[0]) and not is_started(runs[0]) else None
+    if root is not None and root.is_file():
+        raise RunFolderError(f"{root} is a file: give a run folder, e.g. runs/demo, or a folder of runs")
+    if root is not None and save is not None:
+        runs = find_runs(root)[:MOST_RUNS]
+        if not runs:
+            raise RunFolderError(f"{root}: no such folder, or no run in it: give a run folder, e.g. runs/demo")
+    elif root is None:
+        _check(runs)
     if save is not None:
         try:
             print(f"written: {save_page(runs, save)}")
@@ -31,11 +41,13 @@ def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Pat
             raise UsageError(f"{save} cannot be written ({error.strerror}): give --save another file") from None
         return
     try:
-        server = ViewServer(Viewer(runs), host, port)
+        server = ViewServer(Viewer(runs) if root is None else FolderView(root), host, port)
     except (OSError, OverflowError) as error:
         raise ServiceError(f"cannot listen on {host}:{port} ({error}): try another --port, or 0 for any") from None
     with server, contextlib.suppress(KeyboardInterrupt):
         print(f"{server.url}  (Ctrl-C stops it)", flush=True)
+        if root is not None and not find_runs(root):
+            print(f"there is no run in {root} yet: the page shows the first one as soon as it is started", flush=True)
         if host not in ("127.0.0.1", "localhost", "::1"):
             print("others on this network can read the runs too, because there is no password", flush=True)
         if browser:

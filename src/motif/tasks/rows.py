@@ -1,13 +1,14 @@
 """Read rows with their line numbers, and describe those that cannot be used.
 
-Files are JSON lines (.jsonl, .ndjson, .json), CSV, TSV and Parquet. The "line" of a Parquet or data set row is its
-number.
+Files are JSON lines (.jsonl, .ndjson, .json) or one JSON array, CSV and TSV with any separator, and Parquet. The "line"
+of a row of an array, of Parquet or of a data set is its number.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,9 @@ from typing import Any, cast
 from motif.errors import DataError
 from motif.text import brief, counted, expanded, read_text
 
-SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+SEPARATORS = (",", "\t", ";", "|")
+SNIFFED, SNIFFED_ROWS = 1 << 16, 50
+"""Characters and rows of a file by which its separator is recognised."""
 SEPARATOR_OF = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".jsonl", ".ndjson", ".json", *SEPARATOR_OF, ".parquet")
 MAX_LISTED = 10
@@ -80,6 +83,38 @@ class Table:
     bad: list[BadRow]
 
 
+def names_of(columns: Mapping[str, Any], depth: int = 2) -> Iterator[str]:
+    """The names of columns, and of what lies in them: `reward_model.ground_truth`."""
+    for name, value in columns.items():
+        yield str(name)
+        if isinstance(value, Mapping) and depth:
+            yield from (f"{name}.{below}" for below in names_of(value, depth - 1))
+
+
+def has_column(columns: Mapping[str, Any], name: str) -> bool:
+    """Whether there is a column of this name, or a value below one."""
+    try:
+        column(columns, name)
+    except KeyError:
+        return False
+    return True
+
+
+def column(columns: Mapping[str, Any], name: str) -> Any:
+    """The value of a column, or of what lies in one, by dotted names.
+
+    Raises:
+        KeyError: there is none.
+    """
+    if name in columns:
+        return columns[name]
+    first, dot, rest = name.partition(".")
+    below = columns[first] if dot else None
+    if not isinstance(below, Mapping):
+        raise KeyError(name)
+    return column(below, rest)
+
+
 def read(source: str, subset: str = "", split: str = "train") -> Table:
     """Read a file, or else a split of a Hugging Face data set (an id or a folder).
 
@@ -131,19 +166,38 @@ def _text(path: Path, source: str) -> str:
 
 def _jsonl(text: str, source: str) -> Iterator[Row | BadRow]:
     if text.lstrip().startswith("["):
-        raise DataError(f"{source}: starts a JSON array: write one JSON object on each line instead")
+        yield from _json_array(text, source)
+        return
     # Not splitlines, which also splits at characters that are allowed in a JSON string (U+2028).
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield _json_row(line, number, source)
 
 
+def _json_array(text: str, source: str) -> Iterator[Row | BadRow]:
+    """The objects of a file that is one JSON array; the "line" of each is its number."""
+    records = _parsed(text, 1, source)
+    if isinstance(records, BadRow):
+        raise DataError(f"{source}: starts a JSON array, and is {records.problem}: write one JSON object on each line")
+    for number, columns in enumerate(records, start=1):
+        is_row = isinstance(columns, dict)
+        yield Row(number, columns) if is_row else BadRow(source, number, "not a JSON object")
+
+
 def _json_row(line: str, number: int, source: str) -> Row | BadRow:
+    columns = _parsed(line, number, source)
+    if isinstance(columns, BadRow):
+        return columns
+    return Row(number, columns) if isinstance(columns, dict) else BadRow(source, number, "not a JSON object")
+
+
+def _parsed(text: str, number: int, source: str) -> Any:
+    """What a JSON text says, or the bad row that it is."""
     try:
         # Numbers keep their spelling: 0.10 stays 0.10, and a very long one is not an error. NaN, which is not JSON, is
         # how some libraries write a missing value.
-        columns = json.loads(
-            line, parse_float=Number, parse_int=Number, parse_constant=lambda name: None, object_pairs_hook=_columns
+        return json.loads(
+            text, parse_float=Number, parse_int=Number, parse_constant=lambda name: None, object_pairs_hook=_columns
         )
     except json.JSONDecodeError as error:
         return BadRow(source, number, f"not JSON: {error.msg} at column {error.colno}")
@@ -151,9 +205,6 @@ def _json_row(line: str, number: int, source: str) -> Row | BadRow:
         return BadRow(source, number, f"the key {brief(repr(str(error)))} occurs twice")
     except RecursionError:
         return BadRow(source, number, "JSON that is nested too deeply")
-    if not isinstance(columns, dict):
-        return BadRow(source, number, "not a JSON object")
-    return Row(number, columns)
 
 
 class _Repeated(Exception):
@@ -170,6 +221,7 @@ def _columns(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _csv(text: str, source: str, separator: str) -> Iterator[Row | BadRow]:
     csv.field_size_limit(sys.maxsize)  # for the whole process: a cell may be as long as the file
+    separator = _separator(text, separator)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     header: list[str] = []
     while True:
@@ -184,31 +236,37 @@ def _csv(text: str, source: str, separator: str) -> Iterator[Row | BadRow]:
         if not fields:
             continue
         if not header:
-            header = _header(fields, source, separator)
+            header = _header(fields, source)
         elif len(fields) != len(header):
             yield BadRow(source, line, f"{len(fields)} fields, but the header has {len(header)}")
         else:
             yield Row(line, dict(zip(header, fields, strict=True)))
 
 
-def _header(fields: list[str], source: str, separator: str) -> list[str]:
+def _header(fields: list[str], source: str) -> list[str]:
     names = [name.strip() for name in fields]
-    if len(names) == 1 and (problem := separated_otherwise(names[0], separator)):
-        raise DataError(f"{source}: {problem}")
     if len(set(names)) < len(names):
         raise DataError(f"{source}:1: a column name occurs twice: {brief(', '.join(names))}")
     return names
 
 
-def separated_otherwise(header: str, separator: str) -> str:
-    """What to do about a header whose columns are separated by something else; empty: they are not."""
-    other = max(SEPARATORS, key=header.count)
-    if not header.count(other) or other == separator:
-        return ""
-    suffix = next((suffix for suffix, own in SEPARATOR_OF.items() if own == other), "")
-    expected = SEPARATORS[separator]
-    help_ = f"give it the suffix {suffix}" if suffix else f"save it with {expected} instead"
-    return f"the columns are separated by {SEPARATORS[other]}, not by {expected}: {help_}"
+def _separator(text: str, usual: str) -> str:
+    """What separates the columns: the usual separator, unless another divides the first lines and it does not."""
+
+    def width(separator: str) -> int:
+        """Columns of the header, if the first records have as many; else 0."""
+        reader = csv.reader(io.StringIO(text[:SNIFFED], newline=""), delimiter=separator)
+        try:
+            widths = [len(fields) for fields in itertools.islice(reader, SNIFFED_ROWS) if fields]
+        except csv.Error:
+            return 0
+        whole = widths if len(text) <= SNIFFED else widths[:-1]  # the last one may be cut off
+        return whole[0] if whole and all(count == whole[0] for count in whole) else 0
+
+    header = text.partition("\n")[0]
+    if usual in header and (width(usual) or not any(width(other) > 1 for other in SEPARATORS)):
+        return usual
+    return max((usual, *SEPARATORS), key=lambda separator: (width(separator) > 1, header.count(separator)))
 
 
 def _parquet(path: Path, source: str) -> Iterator[Row]:

@@ -7,15 +7,16 @@ import difflib
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from motif.config import DataConfig
+from motif.config.data import BOXED
 from motif.errors import DataError, RecipeError
 from motif.method.answers import boxed
 from motif.method.tree import Question
-from motif.tasks.rows import BadRow, Number, Row, Table, read
+from motif.tasks.rows import BadRow, Number, Row, Table, column, has_column, names_of, read
 from motif.tasks.sides import Side
 from motif.tasks.splits import Split
 from motif.text import brief
@@ -106,7 +107,7 @@ class TableTask:
                 bad.append(BadRow(table.source, row.line, str(problem)))
         return Side(table.source, _unique_ids(questions, split), bad)
 
-    def solutions(self, data: DataConfig, column: str = "") -> tuple[str, dict[int, str]]:
+    def solutions(self, data: DataConfig, name: str = "") -> tuple[str, dict[int, str]]:
         """The name of the source to train on, and the worked solution in each row that has one, by its line.
 
         Where the answer is taken out of the same column, the solution ends before it.
@@ -115,22 +116,21 @@ class TableTask:
             DataError: the source cannot be read, or has no such column.
         """
         source = Source(data.train, data.subset, data.train_split) if data.train else self.train
-        column = column or self.worked
+        name = name or self.worked
         table = source.read() if source else Table(f"task {data.task!r}", [], [])
-        if not any(column in row.columns for row in table.rows):
+        if not any(has_column(row.columns, name) for row in table.rows):
             has = brief(", ".join(dict.fromkeys(str(name) for row in table.rows[:SEEN] for name in row.columns)))
             raise DataError(
-                f"{table.source}: no column {column!r} of worked solutions (has: {has}): set "
+                f"{table.source}: no column {name!r} of worked solutions (has: {has}): set "
                 "warmstart.solution_column, or warmstart.source = 'self'"
             )
         pattern = data.answer_pattern or self.pattern
-        shared = column in _columns(data, "answer_column", self.answers)
+        shared = name in _columns(data, "answer_column", self.answers)
         texts: dict[int, str] = {}
         for row in table.rows:
             with contextlib.suppress(_Unusable, KeyError):
-                text = _text(row, column)
-                matches = list(re.finditer(pattern, text)) if pattern and shared else []
-                texts[row.line] = text[: matches[-1].start()].strip() if matches else text
+                text = _text(row, name)
+                texts[row.line] = _before_answer(text, pattern) if pattern and shared else text
         return table.source, texts
 
     def _check_columns(self, table: Table, data: DataConfig) -> None:
@@ -139,7 +139,7 @@ class TableTask:
         Raises:
             DataError: names the columns that there are, and the setting.
         """
-        has = list(dict.fromkeys(str(name) for row in table.rows[:SEEN] for name in row.columns))
+        has = list(dict.fromkeys(name for row in table.rows[:SEEN] for name in names_of(row.columns)))
         needed = {"question_column": _columns(data, "question_column", self.questions)}
         if self.gold is None and not data.own_grader:
             solution = (self.solution,) if self.solution else ()
@@ -170,7 +170,7 @@ def _question(row: Row, task: TableTask, data: DataConfig, split: str) -> Questi
     if task.joined and names == task.questions:
         text = " ".join(_text(row, _name(row, (name,))) for name in names)
     else:
-        text = _text(row, _name(row, names))
+        text = _text(row, _name(row, names), chat=True)
     if task.gold is not None:
         try:
             gold = task.gold(row.columns)
@@ -198,7 +198,7 @@ def _pieces(row: Row, data: DataConfig) -> tuple[str, ...]:
     """What a question is about: texts, one a round, or one that is still to be cut (`data.piece_tokens`)."""
     if not data.pieces_column:
         return ()
-    value = row.columns[_name(row, (data.pieces_column,))]
+    value = column(row.columns, _name(row, (data.pieces_column,)))
     if data.piece_tokens and isinstance(value, str):
         return (_text(row, data.pieces_column),)
     if not isinstance(value, (list, tuple)):
@@ -234,14 +234,19 @@ def _columns(data: DataConfig, key: str, of_task: tuple[str, ...]) -> tuple[str,
 
 def _name(row: Row, names: tuple[str, ...]) -> str:
     for name in names:
-        if name in row.columns:
+        if has_column(row.columns, name):
             return name
     columns = brief(", ".join(map(str, itertools.islice(row.columns, 50))))
     raise _Unusable(f"no column {' or '.join(map(repr, names))} (has: {columns})")
 
 
-def _text(row: Row, name: str) -> str:
-    value = row.columns[name]
+def _text(row: Row, name: str, chat: bool = False) -> str:
+    """The text of a column. chat: it may also be a list of messages, of which the user's is read."""
+    value = column(row.columns, name)
+    if chat and isinstance(value, (list, tuple)):
+        value = user_message(value)
+        if value is None:
+            raise _Unusable(f"column {name!r} holds a list that is not one user's message")
     if isinstance(value, (bool, list, dict, bytes)):
         raise _Unusable(f"column {name!r} holds a {type(value).__name__}, not text")
     text = "" if is_missing(value) else str(value).strip()
@@ -254,6 +259,31 @@ def _text(row: Row, name: str) -> str:
     return text
 
 
+def user_message(messages: Sequence[Any]) -> str | None:
+    """The text of a chat of one turn: of the user's message, without those of the system; None if it is something else.
+
+    Instructions of the system are left out because the recipe has its own (`rounds.system_prompt`).
+    """
+    if not messages or not all(isinstance(message, Mapping) and "role" in message for message in messages):
+        return None
+    users = [message for message in messages if message["role"] != "system"]
+    if len(users) != 1 or users[0]["role"] != "user":
+        return None
+    content = users[0].get("content")
+    if isinstance(content, (list, tuple)):  # parts, as in OpenAI's API
+        parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+        content = "\n".join(part for part in parts if part) if all(isinstance(part, str) for part in parts) else None
+    return content if isinstance(content, str) else None
+
+
+def _before_answer(solution: str, pattern: str) -> str:
+    """A worked solution as far as the answer that is taken out of it."""
+    if pattern != BOXED:
+        matches = list(re.finditer(pattern, solution))
+        return solution[: matches[-1].start()].strip() if matches else solution
+    return solution  # its box stands in a sentence or a formula, which demonstrations write without the marks
+
+
 def is_missing(value: Any) -> bool:
     """Whether a value says that there is none: None, a float or decimal NaN, or pandas' NaT and NA."""
     try:
@@ -263,13 +293,13 @@ def is_missing(value: Any) -> bool:
 
 
 def _extracted(answer: str, pattern: str, boxes: bool) -> str:
-    if pattern:
+    if pattern and pattern != BOXED:
         # The last match counts: steps and headings bear the same marks as the answer, and come before it.
         matches = [match[1] or "" for match in re.finditer(pattern, answer)]
         if not matches:
             raise _Unusable(f"the answer does not match {pattern!r}: {answer[-60:]!r}")
         return next((match for match in reversed(matches) if match.strip()), "")
-    if not boxes:
+    if not boxes and pattern != BOXED:
         return answer
     content = boxed(answer, join=False)
     if content is None:

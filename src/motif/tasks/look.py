@@ -1,0 +1,282 @@
+"""What a file of questions holds: its columns, where the answers stand, how they are compared, and how long texts are.
+
+Everything is read by the functions that training reads with, so what is found is what a run will see.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from motif.config.data import BOXED
+from motif.errors import DataError
+from motif.grading import Grader
+from motif.method.answers import boxed
+from motif.tasks.rows import Number, Row, column, has_column, names_of, read
+from motif.tasks.table import LIKELY, is_missing, user_message
+from motif.text import brief
+
+SAMPLE = 500
+"""Rows that are looked at."""
+NEARLY = 0.9
+"""Share of rows from which on something holds for a column."""
+SHORT = 60
+"""Characters up to which a text may be an answer as it stands."""
+MARK = r"#### *(.+)"
+QUESTIONS = (*LIKELY["question_column"], "frage", "pregunta", "domanda", "вопрос", "问题", "instruction")
+ANSWERS = (
+    *("answer", "final_answer", "gold", "gold_answer", "ground_truth", "target", "expected", "label", "result"),
+    *(
+        "expected_answer",
+        "solution",
+        "output",
+        "response",
+        "completion",
+        "antwort",
+        "respuesta",
+        "risposta",
+        "答案",
+        "a",
+    ),
+)
+SOLUTIONS = ("solution", "rationale", "explanation", "reasoning", "cot", "steps", "worked_solution", "answer", "output")
+LETTER = re.compile(r"\(?[A-Za-z]\)?\.?")
+FORMULA = re.compile(r"\\[a-zA-Z]+|\^|_\{|\$|\d\s*[+*/=]\s*[\w\\]")
+TESTS = ("test", "valid", "validation", "val", "dev", "eval", "heldout")
+
+
+@dataclass(frozen=True)
+class Column:
+    """The texts of one column, or of what lies in it, in the rows that are looked at. chat: they are messages."""
+
+    name: str
+    texts: list[str]
+    chat: bool
+    share: float
+
+    @property
+    def length(self) -> float:
+        """The median length in characters."""
+        return statistics.median(map(len, self.texts))
+
+    @property
+    def plain(self) -> str:
+        """The name as it is compared: that of the innermost value, in lower case."""
+        return self.name.rpartition(".")[2].strip().casefold()
+
+    def matching(self, found: Callable[[str], Any]) -> float:
+        """The share of texts in which something is found."""
+        return sum(bool(found(text)) for text in self.texts) / len(self.texts)
+
+
+@dataclass
+class Look:
+    """What was found.
+
+    pattern: how the answer is taken out of its column; empty: it is the whole of it. solution: the column of worked
+    solutions; empty: there is none. ending: how all questions end, if they end alike. unsure: what could not be
+    decided, in sentences.
+    """
+
+    source: str
+    rows: int
+    columns: list[str]
+    question: Column
+    answer: Column
+    pattern: str
+    solution: Column | None
+    grader: str
+    ending: str = ""
+    unsure: list[str] = field(default_factory=list)
+
+
+def look(source: str, subset: str = "", split: str = "train") -> Look:
+    """Look at a file, or at a split of a data set.
+
+    Raises:
+        DataError: it cannot be read, or its columns of questions and answers cannot be told.
+    """
+    table = read(source, subset, split)
+    if not table.rows:
+        raise DataError(f"{source}: no row can be read; the first: {table.bad[0]}")
+    sample = table.rows[:: max(1, len(table.rows) // SAMPLE)][:SAMPLE]
+    columns = _columns(sample)
+    unsure: list[str] = []
+    answer, pattern = _answer(columns, source, unsure)
+    question = _question([one for one in columns if one.name != answer.name], answer, source, unsure)
+    answer, pattern = _with_solution(columns, question, answer, pattern)
+    solution = _solution(columns, question, answer, pattern)
+    golds = [gold for text in answer.texts if (gold := _taken_out(text, pattern))]
+    names = list(dict.fromkeys(name for row in sample for name in names_of(row.columns)))
+    found = Look(source, len(table.rows), names, question, answer, pattern, solution, grader_for(golds), unsure=unsure)
+    found.ending = common_ending(question.texts)
+    return found
+
+
+def _columns(sample: Sequence[Row]) -> list[Column]:
+    """The columns whose values are texts, numbers or chats, in the order of the file."""
+    found: list[Column] = []
+    for name in dict.fromkeys(name for row in sample for name in names_of(row.columns)):
+        values = [column(row.columns, name) for row in sample if has_column(row.columns, name)]
+        values = [value for value in values if not is_missing(value)]
+        chats = [user_message(value) if isinstance(value, (list, tuple)) else None for value in values]
+        chat = bool(chats) and sum(text is not None for text in chats) / len(chats) >= NEARLY
+        texts = [text for text in chats if text] if chat else [_as_text(value) for value in values]
+        texts = [text.strip() for text in texts if text and text.strip()]
+        if texts and len(texts) / len(sample) >= NEARLY:
+            found.append(Column(name, texts, chat, len(texts) / len(sample)))
+    return found
+
+
+def _as_text(value: Any) -> str:
+    usable = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    return str(value) if usable or isinstance(value, Number) else ""
+
+
+def _rank(one: Column, names: Sequence[str]) -> tuple[int, int]:
+    """The place of a column's name among likely ones, and how deep it lies; the smaller, the likelier."""
+    place = names.index(one.plain) if one.plain in names else len(names)
+    return place, one.name.count(".")
+
+
+def _answer(columns: Sequence[Column], source: str, unsure: list[str]) -> tuple[Column, str]:
+    """The column of the answers, and how they are taken out of it."""
+    named = [one for one in columns if one.plain in ANSWERS and not one.chat]
+    usable = [one for one in named if pattern_of(one) or one.length <= SHORT]
+    if usable:
+        best = min(usable, key=lambda one: _rank(one, ANSWERS))
+        return best, pattern_of(best)
+    if named:
+        best = min(named, key=lambda one: _rank(one, ANSWERS))
+        unsure.append(
+            f"The answers in column {best.name!r} are long texts without a mark (#### or \\boxed): give "
+            "data.answer_pattern, or another column, or a grader of your own."
+        )
+        return best, ""
+    marked = [one for one in columns if pattern_of(one)]
+    others = [one for one in columns if not one.chat and one.length <= SHORT and one.plain not in QUESTIONS]
+    others = [one for one in others if len(set(one.texts)) > 1 and one.plain not in ("id", "index", "split", "source")]
+    guessed = next(iter(marked or sorted(others, key=lambda one: one.length)), None)
+    if guessed is None or len(columns) < 2:
+        raise DataError(
+            f"{source}: no column looks like answers (has: {brief(', '.join(one.name for one in columns))}): write a "
+            "recipe with data.question_column and data.answer_column (docs/own-data.md)"
+        )
+    unsure.append(f"Column {guessed.name!r} was taken for the answers by what stands in it: change data.answer_column.")
+    return guessed, pattern_of(guessed)
+
+
+def pattern_of(one: Column) -> str:
+    """How the answer is marked in the texts of a column; empty: not at all."""
+    if one.matching(lambda text: re.search(MARK, text)) >= NEARLY:
+        return MARK
+    return BOXED if one.matching(lambda text: boxed(text, join=False)) >= NEARLY else ""
+
+
+def _question(columns: Sequence[Column], answer: Column, source: str, unsure: list[str]) -> Column:
+    named = [one for one in columns if one.plain in QUESTIONS or one.chat]
+    if named:
+        best = min(named, key=lambda one: (_rank(one, QUESTIONS)[1], _rank(one, QUESTIONS)[0]))
+        inner = [one for one in columns if one is not best and len(one.texts) == len(best.texts)]
+        for one in inner:  # the same question without instructions, which contradict those of the recipe
+            pairs = list(zip(one.texts, best.texts, strict=True))
+            begins = sum(long.startswith(short) and long != short for short, long in pairs) / len(pairs)
+            if one.plain in QUESTIONS and begins >= NEARLY:
+                return one
+        return best
+    texts = [one for one in columns if one.length > answer.length or one.matching(lambda text: text.endswith("?"))]
+    if not texts:
+        raise DataError(
+            f"{source}: no column looks like questions (has: {brief(', '.join(one.name for one in columns))}): write a "
+            "recipe with data.question_column and data.answer_column (docs/own-data.md)"
+        )
+    best = max(texts, key=lambda one: (one.matching(lambda text: text.endswith("?")), one.length))
+    unsure.append(
+        f"Column {best.name!r} was taken for the questions by what stands in it: change data.question_column."
+    )
+    return best
+
+
+def _with_solution(columns: Sequence[Column], question: Column, answer: Column, pattern: str) -> tuple[Column, str]:
+    """A column of solutions that end with the same marked answers instead of the answers alone."""
+    golds = [_taken_out(text, pattern) for text in answer.texts]
+    for one in columns:
+        if one.name in (question.name, answer.name) or len(one.texts) != len(golds) or one.chat:
+            continue
+        if pattern_of(one) == MARK and one.length > answer.length:
+            same = sum(_taken_out(text, MARK) == gold for text, gold in zip(one.texts, golds, strict=True))
+            if same / len(golds) >= NEARLY:
+                return one, MARK
+    return answer, pattern
+
+
+def _solution(columns: Sequence[Column], question: Column, answer: Column, pattern: str) -> Column | None:
+    """The column of worked solutions, which are longer than answers."""
+
+    def works(one: Column) -> bool:
+        return one.matching(lambda text: len(text) > SHORT or "\n" in text or text.count("=") > 1) >= 0.5
+
+    if pattern and works(answer):
+        return answer
+    named = [one for one in columns if one.plain in SOLUTIONS and one.name not in (question.name, answer.name)]
+    named = [one for one in named if not one.chat and one.length > answer.length and works(one)]
+    return min(named, key=lambda one: _rank(one, SOLUTIONS), default=None)
+
+
+def _taken_out(text: str, pattern: str) -> str:
+    if pattern == BOXED:
+        return boxed(text, join=False) or ""
+    matches = re.findall(pattern, text) if pattern else [text]
+    return str(matches[-1]).strip() if matches else ""
+
+
+def grader_for(golds: Iterable[str]) -> str:
+    """The grader that suits answers: `numeric` for numbers, `math` for formulas, else `exact`."""
+    distinct = list(dict.fromkeys(golds))[:SAMPLE]
+    if not distinct:
+        return "exact"
+    with Grader("numeric") as grader:
+        if _share(grader.check(distinct)) >= NEARLY:
+            return "numeric"
+    if all(LETTER.fullmatch(gold) for gold in distinct):
+        return "exact"
+    formulas = sum(bool(FORMULA.search(gold)) or any(map(str.isdigit, gold)) for gold in distinct) / len(distinct)
+    if formulas >= 0.5:
+        with Grader("math") as grader:
+            if _share(grader.check(distinct[:100])) >= NEARLY:
+                return "math"
+    return "exact"
+
+
+def _share(grades: Sequence[Any]) -> float:
+    return sum(grade.verdict == "right" for grade in grades) / len(grades)
+
+
+def common_ending(texts: Sequence[str]) -> str:
+    """The words with which nearly all texts end, if that is a sentence or more: an instruction."""
+    if len(texts) < 5:
+        return ""
+    ending = texts[0]
+    for text in texts[1:50]:
+        size = 0
+        while size < min(len(ending), len(text)) and ending[-1 - size] == text[-1 - size]:
+            size += 1
+        ending = ending[len(ending) - size :]
+    words = ending[re.search(r"^\S*\s*", ending).end() :] if ending and ending != texts[0] else ""  # type: ignore[union-attr]
+    return words if len(words.split()) >= 4 and not words.endswith("?") else ""
+
+
+def held_out_beside(source: str) -> str:
+    """A file of held-out rows beside one of rows to train on: `test.jsonl` beside `train.jsonl`; empty: none."""
+    path = Path(source)
+    if not path.is_file() or "train" not in path.stem:
+        return ""
+    for name in TESTS:
+        other = path.with_name(path.name.replace("train", name))
+        if other.is_file():
+            return str(other)
+    return ""

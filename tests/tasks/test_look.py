@@ -1,0 +1,100 @@
+"""What is found out about a file: its columns, answers, grader."""
+
+import json
+
+import pytest
+
+from motif.errors import DataError
+from motif.tasks.look import common_ending, grader_for, held_out_beside, look
+
+STEPS = "First {n} + 1 = {m}, as everybody knows.\nThat is all there is to do here."
+
+
+def rows(make, count=20):
+    return [make(n) for n in range(2, 2 + count)]
+
+
+def found(tmp_path, records):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    seen = look(str(file))
+    solution = seen.solution.name if seen.solution else None
+    return seen, (seen.question.name, seen.answer.name, seen.pattern, solution, seen.grader)
+
+
+def chat(text):
+    return [{"role": "user", "content": text}]
+
+
+MARK, WORK = r"#### *(.+)", STEPS.format
+CASES = {
+    "plain": (lambda n: {"question": f"{n}?", "answer": str(n)}, ("question", "answer", "", None, "numeric")),
+    "hashes": (
+        lambda n: {"Question": f"{n}?", "Answer": f"{WORK(n=n, m=n + 1)}\n#### {n + 1}"},
+        ("Question", "Answer", MARK, "Answer", "numeric"),
+    ),
+    "answer and solution": (
+        lambda n: {"problem": f"{n}?", "solution": WORK(n=n, m=n + 1), "answer": f"\\sqrt{{{n}}}"},
+        ("problem", "answer", "", "solution", "math"),
+    ),
+    "boxed": (
+        lambda n: {"problem": f"{n}?", "solution": WORK(n=n, m=n) + f" \\boxed{{{n}}}"},
+        ("problem", "solution", "boxed", "solution", "numeric"),
+    ),
+    "verl": (
+        lambda n: {"data_source": "x", "prompt": chat(f"{n}?"), "reward_model": {"ground_truth": str(n), "style": "r"}},
+        ("prompt", "reward_model.ground_truth", "", None, "numeric"),
+    ),
+    "verl with what it was made from": (
+        lambda n: {
+            "prompt": chat(f"What is {n}? Write the answer behind four hashes."),
+            "reward_model": {"ground_truth": str(n)},
+            "extra_info": {"question": f"What is {n}?", "answer": f"{WORK(n=n, m=n)}\n#### {n}"},
+        },
+        ("extra_info.question", "extra_info.answer", MARK, "extra_info.answer", "numeric"),
+    ),
+    "letters": (lambda n: {"question": f"{n}?", "label": "ABCD"[n % 4]}, ("question", "label", "", None, "exact")),
+    "names that say nothing": (
+        lambda n: {"id": n, "x": f"How much is {n} and one more?", "y": str(n + 1)},
+        ("x", "y", "", None, "numeric"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_columns_marks_and_graders(tmp_path, case):
+    make, expected = CASES[case]
+    seen, facts = found(tmp_path, rows(make))
+    assert facts == expected
+    assert bool(seen.unsure) == (case == "names that say nothing")
+
+
+@pytest.mark.parametrize("make", [lambda n: {"question": f"{n}?"}, lambda n: {"a": {"b": [n]}}])
+def test_what_cannot_be_told_is_said(tmp_path, make):
+    with pytest.raises(DataError, match=r"no column looks like answers .*data.question_column"):
+        found(tmp_path, rows(make))
+
+
+def test_long_answers_without_a_mark_are_doubted(tmp_path):
+    seen, _ = found(tmp_path, rows(lambda n: {"question": f"{n}?", "answer": f"{WORK(n=n, m=n)} So {n}, clearly."}))
+    assert "data.answer_pattern" in seen.unsure[0]
+
+
+def test_an_instruction_that_ends_all_questions():
+    texts = [f"What is {n}? Put the answer in a box." for n in range(9)]
+    assert common_ending(texts) == "Put the answer in a box."
+    assert common_ending([f"{n} apples. How many are there in all?" for n in range(9)]) == ""
+
+
+def test_graders_by_answers():
+    assert grader_for(["1,234", "0.5", "3/4", "-7"]) == "numeric"
+    assert grader_for(["x^2 + 1", "\\frac{1}{2}", "2 x"]) == "math"
+    assert grader_for(["Paris", "the Nile"]) == "exact"
+    assert grader_for([]) == "exact"
+
+
+def test_a_test_file_beside(tmp_path):
+    for name in ("train.csv", "test.csv", "own.csv"):
+        (tmp_path / name).write_text("")
+    assert held_out_beside(str(tmp_path / "train.csv")) == str(tmp_path / "test.csv")
+    assert held_out_beside(str(tmp_path / "own.csv")) == held_out_beside("openai/gsm8k") == ""

@@ -1,0 +1,73 @@
+"""`motif init`: strange files become recipes that a run accepts."""
+
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from typer.testing import CliRunner
+
+from motif.cli.app import app
+from motif.config import load_recipe
+
+ROWS = [(a, b) for a in range(2, 8) for b in range(2, 6)]
+
+
+def call(*arguments, status=0):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == status, done.output + repr(done.exception)
+    return done.output
+
+
+def semicolons(file):
+    lines = ["\ufeffNr;Aufgabe;Antwort"]
+    lines += [
+        f'{n};{a}+{b}?;"{a} und {b} sind\nzusammen: {a}+{b}={a + b}\n#### {a + b}"' for n, (a, b) in enumerate(ROWS)
+    ]
+    file.write_text("\r\n".join(lines), encoding="utf-8")
+
+
+def chats(file):
+    rows = [
+        {"prompt": [{"role": "user", "content": f"{a}+{b}?"}], "reward_model": {"ground_truth": str(a + b)}}
+        for a, b in ROWS
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"prompt": []}\n')
+
+
+def boxes(file):
+    rows = [{"problem": f"{a}+{b}?", "solution": f"{a}+{b}={a + b}.\nSo \\boxed{{{a + b}}}."} for a, b in ROWS]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+
+
+CASES = {
+    "rows.csv": (semicolons, {"answer_pattern": "#### *(.+)", "question_column": "Aufgabe"}, "solutions"),
+    "rows.jsonl": (chats, {"answer_column": "reward_model.ground_truth", "skip_bad": True}, "self"),
+    "rows.parquet": (boxes, {"answer_pattern": "boxed", "question_column": "problem"}, "solutions"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_strange_file_becomes_a_recipe_that_runs(tmp_path, monkeypatch, tiny_model, name):
+    write, data, source = CASES[name]
+    (tmp_path / "own").mkdir()
+    write(tmp_path / "own" / name)
+    monkeypatch.chdir(tmp_path)
+    text = call("init", f"own/{name}", "--model", tiny_model)
+    assert "written: recipe.toml" in text and ("cannot be used" in text) == (name == "rows.jsonl")
+    recipe = load_recipe("recipe.toml")
+    assert {key: getattr(recipe.data, key) for key in data} == data
+    assert recipe.data.train == str(tmp_path / "own" / name) and recipe.data.grader == "numeric"
+    assert (recipe.rollout.branching, recipe.credit.train_rounds) == ([4, 2, 1], "all")
+    assert (recipe.warmstart.source, recipe.data.held_out) == (source, 4)
+    lines = (tmp_path / "recipe.toml").read_text().splitlines()
+    assert len([line for line in lines if line and line[0] not in "#["]) <= 24
+    assert "20 questions to train on, 4 held out" in call("train", "recipe.toml", "--dry-run")
+
+
+def test_the_paper_is_a_choice(tmp_path, monkeypatch, tiny_model):
+    boxes(tmp_path / "rows.parquet")
+    monkeypatch.chdir(tmp_path)
+    call("init", "rows.parquet", "--model", tiny_model, "--method", "paper", "--out", "paper.toml")
+    recipe = load_recipe("paper.toml")
+    assert (recipe.rollout.branching, recipe.credit.train_rounds, recipe.loss.kind) == ([8, 4, 1], "first", "grpo")
