@@ -1,9 +1,16 @@
-"""Which names a server on this machine answers to, so that no web page can ask it through a visitor's browser."""
+"""Which names a server on this machine answers to, so that no web page can ask it through a visitor's browser; and
+whether the hub can be found at all.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([^\s:@/?#\[\]]+))(?::\d{0,5})?")
 
@@ -27,5 +34,28 @@ def names_this_machine(host: str, own: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def without_waiting_for_the_hub() -> Iterator[None]:
+    """Where the hub's name has no address, look only for what is cached: the libraries would try for a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or urllib.request.getproxies() or _has_address(constants.ENDPOINT):
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
+def _has_address(url: str) -> bool:
+    try:
+        socket.getaddrinfo(urlsplit(url).hostname, 443)
+    except (OSError, ValueError):
         return False
     return True

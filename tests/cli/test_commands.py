@@ -30,6 +30,7 @@ WRONG = {
     },
     "train": {
         "demoo": "Did you mean 'demo'?",
+        "ROWS.csv": "ROWS.csv is a file of data, not a recipe: motif init ROWS.csv",
         "demo --set train.stepz=1": "did you mean 'steps'?",
         "demo --set train.steps": "section.key=value",
         "demo --allow-changes": "--allow-changes goes with --resume",
@@ -101,6 +102,7 @@ WRONG = {
     },
     "compare": {
         "nope.toml": "nope.toml",
+        "RUN/recipe.toml": "is a recipe, not a study",
         "FILE": "FILE",
         "STUDY --seeds 1-": "--seeds takes numbers and ranges",
         "STUDY --seeds one": "--seeds takes numbers and ranges",
@@ -138,6 +140,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "EMPTY").mkdir()
     (folder / "RUN").mkdir()
     (folder / "RUN/recipe.toml").write_text(load_recipe("demo").to_toml())
+    (folder / "ROWS.csv").write_text("question,answer\n1 + 1?,2\n")
     (folder / "FILE").write_text(json.dumps({"gold": "1", "prediction": "1"}) + "\n")
     (folder / "STUDY").write_text("recipe = 'demo'\n[arms.a]\n")
     return folder

@@ -1,6 +1,7 @@
 """`motif init`: strange files become recipes that a run accepts."""
 
 import json
+import shutil
 
 import pyarrow
 import pyarrow.parquet
@@ -9,6 +10,17 @@ from typer.testing import CliRunner
 
 from motif.cli.app import app
 from motif.config import load_recipe
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model, tmp_path_factory):
+    """The tiny model with a window that holds prompts of single characters."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+    return str(folder)
+
 
 ROWS = [(a, b) for a in range(2, 8) for b in range(2, 6)]
 
@@ -48,12 +60,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_strange_file_becomes_a_recipe_that_runs(tmp_path, monkeypatch, tiny_model, name):
+def test_a_strange_file_becomes_a_recipe_that_runs(tmp_path, monkeypatch, model, name):
     write, data, source = CASES[name]
     (tmp_path / "own").mkdir()
     write(tmp_path / "own" / name)
     monkeypatch.chdir(tmp_path)
-    text = call("init", f"own/{name}", "--model", tiny_model)
+    text = call("init", f"own/{name}", "--model", model)
     assert "written: recipe.toml" in text and ("cannot be used" in text) == (name == "rows.jsonl")
     recipe = load_recipe("recipe.toml")
     assert {key: getattr(recipe.data, key) for key in data} == data
@@ -65,9 +77,15 @@ def test_a_strange_file_becomes_a_recipe_that_runs(tmp_path, monkeypatch, tiny_m
     assert "20 questions to train on, 4 held out" in call("train", "recipe.toml", "--dry-run")
 
 
-def test_the_paper_is_a_choice(tmp_path, monkeypatch, tiny_model):
+def test_a_window_that_is_too_small_is_said(tmp_path, monkeypatch, tiny_model):
     boxes(tmp_path / "rows.parquet")
     monkeypatch.chdir(tmp_path)
-    call("init", "rows.parquet", "--model", tiny_model, "--method", "paper", "--out", "paper.toml")
+    assert "window of 512 tokens" in call("init", "rows.parquet", "--model", tiny_model)
+
+
+def test_the_paper_is_a_choice(tmp_path, monkeypatch, model):
+    boxes(tmp_path / "rows.parquet")
+    monkeypatch.chdir(tmp_path)
+    call("init", "rows.parquet", "--model", model, "--method", "paper", "--out", "paper.toml")
     recipe = load_recipe("paper.toml")
     assert (recipe.rollout.branching, recipe.credit.train_rounds, recipe.loss.kind) == ([8, 4, 1], "first", "grpo")

@@ -19,6 +19,7 @@ from rich.text import Text
 from typer import Exit
 
 from motif.cli.options import Settings
+from motif.cli.streams import loading
 from motif.config import Recipe, load_recipe
 from motif.display import PlainConsole
 from motif.errors import MotifError, UsageError
@@ -71,7 +72,8 @@ def examine_model(recipe: Recipe, as_json: bool = False, console: PlainConsole |
     Raises:
         MotifError: it cannot be trained; what is known until then has been printed.
     """
-    from motif.training.examine import facts, trial
+    with loading():
+        from motif.training.examine import facts, trial
 
     console = console or PlainConsole()
     found: dict[str, Any] = {"model": recipe.model.name}

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import Settings, TrustGrader
+from motif.cli.streams import loading
 from motif.config import Trust
 from motif.errors import UsageError
 from motif.evaluation.rows import EvalOverrides
@@ -71,8 +72,9 @@ def evaluate(
         model, recipe=recipe, task=task, base=base, best=best, overrides=overrides, settings=changes, trust=trust
     )
     # The imports take seconds: wrong names are refused before them.
-    from motif.display import Display
-    from motif.evaluation.any_model import evaluate_model
+    with loading():
+        from motif.display import Display
+        from motif.evaluation.any_model import evaluate_model
 
     accuracies = evaluate_model(target, Display(), out)
     if json_path:

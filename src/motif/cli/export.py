@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import RunArgument, TrustGrader
+from motif.cli.streams import loading
 from motif.config import Trust
 from motif.errors import UsageError
 from motif.runs.read import recipe_of
@@ -83,8 +84,9 @@ def export(
     trust = Trust(trust_grader)
     recipe_of(run, trust=trust)
     # The imports take seconds: a wrong folder is refused before them.
-    from motif.export.run import ExportOptions
-    from motif.export.run import export as write
+    with loading():
+        from motif.export.run import ExportOptions
+        from motif.export.run import export as write
 
     forms = [form.strip() for value in to or [] for form in value.split(",") if form.strip()]
     weights = (out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, base)

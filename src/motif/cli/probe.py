@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import RunArgument, Settings, TrustGrader
+from motif.cli.streams import loading
 from motif.config import Trust
 from motif.errors import UsageError
 from motif.run_files import PROBE
@@ -41,10 +42,11 @@ def probe(
         raise UsageError("a probe needs at least 2 questions")
     step = steps_of(run)
     # The imports take seconds: a wrong folder is refused before them.
-    from motif.display import Display
-    from motif.evaluation.probe_run import probe_run
-    from motif.report import write_report
-    from motif.report.diagnostics import readings
+    with loading():
+        from motif.display import Display
+        from motif.evaluation.probe_run import probe_run
+        from motif.report import write_report
+        from motif.report.diagnostics import readings
 
     display = Display()
     with display:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from motif.cli.options import Pieces, Settings
+from motif.cli.streams import loading
 from motif.config import Trust
 from motif.config.trust import PROMPT
 from motif.errors import UsageError
@@ -100,9 +101,10 @@ def serve(
     target = _target(model, recipe, base, best, settings or [])
     keys, extra = keys_of(api_key or []), _object(upstream_body)
     # The imports take seconds: wrong names are refused before them.
-    from motif.sampling.openai import UpstreamAddress
-    from motif.serve.run import ServerOptions, UpstreamConfig, limits_of
-    from motif.serve.run import serve as run
+    with loading():
+        from motif.sampling.openai import UpstreamAddress
+        from motif.serve.run import ServerOptions, UpstreamConfig, limits_of
+        from motif.serve.run import serve as run
 
     limits = {"concurrency": concurrency, "queue": queue, "timeout": timeout}
     limits |= {"max_tokens": max_tokens, "body": max_body}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import Pieces, Settings
-from motif.cli.streams import need_output
+from motif.cli.streams import loading, need_output
 from motif.config import Trust, load_recipe
 from motif.config.trust import PROMPT
 from motif.errors import UsageError
@@ -21,9 +21,10 @@ DEMO = Path("runs/demo")
 
 def solve(
     question: Annotated[
-        str | None,
+        list[str] | None,
         typer.Argument(
-            help='The question, e.g. "What is 15 × 24?"; - reads standard input. Without one: a conversation.'
+            metavar="QUESTION",
+            help='The question, e.g. "What is 15 × 24?"; - reads standard input. Without one: a conversation.',
         ),
     ] = None,
     run: Annotated[Path | None, typer.Option(help="A run folder. Default: runs/demo if it exists.")] = None,
@@ -49,7 +50,7 @@ def solve(
     Without a question, in a terminal, this starts a conversation: Ctrl-C stops an answer, Ctrl-D exits.
     """
     need_output("no answer could be read")
-    questions = questions_from(question, file, lines)
+    questions = questions_from(" ".join(question) if question else None, file, lines)
     if run is not None and recipe is not None:
         raise UsageError("a run has its own recipe: give --run or --recipe, and --set to change a setting")
     if run is None and recipe is None and has_weights(DEMO):
@@ -58,8 +59,9 @@ def solve(
     changes, trust = settings or [], Trust(uses=(PROMPT,))  # nothing is graded, and no server asked
     resolved = load_recipe(source, changes, trust=trust) if run is None else recipe_of(run, changes, trust)
     # The imports take seconds: wrong names are refused before them.
-    from motif.cli.conversation import Conversation
-    from motif.evaluation.target import Target
+    with loading():
+        from motif.cli.conversation import Conversation
+        from motif.evaluation.target import Target
 
     target = Target(str(run or source), resolved, run, Path())
     with Conversation(target, rounds, seed if sample else None, early_finish, as_json, pieces) as conversation:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from motif.cli.options import Settings
+from motif.cli.streams import loading
 from motif.config import Trust, load_recipe
 from motif.config.trust import TRAINING
 from motif.errors import UsageError
@@ -33,12 +34,13 @@ def traces(
     out = Path(expanded(str(out)))
     if out.exists():
         raise UsageError(f"{out} exists: choose another --out")
-    from motif.display import Display
-    from motif.run_files import OWN_SAMPLES, TEACHER
-    from motif.session import open_session
-    from motif.training.own_samples import sample_demonstrations
-    from motif.training.sources import demonstrator, read_demonstrations
-    from motif.training.teacher import ask_teacher
+    with loading():
+        from motif.display import Display
+        from motif.run_files import OWN_SAMPLES, TEACHER
+        from motif.session import open_session
+        from motif.training.own_samples import sample_demonstrations
+        from motif.training.sources import demonstrator, read_demonstrations
+        from motif.training.teacher import ask_teacher
 
     display, session = Display(), open_session(resolved)
     try:

@@ -89,8 +89,9 @@ MOST_ROWS = 10
 
 def show_trial(recipe: Recipe, as_json: bool) -> None:
     """Print what the trees of two questions show; interrupted, what there is of them."""
-    from motif.display import Display
-    from motif.training.trial import told, try_out
+    with loading():
+        from motif.display import Display
+        from motif.training.trial import told, try_out
 
     display = Display(quiet=as_json)
     display.message(f"trying {recipe.name}: two questions' trees, and nothing is written")
@@ -105,9 +106,10 @@ def show_trial(recipe: Recipe, as_json: bool) -> None:
 
 def show_plan(recipe: Recipe, devices: str | None, lengths: Path | None) -> None:
     """Print the plan of a recipe for other devices, or for this machine, whose memory it must fit."""
-    from motif.display import Display
-    from motif.distributed import as_launched, launched_process
-    from motif.planning.plan import make_device_plan, make_plan
+    with loading():
+        from motif.display import Display
+        from motif.distributed import as_launched, launched_process
+        from motif.planning.plan import make_device_plan, make_plan
 
     if devices is not None:
         Display().plan(make_device_plan(recipe, devices, lengths).rows())

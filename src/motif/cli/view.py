@@ -12,7 +12,7 @@ def view(
     runs: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN",
             show_default=False,
             help="Run folders, shown side by side, or a folder of runs, also of those to come. Default: runs.",
         ),

@@ -181,6 +181,10 @@ def load_study(path: str | Path) -> Study:
         RecipeError: no such file, malformed TOML, unknown keys (with the nearest match), or values out of range.
     """
     data = read_toml(Path(path))
+    if "arms" not in data and {"model", "data", "rollout", "train"} & set(data):
+        raise RecipeError(
+            f"{path} is a recipe, not a study, which has [arms] (docs/compare.md): train it with motif train"
+        )
     data.setdefault("name", Path(path).stem)
     try:
         return Study.model_validate(data)

@@ -50,6 +50,8 @@ PATHS = [
 FUNCTIONS = [["data", "grader"], ["warmstart", "cut"], ["warmstart", "notes"]]
 """Of these, those that may name a function, as `module:function` or `file.py:function`."""
 
+DATA_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+"""Files that are not recipes."""
 MAX_BYTES = 1 << 18
 """Size limit of a recipe file."""
 MAX_PARTS = 6
@@ -186,6 +188,8 @@ def find_recipe(source: str) -> Path:
     """
     path = Path(expanded(source))
     if _exists(path) and path.is_file():
+        if path.suffix.lower() in DATA_SUFFIXES:
+            raise RecipeError(f"{source} is a file of data, not a recipe: motif init {source} writes a recipe for it")
         return path
     if _exists(path / RECIPE) and (path / RECIPE).is_file():
         return path / RECIPE

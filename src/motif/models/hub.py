@@ -21,6 +21,7 @@ from torch import nn
 from motif.config import ModelConfig
 from motif.demo import MODELS
 from motif.errors import ModelError, MotifError, RecipeError, first_line
+from motif.hosts import without_waiting_for_the_hub
 from motif.models.architecture import (
     INSTEAD,
     check_blocks,
@@ -330,7 +331,9 @@ def readable_errors(name: str) -> Iterator[None]:
         with _quiet(), warnings.catch_warnings():
             # They warn of one another's old names, about which a user can do nothing.
             warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
-            yield
+            here = name in MODELS or name.startswith("pypi:") or Path(name).exists()
+            with contextlib.nullcontext() if here else without_waiting_for_the_hub():
+                yield
     except MotifError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from motif.errors import DataError
+from motif.hosts import without_waiting_for_the_hub
 from motif.text import brief, counted, expanded, read_text
 
 SEPARATORS = (",", "\t", ";", "|")
@@ -303,5 +304,6 @@ def _dataset(source: str, subset: str, split: str) -> Iterable[Mapping[str, Any]
     elif (folder / "dataset_dict.json").is_file():
         records = datasets.load_from_disk(source)[split]
     else:
-        records = datasets.load_dataset(source, subset or None, split=split)
+        with without_waiting_for_the_hub():
+            records = datasets.load_dataset(source, subset or None, split=split)
     return cast("Iterable[Mapping[str, Any]]", records)

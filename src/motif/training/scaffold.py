@@ -19,12 +19,13 @@ from typing import Any
 import torch
 
 from motif import tasks
-from motif.config import DataConfig, load_recipe, read_toml
+from motif.config import DataConfig, Recipe, load_recipe, read_toml
 from motif.config.load import RECIPES
 from motif.config.recipe import to_toml
 from motif.errors import DataError, MotifError
 from motif.models.hub import load_tokenizer
 from motif.models.shape import model_shape
+from motif.session import open_task
 from motif.tasks.look import Look, held_out_beside, look
 from motif.text import abbreviated, counted
 from motif.training.warmstart import read_ahead
@@ -109,7 +110,7 @@ def make(source: str, out: Path, model: str = "", subset: str = "", split: str =
         unsure.append(
             f"Of the worked solutions, {left_out} do not fit the rounds: raise the tokens, or set warmstart.cut."
         )
-    _wonder(found, known, settings, unsure)
+    _wonder(found, known, settings, out, unsure)
     return Scaffold(_written(found, settings, known), found, unsure)
 
 
@@ -223,13 +224,18 @@ def _name(train: str) -> str:
     return stem[:60]
 
 
-def _left_out(settings: dict[str, Any], out: Path) -> str:
-    """How many worked solutions do not fit, in words; empty if at most a fifth."""
+def _loaded(settings: dict[str, Any], out: Path) -> Recipe:
+    """The recipe that these settings come to where they will be written."""
     content = json.loads(json.dumps(settings))
     for key in ("train", "test"):
         if _is_file(out.parent / content["data"].get(key, "/")):
             content["data"][key] = str((out.parent / content["data"][key]).resolve())
-    recipe = load_recipe(content)
+    return load_recipe(content)
+
+
+def _left_out(settings: dict[str, Any], out: Path) -> str:
+    """How many worked solutions do not fit, in words; empty if at most a fifth."""
+    recipe = _loaded(settings, out)
     try:
         given = read_ahead(recipe, tasks.load(recipe.data))
     except DataError:
@@ -238,23 +244,29 @@ def _left_out(settings: dict[str, Any], out: Path) -> str:
     return f"{len(given.dropped):,} of {total:,}" if given and 5 * len(given.dropped) > total else ""
 
 
-def _wonder(found: Look, model: Model, settings: dict[str, Any], unsure: list[str]) -> None:
+def _wonder(found: Look, model: Model, settings: dict[str, Any], out: Path, unsure: list[str]) -> None:
     """Add what cannot be seen in the data."""
     if found.ending:
         unsure.append(
             f"All questions end with {found.ending[-120:]!r}. If that asks for another form than the recipe's "
             "([rounds]), take it out of the data."
         )
-    longest = _percentile([model.count(text) for text in found.question.texts], 0.99)
-    if model.window and longest + settings["rollout"]["tokens_first"] > model.window - 300:
-        unsure.append(
-            f"The longest questions have about {longest:,.0f} tokens, and the model's window {model.window:,}: what "
-            "does not fit is refused. A long text can be read in pieces, one a round (docs/long-texts.md)."
-        )
     if found.grader == "exact" and statistics.median(len(text.split()) for text in found.answer.texts) > 4:
         unsure.append(
             "Answers are texts of several words, and only equal texts are equal: see whether that is meant, or write a "
             "grader of your own (docs/tasks.md)."
+        )
+    if model.problem:
+        return
+    try:
+        window = model.window or 0
+        recipe = _loaded(settings, out)
+        open_task(recipe, load_tokenizer(model.name), window)
+    except DataError as error:
+        unsure.append(
+            f"Some prompts leave no room in the model's window of {window:,} tokens: take a shorter "
+            "rounds.system_prompt, fewer tokens, or let long texts be read in pieces (docs/long-texts.md). "
+            f"The first: {str(error).partition(chr(10))[0]}"
         )
 
 
