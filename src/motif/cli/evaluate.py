@@ -16,32 +16,36 @@ from motif.evaluation.rows import EvalOverrides
 from motif.evaluation.target import find_target
 
 
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(help="For a model: the recipe that gives scaffold, data and limits (a name or a file)."),
+]
+Greedy = Annotated[
+    bool | None,
+    typer.Option("--greedy/--no-greedy", help="Add a greedy answer to the samples. Default: yes with --samples > 1."),
+]
+RoundsOption = Annotated[
+    str | None, typer.Option(metavar="N,N,…", help="Numbers of rounds to test. Default: 1, and as in training.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for the answers. Default: RUN/eval/… or runs/eval-MODEL/….")]
+
+
 def evaluate(
     model: Annotated[
         str, typer.Argument(help="A run folder, or a model: hub id, folder, .gguf file, embedded, pypi:PACKAGE.")
     ],
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="For a model: the recipe that gives scaffold, data and limits (a name or a file)."),
-    ] = None,
+    recipe: RecipeOption = None,
     task: Annotated[
         str | None, typer.Option(help="Test on this task instead of the recipe's. Its files: --set data.test=FILE.")
     ] = None,
-    rounds: Annotated[
-        str | None, typer.Option(metavar="N,N,…", help="Numbers of rounds to test. Default: 1, and as in training.")
-    ] = None,
+    rounds: RoundsOption = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Answers per question: 1 is greedy, more are sampled.")
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(min=0, help="Sampling temperature. Default: the recipe's, or 1.0.")
     ] = None,
-    greedy: Annotated[
-        bool | None,
-        typer.Option(
-            "--greedy/--no-greedy", help="Add a greedy answer to the samples. Default: yes with --samples > 1."
-        ),
-    ] = None,
+    greedy: Greedy = None,
     questions: Annotated[int | None, typer.Option(min=1, help="Number of held-out questions.")] = None,
     matched: Annotated[
         bool, typer.Option("--matched", help="Also test one round with the tokens of all training rounds together.")
@@ -56,9 +60,7 @@ def evaluate(
     base: Annotated[bool, typer.Option("--base", help="Test the model as it was before training.")] = False,
     best: Annotated[bool, typer.Option("--best", help="Test the best checkpoint instead of the last weights.")] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the answers. Default: RUN/eval/… or runs/eval-MODEL/….")
-    ] = None,
+    out: Out = None,
     settings: Settings = None,
     trust_grader: TrustGrader = "",
 ) -> None:
