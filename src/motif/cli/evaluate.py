@@ -15,7 +15,6 @@ from motif.errors import UsageError
 from motif.evaluation.rows import EvalOverrides
 from motif.evaluation.target import find_target
 
-
 RecipeOption = Annotated[
     str | None,
     typer.Option(help="For a model: the recipe that gives scaffold, data and limits (a name or a file)."),
