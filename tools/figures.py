@@ -2,6 +2,8 @@
 
     python tools/figures.py [--check]        # --check changes nothing; exit status 1 if a figure differs from its data
     python tools/figures.py --grow           # grows the tree of the first figures again (docs/figures/tree.json)
+    python tools/figures.py --record         # records `motif train demo` in a terminal (docs/figures/terminal.json)
+    python tools/figures.py --photograph RUN # takes pictures of the page of a run (needs Chromium and playwright)
     python tools/figures.py --collect RUNS   # takes the curves from RUNS/ARM/seed-0, as `motif compare` leaves them
 
 The curves of docs/figures/runs.json are those of
@@ -14,7 +16,13 @@ from __future__ import annotations
 import argparse
 import html
 import json
+import os
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -240,6 +248,63 @@ def lengths_figure(runs: dict[str, Any]) -> Lines:
         yield from chart(380 * place, f"Tokens of a response: {arm}", "", series, 30, 3)
 
 
+# -- the terminal ------------------------------------------------------------------------------------------------------
+
+SHOWN, LINE, COLUMNS, SECONDS = 24, 18, 100, 24
+
+
+def terminal_figure(lines: Sequence[tuple[float, str]]) -> Lines:
+    """Lines as they came, in `SECONDS` altogether: the last is always at the bottom. It stands still for a while."""
+    end = lines[-1][0]
+    moments = [0.85 * at / end for at, _ in lines]
+    places = [f"0 {LINE * (SHOWN - count)}" for count in range(1, len(lines) + 1)]
+    times = ";".join(f"{moment:.4f}" for moment in [0.0, *moments[1:]])
+    yield f'<clipPath id="screen"><rect x="0" y="12" width="100%" height="{SHOWN * LINE}"/></clipPath>'
+    yield f'<g clip-path="url(#screen)"><g transform="translate({places[-1]})">'
+    yield (
+        f'<animateTransform attributeName="transform" type="translate" calcMode="discrete" dur="{SECONDS}s" '
+        f'repeatCount="indefinite" keyTimes="{times}" values="{";".join(places)}"/>'
+    )
+    for number, (_, line) in enumerate(lines):
+        yield text(14, 25 + LINE * number, line[:COLUMNS], "mono small")
+    yield "</g></g>"
+
+
+def record() -> None:
+    """Keep what `motif train demo` prints, and when."""
+    settings = os.environ | {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "motif", "train", "demo"]
+    started, lines = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(
+            command, cwd=folder, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for line in process.stdout or ():
+            lines.append([round(time.monotonic() - started, 2), line.rstrip()])
+    if process.wait():
+        raise SystemExit(lines[-1][1])
+    (FIGURES / "terminal.json").write_text(json.dumps(lines, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def photograph(run: Path) -> None:
+    """Pictures of a run's page, as a browser shows it: its first screen, and its trees."""
+    from playwright.sync_api import sync_playwright
+
+    chrome = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=chrome, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1100, "height": 760}, color_scheme="light")
+        page.goto((run / "report.html").resolve().as_uri())
+        page.wait_for_timeout(1000)
+        page.screenshot(path=FIGURES / "page.jpg", type="jpeg", quality=70)
+        trees = page.locator("#trees")
+        trees.scroll_into_view_if_needed()
+        page.evaluate("window.scrollTo(0, document.querySelector('#trees').getBoundingClientRect().top + scrollY)")
+        page.wait_for_timeout(500)
+        page.screenshot(path=FIGURES / "explorer.jpg", type="jpeg", quality=70)
+        browser.close()
+
+
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +359,11 @@ def figures() -> dict[str, Callable[[], str]]:
             tree_figure(load("tree.json")),
         ),
         "step.svg": lambda: svg(980, 166, "One training step", step_figure(load("tree.json"))),
+        "rewards.svg": lambda: svg(400, 360, "Trajectories that end right, by step", rewards_figure(load("runs.json"))),
+        "lengths.svg": lambda: svg(780, 342, "Tokens of a response, by round", lengths_figure(load("runs.json"))),
+        "terminal.svg": lambda: svg(
+            720, 24 + SHOWN * LINE, "motif train demo, in the terminal", terminal_figure(load("terminal.json"))
+        ),
         "algorithm.svg": lambda: svg(690, 34 + 21 * len(ALGORITHM), "The algorithm", algorithm_figure()),
     }
 
@@ -313,10 +383,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--grow", action="store_true")
-    parser.add_argument("--collect", type=Path)
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("--photograph", type=Path, metavar="RUN")
+    parser.add_argument("--collect", type=Path, metavar="RUNS")
     options = parser.parse_args()
     if options.grow:
         grow()
+    if options.record:
+        record()
+    if options.photograph:
+        photograph(options.photograph)
     if options.collect:
         collect(options.collect)
     old = stale()

@@ -74,6 +74,8 @@ def test_a_worked_solution_is_computed_again_with_other_numbers_and_names():
         (asked("x", "12 and 12 are?", "24"), "<<12+12=24>>"),  # which 12?
         (asked("x", "In 1999 there were 3 more. How many?", "2002"), "<<1999+3=2002>> <<open('x')=1>>"),
         (asked("x", "What is 7 less 7 less 0?", "0"), "<<7*0=0>>"),
+        (asked("x", "15 servings at $4.00 a carton. How much for 60 days?", "16"), "60/15 is 4. <<4*4=16>>"),
+        (asked("x", "A square of 4 by as many?", "16"), "<<4*4=16>>"),  # which 4?
     ],
 )
 def test_what_the_annotations_do_not_tell_has_no_twin(question, solution):

@@ -3,8 +3,8 @@
 * Tasks that tell the same plot in variants (stories, ledgers) tell the next one.
 * Rows whose solutions have calculator annotations (`<<48/2=24>>`, GSM8K) get other numbers: those of the question
   that the annotations use, each once. The annotations are computed again, and the last is the new answer. A row is
-  left out where they do not tell what follows from what: a number of the question that is also a result, an
-  annotation that does not add up, an answer that is not the last result.
+  left out where they do not tell what follows from what: a number of the question that is also a result or that no
+  annotation uses, an annotation that does not add up, an answer that is not the last result.
 """
 
 from __future__ import annotations
@@ -140,10 +140,10 @@ def _changeable(question: Question, steps: Sequence[tuple[ast.expr, Fraction]]) 
     used = {operand for tree, _ in steps for operand in _operands(tree)}
     if used & asked.keys() & set(results) or len(set(results)) < len(results):
         raise _NoTwin
-    found = [
-        value for value, times in asked.items() if times == 1 and value in used and value > 1 and not _is_year(value)
-    ]
-    if not found:
+    told = [value for value in asked if value > 1 and not _is_year(value)]
+    found = [value for value in told if asked[value] == 1]
+    # A number that no annotation uses is used in a step without one; twice in a step, it is two different numbers.
+    if not found or not used.issuperset(told) or any(max(Counter(_operands(tree)).values()) > 1 for tree, _ in steps):
         raise _NoTwin
     return found
 
