@@ -25,6 +25,7 @@ from motif.method.pieces import cut
 from motif.method.rounds import Rounds
 from motif.method.tree import Node, Question, Tree
 from motif.models.hub import load_config, load_tokenizer
+from motif.models.int8 import FLOAT32, Precision
 from motif.models.path import Paths
 from motif.models.policy import Policy
 from motif.models.shape import context_limit, window_of
@@ -35,6 +36,7 @@ from motif.sampling.base import ServingSampler, TrainingSampler
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.engine import Engine
+from motif.sampling.local.precision import choose_precision
 from motif.tasks import BadRow, Task, load, reject, solutions, wording
 from motif.tasks.rows import read
 from motif.tasks.worked import cutting_of, worked
@@ -69,6 +71,42 @@ class Session:
     def paths(self) -> Paths:
         """How sampler and updates compute."""
         return Paths(self.sampler.path if isinstance(self.sampler, LocalSampler) else None, self.policy.update_path)
+
+    @property
+    def precision(self) -> Precision:
+        """The numbers that the sampler multiplies."""
+        return self.sampler.precision if isinstance(self.sampler, LocalSampler) else FLOAT32
+
+    def ways(self) -> list[tuple[str, str]]:
+        """What to show of how it computes, as (name, text) pairs."""
+        rows = [("paths", str(self.paths))]
+        if self.precision.asked != FLOAT32.asked:
+            rows.append(("precision", f"rollouts: {self.precision.describe()}; all else: float32"))
+        return rows
+
+    def summary(self) -> dict[str, Any]:
+        """What a summary has of it: what is trained on what, by how many processes, and how it computes."""
+        found: dict[str, Any] = {
+            "skipped_rows": len(self.task.skipped),
+            "trained": {
+                "parameters": sum(parameter.numel() for parameter in self.policy.trainable()),
+                "share": round(self.policy.trained_share, 4),
+            },
+            "seed": self.recipe.train.seed,
+            "processes": self.processes.count,
+            "paths": self.paths.to_dict(),
+        }
+        return found | ({"precision": self.precision.to_dict()} if self.precision.asked != FLOAT32.asked else {})
+
+    def metrics(self) -> dict[str, str | float | None]:
+        """How it computes, for a line of metrics."""
+        return self.paths.metrics() | ({"sampler/precision": self.precision.name} if self.precision.int8 else {})
+
+    @property
+    def measuring(self) -> TrainingSampler:
+        """The sampler for evaluations and probes: in float32 where it computes in this process."""
+        sampler = self.sampler
+        return sampler.exact() if isinstance(sampler, LocalSampler) and sampler.precision.int8 else sampler
 
     def close(self) -> None:
         """End the grader's worker processes, and give back what the sampler holds."""
@@ -248,7 +286,8 @@ def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -
         ServiceError: a server does not answer, or serves something else.
     """
     if not recipe.sampler.urls:
-        return LocalSampler(policy, recipe.rollout.max_rows)
+        precision = processes.on_main(lambda: choose_precision(recipe, policy))
+        return LocalSampler(policy, recipe.rollout.max_rows, precision=precision)
     from motif.sampling.vllm.adapters import Adapter
     from motif.sampling.vllm.sampler import ServerSampler
 
@@ -326,11 +365,16 @@ def open_model(recipe: Recipe, weights: Path | None, rows: int) -> LoadedModel:
             about += f", an unfinished run: its checkpoint of step {step}"
     rounds = Rounds(recipe.rounds, policy.tokenizer)
     window = window_of(recipe, policy.max_length)
-    return LoadedModel(Engine(policy, rows), rounds, window, about, _fingerprint(recipe, policy))
+    engine = Engine(policy, rows, choose_precision(recipe, policy))
+    precision = engine.sampler.precision
+    if precision.asked != FLOAT32.asked:
+        about += f", sampled in {precision.describe()}"
+    return LoadedModel(engine, rounds, window, about, _fingerprint(recipe, policy, precision))
 
 
-def _fingerprint(recipe: Recipe, policy: Policy) -> str:
-    parts = (versions(), recipe.model.name, str(policy.device), policy.autocast, checksum(policy))
+def _fingerprint(recipe: Recipe, policy: Policy, precision: Precision) -> str:
+    parts: tuple[Any, ...] = (versions(), recipe.model.name, str(policy.device), policy.autocast, checksum(policy))
+    parts += ("int8",) if precision.int8 else ()
     scaffold = recipe.rounds.model_dump_json()
     return "motif-" + hashlib.sha256(repr((*parts, scaffold)).encode()).hexdigest()[:12]
 
@@ -348,14 +392,15 @@ def open_session(
     recipe = with_examples(recipe)
     shard = recipe.train.shard == "weights" and processes.count > 1
     policy = Policy(recipe.model, recipe.train.seed, shard)
-    recipe = recipe.with_importance_cap(policy.half)
     if run is not None:
         load_weights(Path(run), policy)
     if task is None:
         task = open_task(recipe, policy.tokenizer, window_of(recipe, policy.max_length))
     sampler = open_sampler(recipe, policy, processes)
+    if isinstance(sampler, LocalSampler):
+        recipe = recipe.with_precision(sampler.precision.name)
     return Session(
-        recipe=recipe,
+        recipe=recipe.with_importance_cap(policy.half),
         task=task,
         policy=policy,
         rounds=Rounds(recipe.rounds, policy.tokenizer),

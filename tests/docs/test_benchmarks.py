@@ -16,6 +16,7 @@ RATIOS = {
     "scaling": set(),
     "grading": {"gsm8k", "math"},
     "general": set(),
+    "precision": {"1 row", "open", "one stream, trees", "training step"},
     "gpu": {"decoding", "decoding_graphs", "update", "paper_sample", "paper_update"},
 }
 

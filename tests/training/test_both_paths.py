@@ -25,9 +25,9 @@ from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.check import MEAN
 from motif.sampling.local.engine import Engine
-from motif.training.batch import Sample
 from motif.training.loop import train
 from support.architectures import ZOO, build, shake_adapter
+from support.samples import by_parity
 
 SETTINGS = [
     "model.adapter=lora",
@@ -55,23 +55,6 @@ def models(tmp_path_factory) -> dict[str, Policy]:
         policies[name] = Policy(build(ZOO[name], tmp_path_factory.mktemp("model")))
         shake_adapter(policies[name])
     return policies
-
-
-def by_parity(trees, recipe) -> list[Sample]:
-    """Samples of all first responses, of which those with an even sum of tokens are better than the others."""
-    return [
-        Sample(
-            root.prompt_ids,
-            root.token_ids,
-            root.logprobs,
-            1.0 - 2 * (sum(root.token_ids) % 2),
-            recipe.rollout.temperature_first,
-            0.1 / len(root.token_ids),
-            f"{tree.question.id}/{place}",
-        )
-        for tree in trees
-        for place, root in enumerate(tree.roots)
-    ]
 
 
 def numbers(run: Path) -> list[dict]:

@@ -57,6 +57,7 @@ def solve(
         run = DEMO
     source = recipe or "demo"
     changes, trust = settings or [], Trust(uses=(PROMPT,))  # nothing is graded, and no server asked
+    changes = ["sampler.precision=float32", *changes]  # that of rollouts; 8 bits have to be asked for
     resolved = load_recipe(source, changes, trust=trust) if run is None else recipe_of(run, changes, trust)
     # The imports take seconds: wrong names are refused before them.
     with loading():

@@ -208,7 +208,7 @@ def refuse_other_run(run: StudyRun) -> None:
         begun = recipe_of(run.folder, trust=Trust(uses=()))  # only compared with the study's
     except MotifError as error:
         raise RunFolderError(f"{run.folder} holds a run whose recipe cannot be read: {error}") from None
-    if changes := changed(settings(begun), settings(run.recipe)):
+    if changes := changed(settings(begun), settings(run.recipe.as_begun(begun))):
         raise RunFolderError(
             f"{run.folder} holds a run with other settings than the study's ({'; '.join(described(changes))}): "
             "remove it, or choose another --out"

@@ -84,10 +84,15 @@ class Recipe(Section):
                 "sampler.urls needs model.adapter = 'lora': servers get an adapter after each update, not a whole "
                 "model. To train all weights with vLLM use the TRL host (motif.integrations, docs/scaling.md)"
             )
-        if self.sampler.urls:  # frozen for users, but still being validated here
+        if self.sampler.urls or self.sampler.precision == "int8":  # frozen for users, but still being validated here
             object.__setattr__(self, "loss", self.with_importance_cap(half=True).loss)
         if self.sampler.overlap and not self.loss.importance_cap:
             raise ValueError("sampler.overlap trains on samples of older weights: set loss.importance_cap, e.g. 2.0")
+        if self.sampler.precision == "int8" and not self.loss.importance_cap:
+            raise ValueError(
+                "sampler.precision = 'int8' samples with other numbers than are trained: set loss.importance_cap, e.g. "
+                "2.0, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -146,12 +151,24 @@ class Recipe(Section):
         """The recipe with `loss.importance_cap` decided, if it is not set.
 
         Args:
-            half: whether sampler and trainer compute in half precision, or the sampler is elsewhere.
+            half: whether sampler and trainer compute in half precision, or the sampler in 8 bits or elsewhere.
         """
         if "importance_cap" in self.loss.model_fields_set:
             return self
         loss = self.loss.model_copy(update={"importance_cap": IMPORTANCE_CAP if half else 0.0})
         return self.model_copy(update={"loss": loss})
+
+    def with_precision(self, name: Literal["float32", "int8"]) -> Recipe:
+        """The recipe with `sampler.precision` decided, and with it `loss.importance_cap` if that is not set."""
+        sampler = self.sampler.model_copy(update={"precision": name})
+        recipe = self.model_copy(update={"sampler": sampler})
+        return recipe.with_importance_cap(half=True) if name == "int8" else recipe
+
+    def as_begun(self, begun: Recipe) -> Recipe:
+        """The recipe with what `auto` leaves to a run's start as the recipe of the run has it, which has begun."""
+        if self.sampler.precision != "auto" or begun.sampler.precision == "auto":
+            return self
+        return self.with_precision(begun.sampler.precision)
 
     @property
     def eval_rounds(self) -> list[int]:

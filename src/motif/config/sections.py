@@ -173,8 +173,10 @@ class RolloutConfig(GrownSection):
         return sum(itertools.accumulate(self.branching_in(rounds), operator.mul))
 
 
-class SamplerConfig(Section):
+class SamplerConfig(GrownSection):
     """Where responses are sampled: in the training process, or on vLLM servers (docs/scaling.md)."""
+
+    added = frozenset({"precision"})
 
     urls: list[str] = []
     """vLLM servers, e.g. `["http://gpu1:8000", "http://gpu2:8000"]`; empty: sample in the training process."""
@@ -200,6 +202,10 @@ class SamplerConfig(Section):
     """Largest mean difference (nats) between the trainer's log-probabilities of a step's tokens and the sampler's
     (`sampler/mean_gap`). Beyond it the run stops before it trains on them. Rounding to bfloat16 makes some hundredths.
     0: no limit."""
+    precision: Literal["auto", "float32", "int8"] = "float32"
+    """Numbers that rollouts in this process are sampled with on a CPU. `int8`: weights and inputs of the linear layers
+    in 8 bits; `loss.importance_cap` corrects for the difference, and updates and evaluations stay in float32. `auto`:
+    int8 if a timing at the start finds the layers faster; a resumed run keeps what was chosen."""
     overlap: bool = False
     """Sample step t + 1 while step t trains, with the weights from before step t (a lag of one)."""
 
@@ -236,6 +242,11 @@ class SamplerConfig(Section):
             raise ValueError(
                 f"{remote[0]} is another machine, which must find the adapters: set adapter_dir to a folder that both "
                 "see under the same path, or with copy_command to a folder on the servers"
+            )
+        if self.precision != "float32" and self.urls:
+            raise ValueError(
+                f"precision = {self.precision!r} is for sampling in this process: with urls leave it out, and let the "
+                "servers quantise (vllm serve --quantization)"
             )
         if self.overlap and not self.urls:
             raise ValueError("overlap needs servers (sampler.urls): one process cannot sample while it trains")
@@ -280,7 +291,8 @@ class LossConfig(Section):
     """Optimiser updates in each inner epoch."""
     importance_cap: Annotated[float, Field(ge=0)] = 0.0
     """Weight tokens by min(cap, p_trainer / p_sampler) when sampler and trainer differ; 0: off. If not set: 2 with
-    servers, whose kernels are not the trainer's, and with bfloat16, which both round in their own way; else off."""
+    servers, whose kernels are not the trainer's, with bfloat16, which both round in their own way, and with
+    `sampler.precision = "int8"`; else off."""
 
 
 class TrainConfig(Section):

@@ -23,7 +23,7 @@ def probe_run(run: Path, step: int, recipe: Recipe, progress: Progress | None = 
     session = open_session(recipe, run=run)
     try:
         questions = probe_questions(session.task, recipe)
-        result = probe(questions, session.sampler, session.rounds, session.grader, recipe, progress)
+        result = probe(questions, session.measuring, session.rounds, session.grader, recipe, progress)
     finally:
         session.close()
     write_probe(run, step, result.to_dict())

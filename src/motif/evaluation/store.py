@@ -57,7 +57,7 @@ def settings_of(session: Session, questions: Sequence[Question]) -> dict[str, An
         "seed": recipe.train.seed,
         "device": str(session.policy.device),
         "versions": versions(),
-    }
+    } | ({"precision": session.precision.name} if session.precision.int8 else {})
 
 
 def fingerprint(settings: dict[str, Any]) -> str:

@@ -92,6 +92,7 @@ def _recipe_of_run(model: str, recipe: str | None, base: bool, best: bool) -> Re
 
 def _on_task(recipe: Recipe, task: str | None) -> dict[str, Any]:
     data: dict[str, Any] = recipe.model_dump(mode="json")
+    data["sampler"].pop("precision", None)  # that of rollouts; a test in 8 bits has to be asked for
     if task and task != recipe.data.task:
         data["data"] = {"task": task}
     return data

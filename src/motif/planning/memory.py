@@ -49,6 +49,23 @@ def longest_sequence(recipe: Recipe, prompt: int, tested: bool = True) -> int:
     return max(longest, prompt + recipe.matched_tokens) if tested and recipe.eval.matched else longest
 
 
+def sampling_rows(recipe: Recipe, shape: Shape) -> list[tuple[str, str]]:
+    """What a plan says of sampling elsewhere, or in other numbers, as (name, text) pairs."""
+    sampler, rows = recipe.sampler, []
+    if sampler.urls:
+        beside = ", each step's while the one before trains" if sampler.overlap else ""
+        count = len(sampler.urls)
+        servers = f"on {count} vLLM server{'s' if count > 1 else ''}{beside}: {', '.join(sampler.urls)}"
+        rows.append(("sampling", servers))
+    if sampler.precision != "float32":
+        when = "int8" + (", if a timing at the start finds it faster, else float32" * (sampler.precision == "auto"))
+        size = shape.counts.matrices / GIB
+        copy = f"their copy of the weights then takes about {size:.2g} GiB in place of {4 * size:.2g}"
+        rest = "memory and time below are float32's, in which the start's checks and evaluations sample"
+        rows.append(("precision", f"of rollouts: {when}; {copy}; {rest}"))
+    return rows
+
+
 def sampled_at_once(recipe: Recipe, held_out: int, processes: int = 1) -> int:
     """Responses that a process samples together, in a step, an evaluation or a probe, if there is room for all.
 

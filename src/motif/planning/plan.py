@@ -24,9 +24,10 @@ from motif.models.shape import Shape
 from motif.planning.devices import Device, parse_devices
 from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
-from motif.planning.memory import GIB, advice, is_half, memory, sampled_at_once, smaller
+from motif.planning.memory import GIB, advice, is_half, memory, sampled_at_once, sampling_rows, smaller
 from motif.planning.workload import Workload, workload_of
 from motif.runs.trackers import check
+from motif.sampling.local.precision import refuse_elsewhere
 from motif.tasks import Task
 from motif.text import duration, percent
 
@@ -72,7 +73,7 @@ class Plan:
         return [
             *self.workload.rows(f"{self.device}, {self.dtype}"),
             *([("processes", self._processes())] if self.processes > 1 else []),
-            *([("sampling", self._servers())] if servers else []),
+            *sampling_rows(self.workload.recipe, self.workload.shape),
             ("memory", f"about {total / GIB:.1f} GiB of {room}: {_parts(self.memory)}"),
             ("time", f"very roughly {duration(self.run_seconds)}{warm}, {counted}"),
         ]
@@ -83,12 +84,6 @@ class Plan:
         model = "a piece of the" if self.workload.recipe.train.shard == "weights" else "the whole"
         text = f"{self.processes}, each with {model} model and the trees of up to {most} of {questions} questions"
         return text + (f"; {idle} of them have nothing to sample: raise rollout.questions_per_step" if idle > 0 else "")
-
-    def _servers(self) -> str:
-        sampler = self.workload.recipe.sampler
-        beside = ", each step's while the one before trains" if sampler.overlap else ""
-        count = len(sampler.urls)
-        return f"on {count} vLLM server{'s' if count > 1 else ''}{beside}: {', '.join(sampler.urls)}"
 
     def refuse_if_too_big(self) -> None:
         """Stop before anything is loaded if the estimate exceeds the free memory.
@@ -224,6 +219,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
     workload = workload_of(recipe)
     dtype, cpu = weight_dtype(recipe.model, device), device.type == "cpu"
     half = dtype != torch.float32
+    refuse_elsewhere(recipe, device, half)
     share = -(-recipe.rollout.questions_per_step // processes.count)
 
     def of_one(recipe: Recipe) -> Recipe:

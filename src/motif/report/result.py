@@ -70,6 +70,9 @@ def paths(summary: Record) -> str:
         more += [f"at most {gap:.0e} nats from a plain pass"] if gap is not None else []
         more += [f"{slower:.2g} times the seconds of the fast path"] if slower is not None else []
         words.append(f"{name} {way.get('path', '?')}" + (f" ({'; '.join(more)})" if more else ""))
+    if precision := section(summary, "precision"):
+        reason = f" ({precision['reason']})" if precision.get("reason") else ""
+        words.append(f"rollouts in {precision.get('precision', '?')}{reason}")
     return ", ".join(words)
 
 

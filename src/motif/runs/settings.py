@@ -30,13 +30,16 @@ def binding_settings(recipe: Recipe) -> dict[str, Any]:
 
     More steps, a probe or sharding do not make another run; a schedule that depends on the number of steps does tie it
     to that number. Which servers sample, and how they are reached, may change on the way; whether there are any changes
-    the random draws. The number of threads changes the last bits, and a resumed run equals an uninterrupted one in all.
+    the random draws, and so does the precision of the sampler in this process. The number of threads changes the last
+    bits, and a resumed run equals an uninterrupted one in all.
     """
     bound = {key: value for key, value in settings(recipe).items() if not key.startswith(("probe.", "sampler."))}
     bound["train.threads"] = recipe.train.threads
     del bound["train.shard"]
     if recipe.train.schedule == "constant" and recipe.train.warmup == 0:
         del bound["train.steps"]
+    if recipe.sampler.precision != "float32":
+        bound["sampler.precision"] = recipe.sampler.precision
     if recipe.sampler.urls:
         bound |= {"sampler.urls": "servers", "sampler.overlap": recipe.sampler.overlap}
     return bound

@@ -19,12 +19,14 @@ from motif.models.architecture import check_vocabulary
 from motif.models.description import Description, describe
 from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_config, load_tokenizer
+from motif.models.int8 import FLOAT32, Precision
 from motif.models.path import Paths
 from motif.models.policy import Policy
 from motif.models.shape import Shape, model_shape
 from motif.planning.memory import GIB, memory
 from motif.planning.plan import available_memory
 from motif.sampling.local.batch import LocalSampler
+from motif.sampling.local.precision import refuse_elsewhere
 from motif.session import open_sampler
 from motif.training.check import choose_update_path
 from motif.training.speed import measure_slowdown
@@ -126,6 +128,7 @@ class Trial:
     trained: int
     end_tokens: list[str]
     paths: Paths
+    precision: Precision
     warnings: list[str] = field(default_factory=list)
 
     def rows(self) -> list[tuple[str, str]]:
@@ -142,6 +145,7 @@ class Trial:
             ("end tokens", ", ".join(map(repr, self.end_tokens))),
             ("sampler", sampler.describe() if sampler else "servers (sampler.urls)"),
             ("update", update.describe()),
+            ("precision", f"of rollouts: {self.precision.describe()}"),
             ("speed", f"{'; '.join(parts)} (measured here and now, on a few tokens)"),
             *(("note", warning) for warning in self.warnings),
         ]
@@ -153,6 +157,7 @@ class Trial:
             "trained_parameters": self.trained,
             "end_tokens": self.end_tokens,
             "paths": self.paths.to_dict(),
+            "precision": self.precision.to_dict(),
             "notes": self.warnings,
         }
 
@@ -171,6 +176,7 @@ def facts(recipe: Recipe) -> Facts:
     rounds = Rounds(recipe.rounds, tokenizer)
     device = pick_device(recipe.model.device)
     cpu = device.type == "cpu"
+    refuse_elsewhere(recipe, device, weight_dtype(recipe.model, device) != torch.float32)
 
     def memory_of(adapter: str) -> dict[str, float]:
         changed = recipe.model_copy(update={"model": recipe.model.model_copy(update={"adapter": adapter})})
@@ -222,6 +228,7 @@ def trial(facts: Facts) -> Trial:
         choose_update_path(policy)
         measure_slowdown(policy, sampler, always=True)
         paths = Paths(sampler.path if isinstance(sampler, LocalSampler) else None, policy.update_path)
+        precision = sampler.precision if isinstance(sampler, LocalSampler) else FLOAT32
     finally:
         sampler.close()
     return Trial(
@@ -231,5 +238,6 @@ def trial(facts: Facts) -> Trial:
         trained=sum(parameter.numel() for parameter in policy.trainable()),
         end_tokens=[str(policy.tokenizer.convert_ids_to_tokens(token)) for token in policy.end_ids],
         paths=paths,
+        precision=precision,
         warnings=paths.warnings(),
     )

@@ -92,6 +92,8 @@ def train(
     folder = Path(expanded(str(out))) if out else folder_for(source, recipe.name)
     recipe = as_launched(recipe)
     recipe = with_examples(recipe)
+    if resume and recipe.sampler.precision == "auto" and has_begun(folder):
+        recipe = recipe.as_begun(recipe_of(folder, trust=trust))
     with process_group(pick_device(recipe.model.device)) as processes:
         # A function of its own: the group ends once nothing refers to a model that is sharded over it.
         watchers = Callbacks(callbacks if processes.main else ())
@@ -116,7 +118,7 @@ def _train(
         held.callback(session.close)
         choose_update_path(session.policy, processes)
         measure_slowdown(session.policy, session.sampler)
-        display.plan([("paths", str(session.paths))])
+        display.plan(session.ways())
         for line in session.paths.warnings():
             display.message(line)
         run = RunFolder(folder, processes.main)
@@ -291,7 +293,7 @@ class Trainer:
         if self.recipe.rollout.refill:
             metrics |= refill_metrics(trees, len(sampled.tried))
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}
-        metrics |= self.session.paths.metrics() | state.ledger.to_dict("ledger/") | clock.metrics()
+        metrics |= self.session.metrics() | state.ledger.to_dict("ledger/") | clock.metrics()
         if processes.count > 1:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         told, warning = self.watch.stepped()
@@ -330,7 +332,7 @@ class Trainer:
             return
         session.sync_weights(self.state.version(step))
         with self.display.evaluating(answers_in(self.recipe, len(self.processes.share(questions)))) as on_answer:
-            parts = (session.sampler, session.rounds, session.grader, self.recipe)
+            parts = (session.measuring, session.rounds, session.grader, self.recipe)
             accuracies = evaluate(questions, *parts, on_answer, processes=self.processes)
         self.display.evaluated(step, accuracies, "after the warm start" if stage else "")
         self.tell(Evaluated(step, accuracies, stage))
@@ -352,7 +354,7 @@ class Trainer:
         session, step = self.session, self.state.step
         if questions := probe_questions(session.task, self.recipe):
             session.sync_weights(self.state.version(step))
-            parts = (session.sampler, session.rounds, session.grader, self.recipe)
+            parts = (session.measuring, session.rounds, session.grader, self.recipe)
             result = probe(questions, *parts, self.display.probing, self.processes)
             self.display.probed(step, result)
             self.run.append_metrics({"step": step, "probe": result.to_dict()})
@@ -397,19 +399,12 @@ class Trainer:
                 "after": after,
                 "best": state.best,
                 "ledger": state.ledger.to_dict(),
-                "skipped_rows": len(session.task.skipped),
                 "skipped_updates": state.skips.count,
                 "versions": versions(),
                 "environment": environment(self.policy.device),
                 "data": self.data.summary(),
-                "trained": {
-                    "parameters": sum(p.numel() for p in self.policy.trainable()),
-                    "share": round(self.policy.trained_share, 4),
-                },
-                "seed": self.recipe.train.seed,
-                "processes": self.processes.count,
-                "paths": session.paths.to_dict(),
             }
+            | session.summary()
             | more
         )
         report = write_report(run.path)

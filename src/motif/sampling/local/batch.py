@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,21 +24,25 @@ from torch import Tensor
 
 from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
 from motif.models.device import current, give_back_memory, to_device
+from motif.models.int8 import FLOAT32, Precision, Quantiser
 from motif.models.launches import fewer_launches
-from motif.models.path import FAST, RIGHT, Finding, Path, choose
+from motif.models.path import FAST, RIGHT, Finding, Path, choose, off_by
 from motif.models.policy import Policy
 from motif.models.prefix import Segment, shortest_shared
 from motif.sampling.base import Completion, Request, Usage
-from motif.sampling.local.check import compare
+from motif.sampling.local.check import compare, distance
 from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.forked import ForkedMemory
 from motif.sampling.local.graphs import REPEATS, CudaGraphs, Recorder
 from motif.sampling.local.memory import Memory, TreeMemory
 from motif.sampling.local.packing import sampling_weights
+from motif.sampling.local.precision import FAR
 from motif.sampling.stepping import SteppingSampler
 
 Queue = deque[tuple[Request, range]]
 """Waiting requests, each with the range of its keys that is meant."""
+STEPS = 6
+"""Tokens of the longest response by which a way to decode is compared."""
 ROW = np.dtype([("prompt", "i8"), ("produced", "i8"), ("limit", "i8"), ("temperature", "f4"), ("top_p", "f4")])
 """A row of the batch: tokens of its prompt, tokens drawn so far, their limit, and how they are drawn."""
 
@@ -51,11 +57,12 @@ class LocalSampler(SteppingSampler):
         ModelError: the model cannot be sampled here.
     """
 
-    def __init__(self, policy: Policy, max_rows: int = 256, path: Path = FAST):
+    def __init__(self, policy: Policy, max_rows: int = 256, path: Path = FAST, precision: Precision = FLOAT32):
         super().__init__()
         self.policy = policy
         self.max_rows = max_rows
         self.path = path
+        self.precision = FLOAT32
         self.usage = Usage()
         self.record = None if policy.shards else self.recorder(policy.device)
         self.padded = True  # whether the general way decodes rows of any length together, where it can
@@ -63,7 +70,15 @@ class LocalSampler(SteppingSampler):
         self._threads = torch.get_num_threads()
         self.policy.unshard()
         self._check()
+        self._take(precision)
         self.usage = Usage()
+
+    def exact(self) -> LocalSampler:
+        """The same sampler in float32; only one of the two can sample at a time."""
+        other = copy.copy(self)
+        SteppingSampler.__init__(other)
+        other._queues, other.precision = {name: deque() for name in self._queues}, FLOAT32
+        return other
 
     def enqueue(self, request: Request, first: bool) -> None:
         """Take a request in.
@@ -112,10 +127,11 @@ class LocalSampler(SteppingSampler):
         To be used in the thread that opened it.
         """
         policy = self.policy
+        quantiser = Quantiser(policy.model, self.precision.slow) if self.precision.int8 else None
         with contextlib.ExitStack() as stack:
             stack.enter_context(current(policy.device))
             stack.enter_context(fewer_launches(policy))
-            stack.enter_context(sampling_weights(policy, name))
+            stack.enter_context(sampling_weights(policy, name, quantiser))
             stack.enter_context(torch.inference_mode())
             stack.enter_context(policy.precision())
             memory = self._memory()
@@ -158,6 +174,15 @@ class LocalSampler(SteppingSampler):
             ) from found[-1].cause
         self.path = path
 
+    def _take(self, precision: Precision) -> None:
+        """Sample with these numbers from now on; `auto` stays with float32 if they are too far off."""
+        self.precision = precision
+        if precision.int8:
+            gaps = distance(self.policy, self.sample_past_ends, STEPS)
+            self.precision = replace(precision, gaps=gaps)
+            if precision.asked == "auto" and not gaps.mean < FAR:  # nor not a number
+                self.precision = Precision("auto", reason=f"in 8 bits {off_by(gaps.mean)} on average")
+
     def _compare(self, path: Path) -> Finding:
         """What is to be said of a way; CUDA graphs are given up if it is right without them only."""
         self.path = path
@@ -182,7 +207,7 @@ class LocalSampler(SteppingSampler):
 
     def _found(self) -> Finding:
         """What is to be said of the way that is taken now."""
-        steps = 6 if self.record is None or self.path.general else 6 * REPEATS  # long enough for a recording
+        steps = STEPS if self.record is None or self.path.general else STEPS * REPEATS  # long enough for a recording
         try:
             if not self.path.general:
                 shortest_shared(self.policy)  # found out by gradients, which there are none of in inference mode

@@ -47,6 +47,14 @@ def compare(policy: Policy, sample: Sample, steps: int) -> Finding:
         return _compare(policy, sample, _requests(policy, steps, size))
 
 
+def distance(policy: Policy, sample: Sample, steps: int) -> Gaps:
+    """How far log-probabilities of a sampler in other numbers are from the trainer's, on the same requests."""
+    with random_adapter(policy), narrowed(policy) as size:
+        done = sample(_requests(policy, steps, size))
+        found = _differences(done, [_expected(policy, one) for one in done])
+    return Gaps(found.mean().item(), found.max().item())
+
+
 def _compare(policy: Policy, sample: Sample, requests: list[Request]) -> Finding:
     own, found = 0.0, Finding()
     if not policy.config.four_bit:  # whose kernels have one precision

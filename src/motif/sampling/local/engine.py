@@ -17,6 +17,7 @@ import torch
 
 from motif.errors import SamplerError
 from motif.method.tokens import padding, spell
+from motif.models.int8 import FLOAT32, Precision
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, OnText, Request
 from motif.sampling.local.batch import DecodingBatch, LocalSampler, Queue
@@ -34,9 +35,9 @@ class Engine:
         ModelError: the model cannot be sampled here.
     """
 
-    def __init__(self, policy: Policy, max_rows: int = 256):
+    def __init__(self, policy: Policy, max_rows: int = 256, precision: Precision = FLOAT32):
         self.policy = policy
-        self.sampler = LocalSampler(policy, max_rows)
+        self.sampler = LocalSampler(policy, max_rows, precision=precision)
         self.alive = True
         self._ends = {*policy.end_ids, *padding(policy.tokenizer)}
         self.window: int | None = policy.max_length

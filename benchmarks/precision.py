@@ -1,0 +1,170 @@
+"""Rollouts in 8 bits against float32, by processor time, so that a busy machine changes little but the caches.
+
+The two samplers share one policy (SmolLM2-135M with a LoRA adapter, folded in) and take turns.
+
+* steps: a decoding step of so many rows of one question, the least of several; `open`: making the sampler's weights.
+* trees: useful tokens per second of processor time in growing whole trees (m = 8, k = 4, n = 3) of one and of eight
+  questions, and of one stream, as `motif solve` has it.
+* step: a whole training step of the recipe sums-smollm2 (sampling, grading, update).
+* mean_gap: mean |log p| difference from the trainer's over tokens that each sampler has drawn itself, in nats.
+
+    python benchmarks/precision.py --json precision.json                  # half an hour on one quiet core
+    python benchmarks/precision.py --only steps gap                       # two minutes
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import interleaved, parser, ratios, table, write
+from rollout import Setting, embedded, smollm2
+
+from motif.config import load_recipe
+from motif.display import Display
+from motif.method.keys import sampling_key
+from motif.models.int8 import Precision
+from motif.sampling.base import Request
+from motif.sampling.concurrency import complete
+from motif.sampling.grow import grow
+from motif.sampling.local.batch import LocalSampler, Queue
+from motif.sampling.local.precision import choose_precision
+from motif.training.loop import train
+
+ROWS = (1, 8, 32, 128)
+PARTS = ("steps", "gap", "trees", "step")
+Samplers = dict[str, LocalSampler]
+
+
+def samplers(setting: Setting) -> Samplers:
+    """One in each precision."""
+    asked = load_recipe({"sampler": {"precision": "int8"}})
+    small = setting.name == "embedded"  # none of its layers is large enough: a smoke test
+    precision = Precision("int8", True) if small else choose_precision(asked, setting.policy)
+    plain = LocalSampler(setting.policy)
+    return {"float32": plain, "int8": LocalSampler(setting.policy, path=plain.path, precision=precision)}
+
+
+def steps(setting: Setting, both: Samplers, count: int, repeats: int) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds of processor time: the least decoding step of each turn, by rows, and of opening a batch."""
+    prompt = setting.rounds.prompt(setting.questions[0].text, [], setting.shape.rounds)
+    found: dict[str, dict[str, list[float]]] = {}
+
+    def one(sampler: LocalSampler, rows: int) -> tuple[float, float]:
+        keys = [sampling_key(0, row) for row in range(rows)]
+        queue: Queue = deque([(Request(prompt, keys, count + 40), range(rows))])
+        start = time.process_time()
+        with sampler.open() as batch:
+            opened, taken = time.process_time() - start, []
+            batch.ends = batch.ends[:0]
+            for _ in range(1 + (9 if rows > 1 else 1)):  # until all have parted
+                batch.step(queue)
+            for _ in range(count):
+                start = time.process_time()
+                batch.step(queue)
+                taken.append(time.process_time() - start)
+            batch.cancel(lambda request: True)
+        return 1000 * opened, 1000 * min(taken)
+
+    for rows in ROWS:
+        turns = interleaved(
+            {name: lambda _, s=sampler, r=rows: one(s, r) for name, sampler in both.items()}, repeats, False
+        )
+        found[f"{rows} row{'s' * (rows > 1)}"] = {name: [step for _, step in turn] for name, turn in turns.items()}
+        opened = found.setdefault("open", {name: [] for name in both})
+        for name, turn in turns.items():
+            opened[name] += [seconds for seconds, _ in turn]
+    return found
+
+
+@torch.no_grad()
+def gaps(setting: Setting, both: Samplers, count: int) -> dict[str, float]:
+    """Mean difference from the trainer's log-probabilities, over responses that each sampler has drawn."""
+    found = {}
+    for name, sampler in both.items():
+        prompts = [setting.rounds.prompt(one.text, [], setting.shape.rounds) for one in setting.questions]
+        requests = [
+            Request(prompt, [sampling_key(index, fork) for fork in range(2)], count)
+            for index, prompt in enumerate(prompts)
+        ]
+        done = complete(sampler, requests)
+        given, said = [one.request.prompt_ids for one in done], [one.token_ids for one in done]
+        logprobs, _ = setting.policy.token_logprobs(given, said, [1.0] * len(done))
+        drawn = torch.tensor([value for one in done for value in one.logprobs])
+        found[name] = (logprobs - drawn).abs().mean().item()
+    return found
+
+
+def trees(setting: Setting, both: Samplers, repeats: int, stream: bool) -> dict[str, list[float]]:
+    """Useful tokens per second of processor time."""
+    shape = setting.shape.model_copy(update={"branching": [1] * setting.shape.rounds}) if stream else setting.shape
+
+    def pace(sampler: LocalSampler) -> Callable[[int], float]:
+        def run(repeat: int) -> float:
+            before, start = sampler.usage.generated_tokens, time.process_time()
+            grow(setting.questions, sampler, setting.rounds, shape, seed=repeat)
+            return (sampler.usage.generated_tokens - before) / (time.process_time() - start)
+
+        return run
+
+    return interleaved({name: pace(sampler) for name, sampler in both.items()}, repeats, warm_up=False)
+
+
+def whole_step(repeats: int, quick: bool) -> dict[str, list[float]]:
+    """Seconds of the second training step of a run, by the run's own clock."""
+
+    def run(precision: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = ["train.steps=2", "eval.questions=0", f"sampler.precision={precision}"]
+            if quick:
+                settings = [*settings[:2], "sampler.precision=float32", "rollout.questions_per_step=1"]
+            recipe = "demo" if quick else "sums-smollm2"
+            train(recipe, Path(folder) / "run", settings=settings, display=Display(quiet=True))
+            lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
+        return float(next(one["time/total"] for one in map(json.loads, lines) if one["step"] == 2 and "reward" in one))
+
+    return interleaved({name: lambda _, n=name: run(n) for name in ("float32", "int8")}, repeats, warm_up=False)
+
+
+def main() -> None:
+    """Run the comparison."""
+    options = parser(__doc__)
+    options.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure these parts only")
+    options.add_argument("--tokens", type=int, default=32, help="limit of each response (default: %(default)s)")
+    arguments = options.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    quick, repeats = arguments.quick, 1 if arguments.quick else arguments.repeats
+
+    result: dict[str, Any] = {"setting": vars(arguments) | {"json": None}, "ratios": {}}
+    setting = embedded(8) if quick else smollm2(8, arguments.tokens)
+    both, questions = samplers(setting), setting.questions
+    result["precision"] = both["int8"].precision.to_dict()
+    if "steps" in arguments.only:
+        result["milliseconds"] = found = steps(setting, both, 2 if quick else 6, repeats)
+        result["ratios"] |= {name: ratios(one["float32"], one["int8"]) for name, one in found.items()}
+    if "gap" in arguments.only:
+        result["mean_gap"] = gaps(setting, both, arguments.tokens)
+    if "trees" in arguments.only:
+        result["tokens_per_second"] = paces = {}
+        for name, count, stream in (("one stream", 1, True), ("1 question", 1, False), ("8 questions", 8, False)):
+            setting.questions = questions[:count]
+            paces[name] = trees(setting, both, repeats, stream)
+            result["ratios"][f"{name}, trees"] = ratios(paces[name]["int8"], paces[name]["float32"])
+    if "step" in arguments.only:
+        result["step_seconds"] = whole_step(repeats, quick)
+        result["ratios"]["training step"] = ratios(result["step_seconds"]["float32"], result["step_seconds"]["int8"])
+    table("int8 against float32", ["what", "times as fast"], list(result["ratios"].items()))
+    if "gap" in arguments.only:
+        table("difference from the trainer", ["sampler", "nats, mean"], list(result["mean_gap"].items()))
+    write(arguments.json, result)
+
+
+if __name__ == "__main__":
+    main()

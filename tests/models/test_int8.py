@@ -1,0 +1,251 @@
+"""Linear layers in 8 bits: close to float32 for any width, exact in their sums, and nothing of them stays behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from motif.config import ModelConfig, Recipe, load_recipe
+from motif.errors import RecipeError
+from motif.models import int8
+from motif.models.int8 import FLOAT32, Inputs, Int8Linear, Precision, Quantiser, block_of, hadamard, quantised, rotated
+from motif.models.policy import Policy
+from motif.sampling.base import Request
+from motif.sampling.concurrency import complete
+from motif.sampling.local import packing, precision
+from motif.sampling.local.batch import LocalSampler
+from motif.sampling.local.packing import sampling_weights
+from motif.sampling.local.precision import choose_precision, refuse_elsewhere
+from motif.session import open_model, open_session
+
+INT8 = Precision("int8", True)
+
+
+def error(wanted: torch.Tensor, found: torch.Tensor) -> float:
+    return ((wanted - found).norm() / wanted.norm()).item()
+
+
+@pytest.mark.parametrize("width, size", [(576, 64), (96, 32), (2048, 64), (7, 1), (1, 1), (130, 2)])
+def test_a_rotation_leaves_products_as_they_are(width, size):
+    assert block_of(width) == size
+    torch.testing.assert_close(hadamard(size) @ hadamard(size).T, torch.eye(size))
+    rows, others = torch.randn(5, width), torch.randn(3, width)
+    torch.testing.assert_close(rotated(rows) @ rotated(others).T, rows @ others.T, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(70, 96), (33, 7), (20, 64), (10, 130)])
+@pytest.mark.parametrize("rows", [1, 9])
+def test_a_layer_is_close_to_its_float32(shape, rows):
+    weight, bias, given = torch.randn(shape), torch.randn(shape[0]), torch.randn(2, rows, shape[1])
+    found = Int8Linear(weight, bias)(given)
+    assert found.shape == (2, rows, shape[0]) and found.dtype == torch.float32
+    assert error(F.linear(given, weight, bias), found) < 0.02
+    assert error(F.linear(given, weight), Int8Linear(weight)(given)) < 0.02
+
+
+def test_blocks_change_nothing(monkeypatch):
+    weight, bias, given = torch.randn(50, 64), torch.randn(50), torch.randn(23, 64)
+    whole = Int8Linear(weight, bias)(given)
+    monkeypatch.setattr(int8, "COLUMNS", 16)
+    monkeypatch.setattr(int8, "ROWS", 5)
+    assert torch.equal(Int8Linear(weight, bias)(given), whole)
+
+
+def test_sums_are_exact_and_rows_do_not_depend_on_each_other():
+    assert int8.exact()
+    numbers, steps = quantised(torch.randn(6, 64))
+    assert numbers.abs().max() <= int8.LEVELS
+    layer = Int8Linear(torch.randn(40, 64))
+    [(_, weight, scales)] = layer.blocks
+    exact = (numbers.long() @ weight.long()).float() * scales * steps
+    assert torch.equal(torch._int_mm(numbers, weight).float().mul_(scales).mul_(steps), exact)
+
+
+def test_rotation_tames_an_outlier(monkeypatch):
+    given, weight = torch.randn(20, 128), torch.randn(30, 128)
+    given[:, 3] *= 100
+    wanted = F.linear(given, weight)
+    turned = error(wanted, Int8Linear(weight)(given))
+    monkeypatch.setattr(int8, "BLOCK", 1)
+    assert error(wanted, Int8Linear(weight)(given)) > 1.5 * turned
+
+
+def test_a_row_of_zeros_gives_the_bias():
+    bias = torch.randn(5)
+    given = torch.zeros(2, 64)
+    given[1] = 1.0
+    assert torch.equal(Int8Linear(torch.randn(5, 64), bias)(given)[0], bias)
+    assert torch.equal(Int8Linear(torch.zeros(5, 64), bias)(given), bias.expand(2, 5))
+
+
+def test_numbers_that_are_not_finite_stay_so():
+    given = torch.randn(3, 64)
+    given[0, 5], given[1, 5] = float("nan"), float("inf")
+    found = Int8Linear(torch.randn(5, 64))(given)
+    assert not found[:2].isfinite().any() and found[2].isfinite().all()
+
+
+def test_layers_beside_each_other_share_an_input(monkeypatch):
+    made = []
+    monkeypatch.setattr(int8, "quantised", lambda rows: made.append(rows) or quantised(rows))
+    inputs, rows = Inputs(), torch.randn(2, 64)
+    assert inputs.form(rows, "a") is inputs.form(rows, "a") and len(made) == 1
+    inputs.form(rows, "b")  # another module may have changed it in between
+    inputs.form(rows.clone(), "b")
+    assert len(made) == 3
+
+
+# -- in a model --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Layers of the tiny models are large enough."""
+    for module in (packing, precision):
+        monkeypatch.setattr(module, "LARGE", 1)
+
+
+def tiny(folder: str, **options) -> Policy:
+    policy = Policy(ModelConfig(name=folder, lora_rank=4, lora_alpha=4, device="cpu", **options))
+    with torch.no_grad():
+        for parameter in policy.trainable() if policy.config.adapter == "lora" else ():
+            parameter.normal_(0, 0.1)
+    return policy
+
+
+def recipe(asked: str = "int8", **loss) -> Recipe:
+    return load_recipe({"sampler": {"precision": asked}, "loss": loss})
+
+
+def sampled(sampler: LocalSampler) -> list:
+    requests = [Request(list(range(20, 50)), [1, 2, 3], 12), Request(list(range(30, 44)), [4], 8, policy="base")]
+    done = complete(sampler, requests if sampler.policy.config.adapter == "lora" else requests[:1])
+    return sorted((len(one.request.prompt_ids), one.index, one.token_ids, one.logprobs) for one in done)
+
+
+@pytest.mark.parametrize("adapter", ["lora", "full"])
+def test_a_sampler_in_8_bits_is_near_the_trainer_and_leaves_the_weights(tiny_model, small, adapter):
+    policy = tiny(tiny_model, adapter=adapter)
+    before = {name: tensor.clone() for name, tensor in policy.wrapped.state_dict().items()}
+    chosen = choose_precision(recipe(), policy)
+    assert chosen.int8 and chosen.layers == 15 and chosen.gain and not chosen.left
+    sampler = LocalSampler(policy, 8, precision=chosen)
+    assert 0 < sampler.precision.gaps.mean < 0.15 and "int8 (15 layers" in sampler.precision.describe()
+    first, exact = sampled(sampler), sampled(sampler.exact())
+    assert first == sampled(sampler) and exact == sampled(LocalSampler(policy, 8)) and first != exact
+    prompts, responses = [list(range(20, 50))] * 3, [one[2] for one in first if one[0] == 30]
+    with torch.no_grad():
+        ours, _ = policy.token_logprobs(prompts, responses, [1.0] * 3)
+    theirs = torch.tensor([value for one in first if one[0] == 30 for value in one[3]])
+    assert 0 < (ours - theirs).abs().mean() < 0.15
+    after = policy.wrapped.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_an_adapter_is_folded_in_before(tiny_model, small):
+    policy = tiny(tiny_model)
+    ids = torch.arange(20, 40)[None]
+    with torch.no_grad():
+        wanted = policy.head(policy.decoder(input_ids=ids).last_hidden_state)
+        with policy.adapter_disabled():
+            base = policy.head(policy.decoder(input_ids=ids).last_hidden_state)
+        with sampling_weights(policy, "current", Quantiser(policy.model)):
+            found = policy.head(policy.decoder(input_ids=ids).last_hidden_state)
+        assert torch.equal(policy.head(policy.decoder(input_ids=ids).last_hidden_state), wanted)
+    assert error(wanted, found) < 0.3 * error(wanted, base)
+
+
+def test_slow_shapes_and_other_layers_stay_in_float32(tiny_model, small, monkeypatch):
+    policy = tiny(tiny_model)
+    head = (policy.vocabulary, policy.model.config.hidden_size)
+    monkeypatch.setattr(precision, "timed", lambda shape, plain: [(1.0, 5.0 if shape == head else 0.5)])
+    chosen = choose_precision(recipe("auto"), policy)
+    assert chosen.int8 and chosen.slow == {head} and chosen.gain == 2.0 and chosen.layers == 14
+    assert "slower in 8 bits" in chosen.left[0] and "faster" in chosen.reason
+    quantiser = Quantiser(policy.model, chosen.slow)
+    assert not quantiser.takes(policy.model.get_output_embeddings())
+    monkeypatch.setattr(packing, "LARGE", 3000)
+    monkeypatch.setattr(precision, "LARGE", 3000)
+    shapes, left = precision.layers(policy)
+    assert sum(shapes.values()) + sum(left.values()) == 15 and "fewer than 3,000" in next(iter(left))
+
+
+@pytest.mark.parametrize("seconds, reason", [((1.0, 0.9), "too little"), ((1.0, 9.0), "0 times")])
+def test_auto_stays_with_float32_where_that_is_as_fast(tiny_model, small, monkeypatch, seconds, reason):
+    monkeypatch.setattr(precision, "timed", lambda shape, plain: [seconds])
+    chosen = choose_precision(recipe("auto"), tiny(tiny_model))
+    assert not chosen.int8 and reason in chosen.reason and chosen.describe().startswith("float32 (in 8 bits")
+
+
+def test_auto_stays_with_float32_where_8_bits_are_far_off(tiny_model, small, monkeypatch):
+    monkeypatch.setattr(precision, "FAR", 0.0)
+    monkeypatch.setattr("motif.sampling.local.batch.FAR", 0.0)
+    sampler = LocalSampler(tiny(tiny_model), 8, precision=replace(INT8, asked="auto"))
+    assert sampler.precision.asked == "auto" and not sampler.precision.int8 and "off by" in sampler.precision.reason
+
+
+def test_what_cannot_be_had_is_refused_or_told(tiny_model, monkeypatch):
+    policy = tiny(tiny_model)
+    with pytest.raises(RecipeError, match=r"none of the model's layers is a linear one of 65,536 weights"):
+        choose_precision(recipe(), policy)
+    assert "none of the model's layers" in choose_precision(recipe("auto"), policy).reason
+    assert choose_precision(recipe("float32"), policy) == FLOAT32
+    assert "importance_cap = 0" in choose_precision(recipe("auto", importance_cap=0.0), policy).reason
+    monkeypatch.setattr(precision, "exact", lambda: False)
+    with pytest.raises(RecipeError, match="not exact"):
+        choose_precision(recipe(), policy)
+    with pytest.raises(RecipeError, match="bfloat16"):
+        choose_precision(recipe(), tiny(tiny_model, dtype="bfloat16"))
+    with pytest.raises(RecipeError, match="for CPUs"):
+        refuse_elsewhere(recipe(), torch.device("cuda"), half=False)
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"sampler": {"precision": "int8"}, "loss": {"importance_cap": 0.0}}, "set loss.importance_cap"),
+        ({"sampler": {"precision": "int8", "urls": ["http://localhost:1"]}}, "in this process"),
+        ({"sampler": {"precision": "auto", "urls": ["http://localhost:1"]}}, "in this process"),
+        ({"sampler": {"precision": "int4"}}, "precision"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings, words):
+    with pytest.raises(RecipeError, match=words):
+        load_recipe(settings)
+
+
+def test_the_setting_brings_the_importance_cap_and_is_written_only_if_it_is_used():
+    assert recipe().loss.importance_cap == 2.0 and recipe("auto").loss.importance_cap == 0.0
+    assert "precision" in recipe().to_toml() and "precision" not in recipe("float32").to_toml()
+    begun = recipe("auto").with_precision("int8")
+    assert begun.loss.importance_cap == 2.0 and recipe("auto").as_begun(begun) == begun
+    assert recipe("auto").as_begun(recipe("float32")) == recipe("float32")
+    assert recipe("float32").as_begun(begun) == recipe("float32")
+
+
+def test_answers_to_users_are_in_8_bits_if_asked(tiny_model, small):
+    settings = {"model": {"name": tiny_model, "device": "cpu", "lora_rank": 4}, "sampler": {"precision": "int8"}}
+    asked = load_recipe(settings)
+    plain = open_model(asked.with_precision("float32"), None, 2)
+    opened = open_model(asked, None, 2)
+    try:
+        assert "int8" in opened.about and "int8" not in plain.about
+        assert opened.sampler.sampler.precision.int8 and opened.fingerprint != plain.fingerprint
+    finally:
+        opened.sampler.close()
+        plain.sampler.close()
+
+
+def test_a_session_samples_in_8_bits_and_measures_in_float32(small):
+    session = open_session(load_recipe("demo", ["sampler.precision=auto"]))
+    try:
+        assert session.recipe.sampler.precision == session.precision.name
+        session.sampler.precision = INT8
+        assert session.measuring.precision == FLOAT32 and session.measuring.path == session.sampler.path
+        json.dumps(session.precision.to_dict())
+    finally:
+        session.close()
