@@ -140,18 +140,18 @@ def test_the_state_comes_from_the_lock(tmp_path: Path) -> None:
         view.refresh()
         return view.data("first")
 
-    assert state()["state"] == {"word": "interrupted", "step": 12, "steps": 60}
+    assert state()["state"] == {"word": "stopped", "reason": "", "step": 12, "steps": 60}
     assert "To go on" in state()["notices"][0]
     with (run / ".writer").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         data = state()
-        assert data["state"]["word"] == "training" and data["notices"] == []
+        assert data["state"]["word"] == "running" and data["notices"] == []
         now = {one["name"]: (one["value"], one["change"]) for one in data["now"]}
         assert now["Time left"] == ("about 16 min 48 s", "21 s a step")
         assert now["Speed"] == ("4,571 tokens/s", "")
         assert now["Held out"][0] == "41.0 %"
         assert "no comparison" not in data["result"]["reading"]
         (run / "metrics.jsonl").unlink()
-        assert state()["state"]["word"] == "starting"
-    assert state()["state"]["word"] == "empty"
+        assert state()["state"]["word"] == "running"
+    assert state()["state"]["word"] == "not started"
     assert not read_metrics(run).steps

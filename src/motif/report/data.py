@@ -11,7 +11,7 @@ from motif.config import flat
 from motif.report import charts, result, spread
 from motif.report.diagnostics import diagnostics
 from motif.report.explain import Explainer
-from motif.report.now import numbers_now, state_of
+from motif.report.now import numbers_now
 from motif.report.sections import sections, spending
 from motif.report.trees import Forest
 from motif.report.warmstart import warmstart_section
@@ -31,6 +31,7 @@ from motif.runs.read import (
     whole,
 )
 from motif.runs.settings import changed
+from motif.runs.state import standing
 from motif.text import NONE, counted, percent
 
 RECIPE_LIMIT = 40_000  # characters of the recipe that are shown
@@ -80,19 +81,20 @@ class RunView:
         during = {step: results for step, results in metrics.evals.items() if step > 0}
         latest = max(during.items()) if during else None
         planned = whole(section(recipe, "train").get("steps"))
-        state = state_of(self.path, metrics, summary)
+        step = metrics.steps[-1]["step"] if metrics.steps else 0
+        state, reason = standing(self.path, step, summary)
         return {
             "name": name,
             "head": _head(name, recipe, summary, shape),
-            "state": {"word": state, "step": metrics.steps[-1]["step"] if metrics.steps else 0, "steps": planned},
-            "now": numbers_now(steps, by_step, shape["rounds"], planned if state == "training" else None),
+            "state": {"word": state, "reason": reason, "step": step, "steps": planned},
+            "now": numbers_now(steps, by_step, shape["rounds"], planned if state == "running" else None),
             "result": {
-                "reading": result.reading(before, after, latest, shape["rounds"], state in ("training", "starting")),
+                "reading": result.reading(before, after, latest, shape["rounds"], state == "running"),
                 "best": _best(summary),
                 "rows": result.table(before, after, shape["rounds"]),
             },
             "warnings": [*result.diagnoses(metrics.diagnoses, summary), *result.warnings(steps, by_step, recipe)],
-            "notices": _notices(self.path, recipe, metrics, state),
+            "notices": _notices(self.path, recipe, metrics, state, reason),
             "axes": charts.axes(steps),
             "sections": [
                 *warmstart_section(metrics.warmstart, section(summary, "warmstart")),
@@ -187,18 +189,19 @@ def _best(summary: Record) -> str:
     )
 
 
-def _notices(run: Path, recipe: Record, metrics: Metrics, state: str) -> list[str]:
+def _notices(run: Path, recipe: Record, metrics: Metrics, state: str, reason: str) -> list[str]:
     absent = {
         RECIPE: "the settings are unknown",
         METRICS: "there are no charts",
         TREES: "there are no trees",
         SUMMARY: "the run has not ended",
     }
-    if state in ("starting", "training"):  # they come
+    if state == "running":  # they come
         absent = {RECIPE: absent[RECIPE]}
     notices = [f"{name} is missing: {meaning}." for name, meaning in absent.items() if not (run / name).is_file()]
-    if state in ("interrupted", "stopped") and is_run(run):
-        notices.insert(0, f"The run was {state}. To go on: {resume_command(run)}")
+    if state in ("failed", "stopped") and is_run(run):
+        why = f": {reason}" if reason else ""
+        notices.insert(0, f"The run has {state}{why}. To go on: {resume_command(run)}")
     if is_run(run) and not recipe:
         notices.append(f"{RECIPE} is not the TOML of a recipe, or is a link: the settings are unknown.")
     if metrics.skipped:

@@ -1,29 +1,15 @@
-"""How a run stands: its state, and the numbers that one looks at while it trains."""
+"""The numbers that one looks at while a run trains."""
 
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from motif.report.result import main_row
-from motif.run_files import WRITER_LOCK
-from motif.runs.disk import is_locked
-from motif.runs.read import Metrics, Record, number, section
+from motif.runs.read import Record, number, section
 from motif.text import duration, fixed, percent
 
 RECENT = 10
 """Steps that speeds are taken over."""
-
-
-def state_of(run: Path, metrics: Metrics, summary: Record) -> str:
-    """`starting` or `training` while a process holds its lock; else `finished`, `stopped`, `interrupted` or `empty`."""
-    if is_locked(run / WRITER_LOCK):
-        return "training" if metrics.steps else "starting"
-    if summary.get("status") in ("finished", "stopped"):
-        return str(summary["status"])
-    if section(summary, "after"):
-        return "finished"
-    return "interrupted" if metrics.steps or metrics.evals or metrics.warmstart else "empty"
 
 
 def numbers_now(

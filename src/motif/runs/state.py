@@ -107,7 +107,7 @@ def state_of(run: Path) -> RunState:
     recipe, summary = read_recipe(run)[0], read_summary(run)
     metrics = read_metrics(run)
     step, planned = last_step(run), whole(section(recipe, "train").get("steps"))
-    state, reason = _state(run, step, summary)
+    state, reason = standing(run, step, summary)
     evaluated = max(metrics.evals, default=None)
     rows = metrics.evals.get(evaluated, {}) if evaluated is not None else {}
     changed = [state[2] / 1e9 for state in file_states(run) if state is not None]
@@ -124,7 +124,8 @@ def state_of(run: Path) -> RunState:
     )
 
 
-def _state(run: Path, step: int, summary: Record) -> tuple[State, str]:
+def standing(run: Path, step: int, summary: Record) -> tuple[State, str]:
+    """Its state and the reason for it, of a run whose last recorded step and summary are known."""
     lock = run / WRITER_LOCK
     if is_locked(lock):
         return "running", ""

@@ -255,7 +255,7 @@ function update() {
 function titleOf({ runs, live }) {
   const names = runs.map((run) => run.name).join(", ");
   const { word, step, steps } = runs[0].state;
-  return `${live && word === "training" && runs.length === 1 ? `${grouped(step)}${steps ? `/${grouped(steps)}` : ""} · ` : ""}${names} – motif`;
+  return `${live && word === "running" && runs.length === 1 ? `${grouped(step)}${steps ? `/${grouped(steps)}` : ""} · ` : ""}${names} – motif`;
 }
 
 const tell = (text) => (news.textContent = text);
@@ -288,7 +288,7 @@ const warningBox = el("div", {});
 main.append(warningBox);
 regions.push(region(warningBox, ({ runs }) => runs.map((run) => [run.warnings, run.notices]), warningParts));
 // While a run trains its curves come first; afterwards, what it has come to.
-const running = view.data.runs.some(({ state }) => ["starting", "training"].includes(state.word));
+const running = view.data.runs.some(({ state }) => state.word === "running");
 if (running) main.append(firstBox);
 fixedSection(
   "result",

@@ -6,8 +6,6 @@ const FINDINGS = {
   incomplete: "not evaluated both times",
 };
 
-const STATES = { starting: "starting", training: "training", finished: "finished", stopped: "stopped", interrupted: "interrupted", empty: "nothing recorded yet" };
-
 function headerParts({ runs }) {
   const several = runs.length > 1;
   return [
@@ -32,7 +30,7 @@ function standing(run, several) {
       "p",
       { class: "state" },
       several && [runName(run), " "],
-      el("b", { class: "word" }, STATES[word]),
+      el("b", { class: "word" }, word),
       ` · ${done}`,
       steps > 0 && el("progress", { max: steps, value: Math.min(step, steps), "aria-label": `Steps of ${run.name}` }),
     ),
