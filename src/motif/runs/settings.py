@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from motif.config import Recipe, flat
@@ -46,9 +47,23 @@ def binding_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def changed(before: Settings, now: Settings) -> Changes:
-    """What differs between two sets of settings."""
+    """What differs between two sets of settings.
+
+    A setting that one side does not have differs only where the other departs from its default: a version that adds a
+    setting leaves what older runs did as its default.
+    """
+    defaults = _defaults()
     values = {key: (before.get(key, UNSET), now.get(key, UNSET)) for key in [*before, *now]}
-    return {key: (old, new) for key, (old, new) in values.items() if old != new}
+    return {
+        key: (old, new)
+        for key, (old, new) in values.items()
+        if old != new and not (UNSET in (old, new) and key in defaults and defaults[key] in (old, new))
+    }
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return settings(Recipe())
 
 
 def described(changes: Changes) -> list[str]:
