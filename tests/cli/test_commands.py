@@ -110,7 +110,8 @@ WRONG = {
     },
     "view": {
         "nowhere": "nowhere: no such folder",
-        "EMPTY": "is not a run folder",
+        "FILE": "FILE: is a file",
+        "EMPTY --save page.html": "no run in it",
         "RUN RUN": "the same run is given twice",
         "RUN --save nowhere/page.html": "give --save another file",
         "RUN --host 256.0.0.1 --no-browser": "cannot listen on 256.0.0.1",

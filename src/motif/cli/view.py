@@ -29,4 +29,4 @@ def view(
     """Show runs in a browser, while they train or afterwards: curves, trees, before and after (docs/report.md)."""
     from motif.report.view import view as show
 
-    show(runs or [Path("runs")], host=host, port=port, browser=not no_browser, save=save)
+    show(runs or [], host=host, port=port, browser=not no_browser, save=save)

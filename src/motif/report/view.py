@@ -18,16 +18,19 @@ from motif.runs.state import find_runs
 def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Path | None) -> None:
     """Serve the page of the runs until interrupted, or save it.
 
-    One folder that is no run is that of all runs in it, also of those that are started later.
+    One folder that is no run is that of all runs in it, also of those that are started later. None given: `runs`, which
+    may come later, too.
 
     Raises:
         RunFolderError: a folder is not a run folder.
         ServiceError: the address cannot be used.
         UsageError: too many runs, one of them twice, or a file that cannot be written.
     """
+    named, runs = bool(runs), runs or [Path("runs")]
     root = runs[0] if len(runs) == 1 and not is_run(runs[0]) and not is_started(runs[0]) else None
-    if root is not None and root.is_file():
-        raise RunFolderError(f"{root} is a file: give a run folder, e.g. runs/demo, or a folder of runs")
+    if root is not None and named and not root.is_dir():
+        problem = "is a file" if root.exists() else "no such folder"
+        raise RunFolderError(f"{root}: {problem}: give a run folder, e.g. runs/demo, or a folder of runs")
     if root is not None and save is not None:
         runs = find_runs(root)[:MOST_RUNS]
         if not runs:
