@@ -40,7 +40,8 @@ from common import console, parser, ratios, table, write
 
 from motif.config import Recipe, load_recipe
 from motif.display import Display
-from motif.grading import Grade
+from motif.grading import Grader
+from motif.grading.given import give
 from motif.method.tree import Question
 from motif.models.hub import load_model, locate
 from motif.runs.folder import RunFolder
@@ -61,17 +62,9 @@ QUESTION = (
 )
 
 
-class Coin:
-    """Grades by a hash of the answer, so that about half of them are right."""
-
-    workers = 1
-
-    def grade(self, gold: str, prediction: str | None) -> Grade:
-        """Right or wrong, at random but always the same."""
-        return Grade("right" if heads(str(prediction)) else "wrong", "")
-
-    def close(self) -> None:
-        """Nothing to close."""
+def coin(answer: str | None) -> bool:
+    """Right or wrong, at random but always the same."""
+    return heads(str(answer))
 
 
 def heads(text: str) -> bool:
@@ -118,7 +111,7 @@ class Ours:
         """Load the model and forbid it to end."""
         session = open_session(recipe(options, branching), Task("benchmark", questions(options), [], "exact", []))
         session.policy.end_ids[:] = [session.policy.vocabulary]
-        session.grader = Coin()  # type: ignore[assignment]
+        session.grader = Grader(give(coin))
         choose_update_path(session.policy)
         return cls(Trainer(session, RunFolder(Path(folder)), Display(quiet=True), allow_changes=False))
 

@@ -209,7 +209,9 @@ def checkout(folder: Path, programs: Path) -> None:
 
 
 def trains_demo(page: list[Block]) -> bool:
-    starts = (re.match(r"(make|motif train) demo *[\n#]", block.text) for block in page if not block.excused)
+    starts = (
+        re.match(r"(make|motif train) demo *[\n#]", block.text) for block in page if not (block.excused or block.status)
+    )
     return any(starts)
 
 
@@ -217,7 +219,7 @@ def plain(text: str, loose: bool) -> list[str]:
     """Lines without colours and with single spaces; with `loose`, without numbers."""
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "\n")
     if loose:
-        text = re.sub(r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?", "#", text)
+        text = re.sub(r"[+−]?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?", "#", text)
         text = re.sub(r"(?:# (?:h|min|s) ?)+", "# s ", text)  # a duration, however long
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 

@@ -119,7 +119,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "run", steps=1)
     (tmp_path / "empty").mkdir()
     for arguments, words in (
-        ([str(tmp_path / "none"), "--save", "x.html"], "no such folder, or no run in it"),
+        ([str(tmp_path / "none"), "--save", "x.html"], "no such folder"),
         ([str(tmp_path / "empty"), "--save", "x.html"], "no run in it"),
         ([str(run), str(tmp_path / "empty")], "not a run folder"),
         ([str(run / "recipe.toml")], "is a file"),

@@ -117,10 +117,10 @@ rank, sample = int(os.environ["RANK"]), Rollouts._sample
 for run in json.loads(sys.argv[1]):
     for name in ("motif.sampling.local.batch", "motif.training.check") if run.get("general") else ():
         importlib.import_module(name).choose = lambda compare, general=True: choose(compare, True)
-    def troubled(rollouts, step, clock):
+    def troubled(rollouts, step, *others):
         if rank == run.get("rank") and step == run["at"]:
             exec(run["does"], globals() | {"session": rollouts.session})
-        return sample(rollouts, step, clock)
+        return sample(rollouts, step, *others)
     Rollouts._sample = troubled
     options = {"settings": run["settings"], "resume": run.get("resume", False)}
     module.train("demo", run["out"], display=Display(quiet=True), **options)
