@@ -1,6 +1,4 @@
-"""Which names a server on this machine answers to, so that no web page can ask it through a visitor's browser; and
-whether the hub can be found at all.
-"""
+"""Names of hosts: those that a server on this machine answers to, and whether the hub has an address."""
 
 from __future__ import annotations
 

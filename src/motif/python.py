@@ -1,4 +1,4 @@
-"""What `import motif` offers: train, evaluate and solve with data, models and functions that a caller has in memory.
+"""What `import motif` offers: train, evaluate and solve with data, models and functions held in memory.
 
 Everything that is given becomes a setting of a recipe, and is kept in the run folder as far as a file can hold it. So
 such a run is resumed, viewed, evaluated and exported like any other; only a reward function has to be given again.

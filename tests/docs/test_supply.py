@@ -95,6 +95,8 @@ def test_everything_installed_is_pinned_and_of_the_version_pinned():
 
 HOSTS = {"trl": "trl", "verl": "verl", "verifiers": "verifiers", "httpx": "verifiers"}
 """Imported by the integrations only, and installed by whoever runs them inside that host."""
+OF_CALLERS = {"motif/runs": {"pandas", "ipython"}}
+"""Imported where a caller who has them asks for a table or looks at a result in a notebook."""
 OF_EXTRAS = {"serve": "motif/serve", "circuit": "motif/grading/circuit", "gguf": "motif/export", "track": "motif/runs"}
 """The folder that alone imports what an extra installs."""
 NOT_IMPORTED = {
@@ -135,6 +137,7 @@ def test_what_a_folder_imports_is_declared(folder):
         name for extra, home in OF_EXTRAS.items() if home == folder for name in names(EXTRAS[extra])
     }
     allowed |= set(HOSTS.values()) if folder == "motif/integrations" else set()
+    allowed |= OF_CALLERS.get(folder, set())
     undeclared = {str(file.relative_to(ROOT)): distributions(file) - allowed for file in files}
     assert not {file: loose for file, loose in undeclared.items() if loose}, "declare it in pyproject.toml"
 

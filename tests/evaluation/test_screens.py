@@ -75,6 +75,7 @@ def test_a_worked_solution_is_computed_again_with_other_numbers_and_names():
         (asked("x", "In 1999 there were 3 more. How many?", "2002"), "<<1999+3=2002>> <<open('x')=1>>"),
         (asked("x", "What is 7 less 7 less 0?", "0"), "<<7*0=0>>"),
         (asked("x", "15 servings at $4.00 a carton. How much for 60 days?", "16"), "60/15 is 4. <<4*4=16>>"),
+        (asked("p", "A pen costs $1.50. What do 4 pens cost, with 1,200 left over?", "6"), "<<1.50*4=6>>"),  # 1,200?
         (asked("x", "A square of 4 by as many?", "16"), "<<4*4=16>>"),  # which 4?
     ],
 )
@@ -83,10 +84,10 @@ def test_what_the_annotations_do_not_tell_has_no_twin(question, solution):
 
 
 def test_prices_keep_their_kind():
-    question = asked("p", "A pen costs $1.50. What do 4 pens cost, with 1,200 left over?", "6")
+    question = asked("p", "A pen costs $1.50. What do 4 pens cost?", "6")
     twin = recomputed(question, "<<1.50*4=6>>")
     price, count = twin.text.split("$")[1].split(". ")[0], int(twin.text.split("do ")[1].split()[0])
-    assert Fraction(twin.gold) == Fraction(price) * count and "1,200 left" in twin.text
+    assert Fraction(twin.gold) == Fraction(price) * count
 
 
 def test_stories_are_told_again_and_sums_have_no_twin():

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from motif.config import ModelConfig
 from motif.errors import RecipeError
-from motif.export.formats import merge, write_model
+from motif.export.formats import merge, with_towers, write_model
 from motif.export.parity import logits_of, read_back
 from motif.models.adapter import adapted_parameter, lora_layers
 from motif.models.policy import Policy
@@ -133,7 +133,7 @@ def test_a_tower_is_not_trained_and_comes_back_with_the_export(kind, adapter, ti
     save_weights(tmp_path, policy)
     again = Policy(policy.config)
     load_weights(tmp_path, again)
-    write_model(merge(policy), policy, tmp_path / "merged", torch.float32)
+    write_model(with_towers(merge(policy), policy.config.name), policy, tmp_path / "merged", torch.float32)
     before, after = load_tensors(tmp_path / "base"), load_tensors(tmp_path / "merged")
     assert before.keys() == after.keys()
     seen = [name for name in before if "vision" in name or "visual" in name]

@@ -12,6 +12,7 @@ from motif import run_files as files
 SOURCE = Path(motif.__file__).parent
 NAMES = {value for name, value in vars(files).items() if name.isupper()}
 OTHER_FOLDERS = {
+    ("cli/init.py", files.RECIPE),  # no run has it yet
     ("compare/run.py", files.SUMMARY),  # of a study
     ("demo/__init__.py", files.MODEL),  # shipped with the package
     ("evaluation/store.py", files.OUTCOMES),  # of an evaluation
