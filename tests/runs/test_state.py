@@ -9,6 +9,7 @@ import pytest
 
 from motif.errors import RecipeError, RunFolderError, SamplerError
 from motif.runs.folder import folder_for, only_writer
+from motif.runs.read import main_row
 from motif.runs.state import KILLED, find_runs, state_of
 from support.runs import fake_run
 
@@ -18,6 +19,13 @@ def test_a_run_that_has_finished(tmp_path):
     assert (state.state, state.step, state.steps, state.evaluated, state.model) == ("finished", 60, 60, 60, "embedded")
     assert state.accuracy["n"] == 500 and 0.6 < state.accuracy["accuracy"] < 0.8  # the row of three rounds
     assert json.loads(json.dumps(state.to_dict()))["accuracy"]["step"] == 60
+
+
+def test_questions_with_other_numbers_are_not_what_a_run_is_about():
+    assert main_row(["rounds_1", "rounds_1_twin"], 3) == "rounds_1"
+    assert main_row(["pieces", "pieces_twin"], 3) == "pieces"
+    assert main_row(["rounds_1", "rounds_3", "rounds_5"], 3) == "rounds_3"
+    assert main_row([], 3) is None
 
 
 def test_a_run_that_goes_on(tmp_path):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from motif.report.result import main_row
-from motif.runs.read import Record, number, section
+from motif.runs.read import Record, main_row, number, section
 from motif.text import duration, fixed, percent
 
 RECENT = 10

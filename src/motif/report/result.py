@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from motif.evaluation.accuracy import row_words
 from motif.report.charts import row_names
-from motif.runs.read import Metrics, Record, number, section
+from motif.runs.read import Metrics, Record, main_row, number, section
 from motif.text import counted, percent, percent_interval
 
 RECENT = 10  # steps that a warning looks back on
@@ -119,13 +119,6 @@ def _comparison(name: str, old: Record, new: Record) -> str:
         else "without intervals, this cannot be distinguished from chance."
     )
     return f"{accuracy} went from {_interval(old)} to {_interval(new)}{tested}; {end}"
-
-
-def main_row(names: list[str], rounds: int | None) -> str | None:
-    """The row that a result is about: that of the training number of rounds, else that of the most rounds."""
-    if f"rounds_{rounds}" in names:
-        return f"rounds_{rounds}"
-    return max(names, key=lambda name: (not name.endswith(("_matched", "_twin")), names.index(name)), default=None)
 
 
 def _accuracy_words(name: str) -> str:

@@ -349,3 +349,10 @@ def section(record: Record, key: str) -> Record:
     """The dictionary under `key`, or an empty one."""
     value = record.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def main_row(names: list[str], rounds: int | None) -> str | None:
+    """The row that a result is about: that of the training number of rounds, else that of the most rounds."""
+    if f"rounds_{rounds}" in names:
+        return f"rounds_{rounds}"
+    return max(names, key=lambda name: (not name.endswith(("_matched", "_twin")), names.index(name)), default=None)

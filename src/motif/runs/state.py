@@ -18,6 +18,7 @@ from motif.runs.read import (
     is_finished,
     is_started,
     last_step,
+    main_row,
     number,
     read_json,
     read_metrics,
@@ -142,10 +143,10 @@ def standing(run: Path, step: int, summary: Record) -> tuple[State, str]:
 
 
 def _main_row(rows: Record, recipe: Record) -> Record:
-    """Of an evaluation, the row at the training number of rounds, or else the last one that has an accuracy."""
+    """Of an evaluation, the row that the run is about, among those that have an accuracy."""
     usable = {
         name: row for name, row in rows.items() if isinstance(row, dict) and number(row.get("accuracy")) is not None
     }
     branching = section(recipe, "rollout").get("branching")
-    trained = f"rounds_{len(branching)}" if isinstance(branching, list) else ""
-    return usable.get("pieces") or usable.get(trained) or next(reversed(usable.values()), {})
+    name = main_row(list(usable), len(branching) if isinstance(branching, list) else None)
+    return usable[name] if name else {}
