@@ -30,7 +30,7 @@ AT_ONCE = 32
 SECONDS = 60.0
 """The least time limit of a coroutine, which waits for something."""
 
-_given: dict[str, Rule] = {}
+_given: dict[str, GivenFunction] = {}
 
 
 class OwnRule(Rule):
@@ -190,7 +190,7 @@ def find(name: str) -> Rule:
 def digest_of(name: str) -> str:
     """A hash of the code of a rule that was given in Python; empty if it was not given in this process."""
     rule = _given.get(name)
-    return rule.digest if isinstance(rule, GivenFunction) else ""
+    return rule.digest if rule else ""
 
 
 def _named(functions: Sequence[Any]) -> dict[str, Any]:
