@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
+import torch
 import transformers
 
 from motif.config import load_recipe
 from motif.errors import RecipeError
 from motif.models.shape import Shape, model_shape
 from motif.planning import plan as planning
-from motif.planning.memory import GIB, memory, sampled_at_once, smaller, trainable
-from motif.planning.plan import make_device_plan, make_plan
+from motif.planning.memory import FILLED, GIB, LARGEST_PASS, memory, sampled_at_once, smaller, trainable
+from motif.planning.plan import Plan, make_device_plan, make_plan
 from support.architectures import ZOO
 
 SMOLLM2 = Shape.dense(134_515_008, 30, 576, 1536, 49_152, 2 * 30 * 3 * 64, 8192)
@@ -69,6 +70,28 @@ def test_a_refusal_names_settings_that_fit(monkeypatch, settings, part, names):
     larger = [f"{name}={2 * int(value)}" for name, value in changes.items()]
     with pytest.raises(RecipeError):
         make_plan(load_recipe("demo", settings + larger))[0].refuse_if_too_big()
+
+
+def planned(monkeypatch, device: str, free: float, *settings: str) -> Plan:
+    monkeypatch.setattr(planning, "available_memory", lambda device: free)
+    monkeypatch.setattr(planning, "pick_device", lambda name: torch.device(device))
+    monkeypatch.setattr(planning, "weight_dtype", lambda model, device: torch.float32)
+    monkeypatch.setattr(planning, "_matmul_rate", lambda *args: 1e12)
+    return make_plan(load_recipe("demo", settings))[0]
+
+
+def test_a_pass_takes_the_memory_that_is_free_on_a_gpu(monkeypatch):
+    auto = "train.microbatch_tokens=auto"
+    for tokens in (4096, 16384, LARGEST_PASS):
+        exact = planned(monkeypatch, "cuda", 1e15, f"train.microbatch_tokens={tokens}")
+        least = sum(exact.memory.values()) / FILLED
+        assert planned(monkeypatch, "cuda", 1.0001 * least, auto).pass_tokens == tokens
+        less = planned(monkeypatch, "cuda", 0.9999 * least, auto)
+        assert less.pass_tokens == max(4096, tokens // 2)
+        assert ("update", f"passes of {less.pass_tokens:,} tokens") in less.rows()
+    assert planned(monkeypatch, "cuda", 1e15, auto).pass_tokens == LARGEST_PASS
+    assert planned(monkeypatch, "cuda", 1e15, "train.microbatch_tokens=5000").pass_tokens == 5000
+    assert planned(monkeypatch, "cpu", 1e15, auto).pass_tokens == 4096
 
 
 def test_where_nothing_fits_the_advice_is_general(monkeypatch):

@@ -164,11 +164,23 @@ class Recipe(Section):
         recipe = self.model_copy(update={"sampler": sampler})
         return recipe.with_importance_cap(half=True) if name == "int8" else recipe
 
+    def with_microbatch(self, tokens: int | Literal["auto"]) -> Recipe:
+        """The recipe with `train.microbatch_tokens` decided."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"microbatch_tokens": tokens})})
+
+    @property
+    def undecided(self) -> bool:
+        """Whether `auto` leaves anything to a run's start."""
+        return "auto" in (self.sampler.precision, self.train.microbatch_tokens)
+
     def as_begun(self, begun: Recipe) -> Recipe:
         """The recipe with what `auto` leaves to a run's start as the recipe of the run has it, which has begun."""
-        if self.sampler.precision != "auto" or begun.sampler.precision == "auto":
-            return self
-        return self.with_precision(begun.sampler.precision)
+        recipe = self
+        if recipe.train.microbatch_tokens == "auto":
+            recipe = recipe.with_microbatch(begun.train.microbatch_tokens)
+        if recipe.sampler.precision == "auto" != begun.sampler.precision:
+            recipe = recipe.with_precision(begun.sampler.precision)
+        return recipe
 
     @property
     def eval_rounds(self) -> list[int]:

@@ -21,6 +21,8 @@ from pydantic import (
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?")
 """The names of devices."""
+MICROBATCH_TOKENS = 4096
+"""What `train.microbatch_tokens = "auto"` is at least."""
 MOST_LISTED = 10_000
 """Numbers of a range that are listed; more are beyond any `most_rounds` of sense."""
 
@@ -307,9 +309,10 @@ class TrainConfig(Section):
     """Fraction of the steps in which the learning rate rises linearly."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    microbatch_tokens: Annotated[int, Field(ge=1)] = 4096
+    microbatch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Tokens (padding included) in one forward and backward pass; bounds memory and does not change the result. Up to
-    as many tokens of shared prompts are kept beside them."""
+    as many tokens of shared prompts are kept beside them. `auto`: 4,096, and on a GPU as many more, up to 65,536, as
+    fit in its free memory when a run begins; the run keeps the number."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more work."""
     save_every: Annotated[int, Field(ge=1)] = 10
@@ -324,6 +327,11 @@ class TrainConfig(Section):
     """What several processes divide among them instead of holding a copy each. `optimizer`: AdamW's moments (ZeRO
     stage 1), 8 bytes per trained number. `weights`: weights, gradients and moments (FSDP, ZeRO stage 3); weights are
     gathered layer by layer in an update, and all at once to sample without servers. Neither changes the result."""
+
+    @property
+    def pass_tokens(self) -> int:
+        """`microbatch_tokens` as a number; while that is `auto`, the least it can become."""
+        return MICROBATCH_TOKENS if self.microbatch_tokens == "auto" else self.microbatch_tokens
 
 
 class EvalConfig(Section):

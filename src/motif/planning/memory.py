@@ -12,6 +12,9 @@ GIB = 2**30
 LIBRARIES = 0.5 * GIB
 """Bytes of Python and the libraries."""
 
+LARGEST_PASS, FILLED = 1 << 16, 0.8
+"""Tokens in a pass after which a GPU is busy anyway, and the share of free memory that an estimate may fill."""
+
 ADVICE = {
     "weights": "a smaller model, model.dtype = 'bfloat16' or model.four_bit = true",
     "sampling": "a smaller rollout.max_rows, rollout.tokens_continue or rounds.note_tokens",
@@ -109,9 +112,9 @@ def memory(
         per_token = shape.layers * shape.hidden + per_token / shape.layers
         adapted //= shape.layers
     # A pass over responses beside the prompts they share, which are kept until all that follows them is done.
-    shared = max(prompt, min(train.microbatch_tokens, rollout.questions_per_step * prompt))
-    tokens = max(train.microbatch_tokens, length) + shared
-    logits = 2.0**24 if cpu else min(2.0**26, shape.vocabulary * max(train.microbatch_tokens, length))
+    shared = max(prompt, min(train.pass_tokens, rollout.questions_per_step * prompt))
+    tokens = max(train.pass_tokens, length) + shared
+    logits = 2.0**24 if cpu else min(2.0**26, shape.vocabulary * max(train.pass_tokens, length))
     # The fast path keeps all tokens, also in layers with a window.
     row = shape.cache(length, activation, windows=False) + 16.0 * shape.vocabulary
     sampling = copy + gathered + rows * row
@@ -133,6 +136,17 @@ def _gathered_in_a_pass(shape: Shape) -> float:
     return ends + 2 * (shape.parameters - ends) / shape.layers
 
 
+def largest_pass(recipe: Recipe, available: float, memory_of: Callable[[Recipe], dict[str, float]]) -> int:
+    """What `train.microbatch_tokens = "auto"` becomes on a GPU with so many bytes free: a power of two that fits.
+
+    Nothing is gained by more than `LARGEST_PASS`; if not even the least fits, the plan is refused anyway.
+    """
+    tokens = recipe.train.pass_tokens
+    while tokens < LARGEST_PASS and sum(memory_of(recipe.with_microbatch(2 * tokens)).values()) <= FILLED * available:
+        tokens *= 2
+    return tokens
+
+
 Settings = dict[str, int | bool]
 """Values by the names of settings, such as `rollout.max_rows`."""
 
@@ -145,7 +159,7 @@ def smaller(recipe: Recipe, rows: int, largest: str, fits: Callable[[Recipe], bo
         largest: the largest part of the memory, whose setting is tried first.
         fits: whether a recipe does.
     """
-    tried = {"rollout.max_rows": rows, "train.microbatch_tokens": recipe.train.microbatch_tokens}
+    tried = {"rollout.max_rows": rows, "train.microbatch_tokens": recipe.train.pass_tokens}
     if recipe.sampler.urls:
         del tried["rollout.max_rows"]
     singly = sorted(tried, key=lambda name: name.startswith("train") != (largest == "update"))

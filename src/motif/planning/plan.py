@@ -24,7 +24,7 @@ from motif.models.shape import Shape
 from motif.planning.devices import Device, parse_devices
 from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
-from motif.planning.memory import GIB, advice, is_half, memory, sampled_at_once, sampling_rows, smaller
+from motif.planning.memory import GIB, advice, is_half, largest_pass, memory, sampled_at_once, sampling_rows, smaller
 from motif.planning.workload import Workload, workload_of
 from motif.runs.trackers import check
 from motif.sampling.local.precision import refuse_elsewhere
@@ -62,6 +62,11 @@ class Plan:
         steps, evaluations = self.workload.recipe.train.steps, self.workload.evaluations
         return self.warm_seconds + steps * self.step_seconds + evaluations * self.eval_seconds
 
+    @property
+    def pass_tokens(self) -> int:
+        """Tokens of a pass of the update."""
+        return self.workload.recipe.train.pass_tokens
+
     def rows(self) -> list[tuple[str, str]]:
         """What to show, as (name, text) pairs."""
         servers = self.workload.recipe.sampler.urls
@@ -74,6 +79,7 @@ class Plan:
             *self.workload.rows(f"{self.device}, {self.dtype}"),
             *([("processes", self._processes())] if self.processes > 1 else []),
             *sampling_rows(self.workload.recipe, self.workload.shape),
+            *([("update", f"passes of {self.pass_tokens:,} tokens")] if self.device != "cpu" else []),
             ("memory", f"about {total / GIB:.1f} GiB of {room}: {_parts(self.memory)}"),
             ("time", f"very roughly {duration(self.run_seconds)}{warm}, {counted}"),
         ]
@@ -233,6 +239,11 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         counts = workload.shape, workload.prompt_tokens, len(workload.task.test)
         return memory(of_one(recipe), *counts, half=half, cpu=cpu, processes=processes.count)
 
+    available = available_memory(device) / (processes.local_count if cpu else 1)
+    if recipe.train.microbatch_tokens == "auto":
+        tokens = recipe.train.pass_tokens if cpu else largest_pass(workload.recipe, available, memory_of)
+        workload = replace(workload, recipe=workload.recipe.with_microbatch(tokens))
+        recipe = recipe.with_microbatch(tokens)
     forecast = replace(workload, recipe=of_one(recipe)).forecast(
         _this_machine(device, workload.shape), 1, Lengths(), half
     )
@@ -242,7 +253,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
         memory=memory_of(recipe),
-        available=available_memory(device) / (processes.local_count if cpu else 1),
+        available=available,
         step_seconds=local.training if recipe.sampler.urls else local.seconds,
         eval_seconds=0.0 if recipe.sampler.urls else local.evaluation / processes.count,
         warm_seconds=local.warm[1] + (0.0 if recipe.sampler.urls else local.warm[0]),

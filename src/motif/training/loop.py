@@ -46,7 +46,7 @@ from motif.training.batch import UpdateStats, collect
 from motif.training.check import choose_update_path
 from motif.training.events import Callback, Callbacks, Evaluated, Saved, StepEnded, TrainingEnded, TrainingStarted
 from motif.training.progress import Clock, Progress
-from motif.training.resume import explain_resume, interruptions, restore, session_environment, tell_changes
+from motif.training.resume import as_decided, explain_resume, interruptions, restore, session_environment, tell_changes
 from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import is_due, learning_rate
 from motif.training.sources import Demonstrations
@@ -92,8 +92,8 @@ def train(
     folder = Path(expanded(str(out))) if out else folder_for(source, recipe.name)
     recipe = as_launched(recipe)
     recipe = with_examples(recipe)
-    if resume and recipe.sampler.precision == "auto" and has_begun(folder):
-        recipe = recipe.as_begun(recipe_of(folder, trust=trust))
+    if resume:
+        recipe = as_decided(recipe, folder, trust)
     with process_group(pick_device(recipe.model.device)) as processes:
         # A function of its own: the group ends once nothing refers to a model that is sharded over it.
         watchers = Callbacks(callbacks if processes.main else ())
@@ -111,9 +111,10 @@ def _train(
 ) -> Result:
     display = display if processes.main else Display(quiet=True)
     with ExitStack() as held, explain_resume(folder):
-        task, given = processes.on_main(
+        task, given, tokens = processes.on_main(
             lambda: _prepare(recipe, folder, resume, allow_changes, display, processes, held)
         )
+        recipe = recipe.with_microbatch(tokens)
         session = open_session(recipe, task, processes=processes)
         held.callback(session.close)
         choose_update_path(session.policy, processes)
@@ -139,8 +140,8 @@ def _prepare(
     display: Display,
     processes: Processes,
     held: ExitStack,
-) -> tuple[Task, Demonstrations | None]:
-    """Load the questions, and demonstrations that are given, and check all that can be before anything is spent."""
+) -> tuple[Task, Demonstrations | None, int]:
+    """Load questions and given demonstrations, and check what can be; the last result: tokens of an update's pass."""
     refuse_used_folder(folder, resume)
     if resume and not has_begun(folder):
         display.message(f"{folder} holds no run yet: this is its beginning")
@@ -149,11 +150,12 @@ def _prepare(
     plan, task = make_plan(recipe, processes)
     display.plan(plan.rows())
     plan.refuse_if_too_big()
+    recipe = recipe.with_microbatch(plan.pass_tokens)
     held.enter_context(only_writer(folder))
     if not has_begun(folder):  # whoever looks at it while the model is loaded sees what it will be
         write_recipe(folder, recipe)
     remember(recipe)
-    return task, None if resume else read_ahead(recipe, task)
+    return task, None if resume else read_ahead(recipe, task), plan.pass_tokens
 
 
 class Trainer:
@@ -176,7 +178,7 @@ class Trainer:
         self.data = Data(session.task.train, held_out, session.task.grader)
         restored = restore(session, run, self.optimizer, self.data, allow_changes, display)
         self.resumed = restored is not None
-        self.state = Progress(self.recipe.train.microbatch_tokens)
+        self.state = Progress(self.recipe.train.pass_tokens)
         if restored:
             self.state.load(restored.step, restored.extra)
         self.rollouts = Rollouts(session, self.state, display)

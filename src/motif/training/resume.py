@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +20,7 @@ from motif.run_files import BEST
 from motif.runs import checkpoint
 from motif.runs.folder import RunFolder
 from motif.runs.provenance import Data, environment, versions
-from motif.runs.read import is_run, recipe_of, resume_command
+from motif.runs.read import has_begun, is_run, recipe_of, resume_command
 from motif.runs.settings import binding_settings, changed, described
 from motif.runs.weights import damaged_weights
 from motif.session import Session
@@ -98,6 +98,14 @@ def _how_to_resume(run: Path) -> str:
     saved = checkpoint.all_checkpoints(run)
     kept = f"The last checkpoint in {run} is {saved[-1].name}" if saved else f"Nothing has been saved in {run} yet"
     return f"{kept}: go on with `{resume_command(run)}`" if is_run(run) else f"{kept}: run the same command again"
+
+
+def as_decided(recipe: Recipe, run: Path, trust: Trust) -> Recipe:
+    """The recipe with what `auto` leaves to a run's start as the run in this folder has decided it, if it has begun."""
+    if recipe.undecided and has_begun(run):
+        with suppress(MotifError):  # its recipe is damaged: what a checkpoint says is compared later
+            return recipe.as_begun(recipe_of(run, trust=trust))
+    return recipe
 
 
 def tell_changes(run: Path, recipe: Recipe, allow_changes: bool, display: Display) -> None:

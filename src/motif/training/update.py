@@ -133,7 +133,7 @@ def update(
     """
     if not samples:
         return UpdateStats()
-    config, budget = recipe.loss, budget or Budget(recipe.train.microbatch_tokens)
+    config, budget = recipe.loss, budget or Budget(recipe.train.pass_tokens)
     stats = UpdateStats()
     policy.reshard()
     parts = min(config.minibatches, len(samples))
