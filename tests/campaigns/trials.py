@@ -334,7 +334,7 @@ def comparing(folder: Path, settings: list[str], resume: bool = False) -> Callab
 # -- what must be the same ---------------------------------------------------------------------------------------------
 
 BYTES = ("trees.jsonl", "outcomes.jsonl")
-CLOCK = ("seconds", "time/")
+CLOCK = ("seconds", "time/", "memory/")
 
 
 def timeless(record: Any) -> Any:

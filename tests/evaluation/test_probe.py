@@ -27,6 +27,7 @@ from motif.sampling.grow import continue_from, grow
 from motif.statistics.variance import Components, components
 from motif.tasks import Task
 from motif.training.loop import train
+from support.runs import metric_lines
 from support.tiny import char_tokenizer
 
 TOKENIZER = char_tokenizer()
@@ -284,11 +285,6 @@ SMALL = ["rollout.questions_per_step=2", "rollout.branching=[3,2,1]", "train.ste
 PROBE = ["probe.questions=2", "probe.continuations=16"]
 
 
-def lines(run: Path) -> list[dict]:
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if "time/" not in k and "seconds" not in k} for line in found]
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
@@ -306,18 +302,18 @@ def runs(tmp_path_factory) -> dict[str, Path]:
 
 def test_a_probe_changes_nothing_else(runs):
     one, two = runs["without"], runs["with"]
-    assert lines(one)[-1]["ledger/trained_tokens"] > 0
+    assert metric_lines(one)[-1]["ledger/trained_tokens"] > 0
     for name in ("adapter/adapter_model.safetensors", "trees.jsonl"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
-    assert lines(one) == [line for line in lines(two) if "probe" not in line]  # the ledger too
-    found = [line for line in lines(two) if "probe" in line]
+    assert metric_lines(one) == [line for line in metric_lines(two) if "probe" not in line]  # the ledger too
+    found = [line for line in metric_lines(two) if "probe" in line]
     assert [line["step"] for line in found] == [0, 1, 2]
     assert found[0]["probe"]["questions"] == 2
     assert found[0]["probe"]["continuations"] == 16
 
 
 def test_a_resumed_run_probes_as_an_uninterrupted_one(runs):
-    assert lines(runs["resumed"]) == lines(runs["with"])
+    assert metric_lines(runs["resumed"]) == metric_lines(runs["with"])
 
 
 def test_the_probe_is_in_the_report(runs):

@@ -153,7 +153,7 @@ def lines_hash(file: Path) -> str:
 def timeless(value: Any) -> Any:
     """A value without its seconds."""
     if isinstance(value, dict):
-        timed = re.compile(r"^time/|seconds$|^created|^processes/waiting$")
+        timed = re.compile(r"^time/|^memory/|seconds$|^created|^processes/waiting$")
         return {key: timeless(item) for key, item in value.items() if not timed.search(key)}
     return [timeless(item) for item in value] if isinstance(value, list) else value
 

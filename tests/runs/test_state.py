@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 
 from motif.errors import RecipeError, RunFolderError, SamplerError
+from motif.report.data import RunView
 from motif.runs.folder import folder_for, only_writer
 from motif.runs.read import main_row
 from motif.runs.state import KILLED, find_runs, state_of
+from motif.text import percent
 from support.runs import fake_run
 
 
 def test_a_run_that_has_finished(tmp_path):
     state = state_of(fake_run(tmp_path / "run"))
-    assert (state.state, state.step, state.steps, state.evaluated, state.model) == ("finished", 60, 60, 60, "embedded")
+    assert (state.state, state.step, state.steps, state.model) == ("finished", 60, 60, "embedded")
+    assert state.evaluated[:2] == (60, "")
     assert state.accuracy["n"] == 500 and 0.6 < state.accuracy["accuracy"] < 0.8  # the row of three rounds
     assert json.loads(json.dumps(state.to_dict()))["accuracy"]["step"] == 60
 
@@ -88,6 +91,30 @@ def test_runs_are_found_at_any_depth_and_before_they_compute_anything(tmp_path):
     assert state_of(found[0]).state == "not started"
     assert find_runs(tmp_path / "runs/one") == [tmp_path / "runs/one"]
     assert find_runs(tmp_path / "nowhere") == []
+
+
+def test_the_evaluation_after_a_warm_start_counts(tmp_path):
+    run = fake_run(tmp_path / "run", steps=3, after=None)
+    warm = {"rounds_3": {"accuracy": 0.76, "low": 0.7, "high": 0.8, "n": 100, "truncated": 0.2}}
+    before, *lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    rows = json.loads(before)["eval"]
+    line = json.dumps({"step": 0, "warmstart": {"eval": warm}}) + "\n"
+    (run / "metrics.jsonl").write_text("".join([before, line, *lines]))
+    assert state_of(run).to_dict()["accuracy"] == {"accuracy": 0.76, "low": 0.7, "high": 0.8, "n": 100} | {
+        "step": 0,
+        "stage": "warmstart",
+    }
+    view = RunView(run)
+    view.refresh()
+    data = view.data("run")
+    held = next(entry for entry in data["now"] if entry["name"] == "Held out")
+    first = percent(rows["rounds_3"]["accuracy"])
+    assert (held["value"], held["change"]) == ("76.0 %", f"from {first}")
+    assert "The latest evaluation, after the warm start, gave 76.0 %" in data["result"]["reading"]
+    assert any("After the warm start, 20.0 %" in warning["text"] for warning in data["warnings"])
+    [chart] = (chart for part in data["sections"] for chart in part["charts"] if chart["id"] == "evals")
+    at_zero = {line["name"]: line["points"][0]["value"] for line in chart["series"]}
+    assert at_zero["3 rounds"] == 0.76 and at_zero["3 rounds, before the warm start"] == rows["rounds_3"]["accuracy"]
 
 
 def test_strange_files_do_not_hide_a_run(tmp_path):

@@ -19,6 +19,7 @@ from motif.sampling.concurrency import complete
 from motif.sampling.vllm.sampler import ServerSampler
 from motif.training.loop import train
 from support.fake_vllm import FakeVLLM
+from support.runs import metric_lines
 from support.sampling import expand
 
 SMALL = [
@@ -70,15 +71,10 @@ def answers(sampler: ServerSampler, *requests: Request) -> list[Completion]:
     return sorted(complete(sampler, requests), key=lambda done: done.index)
 
 
-def numbers(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith("time/") and "seconds" not in k} for line in lines]
-
-
 def assert_same_run(one: Path, two: Path) -> None:
     for name in ("trees.jsonl", "outcomes.jsonl", "adapter/adapter_model.safetensors"):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
-    assert numbers(one) == numbers(two)
+    assert metric_lines(one) == metric_lines(two)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +226,7 @@ def test_an_answer_by_another_adapter_is_an_error(servers):
 def test_a_run_records_versions_and_parity(undisturbed):
     trees = [json.loads(line) for line in (undisturbed / "trees.jsonl").read_text().splitlines()]
     assert all(response["version"] == tree["step"] - 1 for tree in trees for response in tree["responses"])
-    steps = [line for line in numbers(undisturbed) if "loss" in line]
+    steps = [line for line in metric_lines(undisturbed) if "loss" in line]
     assert [line["sampler/lag"] for line in steps] == [0, 0, 0]
     assert any(line["grad_norm"] for line in steps)
     for line in steps:
@@ -299,7 +295,7 @@ def test_when_no_server_is_left_the_run_stops_and_can_go_on(servers, undisturbed
     with pytest.raises(SamplerError, match=r"no server has answered for 1.5 s \(http.*motif resume"):
         run(tmp_path / "run", servers, "train.save_every=100", "sampler.patience=1.5")
     saved = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
-    steps = len([line for line in numbers(tmp_path / "run") if "loss" in line])
+    steps = len([line for line in metric_lines(tmp_path / "run") if "loss" in line])
     assert saved[-1] == f"step-{steps:06d}"
     for server in servers:
         server.reset()
@@ -340,7 +336,7 @@ def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path, refill):
     trees = [json.loads(line) for line in (whole / "trees.jsonl").read_text().splitlines()]
     versions = {(tree["step"], response["version"]) for tree in trees for response in tree["responses"]}
     assert versions == {(1, 0), (2, 0), (3, 1), (4, 2)}
-    steps = [line for line in numbers(whole) if "loss" in line]
+    steps = [line for line in metric_lines(whole) if "loss" in line]
     assert [line["sampler/lag"] for line in steps] == [0, 1, 1, 1]
     gaps = [line["sampler/mean_gap"] for line in steps]
     assert gaps[0] < 1e-4 < min(gaps[1:])  # one update apart: that is what the importance weights are for

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import random
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -243,3 +244,17 @@ def offsets_at(folder: Path, step: int) -> dict[str, tuple[int, int]]:
         kept = b"".join(itertools.takewhile(lambda line: json.loads(line)["step"] <= step, lines))
         offsets[name] = len(kept), zlib.crc32(kept)
     return offsets
+
+
+MEASURED = re.compile(r"^(time|memory|processes)/|seconds$")
+
+
+def metric_lines(run: Path) -> list[dict[str, Any]]:
+    """The metrics of a run without what is a matter of the clock and of the machine."""
+    return [_computed(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def _computed(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {key: _computed(item) for key, item in value.items() if not MEASURED.search(key)}

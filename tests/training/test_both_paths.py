@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -27,6 +26,7 @@ from motif.sampling.local.check import MEAN
 from motif.sampling.local.engine import Engine
 from motif.training.loop import train
 from support.architectures import ZOO, build, shake_adapter
+from support.runs import metric_lines
 from support.samples import by_parity
 
 SETTINGS = [
@@ -57,14 +57,6 @@ def models(tmp_path_factory) -> dict[str, Policy]:
     return policies
 
 
-def numbers(run: Path) -> list[dict]:
-    """The metrics without what is a matter of the clock."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if "time/" not in key and "seconds" not in key} for line in lines
-    ]
-
-
 @pytest.mark.parametrize(("name", "dtype"), [("GPT-Neo", "float32"), ("BLOOM", "bfloat16")])
 def test_a_run_that_goes_on_is_one_that_was_never_interrupted(name, dtype, tmp_path, monkeypatch):
     """Its trees, metrics, evaluations and weights, and the run answers afterwards."""
@@ -80,8 +72,8 @@ def test_a_run_that_goes_on_is_one_that_was_never_interrupted(name, dtype, tmp_p
     assert summary["paths"]["sampler"]["path"] == "general" and summary["ledger"]["updates"] == 2
     for file in ("trees.jsonl", "outcomes.jsonl", "adapter/adapter_model.safetensors"):
         assert (whole / file).read_bytes() == (broken / file).read_bytes(), file
-    assert [line for line in numbers(whole) if "eval" not in line] == [
-        line for line in numbers(broken) if "eval" not in line
+    assert [line for line in metric_lines(whole) if "eval" not in line] == [
+        line for line in metric_lines(broken) if "eval" not in line
     ]
     moved = load_file(whole / "adapter" / "adapter_model.safetensors")
     assert any(weight.abs().max() > 0 for key, weight in moved.items() if "lora_B" in key)

@@ -13,6 +13,7 @@ from motif.cli.app import app
 from motif.display import Display
 from motif.sampling.local import packing, precision
 from motif.training.loop import train
+from support.runs import metric_lines
 from support.samples import by_parity
 
 SETTINGS = [
@@ -35,13 +36,7 @@ def _small(monkeypatch):
 
 
 def steps(run: Path) -> list[dict]:
-    """The lines of steps without what is a matter of the clock."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [
-        {key: value for key, value in line.items() if "time/" not in key and "seconds" not in key}
-        for line in lines
-        if "reward" in line
-    ]
+    return [line for line in metric_lines(run) if "reward" in line]
 
 
 def run(out: Path, asked: str, count: int, **options) -> dict:

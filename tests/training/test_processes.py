@@ -56,12 +56,12 @@ size, and four steps of at most 1.5e-4 amplify what little there is. Weights mov
 OUTLIER = 1.5e-5
 """The same for weights whose gradient is next to zero, so that Adam divides one rounding error by another: a tenth of a
 step."""
-CLOCK = ("time/", "processes/")
+CLOCK = ("time/", "memory/", "processes/")
 WORK = ("prefill", "flops")  # sequences on two processes share no prompts
 
 
 def numbers(run: Path) -> list[dict[str, Any]]:
-    """The metrics without what is a matter of the clock, or of what shared a batch."""
+    """The metrics without what is a matter of the clock and the machine, or of what shared a batch."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [
         {

@@ -19,6 +19,7 @@ from motif.training.loop import train
 from motif.training.progress import Clock, Progress
 from motif.training.rollouts import Rollouts
 from motif.training.schedule import draw_places, draw_questions
+from support.runs import metric_lines
 from support.scripted import WELL_FORMED, recipe_of_sums, script
 
 
@@ -40,9 +41,7 @@ def lines(run: Path, name: str) -> list[dict]:
 
 
 def steps(run: Path) -> list[dict]:
-    timed = ("time/", "ledger/seconds", "ledger/sampling_s", "ledger/grading_s", "ledger/training_s")
-    found = [line for line in lines(run, "metrics") if "reward" in line]
-    return [{key: value for key, value in line.items() if not key.startswith(timed)} for line in found]
+    return [line for line in metric_lines(run) if "reward" in line]
 
 
 def go(recipe: dict, out: Path, *settings: str, **options):

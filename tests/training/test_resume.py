@@ -22,6 +22,7 @@ from motif.training.loop import train
 from motif.training.progress import Progress
 from motif.training.schedule import draw_questions, learning_rate
 from support import forked
+from support.runs import metric_lines
 
 SMALL = [
     "model.adapter=lora",
@@ -55,16 +56,6 @@ def finish(out: Path, steps: int, *more: str) -> str:
     return text
 
 
-def numbers(run: Path) -> list[dict]:
-    """The metrics without what is a matter of the clock."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith("time/") and not is_clock(k)} for line in lines]
-
-
-def is_clock(key: str) -> bool:
-    return key.startswith("ledger/") and key.endswith("seconds")
-
-
 def assert_same_run(one: Path, two: Path) -> None:
     for name in (
         "adapter/adapter_model.safetensors",
@@ -73,7 +64,7 @@ def assert_same_run(one: Path, two: Path) -> None:
         "best/adapter/adapter_model.safetensors",
     ):
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
-    assert numbers(one) == numbers(two)
+    assert metric_lines(one) == metric_lines(two)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +142,7 @@ def test_more_steps_may_be_asked_for_on_resume(tmp_path, tiny_model):
     train("demo", extended, settings=[*settings, "train.steps=1"], display=Display(quiet=True))
     train("demo", extended, settings=[*settings, "train.steps=3"], resume=True, display=Display(quiet=True))
     assert (straight / "trees.jsonl").read_bytes() == (extended / "trees.jsonl").read_bytes()
-    assert numbers(straight) == numbers(extended)
+    assert metric_lines(straight) == metric_lines(extended)
 
 
 def test_what_was_written_after_the_checkpoint_is_cut(tmp_path):

@@ -28,6 +28,7 @@ from motif.training.batch import Minibatch, UpdateStats, collect
 from motif.training.loop import train
 from motif.training.sources import demonstrator, read_demonstrations
 from motif.training.warmstart import read_ahead
+from support.runs import metric_lines
 
 ROUNDS = {"system_prompt": "", "question": "{question}", "progress": " [{note}]", "counter": " {round}", "final": " !"}
 TAGS = {"think_tags": ["<think>", "</think>"], "note_tags": ["<note>", "</note>"], "note_tokens": 12}
@@ -140,14 +141,6 @@ def test_the_gradient_is_that_of_the_mean_log_probability(tmp_path, tiny_model, 
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-3, atol=1e-6)
 
 
-def lines(run):
-    clock = ("time/", "ledger/seconds", "ledger/sampling_s", "ledger/grading_s", "ledger/training_s")
-    plain = lambda value: {  # noqa: E731
-        key: plain(item) if isinstance(item, dict) else item for key, item in value.items() if not key.startswith(clock)
-    }
-    return [plain(json.loads(line)) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
 class Stops(Display):
     """Raises at the n-th message that begins with `warm start`, as a kill would end the run there."""
 
@@ -179,11 +172,13 @@ def test_a_run_that_is_killed_in_the_stage_ends_as_one_that_was_not(tmp_path, ti
     train(settings, tmp_path / "broken", resume=True, display=Display(quiet=True))
     for name in ("model/model.safetensors", "trees.jsonl", "outcomes.jsonl"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes(), name
-    assert lines(tmp_path / "whole") == lines(tmp_path / "broken")
+    assert metric_lines(tmp_path / "whole") == metric_lines(tmp_path / "broken")
     summary = json.loads((tmp_path / "whole/summary.json").read_text())
     assert summary["warmstart"]["steps"] == 4 * (2 if source == "self" else 1)
     assert set(summary["warmstart"]["evaluation"]) == {"rounds_1", "rounds_2"}
-    losses = [line["warmstart"]["loss"] for line in lines(tmp_path / "whole") if "loss" in line.get("warmstart", {})]
+    losses = [
+        line["warmstart"]["loss"] for line in metric_lines(tmp_path / "whole") if "loss" in line.get("warmstart", {})
+    ]
     assert losses[-1] < losses[0]
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import re
+import sys
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,8 @@ from motif.errors import ModelError
 
 KEPT = 128 << 20
 """Bytes of freed memory that a process may hold."""
+STATUS, FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+"""Where Linux says how much memory this process holds, and where it is told to forget the peak (`man 5 proc`)."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -97,6 +103,36 @@ def give_back_memory() -> None:
         info.restype = _MallInfo
     if trim is not None and (info is None or info().fordblks > KEPT):
         trim(0)
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Bytes that this process held at most since the last call, resident and on its device; the peaks begin again.
+
+    Where the system does not let its peak be forgotten (anything but Linux), it is that since the process began. Of
+    Apple's MPS, which keeps no peak, it is what is held now. Processes that this one has started do not count.
+    """
+    held = {"memory/resident": _resident_peak()}
+    if device.type == "cuda":
+        held["memory/device"] = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "mps":
+        held["memory/device"] = torch.mps.driver_allocated_memory()
+    return held
+
+
+def _resident_peak() -> int:
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+    except OSError:
+        found = None
+    with contextlib.suppress(OSError):
+        FORGET.write_text("5")
+    if found:
+        return 1024 * int(found[1])
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 class _MallInfo(ctypes.Structure):

@@ -1,7 +1,7 @@
 """The plan of a run: what it will do and roughly need, shown before anything is spent, and refused if it cannot fit.
 
 Counts are exact. Memory is estimated from the model's shape (`motif.planning.memory`). Time is estimated by
-`motif.planning.forecast`: on this machine from a quarter of a second of matrix products, elsewhere from the devices'
+`motif.planning.forecast`: on this machine from a tenth of a second of matrix products, elsewhere from the devices'
 data sheets. Once steps run, the display goes by their times.
 """
 
@@ -38,11 +38,16 @@ CPU_MFU, CPU_TRAINING_MFU = 0.9, 0.7
 """Shares of the measured rate of matrix products that sampling and updates reach on a CPU (docs/reliability.md)."""
 RIGHT = 0.25
 """The chance of a right answer by which the plan estimates how many groups are dead."""
+IDLE = 0.8
+"""The share of its processors that a process gets on a machine that does nothing else, at least."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe on this machine. Memory in bytes (of each process), time in seconds."""
+    """A recipe on this machine. Memory in bytes (of each process), time in seconds.
+
+    processor_share: the share of its processors that this process got while it was timed.
+    """
 
     workload: Workload
     device: str
@@ -55,6 +60,7 @@ class Plan:
     memory_of: Callable[[Recipe], dict[str, float]]
     forecast: Forecast
     processes: int = 1
+    processor_share: float = 1.0
 
     @property
     def run_seconds(self) -> float:
@@ -74,6 +80,10 @@ class Plan:
         room = f"{self.available / GIB:.1f} GiB free{each}"
         counted = "sampling on the servers not included" if servers else "if every response used up its tokens"
         counted += " and no trajectory ended early" if self.workload.recipe.rounds.may_finish and not servers else ""
+        if self.processor_share < IDLE:
+            counted += (
+                f", on an idle machine (now a process gets {percent(self.processor_share, decimals=0)} of a core)"
+            )
         warm = f", of which the warm start {duration(self.warm_seconds)}" if self.warm_seconds else ""
         return [
             *self.workload.rows(f"{self.device}, {self.dtype}"),
@@ -244,9 +254,8 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         tokens = recipe.train.pass_tokens if cpu else largest_pass(workload.recipe, available, memory_of)
         workload = replace(workload, recipe=workload.recipe.with_microbatch(tokens))
         recipe = recipe.with_microbatch(tokens)
-    forecast = replace(workload, recipe=of_one(recipe)).forecast(
-        _this_machine(device, workload.shape), 1, Lengths(), half
-    )
+    machine, processor_share = _this_machine(device, workload.shape)
+    forecast = replace(workload, recipe=of_one(recipe)).forecast(machine, 1, Lengths(), half)
     local = replace(forecast, right=RIGHT, shared=workload.shared_tokens).local(1)
     plan = Plan(
         workload=workload,
@@ -260,6 +269,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         memory_of=memory_of,
         forecast=replace(forecast, shared=workload.shared_tokens),
         processes=processes.count,
+        processor_share=processor_share,
     )
     return plan, workload.task
 
@@ -294,29 +304,39 @@ def available_memory(device: torch.device) -> float:
     return float(psutil.virtual_memory().available)
 
 
-def _this_machine(device: torch.device, shape: Shape) -> Device:
-    """This machine's device, by its rate of matrix products of the model's size, which memory access already slows."""
-    rate = _matmul_rate(device, shape.hidden, shape.intermediate)
+def _this_machine(device: torch.device, shape: Shape) -> tuple[Device, float]:
+    """This machine's device, by its rate of matrix products of the model's size, which memory access already slows.
+
+    Also the share of its processors that this process got meanwhile.
+    """
+    rate, share = _matmul_rate(device, shape.hidden, shape.intermediate)
     here = Device("this machine", 1.0, rate / 1e12, float("inf"))
     if device.type != "cpu":
-        return here
+        return here, 1.0
     own = replace(here, overhead=CPU_LAYER, token_overhead=CPU_TOKEN)
-    return replace(own, mfu=CPU_MFU, training_mfu=CPU_TRAINING_MFU)
+    return replace(own, mfu=CPU_MFU, training_mfu=CPU_TRAINING_MFU), share
 
 
 @functools.cache
-def _matmul_rate(device: torch.device, hidden: int, intermediate: int) -> float:
-    """FLOP per second of matrix products of the model's size on this device, measured once for 0.1 s."""
+def _matmul_rate(device: torch.device, hidden: int, intermediate: int) -> tuple[float, float]:
+    """FLOP per second of matrix products of the model's size, and the share of a core that this process got, in 0.1 s.
+
+    The quickest product counts: on a busy machine the others were interrupted. A GPU is not shared like this, and is
+    not to be waited for after each of them.
+    """
     a = torch.ones(64, hidden, device=device)
     b = torch.ones(hidden, intermediate, device=device)
-    torch.mm(a, b)
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < 0.1:
-        for _ in range(10):
+    together = 1 if device.type == "cpu" else 100
+    torch.mm(a, b).sum().item()
+    quickest, start, busy = float("inf"), time.perf_counter(), time.thread_time()
+    while (began := time.perf_counter()) - start < 0.1 or quickest == float("inf"):
+        for _ in range(together):
             c = torch.mm(a, b)
-        count += 10
-    c.sum().item()  # waits for the device
-    return 2.0 * a.shape[0] * hidden * intermediate * count / (time.perf_counter() - start)
+        if device.type != "cpu":
+            c.sum().item()  # waits for the device
+        quickest = min(quickest, time.perf_counter() - began)
+    share = (time.thread_time() - busy) / (time.perf_counter() - start)
+    return 2.0 * a.shape[0] * hidden * intermediate * together / quickest, share
 
 
 def _warm(best: Layout) -> str:

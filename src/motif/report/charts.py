@@ -1,4 +1,4 @@
-"""The charts of the report as plain data: titles, units, captions and numbers. `charts.js` draws them."""
+"""The charts of the report as plain data: titles, units, captions and numbers. `figure.js` and `plot.js` draw them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from motif.evaluation.accuracy import ROW, row_words
-from motif.runs.read import Record, number, section
+from motif.runs.read import Evaluation, Record, number, section
 
 Value = float | int | None
 Chart = dict[str, Any]
@@ -132,35 +132,53 @@ def rate_levels(trajectories: int) -> tuple[list[str], list[list[int]]]:
     return names, [[0], *inner, [k]]
 
 
-def eval_points(evals: dict[int, Record]) -> Chart:
-    """Accuracy on held-out questions, with intervals, over training."""
+def eval_points(made: Sequence[Evaluation]) -> Chart:
+    """Accuracy on held-out questions, with intervals, over training.
+
+    After a warm start, the accuracies before it stand by themselves: two of one line would be at step 0.
+    """
+    warmed = any(evaluation.stage for evaluation in made)
+    parts = {"": [one for one in made if one.step or one.stage or not warmed]}
+    if warmed:
+        parts[", before the warm start"] = [one for one in made if one not in parts[""]]
+    zero = "after the warm start, beside that before it" if warmed else "before training"
     chart: Chart = {
         "id": "evals",
         "kind": "points",
         "title": "Held-out accuracy",
         "y": "accuracy (%)",
         "unit": "percent",
-        "caption": "Evaluations with 95 % intervals; step 0 is before training. "
+        "caption": f"Evaluations with 95 % intervals; step 0 is {zero}. "
         "Where the intervals do not overlap, there is a difference.",
     }
     series = []
-    names = row_names(*evals.values())
-    for row in sorted(names, key=lambda name: (name.endswith("_matched"), -names.index(name))):
+    names = row_names(*(evaluation.results for evaluation in made))
+    ordered = sorted(names, key=lambda name: (name.endswith("_matched"), -names.index(name)))
+    for words, row in ((words, row) for words in parts for row in ordered):
         points = [
-            {"step": step, "value": number(result.get("accuracy"))}
+            {"step": one.step, "value": number(result.get("accuracy"))}
             | {key: number(result.get(key)) for key in ("low", "high", "n")}
-            for step, record in sorted(evals.items())
-            if number((result := section(record, row)).get("accuracy")) is not None
+            | ({"title": "step 0"} if warmed and not one.step else {})
+            for one in parts[words]
+            if number((result := section(one.results, row)).get("accuracy")) is not None
         ]
         if points:
-            series.append({"name": row_words(row), "points": points})
+            series.append({"name": row_words(row) + words, "points": points})
     return chart | ({"series": series} if series else {"missing": "No evaluation has been recorded."})
 
 
 def row_names(*results: Record) -> list[str]:
-    """The rows of any of the evaluations, by number of rounds; the one with matched tokens last."""
-    matches = {key: match for result in results for key in result if (match := ROW.fullmatch(key))}
-    return sorted(matches, key=lambda key: (bool(matches[key][2]), int(matches[key][1])))
+    """The rows of any of the evaluations, by number of rounds; the one with matched tokens last.
+
+    Those of texts in pieces have no number of rounds, and come first.
+    """
+    known = dict.fromkeys(key for result in results for key in result if ROW.fullmatch(key) or row_words(key) != key)
+
+    def order(key: str) -> tuple[bool, int]:
+        match = ROW.fullmatch(key)
+        return (bool(match[2]), int(match[1])) if match else (key != "pieces", 0)
+
+    return sorted(known, key=order)
 
 
 def step_time(steps: list[Record]) -> Record:

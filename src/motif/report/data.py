@@ -75,11 +75,10 @@ class RunView:
         recipe, recipe_text = read_recipe(self.path)
         metrics = self._metrics
         summary = read_summary(self.path)
-        before, after, by_step = result.evaluations(metrics, summary)
+        before, after, made = result.evaluations(metrics, summary)
         steps = charts.with_dead_share(metrics.steps)
         shape = _shape(recipe)
-        during = {step: results for step, results in metrics.evals.items() if step > 0}
-        latest = max(during.items()) if during else None
+        latest = next((one for one in reversed(metrics.evaluations()) if one.step or one.stage), None)
         planned = whole(section(recipe, "train").get("steps"))
         step = metrics.steps[-1]["step"] if metrics.steps else 0
         state, reason = standing(self.path, step, summary)
@@ -87,18 +86,18 @@ class RunView:
             "name": name,
             "head": _head(name, recipe, summary, shape),
             "state": {"word": state, "reason": reason, "step": step, "steps": planned},
-            "now": numbers_now(steps, by_step, shape["rounds"], planned if state == "running" else None),
+            "now": numbers_now(steps, made, shape["rounds"], planned if state == "running" else None),
             "result": {
                 "reading": result.reading(before, after, latest, shape["rounds"], state == "running"),
                 "best": _best(summary),
                 "rows": result.table(before, after, shape["rounds"]),
             },
-            "warnings": [*result.diagnoses(metrics.diagnoses, summary), *result.warnings(steps, by_step, recipe)],
+            "warnings": [*result.diagnoses(metrics.diagnoses, summary), *result.warnings(steps, made, recipe)],
             "notices": _notices(self.path, recipe, metrics, state, reason),
             "axes": charts.axes(steps),
             "sections": [
                 *warmstart_section(metrics.warmstart, section(summary, "warmstart")),
-                *_with_trees(sections(steps, by_step, shape["rounds"]), self.forest),
+                *_with_trees(sections(steps, made, shape["rounds"]), self.forest),
                 *diagnostics(steps, read_probes(self.path, metrics)),
                 spending(steps),
             ],

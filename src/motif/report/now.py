@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
-from motif.runs.read import Record, main_row, number, section
+from motif.runs.read import Evaluation, Record, main_row, number, section
 from motif.text import duration, fixed, percent
 
+GIB = 2**30
+MEMORY = {"memory/device": "on the device", "memory/resident": "main memory"}
 RECENT = 10
 """Steps that speeds are taken over."""
 
 
 def numbers_now(
-    steps: list[Record], evals: dict[int, Record], rounds: int | None, planned: int | None
+    steps: list[Record], made: Sequence[Evaluation], rounds: int | None, planned: int | None
 ) -> list[dict[str, str]]:
-    """Name, value and change of the numbers at the top of the page; `planned` steps are those of a run in progress."""
+    """Name, value and change of the numbers at the top of the page.
+
+    Args:
+        made: the evaluations, in order.
+        planned: the steps of a run in progress.
+    """
     shown: list[tuple[str, str, str]] = []
     if steps and planned:
         seconds = [value for record in steps[-RECENT:] if (value := number(record.get("time/total"))) is not None]
@@ -22,7 +30,7 @@ def numbers_now(
         if seconds and left > 0:
             each = sum(seconds) / len(seconds)
             shown.append(("Time left", f"about {duration(each * left)}", f"{duration(each)} a step"))
-    if accuracies := _accuracies(evals, rounds):
+    if accuracies := _accuracies(made, rounds):
         shown.append(("Held out", *_change([percent(accuracy) for accuracy in accuracies])))
     for name, key in (("Reward", "reward"), ("Right", "outcome/mean")):
         if values := [value for record in steps if (value := number(record.get(key))) is not None]:
@@ -30,6 +38,9 @@ def numbers_now(
             shown.append((name, *_change([written(value) for value in _ends(values)])))
     if speed := tokens_per_second(steps[-RECENT - 1 :]):
         shown.append(("Speed", f"{speed:,.0f} tokens/s", ""))
+    held = [value for record in steps[-RECENT:] for key in MEMORY if (value := number(record.get(key))) is not None]
+    if held:
+        shown.append(("Memory", f"{max(held) / GIB:.2g} GiB", "at most"))
     return [{"name": name, "value": value, "change": change} for name, value, change in shown]
 
 
@@ -45,9 +56,9 @@ def tokens_per_second(steps: list[Record]) -> float | None:
     return tokens / seconds if tokens > 0 and seconds > 0 else None
 
 
-def _accuracies(evals: dict[int, Record], rounds: int | None) -> list[float]:
-    name = main_row(sorted({key for results in evals.values() for key in results}), rounds)
-    results = (section(evals[step], name) for step in sorted(evals)) if name else ()
+def _accuracies(made: Sequence[Evaluation], rounds: int | None) -> list[float]:
+    name = main_row(sorted({key for evaluation in made for key in evaluation.results}), rounds)
+    results = (section(evaluation.results, name) for evaluation in made) if name else ()
     return [value for result in results if (value := number(result.get("accuracy"))) is not None]
 
 

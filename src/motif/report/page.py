@@ -14,7 +14,8 @@ from typing import Any
 
 HERE = Path(__file__).parent / "assets"
 SCRIPTS = (
-    *("vendor/uPlot.iife.min.js", "dom.js", "numbers.js", "source.js", "tip.js", "series.js", "charts.js"),
+    *("vendor/uPlot.iife.min.js", "dom.js", "numbers.js", "source.js", "tip.js", "series.js"),
+    *("plot.js", "legend.js", "files.js", "figure.js"),
     *("result.js", "cost.js", "tree.js", "trees.js", "app.js"),
 )  # joined into one script, in this order
 STYLES = ("vendor/uPlot.min.css", "style.css")

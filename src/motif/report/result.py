@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from motif.evaluation.accuracy import row_words
 from motif.report.charts import row_names
-from motif.runs.read import Metrics, Record, main_row, number, section
+from motif.runs.read import Evaluation, Metrics, Record, main_row, number, section
 from motif.text import counted, percent, percent_interval
 
 RECENT = 10  # steps that a warning looks back on
@@ -31,19 +31,21 @@ LEDGER = {
 }
 
 
-def evaluations(metrics: Metrics, summary: Record) -> tuple[Record, Record, dict[int, Record]]:
-    """Results before and after training, and by step; metrics.jsonl and summary.json each fill in what the other lacks.
+def evaluations(metrics: Metrics, summary: Record) -> tuple[Record, Record, list[Evaluation]]:
+    """Results before and after training, and all evaluations; metrics.jsonl and summary.json each fill in what the
+    other lacks.
 
     An evaluation during training never counts as the one after it.
     """
-    by_step = dict(metrics.evals)
-    before = section(summary, "before") or by_step.get(0, {})
+    before = section(summary, "before") or metrics.evals.get(0, {})
     after = section(summary, "after")
-    if before:
-        by_step.setdefault(0, before)
-    if after and metrics.steps:
-        by_step.setdefault(metrics.steps[-1]["step"], after)
-    return before, after, by_step
+    last = metrics.steps[-1]["step"] if metrics.steps else 0
+    made = metrics.evaluations()
+    if before and 0 not in metrics.evals:
+        made = [Evaluation(0, "", before), *made]
+    if after and last and last not in metrics.evals:
+        made.append(Evaluation(last, "", after))
+    return before, after, made
 
 
 def table(before: Record, after: Record, rounds: int | None) -> list[Record]:
@@ -76,12 +78,11 @@ def paths(summary: Record) -> str:
     return ", ".join(words)
 
 
-def reading(
-    before: Record, after: Record, latest: tuple[int, Record] | None, rounds: int | None, running: bool = False
-) -> str:
+def reading(before: Record, after: Record, latest: Evaluation | None, rounds: int | None, running: bool = False) -> str:
     """The result in one honest sentence, at the training number of rounds where it was evaluated.
 
     Args:
+        latest: the newest evaluation after the one before training.
         running: whether the evaluation after training is still to come.
     """
     both = [row for row in row_names(before, after) if _result(before, row) and _result(after, row)]
@@ -94,13 +95,13 @@ def reading(
         if name:
             result = _result(results, name)
             assert result is not None
-            during = _result(latest[1], name) if latest and results is before else None
+            during = _result(latest.results, name) if latest and results is before else None
             text = f"{_accuracy_words(name)} {words} {_interval(result)}{_tested_on(result, result)}"
             if not (running and results is before):
                 missing = "after" if results is before else "before"
                 text += f"; not evaluated {missing} training, so no comparison can be made"
             if latest and during:
-                text += f". The latest evaluation, at step {latest[0]}, gave {_interval(during)}"
+                text += f". The latest evaluation, {latest.when}, gave {_interval(during)}"
             return text + "."
     if running:
         return "No evaluation yet."
@@ -164,11 +165,11 @@ def _spent(metrics: Metrics, summary: Record, key: str) -> float | int | None:
     return next((entry for entry in recorded if entry is not None), None)
 
 
-def warnings(steps: list[Record], by_step: dict[int, Record], recipe: Record) -> list[Record]:
+def warnings(steps: list[Record], made: Sequence[Evaluation], recipe: Record) -> list[Record]:
     """What a reader should know before believing the charts. `steps` have `dead_share`."""
     named = [
         *_cut_off(steps[-RECENT:], section(recipe, "rollout")),
-        *_cut_off_answers(by_step),
+        *_cut_off_answers(made),
         *_ungraded(steps),
         *_dead_groups(steps[-RECENT:], section(recipe, "rollout")),
         *_short(steps[-RECENT:], section(recipe, "rollout")),
@@ -222,15 +223,15 @@ def _cut_off(recent: list[Record], rollout: Record) -> Iterator[tuple[str, ...]]
     )
 
 
-def _cut_off_answers(by_step: dict[int, Record]) -> Iterator[tuple[str, ...]]:
-    for step, results in sorted(by_step.items())[-1:]:
-        for name in row_names(results):
-            share = number(section(results, name).get("truncated"))
+def _cut_off_answers(made: Sequence[Evaluation]) -> Iterator[tuple[str, ...]]:
+    for evaluation in made[-1:]:
+        for name in row_names(evaluation.results):
+            share = number(section(evaluation.results, name).get("truncated"))
             if share is not None and MOST_CUT < share <= 1:
                 yield (
                     "Evaluated answers are cut off",
-                    f"At step {step}, {percent(share)} of the answers with {row_words(name)} have a response that ran "
-                    "into the token limit, and may be wrong because of it.",
+                    f"{evaluation.when.capitalize()}, {percent(share)} of the answers with {row_words(name)} have a "
+                    "response that ran into the token limit, and may be wrong because of it.",
                 )
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from motif.report.charts import Chart, by_round, eval_points, lines, rate_bars
-from motif.report.now import tokens_per_second
-from motif.runs.read import Record, number
+from motif.report.now import GIB, MEMORY, tokens_per_second
+from motif.runs.read import Evaluation, Record, number
 
 FROM_ZERO = (0.0, None)
 SHARE = (0.0, 1.0)
 OF_RESPONSES = "share of responses (%)"
 
 
-def sections(steps: list[Record], by_step: dict[int, Record], rounds: int | None) -> list[Record]:
+def sections(steps: list[Record], made: Sequence[Evaluation], rounds: int | None) -> list[Record]:
     """Title, lead and charts of each section. `steps` have `dead_share`; `rounds` is None where it is unknown."""
     notes = note_charts(steps) if rounds is None or rounds > 1 else []
     return [
@@ -19,7 +21,7 @@ def sections(steps: list[Record], by_step: dict[int, Record], rounds: int | None
             "id": "learning",
             "title": "Learning",
             "lead": "Does the reward rise, and does that hold for questions never trained on?",
-            "charts": [reward_chart(steps), eval_points(by_step)],
+            "charts": [reward_chart(steps), eval_points(made)],
         },
         {
             "id": "outcomes",
@@ -303,6 +305,7 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
             limits=FROM_ZERO,
             caption="A slow rise usually comes from longer responses, a jump from the machine.",
         ),
+        *([memory_chart(steps)] if any(key in record for record in steps for key in MEMORY) else []),
         lines(
             with_speed(steps),
             {"speed": "generated tokens per second"},
@@ -314,6 +317,24 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
             caption="Generated tokens of a step over its wall clock, all its parts counted.",
         ),
     ]
+
+
+def memory_chart(steps: list[Record]) -> Chart:
+    """What the training process held."""
+    in_gib = [{key: None if (held := number(one.get(key))) is None else held / GIB for key in MEMORY} for one in steps]
+    return lines(
+        in_gib,
+        MEMORY,
+        id="memory",
+        title="Memory",
+        y="GiB held at most",
+        unit="gib",
+        limits=FROM_ZERO,
+        faint=False,
+        share=None,
+        caption="The most that the training process held since the step before, evaluations and checkpoints between "
+        "them included; of several processes, that of the largest. A rise that does not end is a leak.",
+    )
 
 
 def with_speed(steps: list[Record]) -> list[Record]:

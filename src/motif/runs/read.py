@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from motif.config import Recipe, Trust, load_recipe
 from motif.config.load import MAX_BYTES, given_keys, parse_toml
@@ -42,6 +42,19 @@ MAX_DEPTH = 200
 """Levels of nesting of a record."""
 
 
+class Evaluation(NamedTuple):
+    """The rows of an evaluation, and after how many steps it was made; `stage`: after which stage before the first."""
+
+    step: int
+    stage: str
+    results: Record
+
+    @property
+    def when(self) -> str:
+        """The moment in words."""
+        return "after the warm start" if self.stage else f"at step {self.step:,}" if self.step else "before training"
+
+
 @dataclass
 class Metrics:
     """The lines of a metrics file: training steps in order, evaluations and probes by step, those of a warm start, and
@@ -56,6 +69,13 @@ class Metrics:
     warmstart: list[Record] = field(default_factory=list)
     diagnoses: list[Record] = field(default_factory=list)
     skipped: int = 0
+
+    def evaluations(self) -> list[Evaluation]:
+        """All evaluations in the order in which they were made, that after a warm start among them."""
+        made = [Evaluation(step, "", results) for step, results in self.evals.items()]
+        warm = [results for line in self.warmstart if (results := section(line, "eval"))]
+        made += [Evaluation(0, "warmstart", results) for results in warm[-1:]]
+        return sorted(made, key=lambda evaluation: evaluation[:2])
 
     def add(self, record: Record | None) -> None:
         """Add one line; None is a line that could not be read."""

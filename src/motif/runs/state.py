@@ -12,6 +12,7 @@ from typing import Any, Literal
 from motif.run_files import WRITER_LOCK
 from motif.runs.disk import is_locked
 from motif.runs.read import (
+    Evaluation,
     Record,
     file_states,
     has_begun,
@@ -41,7 +42,7 @@ class RunState:
     """How a run stands.
 
     reason: why it has stopped or failed, where that is known. steps: all that its recipe asks for; None if unknown.
-    accuracy: the numbers of the newest evaluation at the training number of rounds, after `evaluated` steps.
+    accuracy: the numbers of the newest evaluation at the training number of rounds, `evaluated`: when that was.
     updated: when its files last changed, in seconds since 1970; None if it has none.
     """
 
@@ -51,7 +52,7 @@ class RunState:
     step: int
     steps: int | None
     accuracy: Record
-    evaluated: int | None
+    evaluated: Evaluation | None
     model: str
     updated: float | None
 
@@ -63,13 +64,14 @@ class RunState:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         shown = {key: self.accuracy.get(key) for key in ("accuracy", "low", "high", "n")} if self.accuracy else None
+        when = {"step": self.evaluated.step, "stage": self.evaluated.stage or None} if self.evaluated else {}
         return {
             "run": str(self.path),
             "state": self.state,
             "reason": self.reason or None,
             "step": self.step,
             "steps": self.steps,
-            "accuracy": shown and shown | {"step": self.evaluated},
+            "accuracy": shown and shown | when,
             "model": self.model or None,
             "age_seconds": self.age,
         }
@@ -109,8 +111,7 @@ def state_of(run: Path) -> RunState:
     metrics = read_metrics(run)
     step, planned = last_step(run), whole(section(recipe, "train").get("steps"))
     state, reason = standing(run, step, summary)
-    evaluated = max(metrics.evals, default=None)
-    rows = metrics.evals.get(evaluated, {}) if evaluated is not None else {}
+    evaluated = next(reversed(metrics.evaluations()), None)
     changed = [state[2] / 1e9 for state in file_states(run) if state is not None]
     return RunState(
         path=run,
@@ -118,7 +119,7 @@ def state_of(run: Path) -> RunState:
         reason=reason,
         step=step,
         steps=planned,
-        accuracy=_main_row(rows, recipe),
+        accuracy=_main_row(evaluated.results if evaluated else {}, recipe),
         evaluated=evaluated,
         model=str(section(recipe, "model").get("name") or ""),
         updated=max(changed, default=None),

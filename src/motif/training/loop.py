@@ -25,7 +25,7 @@ from motif.evaluation.rows import answers_in
 from motif.method.credit import CreditCounts, assign
 from motif.method.keys import sampling_key
 from motif.method.tree import Tree
-from motif.models.device import pick_device
+from motif.models.device import peak_memory, pick_device
 from motif.planning.plan import make_plan
 from motif.report import write_report
 from motif.run_files import BEST
@@ -296,6 +296,8 @@ class Trainer:
             metrics |= refill_metrics(trees, len(sampled.tried))
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}
         metrics |= self.session.metrics() | state.ledger.to_dict("ledger/") | clock.metrics()
+        held = processes.gather(peak_memory(self.policy.device))
+        metrics |= {key: max(one[key] for one in held) for key in held[0]}
         if processes.count > 1:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         told, warning = self.watch.stepped()

@@ -55,6 +55,7 @@ const FORMAT = {
   tokens: (value) => scaled(value, MANY),
   flops: (value) => scaled(value, FLOPS),
   seconds: duration,
+  gib: (value) => `${significant(value)} GiB`,
 };
 
 const show = (value, unit) => (value === null || value === undefined ? NONE : FORMAT[unit](value));
@@ -69,7 +70,7 @@ const plural = (count, noun, many = `${noun}s`) => `${grouped(count)} ${count ==
 /** A value on an axis, as short as neighbours can still be distinguished. */
 function brief(value, unit) {
   if (unit === "percent") return significant(Math.round(1000 * value) / 10);
-  if (unit === "number") return significant(Number(value.toPrecision(6))).replace("-", "−");
+  if (unit === "number" || unit === "gib") return significant(Number(value.toPrecision(6))).replace("-", "−");
   if (unit === "tokens" || (unit === "count" && Math.abs(value) >= 1e5))
     return value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 });
   if (unit !== "seconds") return FORMAT[unit](value);
