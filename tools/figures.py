@@ -2,8 +2,6 @@
 
     python tools/figures.py [--check]        # --check changes nothing; exit status 1 if a figure differs from its data
     python tools/figures.py --grow           # grows the tree of the first figures again (docs/figures/tree.json)
-    python tools/figures.py --record         # records `motif train demo` in a terminal (docs/figures/terminal.json)
-    python tools/figures.py --photograph RUN # takes pictures of the page of a run (needs Chromium and playwright)
     python tools/figures.py --collect RUNS   # takes the curves from RUNS/ARM/seed-0, as `motif compare` leaves them
 
 The curves of docs/figures/runs.json are those of
@@ -15,14 +13,9 @@ from __future__ import annotations
 
 import argparse
 import html
+import itertools
 import json
-import os
-import shutil
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -251,12 +244,16 @@ def lengths_figure(runs: dict[str, Any]) -> Lines:
 # -- the terminal ------------------------------------------------------------------------------------------------------
 
 SHOWN, LINE, COLUMNS, SECONDS = 24, 18, 100, 24
+PAUSE = 2.0
+"""The longest wait between two lines that is shown, as a multiple of the mean one."""
 
 
 def terminal_figure(lines: Sequence[tuple[float, str]]) -> Lines:
     """Lines as they came, in `SECONDS` altogether: the last is always at the bottom. It stands still for a while."""
-    end = lines[-1][0]
-    moments = [0.85 * at / end for at, _ in lines]
+    waits = [at - before for (at, _), (before, _) in zip(lines, [(0.0, ""), *lines], strict=False)]
+    most = PAUSE * statistics.fmean(waits)
+    sums = list(itertools.accumulate(min(wait, most) for wait in waits))
+    moments = [0.85 * at / sums[-1] for at in sums]
     places = [f"0 {LINE * (SHOWN - count)}" for count in range(1, len(lines) + 1)]
     times = ";".join(f"{moment:.4f}" for moment in [0.0, *moments[1:]])
     yield f'<clipPath id="screen"><rect x="0" y="12" width="100%" height="{SHOWN * LINE}"/></clipPath>'
@@ -268,41 +265,6 @@ def terminal_figure(lines: Sequence[tuple[float, str]]) -> Lines:
     for number, (_, line) in enumerate(lines):
         yield text(14, 25 + LINE * number, line[:COLUMNS], "mono small")
     yield "</g></g>"
-
-
-def record() -> None:
-    """Keep what `motif train demo` prints, and when."""
-    settings = os.environ | {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "motif", "train", "demo"]
-    started, lines = time.monotonic(), []
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            command, cwd=folder, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        for line in process.stdout or ():
-            lines.append([round(time.monotonic() - started, 2), line.rstrip()])
-    if process.wait():
-        raise SystemExit(lines[-1][1])
-    (FIGURES / "terminal.json").write_text(json.dumps(lines, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def photograph(run: Path) -> None:
-    """Pictures of a run's page, as a browser shows it: its first screen, and its trees."""
-    from playwright.sync_api import sync_playwright
-
-    chrome = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=chrome, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1100, "height": 760}, color_scheme="light")
-        page.goto((run / "report.html").resolve().as_uri())
-        page.wait_for_timeout(1000)
-        page.screenshot(path=FIGURES / "page.jpg", type="jpeg", quality=70)
-        trees = page.locator("#trees")
-        trees.scroll_into_view_if_needed()
-        page.evaluate("window.scrollTo(0, document.querySelector('#trees').getBoundingClientRect().top + scrollY)")
-        page.wait_for_timeout(500)
-        page.screenshot(path=FIGURES / "explorer.jpg", type="jpeg", quality=70)
-        browser.close()
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -383,16 +345,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--grow", action="store_true")
-    parser.add_argument("--record", action="store_true")
-    parser.add_argument("--photograph", type=Path, metavar="RUN")
     parser.add_argument("--collect", type=Path, metavar="RUNS")
     options = parser.parse_args()
     if options.grow:
         grow()
-    if options.record:
-        record()
-    if options.photograph:
-        photograph(options.photograph)
     if options.collect:
         collect(options.collect)
     old = stale()

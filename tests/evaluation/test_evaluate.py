@@ -486,3 +486,19 @@ def test_a_run_writes_outcomes_and_its_evaluation_repeats_them(tmp_path):
         assert json.loads((kept / "results.json").read_text()) == numbers
         outcomes = [json.loads(line) for line in (kept / "outcomes.jsonl").read_text().splitlines()]
         assert [{"step": step} | line for line in outcomes] == [line for line in lines if line["step"] == step]
+
+
+def test_evaluations_during_training_may_have_fewer_questions(tmp_path):
+    settings = ["train.steps=2", "eval.every=1", "eval.questions=6", "eval.questions_during=2", "eval.rounds=[3]"]
+    small = ["rollout.questions_per_step=1", "rollout.branching=[2,1,1]", "train.save_every=2"]
+    recipe = load_recipe("demo", [*settings, *small])
+    plan, _ = make_plan(recipe)
+    assert "6 questions at 3 rounds, 2 times, and 2 of them 1 time between" in dict(plan.rows())["evaluation"]
+    assert plan.workload.evaluated == 2 + 2 / 6
+    train(recipe, tmp_path / "run", display=QUIET)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["eval"]["rounds_3"]["n"] for line in lines if "eval" in line] == [6, 2, 6]
+    rows = [json.loads(line) for line in (tmp_path / "run/outcomes.jsonl").read_text().splitlines()]
+    first, between, last = (row["outcomes"] for row in rows)
+    best = json.loads((tmp_path / "run/summary.json").read_text())["best"]
+    assert best["accuracy"] == max(sum(between) / 2, sum(last[:2]) / 2) and len(first) == 6

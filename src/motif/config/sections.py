@@ -343,6 +343,9 @@ class EvalConfig(Section):
     """Numbers of rounds to test; empty: 1 and the number of training rounds."""
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between evaluations during training, which also select the best checkpoint (0: before and after only)."""
+    questions_during: Annotated[int, Field(ge=0)] = 0
+    """How many of the questions, the first ones, evaluations during training have, for a curve that costs little (0:
+    all)."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
     """0 is greedy."""
     samples: Annotated[int, Field(ge=1)] = 1

@@ -132,6 +132,13 @@ class Accuracy:
                 numbers[name] = found.to_dict()
         return numbers
 
+    def over_first(self, count: int) -> float | None:
+        """The accuracy on the first `count` questions (0: on all); None: none of them is graded."""
+        if not count or count >= len(self.outcomes):
+            return _finite(self.accuracy)
+        graded = [outcome for outcome in list(self.outcomes.values())[:count] if outcome is not None]
+        return statistics.fmean(graded) if graded else None
+
     def outcomes_dict(self, row: str) -> dict[str, Any]:
         """A line of outcomes.jsonl: the name of the row, the ids of the questions, and the mean outcome of each."""
         return {"row": row, "questions": list(self.outcomes), "outcomes": list(self.outcomes.values())}

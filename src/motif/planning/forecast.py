@@ -418,7 +418,7 @@ class Forecast:
         """The fastest layout."""
         return fastest(self.layouts)
 
-    def run_seconds(self, layout: Layout, evaluations: int) -> float:
+    def run_seconds(self, layout: Layout, evaluations: float) -> float:
         """Seconds of the whole run."""
         return sum(layout.warm) + self.recipe.train.steps * layout.seconds + evaluations * layout.evaluation
 

@@ -65,7 +65,7 @@ class Plan:
     @property
     def run_seconds(self) -> float:
         """Seconds of the whole run, if every response used up its tokens."""
-        steps, evaluations = self.workload.recipe.train.steps, self.workload.evaluations
+        steps, evaluations = self.workload.recipe.train.steps, self.workload.evaluated
         return self.warm_seconds + steps * self.step_seconds + evaluations * self.eval_seconds
 
     @property
@@ -138,8 +138,8 @@ class DevicePlan:
             RecipeError: it does not fit these devices; the message says how many are needed.
         """
         forecast, best = self.forecast, self.forecast.best
-        seconds = forecast.run_seconds(best, self.workload.evaluations)
-        tested = self.workload.evaluations * best.evaluation
+        seconds = forecast.run_seconds(best, self.workload.evaluated)
+        tested = self.workload.evaluated * best.evaluation
         steps = self.workload.recipe.train.steps
         return [
             *self.workload.rows(f"{forecast.count} × {forecast.device}"),

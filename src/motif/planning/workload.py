@@ -36,10 +36,21 @@ class Workload:
 
     @property
     def evaluations(self) -> int:
-        """How often the run evaluates."""
-        train, every = self.recipe.train, self.recipe.eval.every
+        """How often the run evaluates on all held-out questions."""
+        train, config = self.recipe.train, self.recipe.eval
         warm = 1 if self.recipe.warmstart.source else 0
-        return (2 if train.steps else 1) + warm + (max(0, train.steps - 1) // every if every else 0)
+        return (2 if train.steps else 1) + warm + (0 if config.questions_during else self._evaluations_during)
+
+    @property
+    def _evaluations_during(self) -> int:
+        every = self.recipe.eval.every
+        return max(0, self.recipe.train.steps - 1) // every if every else 0
+
+    @property
+    def evaluated(self) -> float:
+        """The same in time: evaluations on some of the questions count by their share."""
+        few, all_ = self.recipe.eval.questions_during, min(self.recipe.eval.questions, len(self.task.test))
+        return self.evaluations + (self._evaluations_during * min(1.0, few / all_) if few and all_ else 0.0)
 
     @property
     def most_tokens(self) -> int:
@@ -92,12 +103,14 @@ class Workload:
             *([("warm start", in_words(recipe, len(task.train)))] if recipe.warmstart.source else []),
             *([("curriculum", self._curriculum())] if recipe.data.curriculum else []),
             ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations{more}"),
-            (
-                "evaluation",
-                f"{tested:,} questions {counts}{matched}, {self.evaluations} times" if tested else "none",
-            ),
+            ("evaluation", f"{tested:,} questions {counts}{matched}, {self._times(tested)}" if tested else "none"),
             *([("probe", self._probe())] if recipe.probe.questions else []),
         ]
+
+    def _times(self, tested: int) -> str:
+        few = min(tested, self.recipe.eval.questions_during)
+        between = f", and {few:,} of them {self._evaluations_during} times between" if few else ""
+        return f"{self.evaluations} times{between}"
 
     def _curriculum(self) -> str:
         data, lengths = self.recipe.data, sorted({question.length for question in self.task.train})

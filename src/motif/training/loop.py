@@ -19,6 +19,7 @@ from motif.config.trust import TRAINING, remember
 from motif.display import Display
 from motif.distributed import Processes, as_launched, process_group
 from motif.errors import NonFiniteError, SamplerError, SamplerMismatch
+from motif.evaluation.accuracy import Accuracy
 from motif.evaluation.evaluate import evaluate
 from motif.evaluation.probe import probe, probe_questions
 from motif.evaluation.rows import answers_in
@@ -204,8 +205,7 @@ class Trainer:
                 self._step_or_save()
                 last = state.step == train.steps
                 if last or is_due(state.step, self.recipe.eval.every):
-                    self.evaluate()
-                    self.keep_best()
+                    self.keep_best(self.evaluate(during=not last))
                 if last or is_due(state.step, self.recipe.probe.every):
                     self.probe()
                 asked = interrupted.is_set() or self.tell.stopped
@@ -326,14 +326,16 @@ class Trainer:
 
     # -- between steps ---------------------------------------------------------------------------------------------
 
-    def evaluate(self, stage: str = "") -> None:
-        """Measure the accuracy on the held-out questions, and record it; `stage`: after which stage before step 1."""
-        session, step = self.session, self.state.step
-        questions = session.task.test[: self.recipe.eval.questions]
+    def evaluate(self, stage: str = "", during: bool = False) -> dict[str, Accuracy]:
+        """Measure the accuracy on the held-out questions, and record it; `stage`: after which stage before step 1;
+        `during`: between the first evaluation and the last, where there may be fewer questions."""
+        session, step, config = self.session, self.state.step, self.recipe.eval
+        few = config.questions_during if during else 0
+        questions = session.task.test[: config.questions][: few or None]
         if not stage:
             self.state.evaluations[step] = {}
         if not questions:
-            return
+            return {}
         session.sync_weights(self.state.version(step))
         with self.display.evaluating(answers_in(self.recipe, len(self.processes.share(questions)))) as on_answer:
             parts = (session.measuring, session.rounds, session.grader, self.recipe)
@@ -346,12 +348,13 @@ class Trainer:
             self.run.append_metrics({"step": step, stage: {"eval": result}})
             outcomes = {"step": step, "stage": stage}
             self.run.append_outcomes(outcomes | row.outcomes_dict(name) for name, row in accuracies.items())
-            return
+            return accuracies
         self.run.append_metrics({"step": step, "eval": result})
         self.run.append_outcomes({"step": step} | row.outcomes_dict(name) for name, row in accuracies.items())
         self.state.evaluations[step] = result
         if not step:
             self.watch.evaluated(accuracies)
+        return accuracies
 
     def probe(self) -> None:
         """Measure what notes are worth, where the recipe asks for it, and record it."""
@@ -363,12 +366,12 @@ class Trainer:
             self.display.probed(step, result)
             self.run.append_metrics({"step": step, "probe": result.to_dict()})
 
-    def keep_best(self) -> None:
-        """Save the weights under best/ if no earlier evaluation at the training rounds was higher."""
-        state = self.state
-        row = state.evaluations[state.step].get(self.recipe.best_row)
-        if row and row["accuracy"] is not None and (state.best is None or row["accuracy"] > state.best["accuracy"]):
-            state.best = {"step": state.step, "accuracy": row["accuracy"]}
+    def keep_best(self, accuracies: Mapping[str, Accuracy]) -> None:
+        """Save the weights under best/ if none was better at the training rounds, all on the same questions."""
+        state, row = self.state, accuracies.get(self.recipe.best_row)
+        accuracy = row.over_first(self.recipe.eval.questions_during) if row else None
+        if accuracy is not None and (state.best is None or accuracy > state.best["accuracy"]):
+            state.best = {"step": state.step, "accuracy": accuracy}
             weights = self.policy.state(self.processes.main)
             if self.processes.main:
                 save_weights(self.run.path / BEST, self.policy, weights)
