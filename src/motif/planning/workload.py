@@ -19,7 +19,7 @@ from motif.planning.memory import trainable
 from motif.planning.warmstart import in_words
 from motif.session import open_task, with_examples
 from motif.tasks import Task
-from motif.text import abbreviated, percent
+from motif.text import abbreviated, counted, percent
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Workload:
 
     def _times(self, tested: int) -> str:
         few = min(tested, self.recipe.eval.questions_during)
-        between = f", and {few:,} of them {self._evaluations_during} times between" if few else ""
+        between = f", and {few:,} of them {counted(self._evaluations_during, 'time')} between" if few else ""
         return f"{self.evaluations} times{between}"
 
     def _curriculum(self) -> str:
