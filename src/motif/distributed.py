@@ -19,7 +19,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -99,6 +99,11 @@ class Processes:
     def total(self, numbers: Sequence[float]) -> list[float]:
         """Sums over all processes, one for each number."""
         return [sum(column) for column in zip(*self.gather(list(numbers)), strict=True)]
+
+    def largest(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Of each number, the largest of all processes."""
+        columns = self.gather(dict(numbers))
+        return {name: max(column[name] for column in columns) for name in numbers}
 
     def assert_same(self, value: object, what: str) -> None:
         """Stop if a value differs between processes.

@@ -296,8 +296,7 @@ class Trainer:
             metrics |= refill_metrics(trees, len(sampled.tried))
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}
         metrics |= self.session.metrics() | state.ledger.to_dict("ledger/") | clock.metrics()
-        held = processes.gather(peak_memory(self.policy.device))
-        metrics |= {key: max(one[key] for one in held) for key in held[0]}
+        metrics |= processes.largest(peak_memory(self.policy.device))
         if processes.count > 1:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         told, warning = self.watch.stepped()
@@ -330,8 +329,7 @@ class Trainer:
         """Measure the accuracy on the held-out questions, and record it; `stage`: after which stage before step 1;
         `during`: between the first evaluation and the last, where there may be fewer questions."""
         session, step, config = self.session, self.state.step, self.recipe.eval
-        few = config.questions_during if during else 0
-        questions = session.task.test[: config.questions][: few or None]
+        questions = session.task.test[: config.questions][: config.questions_during * during or None]
         if not stage:
             self.state.evaluations[step] = {}
         if not questions:
