@@ -136,6 +136,28 @@ def test_an_unclosed_note_is_what_follows_the_last_opening_tag(truncated):
     assert read("<reasoning>x</reasoning><answer>a<answer>300 + 4*1", truncated).note == "300 + 4*1"
 
 
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, byte_pair_tokenizer()])
+@pytest.mark.parametrize(
+    ("before", "note"),
+    [
+        ("<think>é日本 24*15</think>", "<note>360, so far</note>"),
+        ("<note>no</note><think>x</think>", "<note>360</note> and more"),  # of several blocks the last
+        ("<think>cut off</think>", "<note>36"),
+        ("<think>nothing at all", ""),
+    ],
+)
+def test_the_note_begins_with_the_token_that_begins_its_tag(tokenizer, before, note):
+    ids = tokenizer(before + note, add_special_tokens=False)["input_ids"]
+    ids += [tokenizer.eos_token_id]
+    of = rounds(tokenizer, think_tags=("<think>", "</think>"), note_tags=("<note>", "</note>"))
+    place = of.note_begins(ids)
+    if not note:
+        assert place == len(ids)
+        return
+    start = tokenizer.decode(ids).rindex("<note>")
+    assert len(tokenizer.decode(ids[:place])) <= start < len(tokenizer.decode(ids[: place + 1]))
+
+
 def test_without_note_tag_the_tail_is_carried():
     assert read("a plain response").note == "a plain response"
     assert read("<reasoning>lost</reasoning> kept").note == "kept"

@@ -9,7 +9,7 @@ from motif.method.tree import Tree
 from motif.training.batch import Sample
 
 
-def by_parity(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
+def by_parity(trees: Sequence[Tree], recipe: Recipe, rounds: object = None) -> list[Sample]:
     """Samples of all first responses, of which those with an even sum of tokens are better than the others."""
     return [
         Sample(

@@ -18,7 +18,7 @@ from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.packing import sampling_weights
-from motif.training.batch import collect
+from motif.training.batch import Minibatch, UpdateStats, collect
 from motif.training.loss import LossInputs, policy_loss, token_weights
 from motif.training.update import update
 from support.trees import make_node, make_tree
@@ -398,3 +398,47 @@ def test_weights_laid_out_for_few_rows_sample_the_same(policy, monkeypatch):
     for one, other in zip(packed, sampled(), strict=True):
         assert one.token_ids == other.token_ids
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+# -- parts of responses ------------------------------------------------------------------------------------------------
+
+
+class Halves:
+    """Finds the note of a response in its last two tokens."""
+
+    def note_begins(self, ids):
+        return max(0, len(ids) - 2)
+
+
+def test_collect_trains_the_part_of_a_response_that_is_asked_for():
+    tree = make_tree([[1, 0], [0, 0]])
+    for node in tree.walk():
+        node.advantage = 1.0
+    of = {"rollout": {"branching": [2, 2], "tokens_first": 20}, "loss": {"kind": "grpo"}}
+    notes = Recipe.model_validate(of | {"credit": {"train_rounds": "all", "tokens": "notes"}})
+    chosen = collect([tree], notes, Halves())
+    assert [(sample.part, sample.weight) for sample in chosen] == [((1, 3), 1 / (2 * 2))] * 2  # round 2 writes no note
+    reasoning = Recipe.model_validate(of | {"credit": {"train_rounds": "all", "tokens": "reasoning"}})
+    parts = [sample.part for sample in collect([tree], reasoning, Halves())]
+    assert parts == [(0, 1), (0, 3), (0, 3), (0, 1), (0, 3), (0, 3)]
+    assert all(sample.part is None for sample in collect([tree], notes))  # demonstrations are imitated as a whole
+
+
+def test_the_gradients_of_the_parts_add_up_to_that_of_the_whole(tiny_model):
+    policy = lora(tiny_model)
+    given = samples(policy)[:3]
+    whole = Recipe.model_validate({"loss": {"importance_cap": 0.0}})
+
+    def gradient(parts) -> list[torch.Tensor]:
+        policy.model.zero_grad()
+        chosen = [dataclasses.replace(one, part=part(one)) for one in given for part in parts]
+        stats = UpdateStats()
+        Minibatch(policy, chosen).gradient(whole, 4096, stats)
+        assert stats.tokens == sum(len(one.token_ids) for one in given)
+        return [p.grad.clone() for p in policy.trainable()]
+
+    expected = gradient([lambda one: None])
+    found = gradient([lambda one: (0, 2), lambda one: (2, len(one.token_ids))])
+    assert any(tensor.abs().max() > 0 for tensor in expected)
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)

@@ -28,8 +28,8 @@ def shift_from(monkeypatch, step: int, nats: float) -> None:
     module = sys.modules["motif.training.loop"]
     collect = module.collect
 
-    def collected(trees, recipe):
-        samples = collect(trees, recipe)
+    def collected(trees, recipe, rounds):
+        samples = collect(trees, recipe, rounds)
         if trees[0].step < step:
             return samples
         return [dataclasses.replace(one, sampler_logprobs=[x - nats for x in one.sampler_logprobs]) for one in samples]

@@ -137,8 +137,8 @@ def break_steps(monkeypatch, broken: set[int]) -> None:
     module = sys.modules["motif.training.loop"]
     collect = module.collect
 
-    def collected(trees, recipe):
-        found = collect(trees, recipe)
+    def collected(trees, recipe, rounds):
+        found = collect(trees, recipe, rounds)
         if trees[0].step in broken:
             first, name = trees[0].roots[0], f"{trees[0].question.id}/0"
             found = [one for one in found if one.name != name]

@@ -37,7 +37,7 @@ def summarise(study: Study, lines: Sequence[Record]) -> Record:
     others = 0
     for run in runs:
         if run["arm"] in study.arms and run["seed"] in study.seeds:
-            results[run["arm"]][run["seed"]] = run
+            results[run["arm"]][run["seed"]] = measured(run, study.arms[run["arm"]].measure)
         else:
             others += 1
     row = study.row or head["row"]
@@ -58,6 +58,20 @@ def summarise(study: Study, lines: Sequence[Record]) -> Record:
         "versions": made_with,
         "notes": notes(study, results, others, made_with, head),
     }
+
+
+def measured(run: Record, measure: str) -> Record:
+    """The run with the majority vote of its answers in the place of their mean, if that is what counts of its arm.
+
+    Outcomes are kept of the mean only, so there is then no test by question.
+    """
+    if measure == "accuracy":
+        return run
+    curve = []
+    for point in run["curve"]:
+        voted = {name: row | {"accuracy": row["majority"]["value"]} for name, row in point["rows"].items()}
+        curve.append(point | {"rows": voted})
+    return run | {"curve": curve, "outcomes": {}}
 
 
 def summarise_arm(study: Study, name: str, results: Results, of: Mapping[str, str]) -> Record:

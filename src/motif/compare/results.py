@@ -70,12 +70,20 @@ def read_run(run: StudyRun, base: Recipe, ids: dict[str, list[str]]) -> Record:
 
 
 def curve(metrics: Metrics, ledger: Record) -> list[Record]:
-    """An entry per evaluation: step, amounts spent by then, and each row's accuracy. `ledger` is the run's last."""
+    """An entry per evaluation: step, amounts spent by then, and each row's accuracy. `ledger` is the run's last.
+
+    One after a warm start has its own entry at step 0, with what the stage had spent by its last line, or, where the
+    run ends with it, in all.
+    """
     points = []
     for step, rows in sorted(metrics.evals.items()):
         last = next((record for record in reversed(metrics.steps) if record["step"] <= step), {})
         spent = {key.removeprefix("ledger/"): value for key, value in last.items() if key.startswith("ledger/")}
         points.append({"step": step, "spent": with_computed(spent or dict.fromkeys(ledger, 0)), "rows": rows})
+        if step == 0 and (warmed := next((line for line in metrics.warmstart if "eval" in line), None)):
+            lines = [line for line in metrics.warmstart if "ledger/generated_tokens" in line]
+            spent = {key: lines[-1].get(f"ledger/{key}") for key in ledger} if metrics.steps and lines else ledger
+            points.append({"step": 0, "spent": with_computed(spent), "rows": warmed["eval"]})
     return points
 
 

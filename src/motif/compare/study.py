@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
@@ -38,6 +38,8 @@ class Arm(Section):
     """A shipped name, or a file relative to the study; empty: the study's recipe."""
     row: str = ""
     """The evaluation row in which this arm is used; empty: the study's."""
+    measure: Literal["accuracy", "majority"] = "accuracy"
+    """What counts of it: the mean over answers, or whether the most frequent of `eval.samples` answers is right."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings that override the recipe's and the study's, as `"section.key" = value`; paths are relative to the
     study."""
@@ -263,6 +265,9 @@ def check_rows(study: Study, recipes: Mapping[str, Recipe]) -> None:
     needed = [(point.arm, point.row or of[point.arm]) for one in study.contrasts for point in (one.a, one.b)]
     needed += [(arm, threshold.row or of[arm]) for threshold in study.thresholds for arm in threshold.arms]
     needed += [(name, of[name]) for name, arm in study.arms.items() if arm.row or study.row]
+    for arm, recipe in recipes.items():
+        if study.arms[arm].measure == "majority" and recipe.eval.samples < 2:
+            raise RecipeError(f"arm {arm!r} takes a vote of one answer: set eval.samples, e.g. 5, and eval.temperature")
     for arm, name in needed:
         rows = rows_of(recipes[arm])
         if name not in rows:

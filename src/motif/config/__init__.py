@@ -28,6 +28,7 @@ from motif.config.sections import (
     SamplerConfig,
     Section,
     TrainConfig,
+    in_rounds,
 )
 from motif.config.trust import Trust
 from motif.config.warmstart import WarmstartConfig
@@ -57,6 +58,7 @@ __all__ = [
     "Trust",
     "WarmstartConfig",
     "flat",
+    "in_rounds",
     "load_recipe",
     "nearest",
     "read_toml",

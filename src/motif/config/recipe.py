@@ -122,6 +122,26 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _credit_rules(self) -> Recipe:
+        rollout, credit = self.rollout, self.credit
+        if credit.group in ("progress", "chain"):
+            compared = [rollout.responses] if credit.train_rounds == "first" else rollout.branching_in(rollout.longest)
+            if min(compared) < 2:
+                raise ValueError(
+                    f"credit.group = {credit.group!r} takes the value of a prompt from several responses to it: give "
+                    "every trained round of rollout.branching at least 2"
+                )
+        if credit.tokens != "all" and rollout.longest == 1 and not self.data.in_pieces:
+            raise ValueError(f"credit.tokens = {credit.tokens!r} needs several rounds: one round writes no note")
+        if credit.tokens != "all" and self.rounds.carry == "tail":
+            raise ValueError("credit.tokens needs notes, and rounds.carry = 'tail' asks for none: leave it out")
+        if rollout.replay and self.sampler.overlap:
+            raise ValueError("rollout.replay needs the notes of the step before: set sampler.overlap = false")
+        if rollout.replay and (rollout.longest == 1 or self.data.in_pieces):
+            raise ValueError("rollout.replay gives notes of earlier rounds, and there are none: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _ends_of_rounds(self) -> Recipe:
         credit = self.credit
         if self.rounds.may_finish and credit.reward == "original_code":

@@ -6,6 +6,7 @@ import itertools
 import operator
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -74,19 +75,38 @@ class ModelConfig(Section):
         return device
 
 
+def is_stem(branching: Sequence[int]) -> bool:
+    """Whether trees branch in their last round only, [1, …, 1, m], so that all rounds before it just write its note."""
+    return max(branching[:-1], default=0) == 1 < branching[-1]
+
+
+def in_rounds(branching: Sequence[int], rounds: int) -> list[int]:
+    """The same branching in another number of rounds: cut off, or one child each beyond.
+
+    Of a stem the last round stays: cut off, it would have nothing left to compare.
+    """
+    if is_stem(branching):
+        return [*[1] * (rounds - 1), branching[-1]]
+    return [*branching[:rounds], *[1] * (rounds - len(branching))]
+
+
 class RolloutConfig(GrownSection):
     """The shape of the trees and the limits of sampling."""
 
-    added = frozenset({"rounds_vary", "most_rounds"})
+    added = frozenset({"rounds_vary", "most_rounds", "replay"})
 
     questions_per_step: Annotated[int, Field(ge=1)] = 1
     branching: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [8, 4, 1]
     """Children per node, round by round: [m, k, 1] is m responses, k trajectories each, 3 rounds; [m] is plain GRPO."""
     rounds_vary: list[Annotated[int, Field(ge=1)]] = []
     """Draw the number of rounds of each question of a step from these, e.g. [2, 3, 4, 5] or "2-5"; one that stands here
-    twice is drawn twice as often. The trees are cut off, or go on without branching. Empty: as `branching` has."""
+    twice is drawn twice as often. The trees are cut off, or go on without branching; a stem that branches in its last
+    round only, [1, 1, 8], keeps that round instead. Empty: as `branching` has."""
     most_rounds: Annotated[int, Field(ge=1)] = 64
     """The most rounds that a question may take."""
+    replay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The chance that a stem [1, …, 1, m] takes the notes of its first rounds from what the run has written to the same
+    question before, as far as it goes, instead of sampling them (Reasoning Cache, arXiv 2602.03773). 0: never."""
     tokens_first: Annotated[int, Field(ge=1)] = 1024
     """Limit of new tokens in round 1."""
     tokens_continue: Annotated[int, Field(ge=1)] = 1024
@@ -128,6 +148,12 @@ class RolloutConfig(GrownSection):
         return range(int(first), min(int(last), MOST_LISTED) + 1)
 
     @model_validator(mode="after")
+    def _replays_a_stem(self) -> RolloutConfig:
+        if self.replay and not is_stem(self.branching):
+            raise ValueError("replay gives notes to a stem: set branching = [1, …, 1, m], e.g. [1, 1, 8]")
+        return self
+
+    @model_validator(mode="after")
     def _at_most(self) -> RolloutConfig:
         if self.longest > self.most_rounds:
             raise ValueError(f"{self.longest} rounds are more than most_rounds = {self.most_rounds}: raise it")
@@ -149,8 +175,8 @@ class RolloutConfig(GrownSection):
         return max(self.rounds, *self.counts)
 
     def branching_in(self, rounds: int) -> list[int]:
-        """Children per node of a tree in so many rounds: what `branching` has, and one each beyond."""
-        return [*self.branching[:rounds], *[1] * (rounds - self.rounds)]
+        """Children per node of a tree in so many rounds (see `in_rounds`)."""
+        return in_rounds(self.branching, rounds)
 
     @property
     def responses(self) -> int:
@@ -258,10 +284,14 @@ class SamplerConfig(GrownSection):
 class CreditConfig(GrownSection):
     """From outcomes to advantages (see `motif.method.credit`)."""
 
-    added = frozenset({"efficiency"})
+    added = frozenset({"efficiency", "round_weight", "tokens"})
 
-    group: Literal["siblings", "round"] = "siblings"
-    """Compare a node with its siblings (same prompt), or with all nodes of its round (shared reward)."""
+    group: Literal["siblings", "round", "mixed", "progress", "chain"] = "siblings"
+    """Compare a node with its `siblings` (same prompt), or with all nodes of its `round` (shared reward). `mixed`: a
+    weighted mean of both (LoGo-GRPO). `progress`: what it adds to the value of its prompt (SPO). `chain`: the same for
+    first children only, whose siblings do nothing but estimate that value (VinePPO)."""
+    round_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """With `mixed`: the weight of the comparison with the round; that with the siblings has the rest."""
     train_rounds: Literal["first", "all"] = "first"
     """Train only first-round responses (the paper), or every node. Each response weighs the same in the loss, so
     rounds weigh by their numbers of responses: with branching [4, 2, 1] rounds 2 and 3 twice as much as round 1."""
@@ -275,6 +305,21 @@ class CreditConfig(GrownSection):
     between. A wrong answer earns nothing."""
     reward: Literal["indicator", "original_code"] = "indicator"
     """`original_code` reproduces the rewards of the authors' script, bug for bug (for ablation only)."""
+    tokens: Literal["all", "notes", "reasoning"] = "all"
+    """Which tokens of a trained response have a gradient: all, those of its note, or all others (CompactionRL's
+    ablation). The last round writes no note: what stands in its note tags is the answer, which counts as reasoning."""
+
+    @model_validator(mode="after")
+    def _own_baseline(self) -> CreditConfig:
+        if self.round_weight != 0.5 and self.group != "mixed":
+            raise ValueError("round_weight weighs the two comparisons of group = 'mixed': leave it out")
+        if self.group in ("progress", "chain"):
+            if self.baseline != "mean":
+                raise ValueError(f"group = {self.group!r} has a baseline of its own: set baseline = 'mean'")
+            if self.divide_by_std and "divide_by_std" in self.model_fields_set:
+                raise ValueError(f"group = {self.group!r} divides by nothing: set divide_by_std = false")
+            object.__setattr__(self, "divide_by_std", False)
+        return self
 
 
 class LossConfig(Section):

@@ -8,17 +8,19 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from motif.config.sections import Section
+from motif.config.sections import GrownSection
 
 CUTS, NOTES = ("lines", "sentences", "steps"), ("all", "latest")
 OWN_FUNCTION = re.compile(r".+:[A-Za-z_]\w*")
 
 
-class WarmstartConfig(Section):
+class WarmstartConfig(GrownSection):
     """A stage before the first step, in which the model imitates demonstrations (docs/start.md).
 
     A demonstration is a tree whose responses are given. The update is that of every step, with advantage 1.
     """
+
+    added = frozenset({"answers"})
 
     source: Literal["", "solutions", "self", "teacher", "file"] = ""
     """Where demonstrations come from. `solutions`: worked solutions in the data, cut into rounds. `self`: solutions
@@ -61,6 +63,9 @@ class WarmstartConfig(Section):
     iterations: Annotated[int, Field(ge=1)] = 1
     """With `self`: how often the model samples solutions and learns from them. From the second time on they are its own
     answers in rounds, where these are right."""
+    answers: Literal["long", "rounds"] = "long"
+    """With `self`: what is sampled the first time. `rounds`: its own answers in rounds at once, for a model that knows
+    the form: rejection-sampling fine-tuning."""
     until: Annotated[float, Field(ge=0, le=1)] = 0.3
     """Stop as soon as this share of groups would tell responses apart by their outcomes, and enough responses are well
     formed: a model that is sure of everything has nothing left to compare. 0: make all steps."""
@@ -98,7 +103,7 @@ class WarmstartConfig(Section):
         fields = type(self).model_fields
         of = {"file": ("file",), "solution_column": ("solutions",), "cut": ("solutions", "self")}
         of |= {"notes": ("solutions", "self")}
-        of |= dict.fromkeys(("tokens", "iterations"), ("self",))
+        of |= dict.fromkeys(("tokens", "iterations", "answers"), ("self",))
         of |= dict.fromkeys(("samples", "temperature", "keep", "questions"), ("self", "teacher"))
         of |= {key: ("teacher",) for key in fields if key.startswith("teacher")}
         for key in fields:

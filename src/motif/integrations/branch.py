@@ -48,6 +48,8 @@ def refuse(host: str, recipe: Recipe) -> None:
         "rollout.refill": recipe.rollout.refill > 0,
         "data: texts in pieces": recipe.data.in_pieces,
         "rollout.rounds_vary": bool(recipe.rollout.rounds_vary),
+        "credit.group": recipe.credit.group not in ("siblings", "round"),
+        "credit.tokens": recipe.credit.tokens != "all",
     }
     for name, asks in impossible.items():
         if asks:

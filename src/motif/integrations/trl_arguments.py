@@ -62,7 +62,7 @@ def whole_tree(recipe: Recipe) -> bool:
 
 def compared_here(recipe: Recipe) -> bool:
     """Whether rows are compared by `motif.method.credit`, because TRL's comparison is another."""
-    return whole_tree(recipe) or recipe.credit.baseline != "mean"
+    return whole_tree(recipe) or recipe.credit.baseline != "mean" or recipe.credit.group not in ("siblings", "round")
 
 
 def rows_per_question(recipe: Recipe) -> int:
@@ -86,6 +86,8 @@ def refuse(recipe: Recipe) -> None:
         "rollout.branching": rows_per_question(recipe) < 2,
         "rollout.refill": rollout.refill > 0,
         "rollout.rounds_vary": bool(rollout.rounds_vary),
+        "credit.tokens": recipe.credit.tokens != "all",
+        "credit.group = 'chain'": recipe.credit.group == "chain",  # rows that are not trained at all
         "rounds.may_finish with credit.train_rounds = 'all'": whole_tree(recipe) and recipe.rounds.may_finish,
     }
     for name, asked in impossible.items():

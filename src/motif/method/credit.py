@@ -5,7 +5,8 @@ and a reward of the user's own may be anything in between. A node's *value* is t
 (r^a of the paper, for a first-round response with k trajectories). Its *reward* adds the format reward r^f. Its
 *advantage* compares it with a group of other nodes.
 
-The two kinds of group, and why the comparison is fair:
+The rules (`credit.group`) are in the table `RULES`; each is a function of a graded tree. Whom they compare, and why
+that is fair:
 
 * `siblings`: all children of one parent answered the same prompt. So their values differ by what they wrote, and by the
   luck of their continuations. In round 1 the siblings are the m responses to the question, which is the group of the
@@ -15,6 +16,9 @@ The two kinds of group, and why the comparison is fair:
 * `round`: all nodes of one round under a question. Every round of a trajectory earns the outcome of the trajectory and
   is compared with the other trajectories of the question. The prompts differ, so part of the comparison is the luck of
   the earlier rounds. This is multi-round GRPO with one shared reward (InftyThink+, arXiv 2602.06960).
+* `mixed`: a weighted mean of the two (LoGo-GRPO, arXiv 2605.21768).
+* `progress`: what a response adds to the value of its prompt, V(t + 1) - V(t) (SPO, arXiv 2505.23564).
+* `chain`: the same, where the other children only estimate the value of the prompt (VinePPO, arXiv 2410.01679).
 
 A trajectory may end early, with an answer (`rounds.may_finish`). Its leaf then stands for the trajectories that would
 have gone on from it: all of them would have had its outcome. So it has their weight in the values above it, and it is
@@ -39,7 +43,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from motif.config import CreditConfig
@@ -84,30 +88,17 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
         for root in tree.roots:
             if root.value is not None:
                 root.reward = original_code_reward(root, tree.question.gold)
-    for group, ended in _groups(tree, config):
-        graded, others = ([node for node in nodes if node.reward is not None] for nodes in (group, ended))
-        advantages = _advantages(graded, others, tree, config)
-        if advantages:
-            counts.groups += 1
-            counts.dead_groups += not any(advantages)
-            for node, advantage in zip(graded, advantages, strict=True):
-                node.advantage = advantage
+    for nodes, advantages in RULES[config.group](tree, config):
+        counts.groups += 1
+        counts.dead_groups += not any(advantages)
+        for node, advantage in zip(nodes, advantages, strict=True):
+            node.advantage = advantage
     return counts
 
 
 def _saved(leaf: Node, outcome: float) -> float:
     """The share of the rounds after the first that an answer left unused, times what the answer is worth."""
     return outcome * len(leaf.unused) / max(1, leaf.round + len(leaf.unused) - 1)
-
-
-def _advantages(group: list[Node], others: list[Node], tree: Tree, config: CreditConfig) -> list[float]:
-    """The advantage of each node of a group beside `others`; empty where there is nothing to compare with."""
-    if len(group) + len(others) > 1:
-        return group_advantages([_reward(node) for node in [*group, *others]], config)[: len(group)]
-    if group and config.group == "siblings" and group[0].round > 1:
-        cousins = _cousins(tree, group[0])
-        return [_only_child_advantage(group[0], cousins, config)] if cousins else []
-    return []
 
 
 def group_advantages(rewards_M: Sequence[float], config: CreditConfig) -> list[float]:
@@ -143,16 +134,107 @@ def _reward(node: Node) -> float:
     return node.reward
 
 
-def _groups(tree: Tree, config: CreditConfig) -> list[tuple[list[Node], list[Node]]]:
-    """The nodes that are compared with one another, and what else they are compared with, which is not trained here."""
+# -- the rules ---------------------------------------------------------------------------------------------------------
+
+Compared = tuple[list[Node], list[float]]
+"""The graded nodes of a group, and the advantage of each: all zero if the group is dead."""
+
+
+def _siblings(tree: Tree, config: CreditConfig) -> Iterator[Compared]:
+    """A(o) = r(o) - mean r of all children of its parent; an only child against its cousins."""
+    for family in _families(tree, config):
+        if len(family) > 1:
+            yield family, group_advantages([_reward(node) for node in family], config)
+        elif family and family[0].round > 1 and (cousins := _cousins(tree, family[0])):
+            yield family, [_only_child_advantage(family[0], cousins, config)]
+
+
+def _round(tree: Tree, config: CreditConfig) -> Iterator[Compared]:
+    """A(o) = r(o) - mean r of its round, beside the trajectories that had ended by then."""
     rounds = tree.rounds()
-    trained = rounds[:1] if config.train_rounds == "first" else rounds
-    if config.group == "round":
-        return [(nodes, _ended_before(tree, number)) for number, nodes in enumerate(trained, start=1)]
-    families = [tree.roots]
+    for number, nodes in enumerate(rounds[:1] if config.train_rounds == "first" else rounds, start=1):
+        group, ended = _graded(nodes), _graded(_ended_before(tree, number))
+        if group and len(group) + len(ended) > 1:
+            rewards = [_reward(node) for node in [*group, *ended]]
+            yield group, group_advantages(rewards, config)[: len(group)]
+
+
+def _mixed(tree: Tree, config: CreditConfig) -> Iterator[Compared]:
+    """A(o) = (1 - w) A_siblings(o) + w A_round(o), with w = `credit.round_weight`.
+
+    LoGo-GRPO (Memory-R2, arXiv 2605.21768; only its abstract was at hand) adds a global objective, over whole
+    trajectories, to a local one, over responses to the same memory state. Here the local one is `siblings`, and the
+    global one `round`. Where a response to a note differs from its siblings the first tells; where all siblings end
+    alike, as those of a bad note do, the second still tells them from the rest of their round. In round 1 both agree.
+    """
+    weight = config.round_weight
+    rounds = [zip(nodes, values, strict=True) for nodes, values in _round(tree, config)]
+    of_round = {node.path: value for pairs in rounds for node, value in pairs}
+    for nodes, values in _siblings(tree, config):
+        pairs = zip(nodes, values, strict=True)
+        yield nodes, [(1 - weight) * local + weight * of_round[node.path] for node, local in pairs]
+
+
+def _progress(tree: Tree, config: CreditConfig) -> Iterator[Compared]:
+    """A(o) = V(t + 1) - V(t): the value after a response less that of its prompt, without a standard deviation.
+
+    SPO's tree form (arXiv 2505.23564) takes both from the same leaves: V(t) is the mean over all leaves below the
+    parent. So the advantages along a trajectory add up to its outcome less the value of the question, and an only child
+    adds nothing. On a tree in which all children of a node have equally many leaves this is `siblings` with the mean as
+    the baseline and no standard deviation; `leave_one_out` multiplies the advantages of m siblings by m / (m - 1).
+    """
+    for family in _families(tree, config):
+        if len(family) > 1:
+            worth = _worth(family)
+            yield family, [_difference(_reward(node), worth) for node in family]
+
+
+def _chain(tree: Tree, config: CreditConfig) -> Iterator[Compared]:
+    """A(o) = V(t + 1) - V(t) for the first child of every node of the chain; its siblings only estimate V(t).
+
+    VinePPO (arXiv 2410.01679): the continuations that estimate a value are not trained on, and those of the response
+    itself are not in the estimate of V(t), which is so independent of it. Each first-round response begins a chain.
+    """
+    for family in _families(tree, config):
+        parent = family[0].path[:-1] if family else ()
+        if len(family) < 2 or any(parent[1:]):
+            continue
+        on_chain = [node for node in family if not parent or node.path[-1] == 0]
+        others = [[other for other in family if other is not node] for node in on_chain]
+        pairs = zip(on_chain, others, strict=True)
+        if on_chain:
+            yield on_chain, [_difference(_reward(node), _worth(rest)) for node, rest in pairs]
+
+
+RULES: dict[str, Callable[[Tree, CreditConfig], Iterator[Compared]]] = {
+    "siblings": _siblings,
+    "round": _round,
+    "mixed": _mixed,
+    "progress": _progress,
+    "chain": _chain,
+}
+"""From `credit.group` to what compares the nodes of a tree."""
+
+
+def _graded(nodes: Sequence[Node]) -> list[Node]:
+    return [node for node in nodes if node.reward is not None]
+
+
+def _families(tree: Tree, config: CreditConfig) -> Iterator[list[Node]]:
+    """The graded responses to each prompt of the trained rounds."""
+    yield _graded(tree.roots)
     if config.train_rounds == "all":
-        families += [node.children for node in tree.walk() if node.children]
-    return [(family, []) for family in families]
+        yield from (_graded(node.children) for node in tree.walk() if node.children)
+
+
+def _worth(family: Sequence[Node]) -> float:
+    """The reward to be expected of a response to this prompt: every graded trajectory counts the same."""
+    counts = [sum(leaf.trajectories for leaf in node.leaves() if leaf.outcome is not None) for node in family]
+    return math.fsum(count * _reward(node) for count, node in zip(counts, family, strict=True)) / sum(counts)
+
+
+def _difference(reward: float, worth: float) -> float:
+    return 0.0 if abs(reward - worth) <= TOLERANCE else reward - worth
 
 
 def _ended_before(tree: Tree, number: int) -> list[Node]:

@@ -40,6 +40,7 @@ Only the note survives a round. A response is read by these rules, each of which
 
 from __future__ import annotations
 
+import bisect
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -203,6 +204,17 @@ class Rounds:
         if self.tail:
             return Reading(self._cut(self.clean(text), from_end=True), answer, well_formed=True)
         return Reading(note, answer, not truncated and bool(note) and self._well_formed(text))
+
+    def note_begins(self, ids: Sequence[int]) -> int:
+        """The place of the first sampled token of the note, its tag included; without a tag, the number of tokens."""
+        text = self.spell(ids)
+        opening, closing = self.config.note_tags
+        end = text.rfind(closing)
+        start = text.rfind(opening, 0, end) if end >= 0 else -1
+        start = text.rfind(opening) if start < 0 else start
+        if start < 0:
+            return len(ids)
+        return bisect.bisect_right(range(len(ids)), start, key=lambda count: len(self.spell(ids[: count + 1])))
 
     def begins_in_form(self, text: str) -> bool:
         """Whether a response opens with the reasoning, as one in the form does."""

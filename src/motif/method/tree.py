@@ -70,7 +70,9 @@ class Node:
     note: str = ""  # shown to the next round
     answer: str | None = None  # shown to a grader
     well_formed: bool = False
-    policy: Literal["current", "base"] = "current"
+    policy: Literal["current", "base", "replayed"] = (
+        "current"  # replayed: only its note was taken, from an earlier tree
+    )
     version: int | None = None  # steps that the weights were trained for, if the sampler has a copy
     verdict: Verdict | None = None  # leaves only
     reason: str = ""

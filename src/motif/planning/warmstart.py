@@ -43,7 +43,7 @@ def seconds(forecast: Forecast, sampling: Replicas, training: Replicas) -> tuple
     if config.source == "self":
         questions = min(config.questions, forecast.train or config.questions)
         for iteration in range(config.iterations):
-            whole = iteration or recipe.rounds.examples or recipe.data.in_pieces
+            whole = iteration or config.answers == "rounds" or recipe.rounds.examples or recipe.data.in_pieces
             shape = [config.samples, *later] if whole else [config.samples]
             alone = forecast if whole else replace(forecast, lengths=Lengths())
             room = limits if whole else (config.tokens, config.tokens)

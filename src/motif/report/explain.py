@@ -20,6 +20,13 @@ from motif.text import counted
 CLOSE = 0.006
 """By how much a sum may differ from the recorded one: numbers are recorded in full, and shown with two decimals."""
 
+OTHER_RULES = {
+    "mixed": "compared for {rest:.0f} % with its siblings and for {round:.0f} % with its round",
+    "progress": "less the mean of all trajectories from its prompt",
+    "chain": "less the mean of the trajectories from its prompt that others began",
+}
+"""Comparisons that are told without their numbers."""
+
 
 class Explainer:
     """Adds to the trees of one run what its recipe says of them; what cannot be told is left out.
@@ -91,6 +98,11 @@ class Explainer:
             return "; not compared, not trained"
         credit = self.credit
         assert credit is not None
+        if credit.group in OTHER_RULES:
+            words = OTHER_RULES[credit.group].format(
+                round=100 * credit.round_weight, rest=100 - 100 * credit.round_weight
+            )
+            return f"; {words}: advantage {signed(node['advantage'])}"
         others, alone = self._group(path, tree)
         compared = others if alone else [*others, node["reward"]]
         if len(compared) < 1 + (not alone):

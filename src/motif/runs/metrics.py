@@ -24,6 +24,7 @@ def step_metrics(trees: Sequence[Tree], counts: Sequence[CreditCounts], recipe: 
         for level, nodes in zip(levels, tree.rounds(), strict=False):
             level.extend(nodes)
     first = levels[0]
+    levels = [[node for node in level if node.policy != "replayed"] for level in levels]  # what has been sampled
     nodes = [node for level in levels for node in level]
     rates = [root.mean_outcome() for root in first]
     means = [[root.mean_outcome() for root in tree.roots] for tree in trees]

@@ -325,9 +325,13 @@ def read_trees(run: Path) -> Iterator[Record]:
 
 
 def read_outcomes(run: Path, step: int) -> dict[str, Record]:
-    """The lines of the evaluation after `step`, by row: ids of the `questions`, and the mean outcome of each."""
-    lines = (record for _, record in records(run / OUTCOMES) if record is not None)
-    of_step = (record for record in lines if record.get("step") == step and not record.get("stage"))
+    """The lines of the evaluation after `step`, by row: ids of the `questions`, and the mean outcome of each.
+
+    With `step` 0 of a run that ends with its warm start, those after that.
+    """
+    lines = [record for _, record in records(run / OUTCOMES) if record is not None and record.get("step") == step]
+    after = [record for record in lines if record.get("stage")] if read_summary(run).get("steps") == 0 else []
+    of_step = after or (record for record in lines if not record.get("stage"))
     return {str(record["row"]): record for record in of_step}
 
 

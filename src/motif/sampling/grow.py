@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from motif.config import RolloutConfig
+from motif.config import RolloutConfig, in_rounds
 from motif.method.keys import sampling_key
 from motif.method.rounds import Reading, Rounds
 from motif.method.tree import Node, Question, Tree
@@ -59,12 +59,12 @@ class TreeShape:
         return len(self.branching)
 
     def in_rounds(self, count: int) -> TreeShape:
-        """The same in another number of rounds: cut off, or longer by rounds that do not branch."""
+        """The same in another number of rounds (see `motif.config.in_rounds`)."""
         more = count - self.rounds
         if more == 0:
             return self
         limits = [*self.limits[:count], *[self.later or self.limits[-1]] * more]
-        return replace(self, branching=[*self.branching[:count], *[1] * more], limits=limits)
+        return replace(self, branching=in_rounds(self.branching, count), limits=limits)
 
     @classmethod
     def of(cls, config: RolloutConfig, greedy: bool = False) -> TreeShape:
@@ -136,7 +136,8 @@ def continue_from(
 ) -> None:
     """Grow what `config.branching` asks for and the trees do not have yet, below the first-round responses they have.
 
-    A tree without any response is grown as a whole. Of a response that is there, only path, note and children matter.
+    A tree without any response is grown as a whole. Of a response that is there, only path, note and children matter,
+    and the answer where it may end a trajectory.
     Arguments as in `grow`; the trees are changed in place.
     """
     run(Grower(sampler, rounds, TreeShape.of(config), seed, step, _Callbacks(None, on_leaf)).grow(trees))

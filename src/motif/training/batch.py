@@ -17,7 +17,8 @@ from torch import Tensor
 
 from motif.config import Recipe
 from motif.distributed import ALONE, Processes
-from motif.method.tree import Tree
+from motif.method.rounds import Rounds
+from motif.method.tree import Node, Tree
 from motif.models.launches import AdapterCopies, fewer_launches
 from motif.models.policy import Policy
 from motif.models.prefix import (
@@ -59,6 +60,7 @@ class Sample:
     temperature: float
     weight: float  # of each of its tokens, see `motif.training.loss.token_weights`
     name: str = ""  # question id and node path, as `train-17/2.0`
+    part: tuple[int, int] | None = None  # its tokens that are trained, from the first to before the second; None: all
 
     @property
     def length(self) -> int:
@@ -110,17 +112,23 @@ class UpdateStats:
         return metrics | {"sampler/max_gap": self.sampler_gap_max if self.tokens else None}
 
 
-def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
+def collect(trees: Sequence[Tree], recipe: Recipe, rounds: Rounds | None = None) -> list[Sample]:
     """The samples of a batch: every node with a non-zero advantage, weighted as part of the whole batch.
 
     Nodes of dead groups (advantage 0) have no gradient and are left out. They still count in the weights, so leaving
-    them out changes nothing. With a KL penalty they have a gradient and stay.
+    them out changes nothing. With a KL penalty they have a gradient and stay. Where `credit.tokens` trains a part of
+    the tokens only, a response is as long as that part, and one without any is not there.
+
+    Args:
+        rounds: finds the notes in responses, for `credit.tokens`; None: all tokens are trained, as of demonstrations.
     """
     rollout = recipe.rollout
     named = [(tree.question.id, node) for tree in trees for node in tree.walk() if node.advantage is not None]
-    nodes = [node for _, node in named]
+    parts = [trained_part(node, recipe.credit.tokens, rounds) for _, node in named]
+    kept = [(*pair, part) for pair, part in zip(named, parts, strict=True) if part is None or part[0] < part[1]]
+    lengths = [len(node.token_ids) if part is None else part[1] - part[0] for _, node, part in kept]
     longest = max(rollout.tokens_first, rollout.tokens_continue if recipe.credit.train_rounds == "all" else 0)
-    weights = token_weights([len(node.token_ids) for node in nodes], recipe.loss.kind, longest)
+    weights = token_weights(lengths, recipe.loss.kind, longest)
     return [
         Sample(
             prompt_ids=node.prompt_ids,
@@ -130,10 +138,20 @@ def collect(trees: Sequence[Tree], recipe: Recipe) -> list[Sample]:
             temperature=rollout.temperature_first if node.round == 1 else rollout.temperature_continue,
             weight=weight,
             name=f"{question}/{'.'.join(map(str, node.path))}",
+            part=part,
         )
-        for (question, node), weight in zip(named, weights, strict=True)
+        for (question, node, part), weight in zip(kept, weights, strict=True)
         if node.advantage or recipe.loss.kl_beta
     ]
+
+
+def trained_part(node: Node, tokens: str, rounds: Rounds | None) -> tuple[int, int] | None:
+    """The tokens of a response that `credit.tokens` trains, from the first to before the second; None: all of them."""
+    if tokens == "all" or rounds is None:
+        return None
+    end = len(node.token_ids)
+    note = rounds.note_begins(node.token_ids) if node.children else end  # nobody reads a note of the last round
+    return (note, end) if tokens == "notes" else (0, note)
 
 
 def split_by_work(samples: Sequence[Sample], count: int) -> list[list[Sample]]:
@@ -307,11 +325,13 @@ class Minibatch:
         starts = [0, *itertools.accumulate(len(sample.token_ids) for sample in self.samples)]
         places: Places = {}
         for index, end in zip(part, ends, strict=True):
-            before = len(self.samples[index].prompt_ids) - 1  # position of the state before the first response token
+            sample = self.samples[index]
+            before = len(sample.prompt_ids) - 1  # position of the state before the first response token
+            first, last = sample.part or (0, len(sample.token_ids))
             for segment in end.path():
                 places.setdefault(segment, []).extend(
                     (position - segment.start, starts[index] + position - before)
-                    for position in range(max(before, segment.start), segment.end)
+                    for position in range(max(before + first, segment.start), min(before + last, segment.end))
                 )
         return places
 

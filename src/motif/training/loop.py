@@ -266,7 +266,7 @@ class Trainer:
         """Take the optimiser's step on the trained nodes, and count it if it was skipped."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.state.step, self.recipe)
-        samples = collect([tree for tree in trees if not tree.dropped], self.recipe)
+        samples = collect([tree for tree in trees if not tree.dropped], self.recipe, self.session.rounds)
         parts = (self.policy, self.optimizer, samples, self.recipe, self.processes, self.state.budget)
         stats = update(*parts, max_gap=self.recipe.sampler.max_mean_gap)
         if warning := self.state.budget.pop_warning(self.state.step):
@@ -301,6 +301,7 @@ class Trainer:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         told, warning = self.watch.stepped()
         lengths, passed = state.curriculum.add(trees, self.rollouts.course.lengths, self.recipe.data, state.step)
+        lengths |= state.replay.add(trees, self.recipe.rollout)
         self.run.append_metrics(metrics | lengths | told)
         self.display.step(metrics | lengths, self.recipe.train.steps)
         self.tell(StepEnded(state.step, self.recipe.train.steps, metrics | lengths | told, trees))

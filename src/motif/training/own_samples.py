@@ -64,7 +64,8 @@ def sample_demonstrations(
     """Let the model answer; what `record` holds of an earlier attempt is not sampled again.
 
     In the first iteration it solves questions in one long round, and the solutions are cut, unless its prompts show
-    examples or texts come in pieces. Then, and later, its answers in rounds are taken as they are, token by token.
+    examples, texts come in pieces, or `warmstart.answers` says otherwise. Then, and later, its answers in rounds are
+    taken as they are, token by token.
 
     Args:
         stopped: asked after each chunk, in a run of one process.
@@ -72,6 +73,7 @@ def sample_demonstrations(
     config, train = session.recipe.warmstart, session.task.train
     drawn = draw_questions(train, iteration + 1, min(config.questions, len(train)), session.recipe.train.seed)
     whole = iteration > 0 or bool(session.recipe.rounds.examples) or session.recipe.data.in_pieces
+    whole |= config.answers == "rounds"
     build = demonstrator(session)
     rounds, shape = _form(session, drawn, whole, build.window)
     sampling = _Sampling(session, display, iteration, rounds, shape, record)

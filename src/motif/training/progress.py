@@ -13,6 +13,7 @@ from motif.method.rounds import Rounds
 from motif.method.tree import Tree
 from motif.runs.ledger import Ledger
 from motif.training.curriculum import Curriculum
+from motif.training.replay import Replay
 from motif.training.standstill import Standstill
 from motif.training.update import Budget
 
@@ -93,6 +94,7 @@ class Progress:
         self.warm = Warm()
         self.standstill = Standstill()
         self.curriculum = Curriculum()
+        self.replay = Replay()
         self.diagnoses: list[dict[str, Any]] = []
 
     def version(self, step: int) -> int:
@@ -115,6 +117,8 @@ class Progress:
             kept["standstill"] = asdict(self.standstill)
         if self.curriculum.joined:
             kept["curriculum"] = asdict(self.curriculum)
+        if self.replay.stems:
+            kept["replay"] = asdict(self.replay)
         if self.diagnoses:
             kept["diagnoses"] = self.diagnoses
         if self.warm.steps or self.warm.reason:
@@ -134,6 +138,7 @@ class Progress:
         self.warm = Warm(**extra.get("warmstart", {}))
         self.standstill = Standstill(**extra.get("standstill", {}))
         self.curriculum = Curriculum(**extra.get("curriculum", {}))
+        self.replay = Replay(**extra.get("replay", {}))
         self.diagnoses = extra.get("diagnoses", [])
 
 

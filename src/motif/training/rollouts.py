@@ -28,7 +28,7 @@ from motif.method.credit import assign
 from motif.method.rounds import Rounds
 from motif.method.tree import Question, Tree
 from motif.sampling.base import Usage
-from motif.sampling.grow import grow
+from motif.sampling.grow import continue_from, grow
 from motif.session import Session
 from motif.training.progress import Clock, Progress
 from motif.training.schedule import Course, draw_rounds
@@ -146,7 +146,9 @@ class Rollouts:
             questions = [draw_rounds(places[place][attempt], step, recipe) for place in left]
             if not questions and attempt:
                 break
-            trees = grow_and_grade(session, questions, step, self.display, clock).trees
+            replay = self.state.replay
+            begun = [replay.begin(question, step, recipe) for question in questions] if rollout.replay else None
+            trees = grow_and_grade(session, questions, step, self.display, clock, begun=begun).trees
             for place, tree in zip(left, trees, strict=True):
                 grown[place].append(tree)
                 tree.dropped = rollout.refill > 0 and assign(tree, recipe.credit).dead
@@ -164,8 +166,13 @@ def grow_and_grade(
     clock: Clock,
     rounds: Rounds | None = None,
     shape: RolloutConfig | None = None,
+    begun: list[Tree] | None = None,
 ) -> Sampled:
-    """Grow trees of these questions, by default in the recipe's form; leaves are graded while others are sampled."""
+    """Grow trees of these questions, by default in the recipe's form; leaves are graded while others are sampled.
+
+    Args:
+        begun: trees of the questions, which have their first rounds perhaps.
+    """
     shape, recipe = shape or session.recipe.rollout, session.recipe
     usage, start = replace(session.sampler.usage), time.perf_counter()
     with (
@@ -173,7 +180,11 @@ def grow_and_grade(
         grading_beside(session.grader, advance) as on_leaf,
     ):
         parts = (session.sampler, rounds or session.rounds, shape)
-        trees = grow(questions, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
+        if begun is None:
+            trees = grow(questions, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
+        else:
+            trees = begun
+            continue_from(trees, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
         clock.lap("sample")
     clock.lap("grade")  # what was left of it when the last leaf had been sampled
     return Sampled(trees, session.sampler.usage.since(usage), time.perf_counter() - start)
