@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import evidence as judged
 from house import ROOT, layer_table, tree
 from motif.config import load_recipe
 
@@ -317,6 +318,12 @@ def study() -> str:
     return markdown(["comparison", "difference in points, 95 % interval"], rows)
 
 
+def evidence() -> str:
+    """Every claim with its contrast and verdict (studies/claims.toml); addresses are seen from the report."""
+    rows = [[cell.replace("](sample_efficiency/", "](") for cell in row] for row in judged.rows()]
+    return markdown(["claim (whose)", "contrast", "points", "seeds", "task", "model", "verdict"], rows)
+
+
 def peers() -> str:
     """What others do in place of motif, and how long they take."""
     steps, growing = load("step")["ratios"], load("rollout")["ratios"]
@@ -500,8 +507,8 @@ def trained() -> str:
 
 MAKERS = (
     machines, rollout, limits, operations, step, scaling, speed, agreement, answers, view,
-    fuzzing, waiting, demo, claims, study, peers, recipes, presets, forecast, costs, tree, layer_table, architectures,
-    refusals, trained, general,
+    fuzzing, waiting, demo, claims, study, evidence, peers, recipes, presets, forecast, costs, tree, layer_table,
+    architectures, refusals, trained, general,
 )  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)
 
