@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import random
 import re
 import time
 from typing import Any
@@ -16,8 +15,7 @@ from motif.config import RoundsConfig
 from motif.errors import RecipeError
 from motif.method.notes import Quotation
 from motif.method.rounds import Rounds
-from motif.method.wording import SYSTEM_PROMPT
-from support.tiny import SPECIAL_TOKENS, char_tokenizer
+from support.tiny import SPECIAL_TOKENS, byte_pair_tokenizer, char_tokenizer
 
 COMPACT = {
     "system_prompt": "",
@@ -37,26 +35,6 @@ def rounds(tokenizer: Any = None, **settings: Any) -> Rounds:
 
 def read(text: str, truncated: bool = False, final: bool = False, **settings: Any):
     return rounds(**settings).read(text, truncated, final)
-
-
-def byte_pair_tokenizer() -> Any:
-    """A byte-level BPE in which quotes, spaces and words merge, as in real models."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    rng = random.Random(0)
-    words = [*SYSTEM_PROMPT.split(), 'round 1: ""', '"x"', "final 12", "×", "24*15=360", 'the "quoted" word', "é日本"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=600,
-        special_tokens=["<end>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator((" ".join(rng.choices(words, k=30)) for _ in range(200)), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", clean_up_tokenization_spaces=False)
 
 
 BYTE_PAIR = byte_pair_tokenizer()
@@ -136,26 +114,21 @@ def test_an_unclosed_note_is_what_follows_the_last_opening_tag(truncated):
     assert read("<reasoning>x</reasoning><answer>a<answer>300 + 4*1", truncated).note == "300 + 4*1"
 
 
-@pytest.mark.parametrize("tokenizer", [TOKENIZER, byte_pair_tokenizer()])
-@pytest.mark.parametrize(
-    ("before", "note"),
-    [
-        ("<think>é日本 24*15</think>", "<note>360, so far</note>"),
-        ("<note>no</note><think>x</think>", "<note>360</note> and more"),  # of several blocks the last
-        ("<think>cut off</think>", "<note>36"),
-        ("<think>nothing at all", ""),
-    ],
-)
-def test_the_note_begins_with_the_token_that_begins_its_tag(tokenizer, before, note):
-    ids = tokenizer(before + note, add_special_tokens=False)["input_ids"]
-    ids += [tokenizer.eos_token_id]
-    of = rounds(tokenizer, think_tags=("<think>", "</think>"), note_tags=("<note>", "</note>"))
-    place = of.note_begins(ids)
-    if not note:
-        assert place == len(ids)
-        return
-    start = tokenizer.decode(ids).rindex("<note>")
-    assert len(tokenizer.decode(ids[:place])) <= start < len(tokenizer.decode(ids[: place + 1]))
+NOTES = [
+    "é日本 24*15</think><note>360, so far</note>",
+    "<note>no</note>x<note>360</note> and more",
+    "cut<note>36",
+    "none",
+]
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, BYTE_PAIR])
+def test_the_note_begins_with_the_token_that_begins_its_tag(tokenizer):
+    for text in NOTES:
+        ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        place, start = rounds(tokenizer, **COMPACT).note_begins(ids), tokenizer.decode(ids).rfind("<note>")
+        assert start < 0 or len(tokenizer.decode(ids[:place])) <= start < len(tokenizer.decode(ids[: place + 1]))
+        assert (place == len(ids)) == (start < 0)
 
 
 def test_without_note_tag_the_tail_is_carried():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from motif.config import ModelConfig
+from motif.method.wording import SYSTEM_PROMPT
 
 SMALL: dict[str, Any] = {
     "hidden_size": 32,
@@ -131,3 +133,23 @@ def write_model(folder: Path, kind: str, options: dict[str, Any], tokenizer: Any
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return ModelConfig(name=str(folder), lora_rank=4, device="cpu")
+
+
+def byte_pair_tokenizer() -> Any:
+    """A byte-level BPE in which quotes, spaces and words merge, as in real models."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    rng = random.Random(0)
+    words = [*SYSTEM_PROMPT.split(), 'round 1: ""', '"x"', "final 12", "×", "24*15=360", 'the "quoted" word', "é日本"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator((" ".join(rng.choices(words, k=30)) for _ in range(200)), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", clean_up_tokenization_spaces=False)

@@ -110,7 +110,8 @@ class SumCorpus:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _terms(self, count: int) -> Terms:
-        numbers = [self.rng.randint(1, 99 if self.rng.random() < 0.5 else 9) for _ in range(count)]
+        lowest, highest = self.rng.choice([(1, 9), (10, 99)])  # as the questions: all of one digit, or all of two
+        numbers = [self.rng.randint(lowest, highest) for _ in range(count)]
         return [numbers[0], *(number * self.rng.choice((1, -1)) for number in numbers[1:])]
 
     def _fact_row(self) -> Row:

@@ -38,8 +38,9 @@ def sums(count: int, seed: int, terms: tuple[int, int], seen: set[tuple[str, ...
 def main() -> None:
     """Write the files."""
     seen: set[tuple[str, ...]] = set()
-    written = {name: sums(count, seed, (2, 8), seen) for seed, (name, count) in enumerate(SIDES.items())}
-    written["longer"] = sums(LONGER, len(SIDES), (9, 16), seen)
+    # Question i of seed s is question i - 1 of seed s + 1: far apart they are different ones.
+    written = {name: sums(count, 100_000 * place, (2, 8), seen) for place, (name, count) in enumerate(SIDES.items())}
+    written["longer"] = sums(LONGER, 900_000, (9, 16), seen)
     for name, rows in written.items():
         lines = [json.dumps(row) for row in rows]
         (HERE / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
