@@ -239,6 +239,8 @@ class Display:
         if "refill/tried" in metrics:
             kept, short = metrics["refill/kept"], metrics["refill/short"]
             parts.append(f"{counted(metrics['refill/tried'], 'question')} tried, {kept} of {kept + short} kept")
+        if metrics.get("replay/notes"):
+            parts.append(f"{counted(metrics['replay/notes'], 'note')} replayed")
         if metrics.get("rounds/early"):
             parts.append(f"{metrics['rounds/mean']:.1f} rounds, {percent(metrics['rounds/early'], decimals=0)} early")
         if metrics["outcome/ungraded"]:

@@ -1,7 +1,7 @@
 """Make the study's model from procedural data alone: the embedded architecture, warm-started on chains of steps.
 
     python studies/sample_efficiency/make_model.py --out studies/sample_efficiency/model [--steps N] [--seed S]
-        [--longest N]
+        [--longest N] [--positions N]
 
 A round can write three steps in its window of 29 tokens, `<think>47a*3=41b+8=49c-5=44</think><note>44d</note>`; the
 note is the number reached and the label of the next step, which the next round looks up in the question. The warm start
@@ -65,6 +65,7 @@ PLACES = [
     *[((1, 2), 0.02), ((2, 2), 0.02), ((2, 4), 0.03), ((3, 4), 0.03), ((4, 4), 0.04)],
 ]
 FACTS_IN_A_ROW = 12
+LABELS_SEEN = 16  # of single steps, unless longer chains are shown
 FIRST_ROWS = {"facts": 24, "copies": 16, "examples": 0}
 LATER_ROWS = {"facts": 6, "copies": 0, "examples": 40}
 FIRST_SHARE = 0.3
@@ -123,6 +124,7 @@ class ChainCorpus:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, seed: int, longest: int = 0) -> None:
         self.tokenizer = tokenizer
         self.longest, self.longest_seen = longest or LONGEST, longest or LONGEST_SEEN
+        self.labels = LABELS[: max(LABELS_SEEN, self.longest_seen)]
         self.rng = random.Random(seed)
 
     def rows(self, kind: str, count: int) -> list[Row]:
@@ -155,7 +157,7 @@ class ChainCorpus:
         for kind in kinds:
             step = kind + str(self.rng.choice(FACTORS) if kind == "*" else self.rng.randint(1, 9))
             number = apply(step, number)
-            given, learnt = self._ids(f"{self.rng.choice(LABELS)}{step}="), self._ids(f"{number:02d}")
+            given, learnt = self._ids(f"{self.rng.choice(self.labels)}{step}="), self._ids(f"{number:02d}")
             token_ids += given + learnt
             labels += [IGNORED] * len(given) + learnt
         return Row(token_ids, labels)
@@ -249,12 +251,14 @@ def main() -> None:
     parser.add_argument(
         "--longest", type=int, default=0, help="show chains of up to so many steps, all lengths equally often"
     )
+    parser.add_argument("--positions", type=int, default=256, help="tokens of the longest prompt and response")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)  # one thread also keeps the order of float sums, and so the weights, the same
     torch.manual_seed(arguments.seed)
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
+    model.config.max_position_embeddings = tokenizer.model_max_length = arguments.positions
     started = time.monotonic()
     show = progress(started)
 

@@ -42,6 +42,6 @@ def test_load_makes_gradable_questions_of_the_wanted_lengths():
 
 
 def test_the_longest_chain_has_a_label_for_each_step():
-    longest = ChainConfig(shortest=16, longest=16)
+    longest = ChainConfig(shortest=30, longest=30)
     assert len(chain.LABELS) == longest.longest
-    assert {q.text.count(" ") for q in chain.questions(longest, "test")} == {16}
+    assert {q.text.count(" ") for q in chain.questions(longest, "test")} == {30}

@@ -29,6 +29,7 @@ from motif.config.sections import (
     Section,
     TrainConfig,
     in_rounds,
+    is_stem,
 )
 from motif.config.trust import Trust
 from motif.config.warmstart import WarmstartConfig
@@ -59,6 +60,7 @@ __all__ = [
     "WarmstartConfig",
     "flat",
     "in_rounds",
+    "is_stem",
     "load_recipe",
     "nearest",
     "read_toml",

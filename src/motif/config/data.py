@@ -83,9 +83,9 @@ class LengthsSection(TaskSection):
 class ChainConfig(LengthsSection):
     """Chains of arithmetic steps on a two-digit number, modulo 100."""
 
-    shortest: Annotated[int, Field(ge=1, le=16)] = 2
+    shortest: Annotated[int, Field(ge=1, le=30)] = 2
     """Number of steps of the shortest chains."""
-    longest: Annotated[int, Field(ge=1, le=16)] = 9
+    longest: Annotated[int, Field(ge=1, le=30)] = 9
     """Number of steps of the longest chains."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from motif.config import Recipe, RolloutConfig
+from motif.config import Recipe, RolloutConfig, is_stem
 from motif.errors import RecipeError
 from motif.evaluation.probe import probe_questions
 from motif.method.rounds import NOTE_SEAM, Rounds
@@ -81,6 +81,8 @@ class Workload:
         recipe, rollout, task = self.recipe, self.recipe.rollout, self.task
         generations = rollout.generations * rollout.questions_per_step
         trained = "round 1" if recipe.credit.train_rounds == "first" else "all rounds"
+        trained = "the last round" if is_stem(rollout.branching) else trained
+        trained = {"notes": "notes of ", "reasoning": "all but the notes of "}.get(recipe.credit.tokens, "") + trained
         tested = min(recipe.eval.questions, len(task.test))
         counts = "in pieces" if recipe.data.in_pieces else f"at {' and '.join(map(str, recipe.eval_rounds))} rounds"
         matched = f", and one of {recipe.matched_tokens:,} tokens" if recipe.eval.matched else ""

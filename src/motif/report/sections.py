@@ -109,7 +109,23 @@ def group_charts(steps: list[Record]) -> list[Chart]:
         ),
         *([replaced] if any(key in record for record in steps for key in refill) else []),
         *([length_chart(steps)] if any("curriculum/length" in record for record in steps) else []),
+        *([replay_chart(steps)] if any("replay/questions" in record for record in steps) else []),
     ]
+
+
+def replay_chart(steps: list[Record]) -> Chart:
+    """How many questions began with notes of earlier trees (`rollout.replay`)."""
+    return lines(
+        steps,
+        {"replay/questions": "with replayed notes"},
+        id="replay",
+        title="Questions with replayed notes",
+        y="share of questions (%)",
+        unit="percent",
+        limits=SHARE,
+        caption="The first rounds of these were not sampled: their notes are what the run has written to the same "
+        "question before (rollout.replay). Without questions that come again there are none.",
+    )
 
 
 def length_chart(steps: list[Record]) -> Chart:

@@ -15,7 +15,7 @@ from motif.tasks.procedural import ProceduralTask
 from motif.tasks.splits import Split, split_of
 
 MODULUS = 100
-LABELS = "abcdefghijklmnop"
+LABELS = "abcdefghijklmnopqrstuvwxyzABCD"
 FACTORS = (3, 7, 9)  # no common divisor with 100, so that a product can be undone
 TEST_ONE_IN = 8
 DRAWN = 16_000

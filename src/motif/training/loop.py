@@ -289,11 +289,11 @@ class Trainer:
         self.charge(sampled, stats, clock)
         state.count_dead(trees, self.session.rounds, dead=not stats.updates and not stats.skipped)
         metrics: dict[str, Any] = {"step": state.step}
-        metrics |= (
-            step_metrics(trees, counts, self.recipe) | stats.metrics() | sampled.lag(state.version(state.step - 1))
-        )
+        metrics |= step_metrics(trees, counts, self.recipe) | stats.metrics()
+        metrics |= sampled.lag(state.version(state.step - 1))
         if self.recipe.rollout.refill:
             metrics |= refill_metrics(trees, len(sampled.tried))
+        metrics |= state.replay.add(trees, self.recipe.rollout)
         metrics |= components(trees).metrics() | {"learning_rate": learning_rate(state.step, self.recipe)}
         metrics |= self.session.metrics() | state.ledger.to_dict("ledger/") | clock.metrics()
         metrics |= processes.largest(peak_memory(self.policy.device))
@@ -301,7 +301,6 @@ class Trainer:
             metrics["processes/waiting"] = processes.total([clock.laps["wait"] / clock.total()])[0] / processes.count
         told, warning = self.watch.stepped()
         lengths, passed = state.curriculum.add(trees, self.rollouts.course.lengths, self.recipe.data, state.step)
-        lengths |= state.replay.add(trees, self.recipe.rollout)
         self.run.append_metrics(metrics | lengths | told)
         self.display.step(metrics | lengths, self.recipe.train.steps)
         self.tell(StepEnded(state.step, self.recipe.train.steps, metrics | lengths | told, trees))

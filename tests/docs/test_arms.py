@@ -1,0 +1,102 @@
+"""The studies of the arms that others propose: written from one table, pilots apart, and claims that can be judged."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import evidence
+from motif.compare.study import load_study, resolve
+from support import ROOT
+
+HERE = ROOT / "studies" / "sample_efficiency"
+
+
+@pytest.fixture(scope="module")
+def arms() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("arms", HERE / "arms.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their annotations up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_files_are_as_the_table_writes_them(arms):
+    for task in arms.TASKS:
+        assert (HERE / f"{task.name}.toml").read_text() == arms.study(task)
+        assert (HERE / f"{task.name}_rates.toml").read_text() == arms.pilot(task)
+
+
+@pytest.mark.parametrize("name", ["chains", "sums", "longer"])
+def test_every_arm_is_a_recipe_and_every_contrast_names_two(name):
+    study = load_study(HERE / f"{name}.toml")
+    recipes = {arm: resolve(study, arm, HERE) for arm in study.arms}
+    assert len({recipe.model_dump_json() for recipe in recipes.values()}) == len(recipes)  # no arm is there twice
+    assert study.contrasts and study.seeds == list(range(10))
+
+
+def test_pilots_try_the_same_number_of_rates_for_every_arm_on_a_seed_that_is_not_reported(arms):
+    for task in arms.TASKS:
+        pilot = load_study(HERE / f"{task.name}_rates.toml")
+        assert pilot.seeds == [arms.PILOT_SEED] and arms.PILOT_SEED not in arms.SEEDS
+        for name in task.arms:
+            tried = [arm for arm in pilot.arms if arm.rpartition("-rate-")[0] == name]
+            assert len(tried) == (len(arms.RATES) if arms.ARMS[name].rate else 0)
+
+
+def test_the_best_rate_of_a_pilot_is_taken_and_of_equals_the_smallest(arms, tmp_path, monkeypatch):
+    def line(arm: str, place: int, accuracy: float) -> str:
+        row = arms.ARMS[arm].row
+        return json.dumps({"arm": f"{arm}-rate-{place}", "curve": [{"rows": {row: {"accuracy": accuracy}}}]})
+
+    found = [("long-8", 0.2, 0.6, 0.6), ("recommended", 0.8, 0.7, 0.1)]
+    lines = [line(name, place, value) for name, *values in found for place, value in enumerate(values, start=1)]
+    (tmp_path / "pilots").mkdir()
+    (tmp_path / "pilots" / "chains_rates.jsonl").write_text("\n".join(["{}", *lines, line("tail", 1, 0.9)]))
+    monkeypatch.setattr(arms, "HERE", tmp_path)
+    chosen = arms.chosen_rates(arms.TASKS[0])
+    assert chosen == {"long-8": arms.RATES[1], "recommended": arms.RATES[0]}  # of tail two rates are missing
+    assert f"train.learning_rate = {arms.RATES[0]}" in arms.study(arms.TASKS[0])
+
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+def contrast(finding: str, margin: float | None = None, **difference: Any) -> dict[str, Any]:
+    found = {"n": 10, "mean": 0.1, "low": 0.05, "high": 0.2} | difference
+    return {"finding": finding, "margin": margin, "difference": found}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (contrast("better"), "shown"),
+        (contrast("worse"), "**shown against**"),
+        (contrast("not shown"), "not shown"),
+        (contrast("not inferior", -0.03), "shown: not worse by 3 points"),
+        (contrast("within margin", -0.03), "shown: worse, but by less than 3 points"),
+        (contrast("better", n=9), evidence.MISSING),  # a seed is missing
+        (contrast("one seed", low=None, n=1), evidence.MISSING),
+        ({"finding": "none", "margin": None, "difference": None}, evidence.MISSING),
+        (None, evidence.MISSING),
+    ],
+)
+def test_the_verdict_in_words(found, said):
+    assert evidence.verdict(found, 10) == said
+
+
+def test_what_has_no_result_has_no_number():
+    rows = evidence.rows()
+    assert {row[-1] for row in rows} > {"shown", evidence.MISSING}
+    assert all(row[2:4] == ["–", "–"] for row in rows if row[-1] == evidence.MISSING)
+
+
+def test_a_contrast_that_no_study_has_is_found_before_there_are_results():
+    with pytest.raises(KeyError, match="has no contrast 'nonsense'"):
+        evidence._contrast({"file": "sample_efficiency/chains.toml", "summary": "nowhere.json"}, "nonsense")
