@@ -331,3 +331,9 @@ def test_recipes_of_other_editors(tmp_path):
     assert load_recipe(file).about == "café"
     file.write_text('about = "a"\n', encoding="utf-16")
     assert "save the file as UTF-8" in refused(file)
+
+
+def test_a_recipe_without_its_warm_start_leaves_out_the_section():
+    with pytest.raises(RecipeError, match=r"notes needs a source: .*leave out the section, warmstart = \{\}"):
+        load_recipe("stories-smollm2", ["warmstart.source="])
+    assert load_recipe("stories-smollm2", ["warmstart={}"]).warmstart == Recipe().warmstart

@@ -109,6 +109,8 @@ class WarmstartConfig(GrownSection):
         for key in fields:
             sources = of.get(key, ("solutions", "self", "teacher", "file"))
             if key != "source" and self.source not in sources and getattr(self, key) != fields[key].default:
+                if not self.source:
+                    raise ValueError(f"{key} needs a source: set one, or leave out the section, warmstart = {{}}")
                 named = " or ".join(map(repr, sources))
                 raise ValueError(f"{key} applies to source = {named} only, and the source is {self.source!r}")
         if self.source == "file" and not self.file:
