@@ -20,11 +20,15 @@ WRONG = {
         "FILE --out FILE": "FILE exists: choose another --out",
         "FILE --out nowhere/recipe.toml": "nowhere: no such folder",
         "FILE --method papper": "did you mean 'paper'?",
+        "ROWS.csv --subset main": "ROWS.csv is a file: --subset and --split go with the id of a data set",
+        "RUN": "RUN is a run folder",
     },
     "show": {
         "demoo": "Did you mean 'demo'?",
         "demo --set train.stepz=1": "did you mean 'steps'?",
         "FILE --resolved": "FILE",
+        "BINARY": "BINARY: not valid TOML: line 1: not UTF-8",
+        "EMPTY": "EMPTY is a folder without a recipe.toml",
         "nowhere/recipe.toml": "no recipe 'nowhere/recipe.toml'",
         "demo --set train.steps": "section.key=value",
     },
@@ -36,22 +40,26 @@ WRONG = {
         "demo --allow-changes": "--allow-changes goes with --resume",
         "demo --on 8xH100": "it goes with --dry-run",
         "demo --dry-run --lengths RUN": "--lengths goes with --on",
+        "demo --out FILE": "FILE is a file",
+        "demo --out FILE/run": "FILE is a file",
     },
     "resume": {
         "nowhere": "nowhere: no such folder",
-        "FILE": "FILE: no such folder",
+        "FILE": "FILE: is a file, not a folder",
+        "RUN/recipe.toml": "give a run folder, e.g. RUN",
         "RUN --set train.stepz=1": "did you mean 'steps'?",
         "RUN --set train.steps": "section.key=value",
         "RUN --set train.steps=-1": "train.steps",
     },
     "runs": {
         "nowhere": "nowhere: no such folder",
-        "FILE": "FILE: no such folder",
+        "FILE": "FILE: is a file, not a folder",
     },
     "traces": {
         "demoo --out x": "Did you mean 'demo'?",
         "demo --out x": "the recipe has no warm start",
         "gsm8k-smollm2 --set warmstart.source=solutions --out FILE": "exists: choose another --out",
+        "demo --set warmstart.source=self --out FILE/x": "FILE is a file",
         "demo --set warmstart.source=solutions --out x": "needs worked solutions",
         "demo --set warmstart.sauce=self --out x": "did you mean 'source'?",
     },
@@ -64,6 +72,9 @@ WRONG = {
     },
     "eval": {
         "nowhere": "nowhere is not a run folder",
+        "RUN --json nowhere/numbers.json": "nowhere: no such folder",
+        "RUN --json EMPTY": "EMPTY is a folder",
+        "RUN --out FILE": "FILE is a file",
         "nowhere --best --recipe demo": "--base and --best do not apply",
         "embedded --recipe demoo": "Did you mean 'demo'?",
         "embedded --recipe demo --rounds 1,x": "--rounds takes whole numbers",
@@ -95,6 +106,10 @@ WRONG = {
     },
     "grade": {
         "nowhere": "nowhere: no such file",
+        "EMPTY": "EMPTY: is a folder",
+        "FILE --out FILE": "--out FILE is the file that is read",
+        "FILE --out EMPTY": "EMPTY is a folder",
+        "FILE --out nowhere/x": "nowhere: no such folder",
         "FILE --grader maths": "did you mean 'math'?",
         "FILE --grader own.py": "no grader 'own.py'",
         "FILE --grader nowhere.py:grade": "nowhere.py cannot be imported",
@@ -104,6 +119,9 @@ WRONG = {
         "nope.toml": "nope.toml",
         "RUN/recipe.toml": "is a recipe, not a study",
         "FILE": "FILE",
+        "ROWS.csv": "ROWS.csv is a file of data, not a study",
+        "demo": "demo is a recipe, not a study",
+        "STUDY --out FILE": "FILE is a file",
         "STUDY --seeds 1-": "--seeds takes numbers and ranges",
         "STUDY --seeds one": "--seeds takes numbers and ranges",
         "STUDY --from nowhere.jsonl": "nowhere.jsonl: No such file or directory",
@@ -113,7 +131,8 @@ WRONG = {
         "FILE": "FILE: is a file",
         "EMPTY --save page.html": "no run in it",
         "RUN RUN": "the same run is given twice",
-        "RUN --save nowhere/page.html": "give --save another file",
+        "RUN --save nowhere/page.html": "nowhere: no such folder: choose another --save",
+        "RUN --save EMPTY": "EMPTY is a folder",
         "RUN --host 256.0.0.1 --no-browser": "cannot listen on 256.0.0.1",
     },
     "doctor": {
@@ -121,10 +140,11 @@ WRONG = {
         "--model nowhere --recipe demoo": "Did you mean 'demo'?",
         "--model EMPTY --set model.adaptr=full": "did you mean 'adapter'?",
     },
-    "report": {"nowhere": "nowhere: no such folder", "FILE": "no such folder", "EMPTY": "is not a run folder"},
+    "report": {"nowhere": "nowhere: no such folder", "FILE": "is a file", "EMPTY": "is not a run folder"},
     "export": {
         "nowhere": "nowhere is no",
         "EMPTY": "is no",
+        "RUN --out FILE": "FILE is a file",
         "RUN --private": "--private goes with --push",
         "RUN --to bin": "has not finished",
         "RUN --unfinished": "checkpoint",
@@ -143,6 +163,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "RUN/recipe.toml").write_text(load_recipe("demo").to_toml())
     (folder / "ROWS.csv").write_text("question,answer\n1 + 1?,2\n")
     (folder / "FILE").write_text(json.dumps({"gold": "1", "prediction": "1"}) + "\n")
+    (folder / "BINARY").write_bytes(bytes(range(128, 256)))
     (folder / "STUDY").write_text("recipe = 'demo'\n[arms.a]\n")
     return folder
 
@@ -188,3 +209,17 @@ def test_wrong_names_are_refused_before_torch_is_imported(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("content", ["", "question,answer\n1,2\n", '{"prediction": "1"}\n'])
+def test_a_file_that_cannot_be_graded_is_a_failure(content: str, tmp_path: Path) -> None:
+    (tmp_path / "answers").write_text(content)
+    done = call("grade", str(tmp_path / "answers"))
+    assert done.exit_code == 1 and "nothing could be graded" in done.stderr, done.output
+    (tmp_path / "answers").write_text(content + '{"gold": "1", "prediction": "2"}\n')
+    assert call("grade", str(tmp_path / "answers")).exit_code == 0
+
+
+def test_what_the_system_refuses_is_one_sentence(tmp_path: Path) -> None:
+    done = call("grade", "-", "--out", str(tmp_path / ("x" * 300)))
+    assert done.exit_code == 2 and "File name too long" in done.stderr and done.stderr.count("\n") == 1

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import operator
+import signal
 import threading
+import time
 from fractions import Fraction
 
 import pytest
 import torch
 
 from motif.errors import DataError
-from motif.grading import Grade, Grader
+from motif.grading import Grade, Grader, given
 from motif.grading.beside import grading_beside
 from motif.grading.given import digest_of, give
 from motif.grading.own import Answered
@@ -199,9 +201,54 @@ def test_coroutines_run_together_on_one_loop_within_their_time(tree):
     async def slow(answer):
         await asyncio.sleep(60)
 
-    with Grader(give(slow)) as grader:
+    with Grader(give(slow)) as grader, pytest.warns(RuntimeWarning, match="'slow' did not return"):
         grader.time_limit = 0.05
         assert grader.judge(Answered("5", "5")).reason == "timed out after 0.05 s"
+
+
+@pytest.mark.parametrize("hang", [lambda answer: time.sleep(60), lambda answer: spin()])
+def test_a_reward_that_hangs_is_interrupted_and_named(tree, monkeypatch, hang):
+    monkeypatch.setattr(given, "SECONDS", 0.05)
+    before = signal.getsignal(signal.SIGALRM), signal.setitimer(signal.ITIMER_REAL, 500)
+    try:
+        with Grader(give(hang), 0.05) as grader, pytest.warns(RuntimeWarning, match="reward 'lambda' did not return"):
+            assert grader.judge(Answered("5", "5")).reason == "timed out after 0.05 s"
+        left = signal.getitimer(signal.ITIMER_REAL)[0]
+        assert signal.getsignal(signal.SIGALRM) is before[0] and 400 < left < 500  # somebody else's alarm is kept
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before[1])
+    told = pytest.raises(DataError, match=r"tried on the first question .* timed out")
+    with Grader(give(hang), 0.05) as grader, pytest.warns(RuntimeWarning), told:
+        grader.try_out(QUESTION)
+
+
+def spin():
+    while True:
+        pass
+
+
+def test_a_coroutine_that_blocks_its_loop_is_named(monkeypatch):
+    monkeypatch.setattr(given, "SECONDS", 0.05)
+    monkeypatch.setattr(given, "GRACE", 0.05)
+
+    async def blocking(answer):
+        time.sleep(0.5)
+
+    with Grader(give(blocking), 0.05) as grader, pytest.warns(RuntimeWarning, match="'blocking' did not return"):
+        assert grader.judge(Answered("5", "5")).verdict == "ungraded"
+
+
+def test_equal_answers_to_one_question_are_asked_about_once():
+    asked = []
+
+    def product(question, answer):
+        asked.append((question, answer))
+        return 1.0
+
+    other = Question("r", "What is 3 + 2?", "5")
+    with Grader(give(product)) as grader:
+        grades = grader.grade_answers([(QUESTION, "5"), (other, "5"), (QUESTION, "5"), (QUESTION, "6")])
+    assert len(grades) == 4 and [answer for _, answer in asked] == ["5", "5", "6"]
 
 
 def test_the_same_code_has_the_same_digest():

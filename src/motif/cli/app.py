@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import functools
 import gc
 import inspect
@@ -57,6 +58,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "doctor": doctor,
 }
+NOT_OURS = {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+"""What the system says of files and folders that somebody has named; no bug leads there."""
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as a shell counts it: 128 + SIGINT."""
 
@@ -108,6 +111,8 @@ def with_readable_errors(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             if reason := ran_out(error):
                 _stop(reason, OutOfResources.exit_status)
+            if isinstance(error, OSError) and error.errno in NOT_OURS and error.filename is not None:
+                _stop(f"{error.filename}: {error.strerror}: choose another, or change its permissions", 2)
             raise
 
     return run

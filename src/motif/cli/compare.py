@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from motif.cli.streams import need_folder
+
 
 def compare(
     study: Annotated[
@@ -35,6 +37,7 @@ def compare(
     Runs that have finished are not repeated, and interrupted runs are resumed. The same command in several terminals,
     or on several machines that share the disk, shares the work.
     """
+    need_folder(out)
     from motif.compare.run import compare as compare_arms
     from motif.compare.study import seeds_from
 

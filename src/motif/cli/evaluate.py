@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import Settings, TrustGrader
-from motif.cli.streams import loading
+from motif.cli.streams import loading, need_file, need_folder
 from motif.config import Trust
 from motif.errors import UsageError
 from motif.evaluation.rows import EvalOverrides
@@ -67,6 +67,8 @@ def evaluate(
 
     Interrupted? Run the same command again; it resumes. What the numbers mean: docs/evaluation.md.
     """
+    need_file(json_path, "--json")
+    need_folder(out)
     overrides = EvalOverrides(_rounds(rounds), samples, temperature, greedy, questions, matched, twin, second_grader)
     changes, trust = settings or [], Trust(trust_grader)
     target = find_target(

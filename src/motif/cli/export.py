@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import RunArgument, TrustGrader
-from motif.cli.streams import loading
+from motif.cli.streams import loading, need_folder
 from motif.config import Trust
 from motif.errors import UsageError
 from motif.runs.read import recipe_of
@@ -81,6 +81,7 @@ def export(
         raise UsageError("--private goes with --push")
     if base and not re.fullmatch(r"[\w.-]+/[\w.-]+", base):
         raise UsageError(f"--base takes the OWNER/NAME of the base model on the hub, got {base!r}")
+    need_folder(out)
     trust = Trust(trust_grader)
     recipe_of(run, trust=trust)
     # The imports take seconds: a wrong folder is refused before them.

@@ -9,7 +9,10 @@ from typing import Annotated
 
 import typer
 
-from motif.cli.streams import need_output
+from motif.cli.streams import need_file, need_output
+from motif.text import harmless
+
+LINES = 'A line is a JSON object with "gold" and "prediction"'
 
 
 class Fallback(StrEnum):
@@ -34,7 +37,8 @@ def grade(
 ) -> None:
     """Grade a file of answers: each line comes back with its verdict (right, wrong, ungraded), reason and seconds.
 
-    A line that cannot be read comes back ungraded, with its number; the other lines are graded.
+    A line that cannot be read comes back ungraded, with its number; the other lines are graded. Exit status 1 if no
+    line could be graded.
     """
     from motif.display import counting
     from motif.grading.jsonl import grade_file
@@ -42,6 +46,11 @@ def grade(
     if out is None:
         need_output("give --out")
     source = None if str(file) == "-" else file
+    need_file(out, "--out", source)
     with counting(f"graded by {grader}") as advance:
-        counts = grade_file(source, out, grader, fallback.value, seconds, workers, advance)
-    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), file=sys.stderr)
+        graded = grade_file(source, out, grader, fallback.value, seconds, workers, advance)
+    print(", ".join(f"{count} {verdict}" for verdict, count in graded.counts.items()), file=sys.stderr)
+    if not graded.any:
+        why = f"; the first line: {graded.reason}" if graded.reason else ": there is no line"
+        print(harmless(f"motif: nothing could be graded{why}. {LINES}"), file=sys.stderr)
+        raise typer.Exit(1)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from motif.cli.streams import loading
+from motif.cli.streams import loading, need_file
 from motif.config import shipped_recipes
 from motif.config.data import BOXED
 from motif.config.load import nearest
 from motif.errors import UsageError
+from motif.runs.read import is_run, is_started
 from motif.text import expanded, harmless
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ def init(
         raise UsageError(f"{data}: no such file (looked in {Path.cwd()})")
     if out.exists():
         raise UsageError(f"{out} exists: choose another --out")
-    if not out.parent.is_dir():
-        raise UsageError(f"{out.parent}: no such folder for --out")
+    need_file(out, "--out")
+    if Path(data).is_file() and (subset or split != "train"):
+        raise UsageError(f"{data} is a file: --subset and --split go with the id of a data set")
+    if is_run(Path(data)) or is_started(Path(data)):
+        raise UsageError(f"{data} is a run folder: name a file of questions and answers")
     with loading():
         from motif.training.scaffold import make
 

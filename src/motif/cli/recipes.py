@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from motif.cli.options import Settings
 from motif.config import RECIPES, Trust, load_recipe, read_toml, shipped_recipes
 from motif.config.load import find_recipe
 from motif.display import WIDE, PlainConsole
-from motif.text import harmless
+from motif.text import harmless, read_text
 
 
 def recipes() -> None:
@@ -37,4 +36,6 @@ def show(
     if resolved or settings:
         print(harmless(load_recipe(recipe, settings or [], trust=Trust(uses=())).to_toml()), end="")
         return
-    print(harmless(Path(find_recipe(recipe)).read_text(encoding="utf-8")), end="")
+    path = find_recipe(recipe)
+    read_toml(path)  # refuses what is no recipe
+    print(harmless(read_text(path)), end="")

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from motif.display import WIDE, PlainConsole
 from motif.errors import UsageError
-from motif.runs.read import resume_command
+from motif.runs.read import resume_command, what_there_is
 from motif.runs.state import RunState, find_runs, state_of
 from motif.text import NONE, duration, percent_interval
 
@@ -23,7 +23,7 @@ def runs(
 ) -> None:
     """List runs, the latest first: whether they are training, their step, last accuracy and age."""
     if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; a run is started by motif train, e.g. motif train demo")
+        raise UsageError(f"{what_there_is(folder)}; a run is started by motif train, e.g. motif train demo")
     states = sorted(map(state_of, find_runs(folder)), key=lambda state: -(state.updated or 0.0))
     if as_json:
         for state in states:

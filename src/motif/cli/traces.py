@@ -9,11 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from motif.cli.options import Settings
-from motif.cli.streams import loading
+from motif.cli.streams import loading, need_file, need_folder
 from motif.config import Trust, load_recipe
 from motif.config.trust import TRAINING
 from motif.errors import UsageError
-from motif.text import expanded
 
 
 def traces(
@@ -31,9 +30,10 @@ def traces(
     resolved = load_recipe(recipe, settings or [], trust=Trust(uses=TRAINING))
     if not resolved.warmstart.source:
         raise UsageError('the recipe has no warm start: add --set warmstart.source=solutions, or "self"')
-    out = Path(expanded(str(out)))
     if out.exists():
         raise UsageError(f"{out} exists: choose another --out")
+    need_folder(out.parent)
+    need_file(left_out, "--left-out")
     with loading():
         from motif.display import Display
         from motif.run_files import OWN_SAMPLES, TEACHER

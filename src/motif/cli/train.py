@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from motif.cli.options import AllowChanges, Settings, TrustGrader
-from motif.cli.streams import loading
+from motif.cli.streams import loading, need_folder
 from motif.config import Recipe, Trust, load_recipe, shipped_recipes
 from motif.config.trust import TRAINING
 from motif.errors import UsageError
@@ -74,6 +74,7 @@ def train(
         show_plan(resolved, on, lengths)
         return
     folder = out or folder_for(recipe, resolved.name)
+    need_folder(folder)
     refuse_used_folder(folder, resume)
     with loading():
         from motif.training.loop import train as run_training

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from motif.cli.streams import need_file
+
 
 def view(
     runs: Annotated[
@@ -27,6 +29,7 @@ def view(
     ] = None,
 ) -> None:
     """Show runs in a browser, while they train or afterwards: curves, trees, before and after (docs/report.md)."""
+    need_file(save, "--save")
     from motif.report.view import view as show
 
     show(runs or [], host=host, port=port, browser=not no_browser, save=save)

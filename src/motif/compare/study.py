@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from motif.config import Recipe, Section, Trust, flat, load_recipe, nearest, read_toml
+from motif.config import Recipe, Section, Trust, flat, load_recipe, nearest, read_toml, shipped_recipes
+from motif.config.load import DATA_SUFFIXES
 from motif.config.trust import TRAINING
 from motif.errors import RecipeError, UsageError
 from motif.evaluation.rows import eval_rows
@@ -182,6 +183,10 @@ def load_study(path: str | Path) -> Study:
     Raises:
         RecipeError: no such file, malformed TOML, unknown keys (with the nearest match), or values out of range.
     """
+    if Path(path).suffix.lower() in DATA_SUFFIXES:
+        raise RecipeError(f"{path} is a file of data, not a study, which has [arms] (docs/compare.md)")
+    if str(path) in shipped_recipes() and not Path(path).exists():
+        raise RecipeError(f"{path} is a recipe, not a study, which has [arms] (docs/compare.md): motif train {path}")
     data = read_toml(Path(path))
     if "arms" not in data and {"model", "data", "rollout", "train"} & set(data):
         raise RecipeError(

@@ -196,6 +196,8 @@ def find_recipe(source: str) -> Path:
     shipped = RECIPES / f"{source}.toml"
     if re.fullmatch(r"[\w.-]{1,100}", source) and shipped.is_file():
         return shipped
+    if _exists(path):
+        raise RecipeError(f"{source} is a folder without a {RECIPE}: name a recipe, or a run folder")
     close = difflib.get_close_matches(source[:100], shipped_recipes(), n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     names = ", ".join(shipped_recipes())

@@ -15,8 +15,7 @@ OnLeaf = Callable[[Tree, Node], None]
 
 def grade_leaf(grader: Grader, tree: Tree, leaf: Node) -> None:
     """Write the verdict on a leaf's answer, its reason and what it is worth on the leaf."""
-    own = grader.rule.own
-    grade = grader.judge(Answered.of(tree, leaf)) if own else grader.grade(tree.question.gold, leaf.answer)
+    grade = grader.judge(Answered.of(tree, leaf))
     leaf.verdict, leaf.reason, leaf.score, leaf.parts = grade.verdict, grade.reason, grade.score, grade.parts
 
 

@@ -2,7 +2,7 @@
 
 A function from a file runs in worker processes, under the time limit. One that was given in Python may be of a notebook
 or a closure, which no other process has: it runs in this process, one call at a time, after the answers of its step
-have been sampled. Coroutines (`async def`) run beside the sampling, many at a time, each within its time limit.
+have been sampled. Coroutines (`async def`) run beside the sampling, many at a time. Each call has a time limit.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import inspect
 import re
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
 from motif.errors import DataError
+from motif.grading.limit import TookTooLong, time_limit
 from motif.grading.own import Answered, Reward
 from motif.grading.rule import Rule
 from motif.grading.verdict import Grade
@@ -28,7 +30,9 @@ GIVEN = "python:"
 AT_ONCE = 32
 """Coroutines that grade at the same time; a judge with a lower limit keeps it with a semaphore of its own."""
 SECONDS = 60.0
-"""The least time limit of a coroutine, which waits for something."""
+"""The least time limit of a function that was given in Python: it may wait for something, or ask a model."""
+GRACE = 5.0
+"""Seconds after its time limit in which a coroutine ends, unless it blocks its loop."""
 
 _given: dict[str, GivenFunction] = {}
 
@@ -104,32 +108,48 @@ class GivenFunction(OwnRule):
     def __init__(self, name: str, reward: Reward, digest: str) -> None:
         super().__init__(name)
         self.reward, self.digest = reward, digest
-        self.seconds = SECONDS if reward.waits else 0.0
+        self.seconds = SECONDS
         self.at_once = AT_ONCE if reward.waits else 0
         self._one_at_a_time = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def judge(self, answered: Answered, limit: float | None = None) -> Grade:
-        """What the functions return, as a `Grade`; `limit`: the seconds that coroutines may take.
+        """What the functions return, as a `Grade`; `limit`: the seconds that they may take.
 
         Raises:
             TypeError, ValueError: they ask for what there is not, or return what is not a reward.
             Exception: whatever they raise.
         """
+        seconds = limit or SECONDS
         if not self.reward.waits:
             with self._one_at_a_time:
-                return self.reward.grade(answered)
-        seconds = limit or SECONDS
+                return self._within(seconds, answered)
         waiting = asyncio.run_coroutine_threadsafe(
             asyncio.wait_for(self.reward.grade_waiting(answered), seconds), self._running()
         )
         try:
-            return waiting.result()
+            return waiting.result(seconds + GRACE)  # it takes this long if it blocks the loop
         except TimeoutError:
-            return Grade("ungraded", f"timed out after {seconds:.3g} s")
+            return self._timed_out(seconds, answered)
         except BaseException:
             waiting.cancel()
             raise
+
+    def _within(self, seconds: float, answered: Answered) -> Grade:
+        try:
+            with time_limit(seconds):
+                return self.reward.grade(answered)
+        except TookTooLong:
+            return self._timed_out(seconds, answered)
+
+    def _timed_out(self, seconds: float, answered: Answered) -> Grade:
+        warnings.warn(
+            f"the reward {self.name.removeprefix(GIVEN)!r} did not return within {seconds:.3g} s on the answer "
+            f"{answered.answer!r:.60}, which is ungraded; data.grader_seconds gives it more time",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return Grade("ungraded", f"timed out after {seconds:.3g} s")
 
     def _running(self) -> asyncio.AbstractEventLoop:
         """The one loop of all its coroutines, so that they can share a client or a semaphore."""

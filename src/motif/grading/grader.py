@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -65,8 +65,21 @@ class Grader:
         Raises:
             DataError: a worker cannot load the rule; the message says what to install or to correct.
         """
-        if self.rule.own:
-            return self.judge(Answered(prediction, gold))
+        return self.judge(Answered(prediction, gold))
+
+    def judge(self, answered: Answered) -> Grade:
+        """Judge one answer with all that is known of it; only a function of the user's own asks for more than `grade`.
+
+        A function from a file that asks for no more than these judges equal pairs once.
+
+        Raises:
+            DataError: a worker cannot load the rule.
+        """
+        if isinstance(self.rule, GivenFunction):
+            return self._judge_here(self.rule, answered)
+        return self._ask_function(answered) if self.rule.own else self._compare(answered.gold, answered.answer)
+
+    def _compare(self, gold: str, prediction: str | None) -> Grade:
         if prediction is None:
             return Grade("wrong", "no answer")
         cached = self._cache.get((gold, prediction))
@@ -77,18 +90,7 @@ class Grader:
             self._remember(gold, prediction, grade)
         return grade
 
-    def judge(self, answered: Answered) -> Grade:
-        """Judge one answer with all that is known of it; only a function of the user's own asks for more than `grade`.
-
-        A function from a file that asks for no more than these judges equal pairs once.
-
-        Raises:
-            DataError: a worker cannot load the rule.
-        """
-        if not self.rule.own:
-            return self.grade(answered.gold, answered.answer)
-        if isinstance(self.rule, GivenFunction):
-            return self._judge_here(self.rule, answered)
+    def _ask_function(self, answered: Answered) -> Grade:
         gold, answer = answered.gold, answered.answer or ""
         if self.asks_pairs and answered.answer is not None and (cached := self._cache.get((gold, answer))):
             return cached
@@ -126,20 +128,23 @@ class Grader:
 
     def grade_many(self, pairs: Sequence[Pair]) -> list[Grade]:
         """Judge (gold, prediction) pairs on all workers and keep their order. Equal pairs are judged once."""
-        distinct = list(dict.fromkeys(pairs))
-        if self.workers == 1 or self.rule.in_process:
-            grades = [self.grade(*pair) for pair in distinct]
-        else:
-            with ThreadPoolExecutor(self.workers) as pool:
-                grades = list(pool.map(lambda pair: self.grade(*pair), distinct))
-        grade_of = dict(zip(distinct, grades, strict=True))
-        return [grade_of[pair] for pair in pairs]
+        return self._judge_all([Answered(prediction, gold) for gold, prediction in pairs])
 
     def grade_answers(self, pairs: Sequence[tuple[Question, str | None]]) -> list[Grade]:
         """Judge answers that no trajectory led to, such as those of demonstrations, in order."""
-        if self.rule.own:
-            return [self.judge(Answered.given(question, answer)) for question, answer in pairs]
-        return self.grade_many([(question.gold, answer) for question, answer in pairs])
+        return self._judge_all([Answered.given(question, answer) for question, answer in pairs])
+
+    def _judge_all(self, asked: Sequence[Answered]) -> list[Grade]:
+        keys = [_key(answered, self.rule.own) for answered in asked]
+        distinct = dict(zip(keys, asked, strict=True))
+        at_once = 1 if self.rule.in_process else self.rule.at_once or (1 if self.rule.here else self.workers)
+        if at_once == 1:
+            grades = [self.judge(answered) for answered in distinct.values()]
+        else:
+            with ThreadPoolExecutor(at_once) as pool:
+                grades = list(pool.map(self.judge, distinct.values()))
+        grade_of = dict(zip(distinct, grades, strict=True))
+        return [grade_of[key] for key in keys]
 
     def check(self, golds: Iterable[str]) -> list[Grade]:
         """Whether each gold answer can tell right from wrong: `right` if so, else the verdict and reason against it.
@@ -203,6 +208,13 @@ class Grader:
             while len(self._cache) >= CACHED:
                 del self._cache[next(iter(self._cache))]  # the oldest
             self._cache[gold, prediction] = grade
+
+
+def _key(answered: Answered, own: bool) -> Hashable:
+    """What a verdict depends on: a function of the user's own may look at everything."""
+    pair = (answered.gold, answered.answer)
+    columns = id(answered.columns) if answered.columns else 0
+    return (*pair, answered.question, answered.responses, answered.notes, columns) if own else pair
 
 
 def _same(gold: str, answer: str) -> bool:

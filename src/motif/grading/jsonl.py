@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,19 @@ from motif.text import is_utf16
 BLOCK = 64  # lines that are judged together; all blocks before are written when the user stops
 
 
+@dataclass(frozen=True)
+class Graded:
+    """How many lines of a file got each verdict. reason: the first that was given for one."""
+
+    counts: dict[str, int]
+    reason: str
+
+    @property
+    def any(self) -> bool:
+        """Whether any line has been graded."""
+        return any(count for verdict, count in self.counts.items() if verdict != "ungraded")
+
+
 def grade_file(
     source: Path | None,
     target: Path | None,
@@ -27,7 +41,7 @@ def grade_file(
     seconds: float = 5.0,
     workers: int = 1,
     on_line: Callable[[], object] = lambda: None,
-) -> dict[str, int]:
+) -> Graded:
     """Grade a file by a rule, line by line, and return how many lines got each verdict.
 
     Args:
@@ -42,19 +56,21 @@ def grade_file(
         DataError: there is no such rule, it cannot be loaded, or the file is UTF-16.
     """
     if source is not None and not source.is_file():
-        raise UsageError(f"{source}: no such file")
+        raise UsageError(f"{source}: {'is a folder' if source.is_dir() else 'no such file'}")
     grader = Grader(rule, seconds, workers)
     counts = dict.fromkeys(("right", "wrong", *(["partial"] if grader.rule.own else []), "ungraded"), 0)
+    reason = ""
     with contextlib.ExitStack() as stack:
         stack.callback(grader.close)
         lines = _lines(stack.enter_context(source.open("rb")) if source else _standard_input(), source)
         output = stack.enter_context(target.open("w", encoding="utf-8")) if target else sys.stdout
         for record in grade_lines(lines, grader, fallback):
             counts[record["verdict"]] += 1
+            reason = reason or record["reason"] or "ungraded"
             # ASCII only: a prediction may hold half a surrogate pair, which cannot be written to a file.
             print(json.dumps(record), file=output, flush=True)
             on_line()
-    return counts
+    return Graded(counts, reason)
 
 
 def _standard_input() -> BinaryIO:

@@ -11,7 +11,7 @@ from motif.errors import RunFolderError, ServiceError, UsageError
 from motif.report import save_page
 from motif.report.folder import MOST_RUNS, FolderView
 from motif.report.server import Viewer, ViewServer
-from motif.runs.read import check_run_folder, is_run, is_started
+from motif.runs.read import check_run_folder, is_run, is_started, suggested_run, what_there_is
 from motif.runs.state import find_runs
 
 
@@ -29,8 +29,9 @@ def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Pat
     named, runs = bool(runs), runs or [Path("runs")]
     root = runs[0] if len(runs) == 1 and not is_run(runs[0]) and not is_started(runs[0]) else None
     if root is not None and named and not root.is_dir():
-        problem = "is a file" if root.exists() else "no such folder"
-        raise RunFolderError(f"{root}: {problem}: give a run folder, e.g. runs/demo, or a folder of runs")
+        raise RunFolderError(
+            f"{what_there_is(root)}: give a run folder, e.g. {suggested_run(root)}, or a folder of runs"
+        )
     if root is not None and save is not None:
         runs = find_runs(root)[:MOST_RUNS]
         if not runs:

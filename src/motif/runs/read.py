@@ -105,9 +105,20 @@ def check_run_folder(run: Path) -> None:
         RunFolderError: there is no such folder, or it holds neither a recipe nor metrics.
     """
     if not run.is_dir():
-        raise RunFolderError(f"{run}: no such folder; give a run folder, e.g. runs/demo")
+        raise RunFolderError(f"{what_there_is(run)}: give a run folder, e.g. {suggested_run(run)}")
     if not any((run / name).is_file() for name in (RECIPE, METRICS, WRITER_LOCK)):
         raise RunFolderError(f"{run} is not a run folder (it holds neither {RECIPE} nor {METRICS})")
+
+
+def what_there_is(folder: Path) -> str:
+    """The beginning of an error about something that is not a folder."""
+    return f"{folder}: is a file, not a folder" if folder.exists() else f"{folder}: no such folder"
+
+
+def suggested_run(name: Path) -> Path:
+    """The run that somebody may have meant: of a file, the run it lies in; of a name, that in `runs`."""
+    likely = (name.parent, Path("runs") / name)
+    return next((folder for folder in likely if is_run(folder) or is_started(folder)), Path("runs/demo"))
 
 
 def number(value: Any) -> float | int | None:
@@ -219,7 +230,7 @@ def is_run(folder: Path) -> bool:
 
 def not_a_run(folder: str | Path) -> str:
     """The beginning of an error about a folder that is not a run."""
-    return f"{folder} is not a run folder (it holds no {RECIPE})"
+    return f"{folder} is not a run folder (it {'holds no ' + RECIPE if Path(folder).is_dir() else 'is no folder'})"
 
 
 def resume_command(run: Path) -> str:

@@ -90,7 +90,11 @@ def _runs(folder: Path) -> Iterator[Path]:
     while waiting and looked < MOST_FOLDERS:
         path, depth = waiting.pop()
         looked += 1
-        if is_started(path):
+        try:
+            started = is_started(path)
+        except OSError:  # nobody may look into it
+            continue
+        if started:
             yield path
         elif depth < DEEPEST:
             try:
