@@ -1,13 +1,15 @@
-"""The examples that need a server do what they say, with servers that are none."""
+"""The examples do what they say, in their smallest form, and those that need a server with one that is none."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 from types import ModuleType
 
 import httpx2
 import pytest
 
+from motif.config import load_recipe
 from motif.grading import Grader
 from motif.grading.given import give
 from motif.grading.own import Answered
@@ -58,3 +60,20 @@ def test_a_model_on_a_server_shows_its_rounds(capsys):
         example("model_on_a_server").ask(CLIENT, f"{url}/v1", "demo", "1+2?")
     shown = capsys.readouterr().out
     assert "round 1:" in shown and "note: b" in shown and "answer: 3" in shown
+
+
+def test_a_csv_file_becomes_a_recipe_and_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = ["train.steps=1", "rollout.questions_per_step=1", "eval.questions=2"]
+    monkeypatch.setattr(sys, "argv", ["own_csv.py", *(part for one in few for part in ("--set", one))])
+    example("own_csv").main()
+    shown = capsys.readouterr().out
+    assert "products.toml: questions in 'Aufgabe', answers in 'Lösung'" in shown and "finished after 1 step" in shown
+    assert load_recipe("products.toml").data.grader == "numeric"
+
+
+def test_long_texts_are_read_in_more_pieces_than_were_trained_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["long_text.py", "--steps", "1", "--questions", "2"])
+    example("long_text").main()
+    assert "texts of 12 pieces, three times as long as any that was trained on:" in capsys.readouterr().out
