@@ -124,7 +124,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         ([str(run), str(tmp_path / "empty")], "not a run folder"),
         ([str(run / "recipe.toml")], "is a file"),
         ([str(run), str(run)], "the same run is given twice"),
-        ([str(run), "--save", str(tmp_path / "no" / "where.html")], "cannot be written"),
+        ([str(run), "--save", str(tmp_path / "no" / "where.html")], "no such folder: choose another --save"),
         ([str(run), "--no-browser", "--host", "203.0.113.7"], "cannot listen on"),
     ):
         result = CliRunner().invoke(app, ["view", *arguments])

@@ -84,7 +84,6 @@ def export(
     need_folder(out)
     trust = Trust(trust_grader)
     recipe_of(run, trust=trust)
-    # The imports take seconds: a wrong folder is refused before them.
     with loading():
         from motif.export.run import ExportOptions
         from motif.export.run import export as write
