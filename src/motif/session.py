@@ -37,6 +37,7 @@ from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.engine import Engine
 from motif.sampling.local.precision import choose_precision
+from motif.sampling.vllm.launch import Colocation
 from motif.tasks import BadRow, Task, load, reject, solutions, wording
 from motif.tasks.rows import read
 from motif.tasks.worked import cutting_of, worked
@@ -278,24 +279,24 @@ def _check_matched(recipe: Recipe, rounds: Rounds, questions: list[Any], window:
         )
 
 
-def open_sampler(recipe: Recipe, policy: Policy, processes: Processes = ALONE) -> TrainingSampler:
-    """The recipe's sampler: its servers, or the policy's own weights. The main process loads adapters for all.
+def open_sampler(
+    recipe: Recipe, policy: Policy, processes: Processes = ALONE, colocation: Colocation | None = None
+) -> TrainingSampler:
+    """The recipe's sampler: its servers, or the policy's own weights.
+
+    Args:
+        colocation: how the server of `sampler.colocate` shares the device; None: it is not started.
 
     Raises:
         ModelError: the model cannot be sampled here.
         ServiceError: a server does not answer, or serves something else.
     """
-    if not recipe.sampler.urls:
-        precision = processes.on_main(lambda: choose_precision(recipe, policy))
-        return LocalSampler(policy, recipe.rollout.max_rows, precision=precision)
-    from motif.sampling.vllm.adapters import Adapter
-    from motif.sampling.vllm.sampler import ServerSampler
+    if recipe.sampler.urls or colocation:
+        from motif.sampling.vllm.opening import open_servers
 
-    def once(work: Callable[[], Adapter]) -> Adapter:
-        processes.gather(None)  # nobody samples with the adapter before any more
-        return processes.on_main(work)
-
-    return ServerSampler(policy, recipe, window_of(recipe, policy.max_length), once)
+        return open_servers(policy, recipe, window_of(recipe, policy.max_length), processes, colocation)
+    precision = processes.on_main(lambda: choose_precision(recipe, policy))
+    return LocalSampler(policy, recipe.rollout.max_rows, precision=precision)
 
 
 def piece_limit(recipe: Recipe, rounds: Rounds, window: int | None) -> int:
@@ -380,9 +381,13 @@ def _fingerprint(recipe: Recipe, policy: Policy, precision: Precision) -> str:
 
 
 def open_session(
-    recipe: Recipe, task: Task | None = None, run: str | Path | None = None, processes: Processes = ALONE
+    recipe: Recipe,
+    task: Task | None = None,
+    run: str | Path | None = None,
+    processes: Processes = ALONE,
+    colocation: Colocation | None = None,
 ) -> Session:
-    """Build all parts; with `run`, the policy gets that run's trained weights.
+    """Build all parts; with `run`, the policy gets that run's trained weights. `colocation`: see `open_sampler`.
 
     Raises:
         RecipeError, BadRows: see `Policy`, `open_task`.
@@ -396,7 +401,7 @@ def open_session(
         load_weights(Path(run), policy)
     if task is None:
         task = open_task(recipe, policy.tokenizer, window_of(recipe, policy.max_length))
-    sampler = open_sampler(recipe, policy, processes)
+    sampler = open_sampler(recipe, policy, processes, colocation)
     if isinstance(sampler, LocalSampler):
         recipe = recipe.with_precision(sampler.precision.name)
     return Session(

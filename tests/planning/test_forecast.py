@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from motif.config import load_recipe
 from motif.errors import MotifError, RecipeError, RunFolderError, UsageError
 from motif.models.shape import Shape
+from motif.planning.colocation import BACK, OUT, colocations
 from motif.planning.copies import Replica
 from motif.planning.devices import TABLE, parse_devices
 from motif.planning.forecast import Forecast
@@ -191,6 +192,28 @@ def test_overlap_takes_the_longer_of_the_two():
     overlap = dataclasses.replace(turns, kind="overlap")
     assert overlap.seconds == pytest.approx(max(overlap.sampling, overlap.training) + overlap.weight_sync)
     assert turns.seconds == pytest.approx(turns.sampling + turns.training + turns.weight_sync)
+
+
+def test_a_server_beside_the_trainer_on_one_device_takes_turns_with_it():
+    beside = forecast("paper", on="1xH100")
+    together, local = beside.best, beside.local(1)
+    assert together.kind == "colocated" and together.devices == 1
+    assert together.sampling < local.sampling and together.training == local.training
+    [asleep] = colocations(forecast("paper", ["sampler.colocate=true", "sampler.sleep=always"], on="1xH100"))
+    weights = beside.server_memory()["weights"]
+    assert asleep.weight_sync - together.weight_sync == pytest.approx(weights / OUT + weights / BACK)
+    tight = forecast("paper", on="1x memory=22 tflops=71 bandwidth=1")
+    assert tight.best.weight_sync == pytest.approx(asleep.weight_sync)  # it sleeps where memory is short
+    assert colocations(forecast("paper", on="1x memory=16 tflops=71 bandwidth=1")) == []
+    assert colocations(forecast(settings=["model.adapter=full"])) == []
+
+
+def test_processes_share_the_responses_to_fewer_questions():
+    paper = forecast("paper", on="8xH100")
+    assert paper.local(8).sampling < paper.local(2).sampling < paper.local(1).sampling
+    assert paper.local(8).training < paper.local(1).training
+    refilled = forecast("paper", ["rollout.refill=2"], on="8xH100")
+    assert refilled.local(8).sampling == refilled.local(1).sampling
 
 
 def test_training_one_round_takes_less_than_training_all():

@@ -38,7 +38,8 @@ class FakeVLLM:
             "lost token" or "die".
         calls: how often each path was asked for. loaded: adapters by name; history: all that were ever loaded.
         served: responses sent to their end. bodies: all completion requests. key: the API key asked for, if any.
-        processed: tell log-probabilities at the sampling temperature.
+        processed: tell log-probabilities at the sampling temperature. off: nats by which they are wrong.
+        turns: requests to sleep and to wake; who sleeps does not answer.
     """
 
     def __init__(self, model: ModelConfig):
@@ -62,7 +63,8 @@ class FakeVLLM:
         self.history: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.served = self.waiting = self.most_waiting = 0
-        self.key, self.processed = "", True
+        self.key, self.processed, self.off = "", True, 0.0
+        self.turns: list[str] = []
         if self.died:
             self.start()
 
@@ -134,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, {"data": cards})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
         if not self._ready():
             return
         if self.path == "/v1/completions":
@@ -142,6 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/load_lora_adapter":
             status, text = self.fake.load(body["lora_name"], body["lora_path"])
             self._json(status, {"error": {"message": text}})
+        elif self.path in ("/sleep?level=1", "/wake_up"):
+            self.fake.turns.append(self.path)
+            self._json(200, {})
         elif self.path == "/v1/unload_lora_adapter":
             there = self.fake.loaded.pop(body["lora_name"], None)
             self._json(200 if there else 404, {})
@@ -161,6 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _complete(self, body: dict[str, Any]) -> None:
         self.fake.bodies.append(body)
         body.setdefault("n", 1)
+        if self.fake.turns[-1:] == ["/sleep?level=1"]:
+            return self._json(400, {"error": {"message": "asleep"}})
         deed = self.fake.misbehave(self.fake.calls[self.path], body)
         if deed == "die":
             threading.Thread(target=self.fake.stop).start()
@@ -204,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def _tell(self, body: dict[str, Any], place: int, done: Completion, deed: Any) -> None:
-        logprobs = list(done.logprobs)
+        logprobs = [value - self.fake.off for value in done.logprobs]
         if not self.fake.processed and body["temperature"] not in (0, 1):
             with torch.no_grad():
                 raw, _ = self.fake.policy.token_logprobs([body["prompt"]], [done.token_ids], [1.0])

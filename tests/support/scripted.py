@@ -36,6 +36,9 @@ class ScriptedSampler:
     def sync_weights(self, version: int) -> None:
         pass
 
+    def rest(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -44,7 +47,7 @@ def script(monkeypatch: Any, say: Say) -> list[ScriptedSampler]:
     """Let every session that is opened from now on sample what `say` returns; the list gets their samplers."""
     opened: list[ScriptedSampler] = []
 
-    def open_sampler(recipe: Any, policy: Policy, processes: Any = None) -> ScriptedSampler:
+    def open_sampler(recipe: Any, policy: Policy, *more: Any) -> ScriptedSampler:
         opened.append(ScriptedSampler(policy, Rounds(recipe.rounds, policy.tokenizer), say))
         return opened[-1]
 

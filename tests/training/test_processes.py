@@ -44,9 +44,9 @@ MANY = ["rollout.rounds_vary=[2,3,4]", "rounds.may_finish=true"]
 OTHERS = [  # minibatches of the global list, over two passes, a reference pass, every round of any number, all weights
     ["train.steps=2", "loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.shard=optimizer"],
     ["train.steps=2", "credit.train_rounds=all", "loss.kind=dr_grpo", *MANY],
-    ["train.steps=2", "model.adapter=full", "rollout.questions_per_step=1"],  # an idle one
+    ["train.steps=2", "model.adapter=full", "rollout.questions_per_step=1"],  # whose tree they share
 ]
-SHARDED = [  # a pass more in one process than in the other, groups of passes too; an idle process; the ways of a pass
+SHARDED = [  # a pass more in one process than in the other, groups of passes too; one tree for both; the ways of a pass
     ["model.adapter=full", "rollout.questions_per_step=1", "train.activation_checkpointing=true"],
     ["loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.microbatch_tokens=300"],
 ]
@@ -349,9 +349,13 @@ def test_the_plan_is_for_each_process():
     assert sharded.memory["weights"] < one.memory["weights"]
     assert "a piece of the model" in dict(sharded.rows())["processes"]
     assert two.available < 0.5 * one.available
-    text = dict(two.rows())["processes"]
-    assert "up to 1 of 3 questions" in text
-    assert "1 of them have nothing to sample" in text
+    assert "up to 2 of 3 questions" in dict(make_plan(recipe, Processes(0, 2, 2))[0].rows())["processes"]
+    divided = make_plan(recipe, Processes(0, 8, 8))[0]
+    assert "up to 2 of the 3 responses to a question" in dict(divided.rows())["processes"]
+    assert divided.forecast.step_levels()[0].responses == 2
+    refilled = make_plan(load_recipe("demo", [*SMALL, "rollout.refill=2"]), Processes(0, 4, 4))[0]
+    assert "1 of them have nothing to sample" in dict(refilled.rows())["processes"]
+    assert "nothing to sample" not in dict(two.rows())["processes"]
     assert "processes" not in dict(one.rows())
 
 

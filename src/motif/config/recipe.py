@@ -79,12 +79,13 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _servers(self) -> Recipe:
-        if self.sampler.urls and self.model.adapter == "full":
+        if self.sampler.on_servers and self.model.adapter == "full":
             raise ValueError(
-                "sampler.urls needs model.adapter = 'lora': servers get an adapter after each update, not a whole "
-                "model. To train all weights with vLLM use the TRL host (motif.integrations, docs/scaling.md)"
+                f"sampler.{self.sampler.on_servers} needs model.adapter = 'lora': servers get an adapter after each "
+                "update, not a whole model. To train all weights with vLLM use the TRL host (motif.integrations, "
+                "docs/scaling.md)"
             )
-        if self.sampler.urls or self.sampler.precision == "int8":  # frozen for users, but still being validated here
+        if self.sampler.on_servers or self.sampler.precision == "int8":  # frozen for users, but still validated here
             object.__setattr__(self, "loss", self.with_importance_cap(half=True).loss)
         if self.sampler.overlap and not self.loss.importance_cap:
             raise ValueError("sampler.overlap trains on samples of older weights: set loss.importance_cap, e.g. 2.0")
@@ -201,6 +202,29 @@ class Recipe(Section):
         if recipe.sampler.precision == "auto" != begun.sampler.precision:
             recipe = recipe.with_precision(begun.sampler.precision)
         return recipe
+
+    @property
+    def parts(self) -> int:
+        """Parts into which a step can be divided among training processes: its first-round responses.
+
+        With servers, which sample for all processes, it is divided by question. So it is where a dead question is
+        replaced, because only a whole tree shows which one is.
+        """
+        whole = self.rollout.refill or self.sampler.on_servers
+        return self.rollout.questions_per_step * (1 if whole else self.rollout.responses)
+
+    def divides_trees(self, processes: int) -> bool:
+        """Whether so many training processes share trees, because a step has fewer trees than there are processes."""
+        return min(processes, self.parts) > self.rollout.questions_per_step
+
+    def rollout_of_one(self, processes: int) -> RolloutConfig:
+        """What one of so many training processes grows of a step at most: whole trees, or a part of one."""
+        rollout = self.rollout
+        update: dict[str, Any] = {"questions_per_step": -(-rollout.questions_per_step // processes)}
+        if self.divides_trees(processes):
+            parts = processes // rollout.questions_per_step  # of the tree with the fewest
+            update["branching"] = [-(-rollout.responses // parts), *rollout.branching[1:]]
+        return rollout.model_copy(update=update)
 
     @property
     def eval_rounds(self) -> list[int]:

@@ -204,10 +204,14 @@ class RolloutConfig(GrownSection):
 class SamplerConfig(GrownSection):
     """Where responses are sampled: in the training process, or on vLLM servers (docs/scaling.md)."""
 
-    added = frozenset({"precision"})
+    added = frozenset({"colocate", "precision", "sleep"})
 
     urls: list[str] = []
     """vLLM servers, e.g. `["http://gpu1:8000", "http://gpu2:8000"]`; empty: sample in the training process."""
+    colocate: bool = False
+    """Start one vLLM server on the trainer's own device, and end it with the run."""
+    sleep: Literal["auto", "always", "never"] = "auto"
+    """With `colocate`: whether the server gives its memory back during updates. `auto`: where there is too little."""
     adapter_dir: str = ""
     """Folder for the adapters of the run, under the same path here and on the servers (with `copy_command`: a folder on
     the servers). Empty: a temporary one, for servers on this machine."""
@@ -271,14 +275,29 @@ class SamplerConfig(GrownSection):
                 f"{remote[0]} is another machine, which must find the adapters: set adapter_dir to a folder that both "
                 "see under the same path, or with copy_command to a folder on the servers"
             )
-        if self.precision != "float32" and self.urls:
+        if self.precision != "float32" and self.on_servers:
             raise ValueError(
-                f"precision = {self.precision!r} is for sampling in this process: with urls leave it out, and let the "
-                "servers quantise (vllm serve --quantization)"
+                f"precision = {self.precision!r} is for sampling in this process: with {self.on_servers} leave it out, "
+                "and let the servers quantise (vllm serve --quantization)"
             )
-        if self.overlap and not self.urls:
+        if self.overlap and not self.on_servers:
             raise ValueError("overlap needs servers (sampler.urls): one process cannot sample while it trains")
         return self
+
+    @model_validator(mode="after")
+    def _on_one_device(self) -> SamplerConfig:
+        if self.colocate and (self.urls or self.copy_command):
+            raise ValueError("colocate starts a server of its own on this machine: leave out urls and copy_command")
+        if self.sleep != "auto" and not self.colocate:
+            raise ValueError("sleep is about the server that colocate starts: set colocate = true, or leave out sleep")
+        if self.sleep == "always" and self.overlap:
+            raise ValueError("a server that samples during updates (overlap) cannot sleep in them: drop one of the two")
+        return self
+
+    @property
+    def on_servers(self) -> str:
+        """The setting by which vLLM servers sample, `urls` or `colocate`; empty: this process samples."""
+        return "urls" if self.urls else "colocate" if self.colocate else ""
 
 
 class CreditConfig(GrownSection):

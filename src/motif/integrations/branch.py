@@ -43,6 +43,7 @@ def refuse(host: str, recipe: Recipe) -> None:
     """
     impossible = {
         "sampler.urls": bool(recipe.sampler.urls),
+        "sampler.colocate": recipe.sampler.colocate,
         "rollout.continuation_policy": recipe.rollout.continuation_policy == "base",
         "rollout.branching": recipe.rollout.responses < 2,
         "rollout.refill": recipe.rollout.refill > 0,

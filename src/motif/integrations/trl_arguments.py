@@ -79,6 +79,7 @@ def refuse(recipe: Recipe) -> None:
     rollout, loss = recipe.rollout, recipe.loss
     impossible = {
         "sampler.urls": bool(recipe.sampler.urls),
+        "sampler.colocate": recipe.sampler.colocate,
         "sampler.precision": recipe.sampler.precision != "float32",  # nothing there corrects for it
         "loss.minibatches": loss.minibatches > 1,
         "loss.importance_cap": loss.importance_cap > 0,

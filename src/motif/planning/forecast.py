@@ -22,7 +22,7 @@ sheet or description:
 * With `rollout.refill` a share d of the questions is replaced, d² once more, and so on, each time when all trees of the
   step have been graded: d as a run has measured it (--lengths), or from `right`, or else 1, so that all are tried.
 * On a CPU the peak is measured, the shares of it are others, and every token costs `token_overhead` a layer.
-* Several training processes share a step's questions (a question is not divided) and add up gradients at LINK.
+* Several training processes share a step's questions, or the responses to fewer, and add up gradients at LINK.
 * Grading: GRADING seconds a final response on 2 workers, beside sampling; what exceeds the time of sampling is added.
 * Servers: requests for questions and notes are spread evenly (siblings are one request, so a question's first round is
   on one server). After an update the adapter is written and read at DISK, plus ADAPTER_LOAD.
@@ -49,6 +49,7 @@ from motif.errors import RecipeError
 from motif.evaluation.rows import decoding_modes, eval_rows
 from motif.models.shape import Shape
 from motif.planning import warmstart
+from motif.planning.colocation import colocations
 from motif.planning.copies import Level, Replica
 from motif.planning.devices import Device
 from motif.planning.layouts import Layout, fastest, server_counts
@@ -212,14 +213,15 @@ class Forecast:
         adapters = 2 * 2.0 * trainable(self.recipe, self.shape)  # the old and the new one, bfloat16
         parts = {"weights": self._weights / devices, "adapters": adapters / devices, "reserved": float(RESERVED)}
         left = max(0.0, self.device.bytes - sum(parts.values()))
-        return parts | {"cache": min(left, self._row_bytes * self.recipe.rollout.max_rows / devices)}
+        return parts | {"cache": min(left, self.row_bytes * self.recipe.rollout.max_rows / devices)}
 
     def server_rows(self, devices: int = 1) -> int:
         """Sequences of the greatest length that fit into a server at once."""
-        return int(self.server_memory(devices)["cache"] * devices * (1 + 1e-9) / self._row_bytes)
+        return int(self.server_memory(devices)["cache"] * devices * (1 + 1e-9) / self.row_bytes)
 
     @property
-    def _row_bytes(self) -> float:
+    def row_bytes(self) -> float:
+        """Bytes of the keys and values of the longest sequence."""
         length = longest_sequence(self.recipe, self.prompt, min(self.held_out, self.recipe.eval.questions) > 0)
         return float(self.shape.cache(length, 2 if self.half else 4))
 
@@ -231,10 +233,7 @@ class Forecast:
     @cached_property
     def devices_per_trainer(self) -> int | None:
         """Devices that a training process needs; None if more than 64."""
-        return next(
-            (n for n in range(1, 65) if sum(self.trainer_memory(n).values()) <= self.device.bytes),
-            None,
-        )
+        return next((n for n in range(1, 65) if sum(self.trainer_memory(n).values()) <= self.device.bytes), None)
 
     @cached_property
     def devices_per_server(self) -> int | None:
@@ -351,8 +350,8 @@ class Forecast:
     def local(self, processes: int) -> Layout:
         """Every process samples and trains its share of the questions."""
         replica = Replica(self.device, rows=self.recipe.rollout.max_rows)
-        share = math.ceil(self.recipe.rollout.questions_per_step / processes)
-        waves = self.step_waves(share)
+        one = replace(self, recipe=self.recipe.model_copy(update={"rollout": self.recipe.rollout_of_one(processes)}))
+        waves = one.step_waves()
         sampling = self._rollout_time(waves, replica)
         return Layout(
             kind="local",
@@ -362,15 +361,15 @@ class Forecast:
             sampling=sampling,
             grading=self.grading_time(waves, sampling),
             weight_sync=0.0,
-            training=self.update_time(self.step_levels(share), replica, processes),
+            training=self.update_time(one.step_levels(), replica, processes),
             evaluation=self.evaluation_time(replica, processes),
             warm=warmstart.seconds(self, (replica, processes), (replica, processes)),
         )
 
-    def served(self, servers: int, trainers: int) -> Layout:
-        """Servers sample and training processes train, in turns."""
+    def served(self, servers: int, trainers: int, server: Replica | None = None) -> Layout:
+        """Servers sample and training processes train, in turns; `server`: one that has less than its devices."""
         per_server, per_trainer = self.devices_per_server or 1, self.devices_per_trainer or 1
-        replica = Replica(self.device, per_server, True, self.server_rows(per_server))
+        replica = server or Replica(self.device, per_server, True, self.server_rows(per_server))
         waves = self.step_waves()
         sampling = self._rollout_time(waves, replica, servers)
         share = self.step_levels(math.ceil(self.recipe.rollout.questions_per_step / trainers))
@@ -399,7 +398,7 @@ class Forecast:
         per_server, per_trainer = self.devices_per_server, self.devices_per_trainer
         layouts: list[Layout] = []
         if self.min_processes and self.min_processes <= self.count:
-            most = max(self.min_processes, min(self.count, questions))
+            most = max(self.min_processes, min(self.count, self.recipe.parts))
             layouts.append(fastest([self.local(n) for n in range(self.min_processes, most + 1)]))
         if self._lora and per_server and per_trainer:
             pairs = [
@@ -409,6 +408,7 @@ class Forecast:
             ]
             if pairs:
                 layouts += [fastest(pairs), fastest([replace(pair, kind="overlap") for pair in pairs])]
+        layouts += colocations(self)
         if not layouts:
             raise RecipeError(self._too_big())
         return layouts

@@ -11,7 +11,7 @@ from typing import Literal
 class Layout:
     """A way to use the devices, with the seconds of each part of a step, of an evaluation and of the warm start."""
 
-    kind: Literal["local", "servers", "overlap"]
+    kind: Literal["local", "servers", "overlap", "colocated"]
     samplers: int
     trainers: int
     devices: int
@@ -33,6 +33,8 @@ class Layout:
         if self.kind == "local":
             many = f"{self.trainers} processes, each samples" if self.trainers > 1 else "one process samples"
             return f"{many} and trains"
+        if self.kind == "colocated":
+            return "a server beside the training process on one device, in turns"
         servers = f"{self.samplers} server{'s' if self.samplers > 1 else ''}"
         trainers = f"{self.trainers} training process{'es' if self.trainers > 1 else ''}"
         return f"{servers} + {trainers}, {'overlapped' if self.kind == 'overlap' else 'in turns'}"

@@ -124,7 +124,7 @@ def memory(
     values = (4.0 if recipe.model.adapter == "full" else 8.0) / pieces
     return {
         "weights": LIBRARIES + held / pieces,
-        "sampling": 0.0 if recipe.sampler.urls else sampling,
+        "sampling": 0.0 if recipe.sampler.on_servers else sampling,
         "update": activation * (tokens * per_token + adapted) + 4 * 4 * logits + in_pass,
         "optimiser": (values + moments) * trainable(recipe, shape),
     }
@@ -160,7 +160,7 @@ def smaller(recipe: Recipe, rows: int, largest: str, fits: Callable[[Recipe], bo
         fits: whether a recipe does.
     """
     tried = {"rollout.max_rows": rows, "train.microbatch_tokens": recipe.train.pass_tokens}
-    if recipe.sampler.urls:
+    if recipe.sampler.on_servers:
         del tried["rollout.max_rows"]
     singly = sorted(tried, key=lambda name: name.startswith("train") != (largest == "update"))
     ways = [*([name] for name in singly), list(tried)]

@@ -21,6 +21,7 @@ from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
 from motif.models.device import pick_device, weight_dtype
 from motif.models.shape import Shape
+from motif.planning.colocation import colocated, colocation_here, shared_by
 from motif.planning.devices import Device, parse_devices
 from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
@@ -28,6 +29,7 @@ from motif.planning.memory import GIB, advice, is_half, largest_pass, memory, sa
 from motif.planning.workload import Workload, workload_of
 from motif.runs.trackers import check
 from motif.sampling.local.precision import refuse_elsewhere
+from motif.sampling.vllm.launch import Colocation
 from motif.tasks import Task
 from motif.text import duration, percent
 
@@ -61,6 +63,7 @@ class Plan:
     forecast: Forecast
     processes: int = 1
     processor_share: float = 1.0
+    colocation: Colocation | None = None
 
     @property
     def run_seconds(self) -> float:
@@ -90,15 +93,19 @@ class Plan:
             *([("processes", self._processes())] if self.processes > 1 else []),
             *sampling_rows(self.workload.recipe, self.workload.shape),
             *([("update", f"passes of {self.pass_tokens:,} tokens")] if self.device != "cpu" else []),
+            *([("sampling", f"on {self.colocation}; it starts in a minute or more")] if self.colocation else []),
             ("memory", f"about {total / GIB:.1f} GiB of {room}: {_parts(self.memory)}"),
             ("time", f"very roughly {duration(self.run_seconds)}{warm}, {counted}"),
         ]
 
     def _processes(self) -> str:
-        questions = self.workload.recipe.rollout.questions_per_step
-        most, idle = -(-questions // self.processes), self.processes - questions
-        model = "a piece of the" if self.workload.recipe.train.shard == "weights" else "the whole"
-        text = f"{self.processes}, each with {model} model and the trees of up to {most} of {questions} questions"
+        recipe, one = self.workload.recipe, self.workload.recipe.rollout_of_one(self.processes)
+        questions, most = recipe.rollout.questions_per_step, one.questions_per_step
+        model = "a piece of the" if recipe.train.shard == "weights" else "the whole"
+        trees = f"the trees of up to {most} of {questions} questions"
+        if recipe.divides_trees(self.processes):
+            trees = f"up to {one.responses} of the {recipe.rollout.responses} responses to a question"
+        text, idle = f"{self.processes}, each with {model} model and {trees}", self.processes - recipe.parts
         return text + (f"; {idle} of them have nothing to sample: raise rollout.questions_per_step" if idle > 0 else "")
 
     def refuse_if_too_big(self) -> None:
@@ -189,7 +196,7 @@ class DevicePlan:
 
     def _balance(self, best: Layout) -> str:
         busy, training = best.sampling / best.seconds, best.training / best.seconds
-        if best.kind == "local":
+        if best.kind in ("local", "colocated"):
             return f"a device spends {100 * busy:.0f} % of a step sampling and {100 * training:.0f} % training"
         forecast = self.forecast
         sampling = best.samplers * (forecast.devices_per_server or 1)
@@ -213,6 +220,9 @@ class DevicePlan:
             trainer = forecast.trainer_memory(per_trainer)
             rows.append(f"a server{_on(per_server)}: {_sum(server)}, {at_once} rows at once: {_parts(server)}")
             rows.append(f"a training process{_on(per_trainer)}: {_sum(trainer)}: {_parts(trainer)}")
+        if any(layout.kind == "colocated" for layout in forecast.layouts):
+            shared = shared_by(forecast, forecast.device.bytes, forecast.device.bytes)
+            rows.append(f"beside the training process, with sampler.colocate: {shared}")
         return rows
 
 
@@ -236,42 +246,50 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
     dtype, cpu = weight_dtype(recipe.model, device), device.type == "cpu"
     half = dtype != torch.float32
     refuse_elsewhere(recipe, device, half)
-    share = -(-recipe.rollout.questions_per_step // processes.count)
-
-    def of_one(recipe: Recipe) -> Recipe:
-        """What one process does of it."""
-        stage = ("demonstrations_per_step", "look_questions", "questions")
-        shares = {key: -(-getattr(recipe.warmstart, key) // processes.count) for key in stage}
-        update: dict[str, Any] = {"rollout": recipe.rollout.model_copy(update={"questions_per_step": share})}
-        return recipe.model_copy(update=update | {"warmstart": recipe.warmstart.model_copy(update=shares)})
 
     def memory_of(recipe: Recipe) -> dict[str, float]:
         counts = workload.shape, workload.prompt_tokens, len(workload.task.test)
-        return memory(of_one(recipe), *counts, half=half, cpu=cpu, processes=processes.count)
+        return memory(_of_one(recipe, processes.count), *counts, half=half, cpu=cpu, processes=processes.count)
 
+    def forecast_of(recipe: Recipe) -> Forecast:
+        return replace(workload, recipe=_of_one(recipe, processes.count)).forecast(machine, 1, Lengths(), half)
+
+    machine, processor_share = _this_machine(device, workload.shape)
     available = available_memory(device) / (processes.local_count if cpu else 1)
+    shared = colocation_here(forecast_of(recipe), memory_of(recipe), available, device, processes)
     if recipe.train.microbatch_tokens == "auto":
-        tokens = recipe.train.pass_tokens if cpu else largest_pass(workload.recipe, available, memory_of)
+        left = shared.left if shared else available
+        tokens = recipe.train.pass_tokens if cpu else largest_pass(workload.recipe, left, memory_of)
         workload = replace(workload, recipe=workload.recipe.with_microbatch(tokens))
         recipe = recipe.with_microbatch(tokens)
-    machine, processor_share = _this_machine(device, workload.shape)
-    forecast = replace(workload, recipe=of_one(recipe)).forecast(machine, 1, Lengths(), half)
-    local = replace(forecast, right=RIGHT, shared=workload.shared_tokens).local(1)
+    forecast = forecast_of(recipe)
+    guessed = replace(forecast, right=RIGHT, shared=workload.shared_tokens)
+    layout = colocated(guessed, shared) if shared else guessed.local(1)
+    elsewhere = bool(recipe.sampler.urls)
     plan = Plan(
         workload=workload,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
         memory=memory_of(recipe),
         available=available,
-        step_seconds=local.training if recipe.sampler.urls else local.seconds,
-        eval_seconds=0.0 if recipe.sampler.urls else local.evaluation / processes.count,
-        warm_seconds=local.warm[1] + (0.0 if recipe.sampler.urls else local.warm[0]),
+        step_seconds=layout.training if elsewhere else layout.seconds,
+        eval_seconds=0.0 if elsewhere else layout.evaluation / processes.count,
+        warm_seconds=layout.warm[1] + (0.0 if elsewhere else layout.warm[0]),
         memory_of=memory_of,
         forecast=replace(forecast, shared=workload.shared_tokens),
         processes=processes.count,
         processor_share=processor_share,
+        colocation=shared,
     )
     return plan, workload.task
+
+
+def _of_one(recipe: Recipe, processes: int) -> Recipe:
+    """What one of so many processes does of a recipe."""
+    stage = ("demonstrations_per_step", "look_questions", "questions")
+    shares = {key: -(-getattr(recipe.warmstart, key) // processes) for key in stage}
+    update: dict[str, Any] = {"rollout": recipe.rollout_of_one(processes)}
+    return recipe.model_copy(update=update | {"warmstart": recipe.warmstart.model_copy(update=shares)})
 
 
 def make_device_plan(recipe: Recipe, on: str, lengths: str | Path | None = None) -> DevicePlan:
@@ -290,7 +308,9 @@ def make_device_plan(recipe: Recipe, on: str, lengths: str | Path | None = None)
     count, device = parse_devices(on)
     response_lengths = measured(lengths) if lengths else Lengths()
     workload = workload_of(recipe)
-    plan = DevicePlan(workload, workload.forecast(device, count, response_lengths, is_half(recipe, device)))
+    sampler = recipe.sampler.model_copy(update={"urls": [], "colocate": False})  # layouts say where it is sampled
+    anywhere = replace(workload, recipe=recipe.model_copy(update={"sampler": sampler}))
+    plan = DevicePlan(workload, anywhere.forecast(device, count, response_lengths, is_half(recipe, device)))
     plan.forecast.layouts  # noqa: B018  refuses what does not fit
     return plan
 

@@ -41,7 +41,7 @@ def binding_settings(recipe: Recipe) -> dict[str, Any]:
         del bound["train.steps"]
     if recipe.sampler.precision != "float32":
         bound["sampler.precision"] = recipe.sampler.precision
-    if recipe.sampler.urls:
+    if recipe.sampler.on_servers:
         bound |= {"sampler.urls": "servers", "sampler.overlap": recipe.sampler.overlap}
     return bound
 

@@ -97,6 +97,10 @@ class TrainingSampler(Sampler, Protocol):
         """
         ...
 
+    def rest(self) -> None:
+        """Leave the device's memory to an update, until the next request."""
+        ...
+
     def close(self) -> None:
         """Give back what is held; requests under way fail."""
         ...

@@ -100,6 +100,7 @@ def grow(
     seed: int = 0,
     step: int | str = 0,
     greedy: bool = False,
+    roots: range | None = None,
     on_response: Callable[[Node], None] | None = None,
     on_leaf: Callable[[Tree, Node], None] | None = None,
 ) -> list[Tree]:
@@ -112,6 +113,7 @@ def grow(
         questions: one tree each; the same question may occur more than once only under different ids.
         step: part of the randomness key, with `seed` and the question's id.
         greedy: decode greedily in all rounds, whatever temperatures the config holds.
+        roots: the first-round responses to grow, with all that follows them; None: all.
         on_response: called with each response of any round as it ends.
         on_leaf: called with each final response as it ends, e.g. to grade it while others are still being sampled.
 
@@ -120,6 +122,8 @@ def grow(
     """
     trees = [Tree(question, step if isinstance(step, int) else 0) for question in questions]
     shape, observer = TreeShape.of(config, greedy), _Callbacks(on_response, on_leaf)
+    if roots is not None:
+        shape = replace(shape, branching=[len(roots), *shape.branching[1:]], first_index=roots.start)
     run(Grower(sampler, rounds, shape, seed, step, observer).grow(trees))
     return trees
 

@@ -248,7 +248,8 @@ def _warm(recipe: Recipe) -> Iterator[Changes]:
         return
     changes = {"warmstart.source": "solutions" if has_solutions(recipe) else "self"}
     yield changes
-    yield changes | {"sampler.urls": [], "sampler.overlap": False}
+    servers: dict[str, Any] = {"sampler.colocate": False} if recipe.sampler.colocate else {"sampler.urls": []}
+    yield changes | servers | {"sampler.overlap": False}
 
 
 def has_solutions(recipe: Recipe) -> bool:

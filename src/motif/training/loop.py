@@ -39,6 +39,7 @@ from motif.runs.result import Result
 from motif.runs.trackers import tracking
 from motif.runs.weights import check_round_trip, save_weights
 from motif.sampling.base import Usage
+from motif.sampling.vllm.launch import Colocation
 from motif.session import Session, open_session, with_examples
 from motif.statistics.variance import components
 from motif.tasks import Task
@@ -112,17 +113,15 @@ def _train(
 ) -> Result:
     display = display if processes.main else Display(quiet=True)
     with ExitStack() as held, explain_resume(folder):
-        task, given, tokens = processes.on_main(
+        recipe, task, given, colocation = processes.on_main(
             lambda: _prepare(recipe, folder, resume, allow_changes, display, processes, held)
         )
-        recipe = recipe.with_microbatch(tokens)
-        session = open_session(recipe, task, processes=processes)
+        session = open_session(recipe, task, processes=processes, colocation=colocation)
         held.callback(session.close)
         choose_update_path(session.policy, processes)
         measure_slowdown(session.policy, session.sampler)
         display.plan(session.ways())
-        for line in session.paths.warnings():
-            display.message(line)
+        display.messages(*session.paths.warnings())
         run = RunFolder(folder, processes.main)
         with display, tracking(recipe, run, display.message), interruptions(processes) as interrupted:
             trainer = Trainer(session, run, display, allow_changes, given, tell)
@@ -141,8 +140,8 @@ def _prepare(
     display: Display,
     processes: Processes,
     held: ExitStack,
-) -> tuple[Task, Demonstrations | None, int]:
-    """Load questions and given demonstrations, and check what can be; the last result: tokens of an update's pass."""
+) -> tuple[Recipe, Task, Demonstrations | None, Colocation | None]:
+    """Load questions and given demonstrations, and check what can be; the recipe comes back with what `auto` left."""
     refuse_used_folder(folder, resume)
     if resume and not has_begun(folder):
         display.message(f"{folder} holds no run yet: this is its beginning")
@@ -156,7 +155,7 @@ def _prepare(
     if not has_begun(folder):  # whoever looks at it while the model is loaded sees what it will be
         write_recipe(folder, recipe)
     remember(recipe)
-    return task, None if resume else read_ahead(recipe, task), plan.pass_tokens
+    return recipe, task, None if resume else read_ahead(recipe, task), plan.colocation
 
 
 class Trainer:
@@ -268,6 +267,7 @@ class Trainer:
             group["lr"] = learning_rate(self.state.step, self.recipe)
         samples = collect([tree for tree in trees if not tree.dropped], self.recipe, self.session.rounds)
         parts = (self.policy, self.optimizer, samples, self.recipe, self.processes, self.state.budget)
+        self.session.sampler.rest()
         stats = update(*parts, max_gap=self.recipe.sampler.max_mean_gap)
         if warning := self.state.budget.pop_warning(self.state.step):
             self.display.message(warning)

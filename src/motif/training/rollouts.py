@@ -7,6 +7,10 @@ Step t + 1 is then sampled with the weights that step t starts from, so it lags 
 are waited for before the next step begins. Every response carries the version of the weights it came from, and the loss
 corrects for the difference (`loss.importance_cap`).
 
+Where a step has fewer questions than there are processes, several share a tree: each grows a part of the first-round
+responses with all that follows them, so that children stay with their parent. Keys of randomness are those of the whole
+tree, so it is the same.
+
 With `rollout.refill` a dead question is replaced by another, place by place (DAPO's dynamic sampling, arXiv 2503.14476,
 section 3.2; DAPO fills a batch, we each of its places, so that processes need not wait for each other). All trees that
 were grown are handed out; those of dead questions are marked as dropped.
@@ -18,11 +22,12 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
-from motif.config import RolloutConfig
+from motif.config import Recipe, RolloutConfig
 from motif.display import Display
+from motif.distributed import Processes
 from motif.grading.beside import grading_beside
 from motif.method.credit import assign
 from motif.method.rounds import Rounds
@@ -32,6 +37,26 @@ from motif.sampling.grow import continue_from, grow
 from motif.session import Session
 from motif.training.progress import Clock, Progress
 from motif.training.schedule import Course, draw_rounds
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process grows of a step: the trees of these places, with these of their first-round responses."""
+
+    places: range
+    roots: range
+
+    @classmethod
+    def of(cls, processes: Processes, recipe: Recipe) -> Part:
+        """This process's part: whole trees, or of one tree as many responses as any other process up to one."""
+        rank, count, places = processes.rank, processes.count, recipe.rollout.questions_per_step
+        responses = recipe.rollout.responses
+        if not recipe.divides_trees(count):
+            return cls(range(rank, places, count), range(responses))
+        place, number = rank % places, rank // places
+        sharing = len(range(place, count, places))
+        roots = range(responses * number // sharing, responses * (number + 1) // sharing)
+        return cls(range(place, place + 1 if roots else place), roots)
 
 
 @dataclass(frozen=True)
@@ -70,6 +95,7 @@ class Rollouts:
     def __init__(self, session: Session, state: Progress, display: Display):
         self.session, self.state, self.display = session, state, display
         self.course = Course(session.task.train, session.recipe.data)
+        self.part = Part.of(session.processes, session.recipe)
         self._pool: ThreadPoolExecutor | None = None
         self._future: Future[Sampled] | None = None
 
@@ -96,7 +122,7 @@ class Rollouts:
         clock.lap("sample")
         self._start_next()
         processes = self.session.processes
-        places = processes.gather_in_order(sampled.by_place())
+        places = joined(processes.gather(list(zip(self.part.places, sampled.by_place(), strict=True))))
         if processes.count > 1:
             clock.lap("wait")  # until the last process had its trees
         trees = [tree for place in places for tree in place]
@@ -136,9 +162,8 @@ class Rollouts:
         """
         session, recipe = self.session, self.session.recipe
         rollout, usage, start = recipe.rollout, replace(session.sampler.usage), time.perf_counter()
-        places = session.processes.share(
-            self.course.places(stage, step, rollout.questions_per_step, recipe.train.seed, rollout.tries)
-        )
+        whole = self.course.places(stage, step, rollout.questions_per_step, recipe.train.seed, rollout.tries)
+        places = [whole[place] for place in self.part.places]
         grown: list[list[Tree]] = [[] for _ in places]
         left = list(range(len(places)))
         for attempt in range(rollout.tries):
@@ -148,7 +173,8 @@ class Rollouts:
                 break
             replay = self.state.replay
             begun = [replay.begin(question, step, recipe) for question in questions] if rollout.replay else None
-            trees = grow_and_grade(session, questions, step, self.display, clock, begun=begun).trees
+            parts = (session, questions, step, self.display, clock)
+            trees = grow_and_grade(*parts, begun=begun, roots=self.part.roots).trees
             for place, tree in zip(left, trees, strict=True):
                 grown[place].append(tree)
                 tree.dropped = rollout.refill > 0 and assign(tree, recipe.credit).dead
@@ -156,6 +182,16 @@ class Rollouts:
         spent, seconds = session.sampler.usage.since(usage), time.perf_counter() - start
         trees = [tree for place in grown for tree in place]
         return Sampled(trees, spent, seconds, tried=tuple(map(len, grown)))
+
+
+def joined(parts: Sequence[Sequence[tuple[int, list[Tree]]]]) -> list[list[Tree]]:
+    """The trees of all places, in order, from those of each process; parts of one tree become one."""
+    places: dict[int, list[Tree]] = {}
+    for place, trees in chain(*parts):
+        for whole, part in zip(places.setdefault(place, trees), trees, strict=True):
+            if part is not whole:
+                whole.roots += part.roots
+    return [places[place] for place in sorted(places)]
 
 
 def grow_and_grade(
@@ -167,21 +203,24 @@ def grow_and_grade(
     rounds: Rounds | None = None,
     shape: RolloutConfig | None = None,
     begun: list[Tree] | None = None,
+    roots: range | None = None,
 ) -> Sampled:
     """Grow trees of these questions, by default in the recipe's form; leaves are graded while others are sampled.
 
     Args:
         begun: trees of the questions, which have their first rounds perhaps.
+        roots: of trees that have nothing yet, the first-round responses to grow; None: all.
     """
     shape, recipe = shape or session.recipe.rollout, session.recipe
+    responses = shape.responses if roots is None else len(roots)
     usage, start = replace(session.sampler.usage), time.perf_counter()
     with (
-        display.sampling(len(questions) * shape.responses * shape.trajectories) as advance,
+        display.sampling(len(questions) * responses * shape.trajectories) as advance,
         grading_beside(session.grader, advance) as on_leaf,
     ):
         parts = (session.sampler, rounds or session.rounds, shape)
         if begun is None:
-            trees = grow(questions, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)
+            trees = grow(questions, *parts, seed=recipe.train.seed, step=step, roots=roots, on_leaf=on_leaf)
         else:
             trees = begun
             continue_from(trees, *parts, seed=recipe.train.seed, step=step, on_leaf=on_leaf)

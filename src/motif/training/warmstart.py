@@ -179,6 +179,7 @@ class Warmstart:
         warm.steps, warm.in_iteration = warm.steps + 1, warm.in_iteration + 1
         samples = collect(chosen, self.recipe)
         parts = (session.policy, self.optimizer, samples, self.recipe, session.processes, self.state.budget)
+        session.sampler.rest()
         stats = update(*parts)
         clock.lap("update")
         if warning := self.state.budget.pop_warning(0):

@@ -122,10 +122,7 @@ class LocalSampler(SteppingSampler):
 
     @contextlib.contextmanager
     def open(self, name: str = "current") -> Iterator[DecodingBatch]:
-        """A batch that the caller steps, on the weights of `current` or `base`; the policy is the batch's meanwhile.
-
-        To be used in the thread that opened it.
-        """
+        """A batch that the caller steps in this thread, on the weights of `current` or `base`; it has the policy."""
         policy = self.policy
         quantiser = Quantiser(policy.model, self.precision.slow) if self.precision.int8 else None
         with contextlib.ExitStack() as stack:
@@ -156,6 +153,8 @@ class LocalSampler(SteppingSampler):
 
     def close(self) -> None:
         """Nothing to do: nothing is held between requests."""
+
+    rest = close
 
     def _check(self) -> None:
         """Take the first way to decode that computes what the trainer computes."""

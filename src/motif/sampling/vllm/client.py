@@ -134,6 +134,26 @@ class Server:
         self.loaded.discard(name)
         await self._call(client, "POST", "/v1/unload_lora_adapter", {"lora_name": name}, CONNECT_SECONDS)
 
+    async def sleep(self, client: httpx2.AsyncClient) -> None:
+        """Let it give its device's memory back: weights go to the CPU's memory, keys and values are dropped.
+
+        Raises:
+            Fault: it does not answer, or failed.
+            ServiceError: it was started without its sleep mode.
+        """
+        await self._turn(client, "/sleep?level=1")
+
+    async def wake(self, client: httpx2.AsyncClient) -> None:
+        """Let it take the memory again; raises as `sleep` does."""
+        await self._turn(client, "/wake_up")
+
+    async def _turn(self, client: httpx2.AsyncClient, path: str) -> None:
+        status, content = await self._call(client, "POST", path, None, LOAD_SECONDS)
+        if status != httpx2.codes.OK:
+            raise ServiceError(
+                f"{self.url} cannot sleep and wake ({status}: {message_of(content)}): set sampler.sleep = 'never'"
+            )
+
     async def complete(
         self, client: httpx2.AsyncClient, call: VllmRequest, seconds: float
     ) -> AsyncGenerator[tuple[int, VllmChoice], None]:

@@ -2,17 +2,60 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from motif.config import Recipe
-from motif.errors import RecipeError
+from motif.errors import RecipeError, UsageError
 from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_config, locate
 from motif.models.shape import context_limit, window_of
+from motif.text import percent
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that `--max-lora-rank` takes."""
+ENVIRONMENT = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"}
+"""Without this, vLLM takes adapters at its start only."""
+PLACE = "MOTIF_VLLM"
+"""Environment variable with the folder of the program `vllm`, where it is not on the path."""
+
+
+@dataclass(frozen=True)
+class Colocation:
+    """How a server shares a device (`sampler.colocate`).
+
+    share: the fraction of all its memory that the server may take. cache: bytes of that for keys and values. sleeps:
+    whether it gives all of it back during updates. left: bytes that updates have beside it.
+    """
+
+    share: float
+    cache: float
+    sleeps: bool
+    left: float = 0.0
+
+    def __str__(self) -> str:
+        turns, share = ", and sleeps during updates" if self.sleeps else "", percent(self.share, decimals=0)
+        return f"a vLLM server on the same device, which may take {share} of its memory{turns}"
+
+
+def find_program() -> str:
+    """The program `vllm`: in the folder that MOTIF_VLLM names, or on the path.
+
+    Raises:
+        UsageError: it is in neither.
+    """
+    folder = os.environ.get(PLACE)
+    found = shutil.which("vllm", path=folder) if folder else shutil.which("vllm")
+    if found is None:
+        missing = f"{PLACE} names {folder}, which has no program vllm" if folder else "there is no program vllm"
+        raise UsageError(
+            f"sampler.colocate needs vLLM, and {missing}: install it in an environment of its own, and put its bin "
+            f"folder on PATH or into {PLACE} (docs/scaling.md); or sample in this process: sampler.colocate = false"
+        )
+    return found
 
 
 def commands(recipe: Recipe) -> list[str]:
@@ -22,17 +65,20 @@ def commands(recipe: Recipe) -> list[str]:
         RecipeError: no server can have its adapter.
         ModelError: the model cannot be found.
     """
+    return [
+        shlex.join([f"{name}={value}" for name, value in ENVIRONMENT.items()] + ["vllm", *arguments(recipe, url)])
+        for url in recipe.sampler.urls or ["http://127.0.0.1:8000"]
+    ]
+
+
+def arguments(recipe: Recipe, url: str) -> list[str]:
+    """What follows `vllm` in the command that serves a recipe's model at this address; raises as `commands` does."""
     if recipe.model.adapter == "full":
         raise RecipeError("servers need model.adapter = 'lora' (see docs/scaling.md for training all weights)")
     if recipe.model.lora_rank > RANKS[-1]:
         raise RecipeError(f"vLLM takes adapters of rank {RANKS[-1]} at most: lower model.lora_rank")
-    words = _words(recipe)
-    return [
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True "
-        + shlex.join(["vllm", "serve", *words, "--host", parts.hostname or "", "--port", str(parts.port or _port(url))])
-        for url in recipe.sampler.urls or ["http://127.0.0.1:8000"]
-        for parts in [urlsplit(url)]
-    ]
+    parts = urlsplit(url)
+    return ["serve", *_words(recipe), "--host", parts.hostname or "", "--port", str(parts.port or _port(url))]
 
 
 def _words(recipe: Recipe) -> list[str]:

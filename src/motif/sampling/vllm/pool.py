@@ -27,6 +27,7 @@ class Pool:
         self.servers = [Server(url) for url in config.urls]
         self.client = make_client(bearer(os.environ.get(config.api_key_variable)))
         self._adapter: Adapter | None = None
+        self._lost = ""  # why no server will come back
         self._any_up = asyncio.Event()
         self._any_up.set()
         self._loading = {server: asyncio.Lock() for server in self.servers}
@@ -38,16 +39,23 @@ class Pool:
         """The server with the fewest responses under way; waits for one to come back when none is there.
 
         Raises:
-            SamplerError: none came back in time.
+            SamplerError: none came back in time, or none will.
         """
         try:
             async with asyncio.timeout(self.config.patience):
                 while not (up := [server for server in self.servers if server.up]):
+                    if self._lost:
+                        raise SamplerError(self._lost)
                     await self._any_up.wait()  # the server that came back may be gone again when this task runs
         except TimeoutError:
             faults = "; ".join(f"{server.url}: {server.fault}" for server in self.servers)
             raise SamplerError(f"no server has answered for {self.config.patience:g} s ({faults})") from None
         return min(up, key=lambda server: server.waiting)
+
+    def give_up(self, why: str) -> None:
+        """Wait for no server any more; `why` is the message of the error."""
+        self._lost = why
+        self._any_up.set()
 
     def lost(self, server: Server, fault: Fault) -> None:
         """Send a server nothing more until it has said that it is back."""

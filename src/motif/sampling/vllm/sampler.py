@@ -25,6 +25,7 @@ from motif.errors import RecipeError, SamplerError, ServiceError
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, OnText, Request, Usage
 from motif.sampling.concurrency import together
+from motif.sampling.local.check import explained_by_rounding
 from motif.sampling.vllm.adapters import Adapter, AdapterFolder
 from motif.sampling.vllm.client import Fault, NotLoaded, Server, VllmChoice, VllmRequest
 from motif.sampling.vllm.pool import Pool, everyone
@@ -33,8 +34,8 @@ T = TypeVar("T")
 SEEDS = 2**62
 """Seeds are below this: servers take signed 64-bit numbers, and a sibling's seed is the first one's plus its place."""
 SAME_MODEL = 0.3
-"""Mean difference of log-probabilities (nats) up to which a server is taken to serve the policy's model: rounding to
-bfloat16 makes some hundredths, another model several nats."""
+"""Mean difference of log-probabilities (nats) up to which a server is taken to serve the policy's model in float32:
+another model makes several nats."""
 
 PROMPT, TOKENS = 72, 8
 """Tokens of the prompt, and of each response, by which a server is compared with the policy."""
@@ -127,6 +128,9 @@ class ServerSampler:
         adapter = self.folder.write(self.policy, version, state)
         self._call(self.pool.load_everywhere(adapter))
         return adapter
+
+    def rest(self) -> None:
+        """Nothing to do: the servers have devices of their own."""
 
     def close(self) -> None:
         """Unload the adapter and remove it; requests under way fail. Calling it twice is harmless."""
@@ -299,22 +303,40 @@ class ServerSampler:
                     f"{server.url} reports log-probabilities before the temperature: start it with "
                     "--logprobs-mode processed_logprobs, as `motif vllm-command` says"
                 )
-            if gap > SAME_MODEL:
+            if gap > (bound := self._bound(prompt, choices, temperature)):
                 raise ServiceError(
                     f"{server.url} serves another model than {self.policy.config.name!r}, or in another way: "
-                    f"log-probabilities differ by {gap:.2g} on average. Start it as `motif vllm-command` says"
+                    f"log-probabilities differ by {gap:.2g} on average, and rounding explains {bound:.2g}. Start it as "
+                    "`motif vllm-command` says, or sample in this process (sampler.urls = [], sampler.colocate = false)"
                 )
 
-    @torch.no_grad()
     def _gap(self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float) -> float:
+        """The mean difference from the policy's log-probabilities, in nats."""
         if any(max(choice.token_ids) >= self.policy.vocabulary for choice in choices):
             return float("inf")
-        with self.policy.adapter_disabled():
-            ours, _ = self.policy.token_logprobs(
-                [prompt] * len(choices), [choice.token_ids for choice in choices], [temperature] * len(choices)
-            )
+        ours = self._logprobs(prompt, choices, temperature)
         theirs = torch.tensor([value for choice in choices for value in choice.logprobs], device=ours.device)
         return float((ours - theirs).abs().mean())
+
+    def _bound(self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float) -> float:
+        """What the gap may be: in bfloat16 what rounding explains, as for the sampler in this process."""
+        if not self.policy.half:
+            return SAME_MODEL
+        if self.policy.config.four_bit:  # whose kernels have one precision
+            return explained_by_rounding(0.0)
+        rounded = self._logprobs(prompt, choices, temperature)
+        with self.policy.in_float32():
+            exact = self._logprobs(prompt, choices, temperature)
+        return explained_by_rounding(float((rounded - exact).abs().mean()))
+
+    @torch.no_grad()
+    def _logprobs(self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float) -> Tensor:
+        """The policy's log-probabilities (T,) of all tokens, without its adapter."""
+        with self.policy.adapter_disabled():
+            logprobs_T, _ = self.policy.token_logprobs(
+                [prompt] * len(choices), [choice.token_ids for choice in choices], [temperature] * len(choices)
+            )
+        return logprobs_T
 
 
 def _completion(

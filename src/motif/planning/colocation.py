@@ -1,0 +1,149 @@
+"""How a vLLM server and the trainer share one device (`sampler.colocate`), and what a step then takes.
+
+They take turns. A server that sleeps during updates moves its weights to the CPU's memory and back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from motif.config import Recipe
+from motif.distributed import Processes
+from motif.errors import RecipeError
+from motif.planning.copies import Replica
+from motif.planning.layouts import Layout
+from motif.planning.memory import GIB, sampled_at_once
+from motif.sampling.vllm.launch import Colocation, find_program
+
+if TYPE_CHECKING:
+    from motif.planning.forecast import Forecast
+
+OUT, BACK = 2e9, 10e9
+"""Bytes per second in which a server's weights go to the CPU's memory and come back: 22 GiB took 10.6 and 2.2 s on an
+A100 (github.com/vllm-project/vllm/pull/48337)."""
+USED = 0.95
+"""The share of the free memory that is given away: what a program holds is never all in use."""
+
+
+def share_device(
+    recipe: Recipe,
+    trainer: Mapping[str, float],
+    server: Mapping[str, float],
+    row: float,
+    free: float,
+    device: float,
+    can_sleep: bool = True,
+) -> Colocation:
+    """The server's share of a device, and whether it sleeps during updates.
+
+    It gets what it can use, up to what the trainer leaves: beside an update, or, if that is too little for all rows at
+    once, beside the weights and the optimiser alone.
+
+    Args:
+        trainer: bytes of the trainer by part (`memory`). server: of the server, its `cache` for all rows at once among
+            them. row: of the keys and values of the longest sequence. free, device: of the device.
+
+    Raises:
+        RecipeError: there is no room for a single sequence.
+    """
+    held = trainer["weights"] + trainer["optimiser"]
+    fixed = sum(size for name, size in server.items() if name != "cache")
+    asleep = USED * free - held
+    beside = asleep - trainer["update"]
+    wanted = fixed + max(row, server["cache"])
+    may = can_sleep and recipe.sampler.sleep != "never" and not recipe.sampler.overlap
+    sleeps = may and (recipe.sampler.sleep == "always" or beside < wanted)
+    room = asleep if sleeps else beside
+    if room < fixed + row:
+        let = ", or let the server sleep (sampler.sleep, sampler.overlap)" if can_sleep and not sleeps else ""
+        raise RecipeError(
+            f"a vLLM server does not fit beside the trainer: it needs {(fixed + row) / GIB:.1f} GiB, and "
+            f"{max(0.0, room) / GIB:.1f} of {free / GIB:.1f} free ones are left{'' if sleeps else ' during updates'}: "
+            f"sample in this process (sampler.colocate = false){let}"
+        )
+    taken = min(room, wanted)
+    return Colocation(taken / device, taken - fixed, sleeps, left=free - (0.0 if sleeps else taken))
+
+
+def shared_by(
+    forecast: Forecast,
+    free: float,
+    device: float,
+    trainer: Mapping[str, float] | None = None,
+    can_sleep: bool = True,
+) -> Colocation:
+    """How a server and the trainer of a forecast share a device.
+
+    Args:
+        free, device: bytes of the device. trainer: bytes of the trainer by part, where they are known better.
+
+    Raises:
+        RecipeError: they do not fit.
+    """
+    recipe, row = forecast.recipe, forecast.row_bytes
+    server = forecast.server_memory() | {"cache": row * sampled_at_once(recipe, forecast.held_out)}
+    return share_device(recipe, trainer or forecast.trainer_memory(), server, row, free, device, can_sleep)
+
+
+def colocated(forecast: Forecast, shared: Colocation) -> Layout:
+    """A server beside the training process on one device."""
+    rows = max(1, int(shared.cache / forecast.row_bytes))
+    alone = forecast.served(1, 1, Replica(forecast.device, 1, True, rows))
+    weights = forecast.server_memory()["weights"]
+    turns = weights / OUT + weights / BACK if shared.sleeps else 0.0
+    return replace(alone, kind="colocated", devices=1, weight_sync=alone.weight_sync + turns)
+
+
+def colocations(forecast: Forecast) -> list[Layout]:
+    """The same as layouts of a forecast: none, if the two do not fit or all weights are trained."""
+    if forecast.recipe.model.adapter == "full":
+        return []
+    try:
+        return [colocated(forecast, shared_by(forecast, forecast.device.bytes, forecast.device.bytes))]
+    except RecipeError:
+        return []
+
+
+def colocation_here(
+    forecast: Forecast, trainer: Mapping[str, float], free: float, device: torch.device, processes: Processes
+) -> Colocation | None:
+    """How the server of `sampler.colocate` shares this machine's device; None without it.
+
+    Raises:
+        RecipeError: several processes train, no server can run on this device, or there is no room.
+        UsageError: vLLM is not there.
+    """
+    recipe = forecast.recipe
+    if not recipe.sampler.colocate or sum(trainer.values()) > free:  # which the plan refuses by itself
+        return None
+    if processes.count > 1:
+        raise RecipeError("sampler.colocate is for one training process: start servers by hand (sampler.urls)")
+    if device.type != "cuda" and recipe.model.device != "cpu":
+        raise RecipeError(
+            f"sampler.colocate needs an NVIDIA or AMD GPU, and this run's device is {device}: set sampler.colocate = "
+            "false, or model.device = 'cpu' where vLLM's build for CPUs is installed"
+        )
+    if device.type != "cuda" and recipe.sampler.sleep == "always":
+        raise RecipeError("sampler.sleep = 'always': vLLM sleeps on GPUs only; leave it out")
+    find_program()
+    shared = shared_by(forecast, free, _all_memory(device), trainer, can_sleep=device.type == "cuda")
+    weights, main = forecast.server_memory()["weights"], float(psutil.virtual_memory().available)
+    if shared.sleeps and weights > main:
+        raise RecipeError(
+            f"the vLLM server would have to sleep during updates, and its {weights / GIB:.1f} GiB of weights do not "
+            f"fit into the {main / GIB:.1f} GiB of main memory that are free: sample in this process "
+            "(sampler.colocate = false)"
+        )
+    return shared
+
+
+def _all_memory(device: torch.device) -> float:
+    """Bytes of a device, free or not."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[1])
+    return float(psutil.virtual_memory().total)
