@@ -1,6 +1,6 @@
 """Takes the pictures in docs/figures that `tools/figures.py` cannot draw: of a terminal, and of pages in a browser.
 
-    python tools/pictures.py record          # what `motif train demo` prints, and when (docs/figures/terminal.json)
+    python tools/pictures.py record FOLDER   # what `motif train demo` prints, and when (docs/figures/terminal.json)
     python tools/pictures.py page RUN        # the page of a run: live.png while it trains; else page.png, explorer.png
     python tools/pictures.py chat RUN        # the chat page of `motif serve RUN`, while a round is thought
 
@@ -19,7 +19,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -35,24 +34,24 @@ WAIT = 120_000
 """Milliseconds in which a page has to do what is asked of it."""
 
 
-def record() -> None:
-    """Keep what `motif train demo` prints, and when: only of a run that has come to its end."""
+def record(folder: Path) -> None:
+    """Keep what `motif train demo` prints in a folder, and when: only of a run that has come to its end."""
     settings = os.environ | {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "motif", "train", "demo"]
+    folder.mkdir(parents=True, exist_ok=True)
     started, lines = time.monotonic(), []
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            command, cwd=folder, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        try:
-            for line in process.stdout or ():
-                print(line, end="", flush=True)
-                if not COUNTER.fullmatch(line.rstrip()):
-                    lines.append([round(time.monotonic() - started, 2), line.rstrip()])
-        finally:
-            if process.poll() is None and sys.exc_info()[0]:
-                process.terminate()
-            failed = process.wait()
+    process = subprocess.Popen(
+        command, cwd=folder, env=settings, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            if not COUNTER.fullmatch(line.rstrip()):
+                lines.append([round(time.monotonic() - started, 2), line.rstrip()])
+    finally:
+        if process.poll() is None and sys.exc_info()[0]:
+            process.terminate()
+        failed = process.wait()
     if failed or not lines:
         raise SystemExit(f"motif train demo ended with {failed}: {lines[-1][1] if lines else 'nothing was printed'}")
     (FIGURES / "terminal.json").write_text(json.dumps(lines, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -76,7 +75,7 @@ def opened(address: str, slowly: bool = False) -> Iterator[Any]:
     chrome = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=chrome, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 960, "height": 720}, device_scale_factor=1.5, color_scheme="light")
+        page = browser.new_page(viewport={"width": 960, "height": 860}, device_scale_factor=1.5, color_scheme="light")
         page.set_default_timeout(WAIT)
         if slowly:
             page.add_init_script(SLOWLY)
@@ -108,6 +107,7 @@ def photograph(run: Path) -> None:
             page.locator("#tree .tree").first.wait_for()
             take(page, "live.png" if running else "page.png")
             if not running:
+                page.set_viewport_size({"width": 960, "height": 1330})  # down to the reward of a response
                 page.evaluate("document.querySelector('#tree .tree').scrollIntoView()")
                 take(page, "explorer.png")
         server.shutdown()
@@ -139,14 +139,9 @@ def main() -> None:
     """Take one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("record", "page", "chat"))
-    parser.add_argument("run", type=Path, nargs="?", help="the run folder of a page")
+    parser.add_argument("folder", type=Path, help="a run; or the folder to record in, whose runs/demo is new")
     options = parser.parse_args()
-    if options.what == "record":
-        record()
-    elif options.run is None:
-        parser.error("give the run folder")
-    else:
-        {"page": photograph, "chat": photograph_chat}[options.what](options.run)
+    {"record": record, "page": photograph, "chat": photograph_chat}[options.what](options.folder)
 
 
 if __name__ == "__main__":

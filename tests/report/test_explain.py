@@ -11,10 +11,12 @@ import pytest
 from motif.config import CreditConfig, Recipe, load_recipe
 from motif.method.credit import assign
 from motif.method.tree import Node, Question, Tree
+from motif.report.charts import eval_points
 from motif.report.data import RunView
 from motif.report.explain import Explainer, nodes_of
+from motif.report.now import numbers_now
 from motif.report.trees import Cutter
-from motif.runs.read import read_metrics
+from motif.runs.read import Evaluation, read_metrics
 from support.runs import fake_run
 
 
@@ -147,7 +149,7 @@ def test_the_state_comes_from_the_lock(tmp_path: Path) -> None:
         data = state()
         assert data["state"]["word"] == "running" and data["notices"] == []
         now = {one["name"]: (one["value"], one["change"]) for one in data["now"]}
-        assert now["Time left"] == ("about 16 min 48 s", "21 s a step")
+        assert now["Time left"] == ("≈ 16 min 48 s", "21 s a step")
         assert now["Speed"] == ("4,571 tokens/s", "")
         assert now["Held out"][0] == "41.0 %"
         assert "no comparison" not in data["result"]["reading"]
@@ -155,3 +157,23 @@ def test_the_state_comes_from_the_lock(tmp_path: Path) -> None:
         assert state()["state"]["word"] == "running"
     assert state()["state"]["word"] == "not started"
     assert not read_metrics(run).steps
+
+
+def row(accuracy, n, **more):
+    return {"rounds_3": {"accuracy": accuracy, "low": 0.1, "high": 0.9, "n": n} | more}
+
+
+def test_evaluations_on_few_questions_are_compared_with_the_same_ones():
+    at_first, at_last = ({"accuracy": accuracy, "low": 0.0, "high": 1.0, "n": 100} for accuracy in (0.5, 0.9))
+    results = (row(0.4, 500, first=at_first), row(0.8, 100), row(0.7, 500, first=at_last))
+    made = [Evaluation(step, "", rows) for step, rows in zip((0, 5, 10), results, strict=True)]
+
+    def held(evaluations):
+        [entry] = numbers_now([], evaluations, 3, None)
+        return entry["value"], entry["change"]
+
+    assert held(made[:1]) == ("40.0 %", "")
+    assert held(made[:2]) == ("80.0 %", "from 50.0 %")
+    assert held(made) == ("70.0 %", "from 40.0 %")
+    lines = {line["name"]: [point["value"] for point in line["points"]] for line in eval_points(made)["series"]}
+    assert lines == {"3 rounds, the first questions": [0.5, 0.8, 0.9], "3 rounds": [0.4, 0.7]}

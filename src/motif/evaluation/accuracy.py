@@ -115,11 +115,17 @@ class Accuracy:
     partial: int = field(default=0, repr=False)
     reason: str = field(default="", repr=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The numbers for JSON, without the outcomes (see `outcomes_dict`); the mean of no question is None."""
+    def to_dict(self, first: int = 0) -> dict[str, Any]:
+        """The numbers for JSON, without the outcomes (see `outcomes_dict`); the mean of no question is None.
+
+        With `first`, where there are more questions than these, also the accuracy on so many, the first ones.
+        """
         numbers: dict[str, Any] = {name: _finite(getattr(self, name)) for name in NUMBERS}
         if self.mean_rounds is not None:
             numbers["mean_rounds"] = self.mean_rounds
+        if 0 < first < len(self.outcomes):
+            few = proportion(list(self.outcomes.values())[:first], partial=self.partial > 0)
+            numbers["first"] = {"accuracy": _finite(few.value), "low": few.low, "high": few.high, "n": few.n}
         if self.pass_at:
             numbers["pass_at"] = {str(k): _proportion_dict(value) for k, value in self.pass_at.items()}
         if self.by_pieces:

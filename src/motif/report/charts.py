@@ -139,8 +139,10 @@ def eval_points(made: Sequence[Evaluation]) -> Chart:
     """
     warmed = any(evaluation.stage for evaluation in made)
     parts = {"": [one for one in made if one.step or one.stage or not warmed]}
+    if whole := [one for one in parts[""] if one.on_few() != one]:
+        parts = {", the first questions": [one.on_few() for one in parts[""]], "": whole}
     if warmed:
-        parts[", before the warm start"] = [one for one in made if one not in parts[""]]
+        parts[", before the warm start"] = [one for one in made if not one.step and not one.stage]
     zero = "after the warm start, beside that before it" if warmed else "before training"
     chart: Chart = {
         "id": "evals",
@@ -149,7 +151,8 @@ def eval_points(made: Sequence[Evaluation]) -> Chart:
         "y": "accuracy (%)",
         "unit": "percent",
         "caption": f"Evaluations with 95 % intervals; step 0 is {zero}. "
-        "Where the intervals do not overlap, there is a difference.",
+        + "During training only the first questions are asked (eval.questions_during). " * bool(whole)
+        + "Where the intervals do not overlap, there is a difference.",
     }
     series = []
     names = row_names(*(evaluation.results for evaluation in made))

@@ -29,7 +29,7 @@ def numbers_now(
         left = planned - steps[-1]["step"]
         if seconds and left > 0:
             each = sum(seconds) / len(seconds)
-            shown.append(("Time left", f"about {duration(each * left)}", f"{duration(each)} a step"))
+            shown.append(("Time left", f"≈ {duration(each * left)}", f"{duration(each)} a step"))
     if accuracies := _accuracies(made, rounds):
         shown.append(("Held out", *_change([percent(accuracy) for accuracy in accuracies])))
     for name, key in (("Reward", "reward"), ("Right", "outcome/mean")):
@@ -58,6 +58,10 @@ def tokens_per_second(steps: list[Record]) -> float | None:
 
 def _accuracies(made: Sequence[Evaluation], rounds: int | None) -> list[float]:
     name = main_row(sorted({key for evaluation in made for key in evaluation.results}), rounds)
+    if made and any(one.on_few() != one for one in made) and made[-1].on_few() == made[-1]:
+        made = [one.on_few() for one in made]  # the newest is on few questions: the others on the same
+    elif made:
+        made = [one for one in made if one.on_few() != one] or made
     results = (section(evaluation.results, name) for evaluation in made) if name else ()
     return [value for result in results if (value := number(result.get("accuracy"))) is not None]
 

@@ -124,7 +124,7 @@ def _comparison(name: str, old: Record, new: Record) -> str:
 
 def _accuracy_words(name: str) -> str:
     if name == "pieces":
-        return "accuracy on texts in pieces"
+        return "Accuracy on texts in pieces"
     rounds, _, extra = name.removeprefix("rounds_").partition("_")
     return f"{rounds}-round accuracy" + {"matched": " with matched tokens", "twin": " on changed questions"}.get(
         extra, ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from motif.evaluation.accuracy import row_words
-from motif.report.charts import Chart, row_names
+from motif.report.charts import MOST_POINTS, Chart, row_names
 from motif.runs.read import Record, number, section, whole
 from motif.text import counted, percent, percent_interval
 
@@ -12,7 +12,6 @@ SHARES = {
     "undecided": "groups that tell responses apart",
     "right": "trajectories that end right",
 }
-MOST_POINTS = 400
 
 
 def warmstart_section(lines: list[Record], summary: Record) -> list[Record]:
@@ -77,16 +76,15 @@ def _words(summary: Record) -> list[str]:
 def _chart(
     id: str, title: str, y: str, unit: str, values: dict[str, list[tuple[int, float | int | None]]], caption: str
 ) -> Chart:
-    """Points over the steps of the warm start."""
-    series = []
-    for name, pairs in values.items():
-        every = max(1, -(-len(pairs) // MOST_POINTS))
-        points = [
-            {"step": step, "value": value, "low": None, "high": None, "n": None}
-            for step, value in pairs[::every]
-            if value is not None
-        ]
-        if points:
-            series.append({"name": name, "points": points})
-    chart: Chart = {"id": id, "kind": "points", "title": title, "y": y, "unit": unit, "caption": caption}
-    return chart | ({"series": series} if series else {"missing": "Not recorded in this run."})
+    """Lines over the steps of the warm start, with as many points as there is room for."""
+    chart: Chart = {"id": id, "kind": "lines", "own": "warmstart", "title": title, "y": y, "unit": unit}
+    chart |= {"caption": caption, "limits": (0.0, 1.0 if unit == "percent" else None)}
+    steps = sorted({step for pairs in values.values() for step, value in pairs if value is not None})
+    steps = steps[:: max(1, -(-len(steps) // MOST_POINTS))]
+    if not steps:
+        return chart | {"missing": "Not recorded in this run."}
+    known = {name: {step: value for step, value in pairs if value is not None} for name, pairs in values.items()}
+    series = [
+        {"name": name, "raw": [at.get(step) for step in steps], "smooth": None} for name, at in known.items() if at
+    ]
+    return chart | {"x": steps, "series": series, "faint": False, "average": None}

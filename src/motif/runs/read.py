@@ -49,6 +49,11 @@ class Evaluation(NamedTuple):
     stage: str
     results: Record
 
+    def on_few(self) -> Evaluation:
+        """Its accuracies on as few questions as evaluations during training have (`eval.questions_during`)."""
+        rows = {name: section(row, "first") or row for name, row in self.results.items() if isinstance(row, dict)}
+        return self._replace(results=rows)
+
     @property
     def when(self) -> str:
         """The moment in words."""

@@ -340,7 +340,7 @@ class Trainer:
             accuracies = evaluate(questions, *parts, on_answer, processes=self.processes)
         self.display.evaluated(step, accuracies, "after the warm start" if stage else "")
         self.tell(Evaluated(step, accuracies, stage))
-        result = {name: accuracy.to_dict() for name, accuracy in accuracies.items()}
+        result = {name: accuracy.to_dict(config.questions_during) for name, accuracy in accuracies.items()}
         if stage:
             self.state.warm.evaluation = result
             self.run.append_metrics({"step": step, stage: {"eval": result}})

@@ -294,7 +294,7 @@ fixedSection(
   "result",
   "Result",
   "Held-out questions, with 95 % intervals. The hollow bar is before training, the filled one after.",
-  ({ runs }) => runs.map((run) => [run.name, run.result]),
+  ({ runs }) => runs.map((run) => [run.name, run.result, run.state.word]),
   resultParts,
 );
 if (!running) main.append(firstBox);

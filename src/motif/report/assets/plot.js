@@ -39,7 +39,7 @@ function optionsOf(figure, width) {
       x: { time: false, range: (plot, low, high) => spread(low, high, chart.kind) },
       y: { range: (plot, low, high) => rangeY(figure, low, high), ...log },
     },
-    axes: [axisOptions(AXES[axis].unit, AXES[axis].name, true, axis === "step"), cells ? { ...axisOptions("count", chart.y, false), values: () => [], grid: { show: false } } : axisOptions(chart.unit, chart.y, false)],
+    axes: [axisOptions(AXES[axis].unit, AXES[axis].name, true, countsSteps(axis)), cells ? { ...axisOptions("count", chart.y, false), values: () => [], grid: { show: false } } : axisOptions(chart.unit, chart.y, false)],
     series: [{}, ...(cells ? [{ stroke: "transparent", points: { show: false } }] : bars ? stackSeries(chart) : figure.columns.lines.flatMap((line) => lineSeries(chart, line)))],
     hooks: {
       setCursor: [(plot) => figure.point(plot)],
@@ -105,6 +105,7 @@ function drawWhiskers(plot, { columns }) {
     const shift = (index - (columns.lines.length - 1) / 2) * 5 * px;
     ctx.strokeStyle = ctx.fillStyle = ink(line.look.colour);
     ctx.lineWidth = 1.5 * px;
+    ctx.setLineDash([]); // that of the line before is still in force
     columns.x.forEach((x, at) => {
       const value = line.raw[at];
       if (value === null || value === undefined || x < plot.scales.x.min || x > plot.scales.x.max) return;
@@ -171,7 +172,7 @@ function rangeY({ chart, columns }, low, high) {
   if (chart.kind === "points") {
     const ends = columns.lines.flatMap((line) => [...line.low, ...line.high, ...line.raw]).filter(Number.isFinite);
     const top = Math.ceil(Math.max(...ends) * 10 + 0.2) / 10;
-    return [Math.min(0, Math.floor(Math.min(...ends) * 10) / 10), Math.min(1, top)];
+    return [Math.min(0, Math.floor(Math.min(...ends) * 10) / 10), chart.unit === "percent" ? Math.min(1, top) : top];
   }
   const [least, most] = chart.limits;
   const bottom = Math.min(least ?? low, low);

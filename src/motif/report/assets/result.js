@@ -86,7 +86,7 @@ function resultParts({ runs }) {
               el("th", { scope: "row", "data-label": "Tested with" }, line.row),
               several && cell("Run", runName(line.run)),
               cell("Before", accuracyCell(line.before)),
-              cell("After", accuracyCell(line.after)),
+              cell("After", accuracyCell(line.after, line.run.state.word === "running" ? "at the end of the run" : "not evaluated")),
               cell("0 to 100\u00a0%", intervalBars(line, several ? 160 : 260), "bars"),
               cell("Change", changeCell(line)),
               cell("Questions", questionsCell(line)),
@@ -101,8 +101,8 @@ function resultParts({ runs }) {
 
 const interval = ({ accuracy, low, high }) => within({ value: accuracy, low, high }, "percent");
 
-function accuracyCell(result) {
-  if (!result) return el("span", { class: "sub" }, "not evaluated");
+function accuracyCell(result, none = "not evaluated") {
+  if (!result) return el("span", { class: "sub" }, none);
   const [value, ...rest] = interval(result).split(" [");
   return [
     el("b", { class: "interval" }, value),
@@ -120,8 +120,8 @@ function accuracyCell(result) {
   ];
 }
 
-function changeCell({ before, after, finding }) {
-  if (!before || !after) return el("span", { class: "sub" }, FINDINGS.incomplete);
+function changeCell({ before, after, finding, run }) {
+  if (!before || !after) return el("span", { class: "sub" }, run.state.word === "running" ? NONE : FINDINGS.incomplete);
   const points = 100 * (after.accuracy - before.accuracy);
   const sign = points > 0 ? "+" : points < 0 ? "−" : "";
   return [

@@ -7,16 +7,19 @@ const AXES = {
   generated_tokens: { name: "generated tokens", unit: "tokens" },
   seconds: { name: "time of training", unit: "seconds" },
   flops: { name: "floating-point operations", unit: "flops" },
-  reward: { name: "reward", unit: "number" }, // the two of histograms
+  warmstart: { name: "step of the warm start", unit: "count" }, // of charts with an axis of their own, as are
+  reward: { name: "reward", unit: "number" }, // those of histograms
   advantage: { name: "advantage", unit: "number" },
 };
+
+const countsSteps = (axis) => axis === "step" || axis === "warmstart";
 
 /** The axes that all shown runs have. */
 const axesOf = (runs) => Object.keys(AXES).filter((key) => runs.every((run) => run.axes[key]));
 
 /** The position of a step on an axis of a run, interpolated between known steps. */
 function placeOf(run, step, axis) {
-  if (axis === "step") return step;
+  if (countsSteps(axis)) return step;
   const steps = run.axes.step,
     values = run.axes[axis] ?? [];
   if (!steps.length || step <= 0) return 0;
@@ -111,13 +114,13 @@ function wordsOf(parts, columns, axis) {
   const naming = (line) => [line.run, line.name].filter(Boolean).join(" · ");
   return columns.x.map((x, at) => {
     const rows = [];
-    let title = axis === "step" ? `step ${grouped(x)}` : show(x, AXES[axis].unit);
+    let title = countsSteps(axis) ? `step ${grouped(x)}` : show(x, AXES[axis].unit);
     for (const line of columns.lines) {
       const raw = line.raw?.[at],
         smooth = line.smooth?.[at];
       if ((raw === null || raw === undefined) && (smooth === null || smooth === undefined)) continue;
       if (line.titles) {
-        if (axis === "step") title = line.titles.get(x) ?? title;
+        if (countsSteps(axis)) title = line.titles.get(x) ?? title;
         const n = line.counts.get(x);
         const value = within({ value: raw, low: line.low[at] ?? null, high: line.high[at] ?? null }, unit);
         rows.push({ name: naming(line), value: value + (n === null || n === undefined ? "" : `, n ${grouped(n)}`) });

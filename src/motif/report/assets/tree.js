@@ -127,7 +127,7 @@ class TreeView {
     drawing.addEventListener("keydown", (event) => this.press(event));
     const legend =
       "✓ right  ✗ wrong  ? ungraded. On each line stands the note that it carries; the fuller its colour, the more trajectories behind it end right. " +
-      "At each response: how many of its trajectories are right, and its advantage; at each end, the answer.";
+      "At each response: how many of its trajectories are right, and its advantage; at each end, the answer, and its advantage where it has siblings.";
     return el("div", { class: "diagram" }, el("div", { class: "drawing" }, drawing), el("p", { class: "sub" }, legend));
   }
 
@@ -289,7 +289,7 @@ class TreeView {
       { class: "prompt", open: true },
       el("summary", {}, `Prompt${node.prompt_tokens === null ? "" : `, ${plural(node.prompt_tokens, "token")}`}`),
       prompts.system && [el("p", { class: "sub" }, "system"), el("pre", { class: "verbatim", dir: "auto", tabindex: 0, "aria-label": "System message" }, prompts.system)],
-      el("p", { class: "sub" }, prompts.system ? "user" : "text", round > 1 && ", with what is new in this round marked"),
+      el("p", { class: "sub" }, prompts.system ? "user" : "what the model saw", round > 1 && ", with what is new in this round marked"),
       el(
         "pre",
         { class: "verbatim", dir: "auto", tabindex: 0, "aria-label": "Prompt of this round" },
