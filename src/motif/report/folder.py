@@ -34,7 +34,16 @@ STYLE = """
 .runs table { border-collapse: collapse; width: 100%; }
 .runs th, .runs td { text-align: left; padding: 0.4rem 1rem 0.4rem 0; border-bottom: 1px solid var(--line, #8884); }
 .runs td:nth-child(3) { white-space: nowrap; }
+.runs p { margin: 0.8rem 0; }
 .table { overflow-x: auto; }
+@media (max-width: 760px) { /* a row becomes a block: the table would not fit */
+  .runs thead { position: absolute; clip-path: inset(50%); }
+  .runs tr { display: grid; grid-template-columns: 1fr 1fr; gap: 0.4rem 1rem; padding: 0.8rem 0; }
+  .runs tr { border-bottom: 1px solid var(--line, #8884); }
+  .runs tbody th, .runs td { border: 0; padding: 0; }
+  .runs tbody th { grid-column: 1 / -1; overflow-wrap: anywhere; }
+  .runs [data-label]::before { content: attr(data-label); display: block; color: var(--soft); font-size: 0.8rem; }
+}
 """
 
 
@@ -94,7 +103,8 @@ class FolderView:
         reason = f": {state.reason}" if state.reason else ""
         cells = [state.state + reason, step, accuracy, age, state.model or NONE]
         link = f'<th scope="row"><a href="{html.escape(self._address(state.path))}">{name}</a></th>'
-        return link + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        labelled = zip(HEADINGS[1:], cells, strict=True)
+        return link + "".join(f'<td data-label="{name}">{html.escape(cell)}</td>' for name, cell in labelled)
 
     def _address(self, run: Path) -> str:
         return f"/run/{quote(run.relative_to(self.root).as_posix(), errors='surrogateescape')}/"

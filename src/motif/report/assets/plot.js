@@ -101,8 +101,9 @@ function drawWhiskers(plot, { columns }) {
   const { ctx } = plot;
   const px = devicePixelRatio;
   ctx.save();
+  const apart = Math.min(5, 30 / columns.lines.length);
   columns.lines.forEach((line, index) => {
-    const shift = (index - (columns.lines.length - 1) / 2) * 5 * px;
+    const shift = (index - (columns.lines.length - 1) / 2) * apart * px;
     ctx.strokeStyle = ctx.fillStyle = ink(line.look.colour);
     ctx.lineWidth = 1.5 * px;
     ctx.setLineDash([]); // that of the line before is still in force
