@@ -127,7 +127,7 @@ class TreeView {
     drawing.addEventListener("keydown", (event) => this.press(event));
     const legend =
       "✓ right  ✗ wrong  ? ungraded. On each line stands the note that it carries; the fuller its colour, the more trajectories behind it end right. " +
-      "At each response: how many of its trajectories are right, and its advantage; at each end, the answer, and its advantage where it has siblings.";
+      "At each response: how many of its trajectories are right, and its advantage; at each end, the answer, and its advantage if it was trained.";
     return el("div", { class: "diagram" }, el("div", { class: "drawing" }, drawing), el("p", { class: "sub" }, legend));
   }
 
