@@ -2,7 +2,7 @@
 # The arms that others propose, from nothing to the tables: models, pilots of learning rates, studies, longer chains, pages.
 #     studies/sample_efficiency/arms.sh [chains] [sums] [longer]          (all three, if none is named)
 #     WORKERS=2 RUNS=runs/arms                                            runs at once, and where they lie
-# Interrupted at any time, the same command goes on where it stopped. Hours: results/cost.jsonl.
+# Interrupted at any time, the same command goes on where it stopped. What it takes: README.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false

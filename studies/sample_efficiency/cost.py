@@ -1,6 +1,6 @@
 """How long a run of each arm takes on one core, from the processor time of a few steps and answers.
 
-    python studies/sample_efficiency/cost.py [chains|sums] [ARM ...] > studies/sample_efficiency/results/cost.jsonl
+    python studies/sample_efficiency/cost.py [chains|sums] [ARM ...] > studies/sample_efficiency/pilots/cost.jsonl
 
 A line of JSON for each arm: seconds of processor time of a step, of an evaluation and of a run, whatever else the
 machine does meanwhile. Every arm is run with the pilot seed, three steps and 20 held-out questions, and scaled up.
