@@ -98,3 +98,53 @@ def test_a_test_file_beside(tmp_path):
         (tmp_path / name).write_text("")
     assert held_out_beside(str(tmp_path / "train.csv")) == str(tmp_path / "test.csv")
     assert held_out_beside(str(tmp_path / "own.csv")) == held_out_beside("openai/gsm8k") == ""
+
+
+def written(folder, name, content):
+    (folder / name).write_text(content, encoding="utf-8")
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "advice"),
+    [
+        ("rows.json", '[{"version": 1, "data": [{"q": "1+1?", "a": 2}]}]', "its rows lie in 'data'"),
+        (
+            "chat.jsonl",
+            '{"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]}',
+            r"answers in messages \('messages'\) are not read",
+        ),
+        ("one.csv", "text\nhello\nworld\n", r"\(has: text\): write a recipe with data.question_column"),
+    ],
+)
+def test_what_cannot_be_told_is_said_with_a_way_out(tmp_path, name, content, advice):
+    with pytest.raises(DataError, match=advice):
+        look(written(tmp_path, name, content))
+
+
+def test_usual_names_are_found_although_most_of_their_cells_are_empty(tmp_path):
+    found = look(
+        written(tmp_path, "holes.csv", "question,answer\n" + "".join(f"{i}+1?,{i + 1}\n,\n,7\n" for i in range(9)))
+    )
+    assert (found.question.name, found.answer.name, found.grader) == ("question", "answer", "numeric")
+
+
+@pytest.mark.parametrize(
+    ("content", "doubt"),
+    [
+        (
+            "context,question,answer\n" + "".join(f"A text {i},Who?{i},Ann {i}\n" for i in range(9)),
+            "Not read: context.",
+        ),
+        ("question,A,B,answer\n" + "".join(f"Which {i}?,1,2,A\n" for i in range(9)), "Not read: A, B."),
+        ("".join(f"{i}+1?,{i + 1}\n" for i in range(9)), "looks like a row ('0+1?', '1'): add a line of names"),
+        ("frage;antwort\n" + "".join(f"{i}/2?;{i},5\n" for i in range(9)), "decimal comma"),
+    ],
+)
+def test_doubts_are_told(tmp_path, content, doubt):
+    assert any(doubt in sentence for sentence in look(written(tmp_path, "rows.csv", content)).unsure)
+
+
+def test_words_with_numbers_are_not_formulas():
+    assert grader_for([f"Person {i}" for i in range(9)]) == grader_for([f"add{i}" for i in range(9)]) == "exact"
+    assert grader_for(["x^2", "2x + 1", "3a"]) == "math"

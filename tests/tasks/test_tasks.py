@@ -83,7 +83,7 @@ def test_bad_jsonl_rows_are_all_reported_with_their_lines(tmp_path):
     assert texts[7] == "column 'question' is empty"
     assert texts[8] == "column 'answer' is empty"
     assert texts[9].startswith("gold answer 'no number' fails the numeric grader: ")
-    assert texts[10] == "duplicate of line 1"
+    assert texts[10] == "duplicate of line 1, with another answer"
     assert texts[11] == "column 'answer' holds a list, not text"
     assert "surrogate" in texts[12]
     assert "too deeply" in texts[13]

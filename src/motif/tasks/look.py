@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,14 @@ ANSWERS = (
 SOLUTIONS = ("solution", "rationale", "explanation", "reasoning", "cot", "steps", "worked_solution", "answer", "output")
 LETTER = re.compile(r"\(?[A-Za-z]\)?\.?")
 FORMULA = re.compile(r"\\[a-zA-Z]+|\^|_\{|\$|\d\s*[+*/=]\s*[\w\\]")
+WORD = re.compile(r"[^\W\d_]{3,}")
+NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d{1,2}")
+NEEDED = (
+    *("context", "passage", "document", "article", "paragraph", "story", "table", "image"),
+    *("choices", "options", "input", "a", "b", "c", "d"),
+)
+"""Columns without which questions often cannot be answered, in lower case."""
 TESTS = ("test", "valid", "validation", "val", "dev", "eval", "heldout")
 
 
@@ -104,17 +112,51 @@ def look(source: str, subset: str = "", split: str = "train") -> Look:
     if not table.rows:
         raise DataError(f"{source}: no row can be read; the first: {table.bad[0]}")
     sample = table.rows[:: max(1, len(table.rows) // SAMPLE)][:SAMPLE]
-    columns = _columns(sample)
+    columns, names = _columns(sample), list(dict.fromkeys(name for row in sample for name in names_of(row.columns)))
     unsure: list[str] = []
-    answer, pattern = _answer(columns, source, unsure)
-    question = _question([one for one in columns if one.name != answer.name], answer, source, unsure)
+    try:
+        answer, pattern = _answer(columns, unsure)
+        question = _question([one for one in columns if one.name != answer.name], answer, unsure)
+    except _NotFound as missing:
+        raise DataError(f"{source}: {missing} (has: {brief(', '.join(names))}): {_way_out(sample)}") from None
     answer, pattern = _with_solution(columns, question, answer, pattern)
     solution = _solution(columns, question, answer, pattern)
     golds = [gold for text in answer.texts if (gold := _taken_out(text, pattern))]
-    names = list(dict.fromkeys(name for row in sample for name in names_of(row.columns)))
     found = Look(source, len(table.rows), names, question, answer, pattern, solution, grader_for(golds), unsure=unsure)
     found.ending = common_ending(question.texts)
+    unsure += _doubts(found, golds)
     return found
+
+
+class _NotFound(Exception):
+    """What no column looks like."""
+
+
+def _way_out(sample: Sequence[Row]) -> str:
+    """What to do about columns that cannot be told."""
+    for name, value in sample[0].columns.items():
+        roles = [part.get("role") for part in value if isinstance(part, Mapping)] if isinstance(value, list) else []
+        if "assistant" in roles:
+            return f"answers in messages ({name!r}) are not read: write them into a column of their own, as texts"
+        if len(sample) == 1 and isinstance(value, list) and value and all(isinstance(row, Mapping) for row in value):
+            return f"its rows lie in {name!r}: make that list the whole file"
+    return "write a recipe with data.question_column and data.answer_column (docs/own-data.md)"
+
+
+def _doubts(found: Look, golds: Sequence[str]) -> Iterator[str]:
+    """What makes one doubt the columns and answers that were found."""
+    read = {found.question.name, found.answer.name, found.solution.name if found.solution else ""}
+    left = [name for name in found.columns if name not in read and name.strip().casefold() in NEEDED]
+    if left:
+        yield (
+            f"Not read: {', '.join(left)}. If questions need it, write it into them; long texts are read in pieces "
+            "(docs/long-texts.md)."
+        )
+    if NUMBER.fullmatch(found.answer.name) or found.question.name.endswith("?"):
+        names = f"{found.question.name!r}, {found.answer.name!r}"
+        yield f"The first line was taken for the names of columns, and looks like a row ({names}): add a line of names."
+    if sum(bool(DECIMAL_COMMA.fullmatch(gold)) for gold in golds) > 0.2 * len(golds):
+        yield "Some answers have a decimal comma, which no grader reads as one: write them with a point."
 
 
 def _columns(sample: Sequence[Row]) -> list[Column]:
@@ -127,7 +169,8 @@ def _columns(sample: Sequence[Row]) -> list[Column]:
         chat = bool(chats) and sum(text is not None for text in chats) / len(chats) >= NEARLY
         texts = [text for text in chats if text] if chat else [_as_text(value) for value in values]
         texts = [text.strip() for text in texts if text and text.strip()]
-        if texts and len(texts) / len(sample) >= NEARLY:
+        usual = name.rpartition(".")[2].strip().casefold() in (*QUESTIONS, *ANSWERS)  # its empty cells are bad rows
+        if texts and (usual or len(texts) / len(sample) >= NEARLY):
             found.append(Column(name, texts, chat, len(texts) / len(sample)))
     return found
 
@@ -143,7 +186,7 @@ def _rank(one: Column, names: Sequence[str]) -> tuple[int, int]:
     return place, one.name.count(".")
 
 
-def _answer(columns: Sequence[Column], source: str, unsure: list[str]) -> tuple[Column, str]:
+def _answer(columns: Sequence[Column], unsure: list[str]) -> tuple[Column, str]:
     """The column of the answers, and how they are taken out of it."""
     named = [one for one in columns if one.plain in ANSWERS and not one.chat]
     usable = [one for one in named if pattern_of(one) or one.length <= SHORT]
@@ -162,11 +205,11 @@ def _answer(columns: Sequence[Column], source: str, unsure: list[str]) -> tuple[
     others = [one for one in others if len(set(one.texts)) > 1 and one.plain not in ("id", "index", "split", "source")]
     guessed = next(iter(marked or sorted(others, key=lambda one: one.length)), None)
     if guessed is None or len(columns) < 2:
-        raise DataError(
-            f"{source}: no column looks like answers (has: {brief(', '.join(one.name for one in columns))}): write a "
-            "recipe with data.question_column and data.answer_column (docs/own-data.md)"
-        )
-    unsure.append(f"Column {guessed.name!r} was taken for the answers by what stands in it: change data.answer_column.")
+        raise _NotFound("no column looks like answers")
+    unsure.append(
+        f"Column {guessed.name!r} was taken for the answers by what stands in it: if it is another, change "
+        "data.answer_column."
+    )
     return guessed, pattern_of(guessed)
 
 
@@ -177,7 +220,7 @@ def pattern_of(one: Column) -> str:
     return BOXED if one.matching(lambda text: boxed(text, join=False)) >= NEARLY else ""
 
 
-def _question(columns: Sequence[Column], answer: Column, source: str, unsure: list[str]) -> Column:
+def _question(columns: Sequence[Column], answer: Column, unsure: list[str]) -> Column:
     named = [one for one in columns if one.plain in QUESTIONS or one.chat]
     if named:
         best = min(named, key=lambda one: (_rank(one, QUESTIONS)[1], _rank(one, QUESTIONS)[0]))
@@ -190,13 +233,11 @@ def _question(columns: Sequence[Column], answer: Column, source: str, unsure: li
         return best
     texts = [one for one in columns if one.length > answer.length or one.matching(lambda text: text.endswith("?"))]
     if not texts:
-        raise DataError(
-            f"{source}: no column looks like questions (has: {brief(', '.join(one.name for one in columns))}): write a "
-            "recipe with data.question_column and data.answer_column (docs/own-data.md)"
-        )
+        raise _NotFound("no column looks like questions")
     best = max(texts, key=lambda one: (one.matching(lambda text: text.endswith("?")), one.length))
     unsure.append(
-        f"Column {best.name!r} was taken for the questions by what stands in it: change data.question_column."
+        f"Column {best.name!r} was taken for the questions by what stands in it: if it is another, change "
+        "data.question_column."
     )
     return best
 
@@ -244,12 +285,16 @@ def grader_for(golds: Iterable[str]) -> str:
             return "numeric"
     if all(LETTER.fullmatch(gold) for gold in distinct):
         return "exact"
-    formulas = sum(bool(FORMULA.search(gold)) or any(map(str.isdigit, gold)) for gold in distinct) / len(distinct)
+    formulas = sum(_formula(gold) for gold in distinct) / len(distinct)
     if formulas >= 0.5:
         with Grader("math") as grader:
             if _share(grader.check(distinct[:100])) >= NEARLY:
                 return "math"
     return "exact"
+
+
+def _formula(gold: str) -> bool:
+    return bool(FORMULA.search(gold)) or (any(map(str.isdigit, gold)) and not WORD.search(gold))
 
 
 def _share(grades: Sequence[Any]) -> float:

@@ -22,15 +22,17 @@ class Side:
 
 def without_repeats(side: Side) -> Side:
     """Drop questions whose text has occurred before."""
-    first: dict[str, int | None] = {}
+    first: dict[str, Question] = {}
     kept: list[Question] = []
     bad = list(side.bad)
     for question in side.questions:
         text = _same(question.whole)
         if text in first:
-            bad.append(BadRow(side.source, question.line or 0, f"duplicate of line {first[text]}"))
+            before = first[text]
+            other = ", with another answer" if question.gold != before.gold else ""
+            bad.append(BadRow(side.source, question.line or 0, f"duplicate of line {before.line}{other}"))
         else:
-            first[text] = question.line
+            first[text] = question
             kept.append(question)
     return Side(side.source, kept, bad)
 

@@ -143,7 +143,7 @@ def _data(found: Look, source: str, subset: str, split: str, out: Path, unsure: 
     if task.skipped:
         data["skip_bad"] = True
         listed = "; ".join(f"line {row.line}: {row.problem}" for row in task.skipped[:LISTED])
-        unsure.append(f"{counted(len(task.skipped), 'row')} cannot be used, and skip_bad leaves them out: {listed}")
+        unsure.append(f"{counted(len(task.skipped), 'row')} cannot be used, which skip_bad leaves out: {listed}")
     if not test:
         data["held_out"] = min(200, max(1, len(task.train) // 5)) if len(task.train) > 1 else 0
         if len(task.train) < 50:
