@@ -86,9 +86,12 @@ def respond_as(style: str, terms: Terms) -> str:
     return response_text(text, spelled(left))
 
 
-def final_as(style: str, terms: Terms) -> str:
-    """A final response: what is left is added as far as the style goes, and the number reached is the answer."""
-    text, left = added(terms, {"hasty": 0, "one": 1}.get(style, FIT))
+def final_as(style: str, terms: Terms, rng: random.Random) -> str:
+    """A final response: what is left is added as far as the style goes, and the number reached is the answer.
+
+    Half of the careful ones go on to the end, whatever the window: a long one has to be known, too.
+    """
+    text, left = added(terms, {"hasty": 0, "one": 1}.get(style, len(terms) if rng.random() < 0.5 else FIT))
     return response_text(text, f"\\boxed{{{left[0]}}}")
 
 
@@ -140,7 +143,7 @@ class SumCorpus:
                 terms = [self.rng.randint(-MOST, MOST), *terms[1:]]
             note = spelled(terms)
         if round_ == rounds:
-            response = final_as(self.rng.choices(FINAL_STYLES, FINAL_WEIGHTS)[0], terms)
+            response = final_as(self.rng.choices(FINAL_STYLES, FINAL_WEIGHTS)[0], terms, self.rng)
         else:
             response = respond_as(self.rng.choices(STYLES, WEIGHTS)[0], terms)
         prompt = self._ids(chat_text(self.tokenizer, prompt_text(question, note, round_, rounds)))
