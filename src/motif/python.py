@@ -60,7 +60,7 @@ def train(
     reward: Any = None,
     reward_weights: Mapping[str, float] | Sequence[float] | None = None,
     steps: int | None = None,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Callback] | Callback = (),
     resume: bool = False,
     allow_changes: bool = False,
     settings: Settings = (),
@@ -91,7 +91,7 @@ def train(
             cannot be used; nothing has been spent yet. For errors of a running training see `motif.training.loop`.
         Exception: what a callback has raised, once the run has been saved.
     """
-    changes = _settings(settings)
+    changes, callbacks = _settings(settings), _callbacks(callbacks)
     given = (model, tokenizer, train_dataset, eval_dataset, reward, steps)
     if all(one is None for one in given):
         resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes, trust=Trust(uses=TRAINING))
@@ -200,8 +200,23 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:
 def _settings(settings: Settings) -> list[str]:
     """`section.key=value` settings, also of a mapping with dotted or nested keys."""
     if isinstance(settings, Mapping):
-        return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flat(settings)]
-    return [settings] if isinstance(settings, str) else list(settings)
+        try:
+            return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in flat(settings)]
+        except TypeError as error:
+            raise RecipeError(f"settings: numbers, texts and lists are settings: {error}") from None
+    listed = [settings] if isinstance(settings, str) else list(settings) if isinstance(settings, Iterable) else [None]
+    if not all(isinstance(one, str) for one in listed):
+        raise RecipeError('settings: give a dict, e.g. {"train.steps": 20}, or texts, e.g. ["train.steps=20"]')
+    return listed
+
+
+def _callbacks(callbacks: Sequence[Callback] | Callback) -> list[Callback]:
+    """The callbacks, of which one may be given alone."""
+    listed = [callbacks] if callable(callbacks) else list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    for one in listed:
+        if not callable(one):
+            raise RecipeError(f"callbacks: a callback is a function of an event, not {type(one).__name__}")
+    return listed
 
 
 def _model(section: dict[str, Any], model: Any, tokenizer: Any, folder: Path) -> dict[str, Any]:

@@ -281,3 +281,14 @@ def test_functions_from_files_get_and_return_the_same(tree, tmp_path, source, ou
 def test_a_reward_of_another_session_has_to_be_given_again():
     with pytest.raises(DataError, match="the reward 'gone' was given in Python: give it again"):
         Grader("python:gone")
+
+
+def test_a_weight_of_a_part_that_there_is_not_is_told():
+    def reward(answer):
+        return {"right": 1.0, "short": 0.5}
+
+    told = pytest.raises(DataError, match=r"no part 'rihgt' \(there are right, short\)")
+    with Grader(give(reward, {"rihgt": 1, "short": 1})) as grader, told:
+        grader.try_out(QUESTION)
+    with Grader(give(reward, {"right": 1, "short": 0})) as grader:
+        assert grader.try_out(QUESTION).outcome == 1.0

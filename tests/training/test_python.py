@@ -203,3 +203,19 @@ def test_a_result_is_short_in_a_console_and_has_curves_in_a_notebook(tmp_path):
     frame = result.to_pandas()
     assert frame.index.name == "step" and frame.loc[0, "eval/rounds_3/accuracy"] == pytest.approx(0.41)
     assert list(frame["reward"].dropna()) == [line["reward"] for line in result.metrics]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"settings": 5}, "settings: give a dict"),
+        ({"settings": [5]}, "settings: give a dict"),
+        ({"settings": {"train.steps": object()}}, "settings: numbers, texts and lists"),
+        ({"callbacks": 5}, "a callback is a function of an event, not int"),
+        ({"callbacks": [print, 5]}, "a callback is a function of an event, not int"),
+    ],
+)
+def test_arguments_of_other_types_are_refused_before_anything_is_made(tmp_path, given, words):
+    with pytest.raises(RecipeError, match=words):
+        motif.train("demo", tmp_path / "run", **given)
+    assert not (tmp_path / "run").exists()

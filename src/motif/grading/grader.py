@@ -124,6 +124,11 @@ class Grader:
             name = self.name.removeprefix(GIVEN)
             reason = grade.reason or "it returned that it cannot grade it"
             raise DataError(f"reward {name!r}, tried on the first question with the answer {answer[:60]!r}: {reason}")
+        if isinstance(self.rule, GivenFunction):
+            several = len(self.rule.reward.calls) > 1
+            parts = list(self.rule.reward.calls if several or not grade.parts else grade.parts)
+            if unknown := [part for part in self.rule.reward.weights if part not in parts]:
+                raise DataError(f"reward_weights: no part {unknown[0]!r} (there are {', '.join(parts)})")
         return grade
 
     def grade_many(self, pairs: Sequence[Pair]) -> list[Grade]:
