@@ -12,13 +12,14 @@ import torch.nn.functional as F
 from motif.config import ModelConfig, Recipe, load_recipe
 from motif.errors import RecipeError
 from motif.models import int8
-from motif.models.int8 import FLOAT32, Inputs, Int8Linear, Precision, Quantiser, block_of, hadamard, quantised, rotated
+from motif.models.int8 import FLOAT32, Int8Linear, Precision, hadamard, quantised, rotated
 from motif.models.policy import Policy
 from motif.sampling.base import Request
 from motif.sampling.concurrency import complete
 from motif.sampling.local import packing, precision
 from motif.sampling.local.batch import LocalSampler
-from motif.sampling.local.packing import sampling_weights
+from motif.sampling.local.joining import reading_the_same, together
+from motif.sampling.local.packing import Quantiser, sampling_weights
 from motif.sampling.local.precision import choose_precision, refuse_elsewhere
 from motif.session import open_model, open_session
 
@@ -31,10 +32,11 @@ def error(wanted: torch.Tensor, found: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("width, size", [(576, 64), (96, 32), (2048, 64), (7, 1), (1, 1), (130, 2)])
 def test_a_rotation_leaves_products_as_they_are(width, size):
-    assert block_of(width) == size
     torch.testing.assert_close(hadamard(size) @ hadamard(size).T, torch.eye(size))
     rows, others = torch.randn(5, width), torch.randn(3, width)
     torch.testing.assert_close(rotated(rows) @ rotated(others).T, rows @ others.T, atol=1e-4, rtol=1e-4)
+    one = rotated(torch.eye(width))
+    assert (one != 0).sum() == width * size  # each input is spread over its block
 
 
 @pytest.mark.parametrize("shape", [(70, 96), (33, 7), (20, 64), (10, 130)])
@@ -50,19 +52,24 @@ def test_a_layer_is_close_to_its_float32(shape, rows):
 def test_blocks_change_nothing(monkeypatch):
     weight, bias, given = torch.randn(50, 64), torch.randn(50), torch.randn(23, 64)
     whole = Int8Linear(weight, bias)(given)
-    monkeypatch.setattr(int8, "COLUMNS", 16)
+    monkeypatch.setattr(int8, "CHANNELS", 16)
     monkeypatch.setattr(int8, "ROWS", 5)
     assert torch.equal(Int8Linear(weight, bias)(given), whole)
 
 
-def test_sums_are_exact_and_rows_do_not_depend_on_each_other():
+@pytest.mark.parametrize("width", [64, 96, 1536])
+def test_sums_are_exact_and_rows_do_not_depend_on_each_other(width):
     assert int8.exact()
-    numbers, steps = quantised(torch.randn(6, 64))
-    assert numbers.abs().max() <= int8.LEVELS
-    layer = Int8Linear(torch.randn(40, 64))
-    [(_, weight, scales)] = layer.blocks
-    exact = (numbers.long() @ weight.long()).float() * scales * steps
-    assert torch.equal(torch._int_mm(numbers, weight).float().mul_(scales).mul_(steps), exact)
+    given, layer = torch.randn(6, width), Int8Linear(torch.randn(40, width))
+    numbers, steps = quantised(given)
+    assert numbers.abs().max() == int8.LEVELS
+    exact = (numbers.long() @ layer.weight.long()).float() * layer.steps * steps
+    assert torch.equal(layer(given), exact)
+    for row, numbers_of_one in zip(given.split(1), numbers.split(1), strict=True):  # another kernel, the same numbers
+        alone, its = quantised(row)
+        if torch.equal(alone, numbers_of_one):  # else rotating it alone has rounded otherwise
+            sums = (alone.long() @ layer.weight.long()).float()
+            assert torch.equal(layer(row), sums * layer.steps * its)
 
 
 def test_rotation_tames_an_outlier(monkeypatch):
@@ -89,14 +96,20 @@ def test_numbers_that_are_not_finite_stay_so():
     assert not found[:2].isfinite().any() and found[2].isfinite().all()
 
 
-def test_layers_beside_each_other_share_an_input(monkeypatch):
+def test_layers_that_read_the_same_are_computed_once():
     made = []
-    monkeypatch.setattr(int8, "quantised", lambda rows: made.append(rows) or quantised(rows))
-    inputs, rows = Inputs(), torch.randn(2, 64)
-    assert inputs.form(rows, "a") is inputs.form(rows, "a") and len(made) == 1
-    inputs.form(rows, "b")  # another module may have changed it in between
-    inputs.form(rows.clone(), "b")
-    assert len(made) == 3
+
+    def run(rows):
+        made.append(rows)
+        return torch.cat([rows, 2 * rows, 3 * rows[..., :1]], dim=-1)
+
+    first, second, third = together(run, [4, 4, 1])
+    rows, others = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    assert torch.equal(second(rows), 2 * rows) and torch.equal(first(rows), rows)
+    assert torch.equal(third(rows), 3 * rows[..., :1]) and len(made) == 1
+    assert torch.equal(first(rows), rows) and len(made) == 2  # asked again: it may be another pass
+    assert torch.equal(second(others), 2 * others) and len(made) == 3
+    assert together(run, [9]) == [run]
 
 
 # -- in a model --------------------------------------------------------------------------------------------------------
@@ -146,6 +159,33 @@ def test_a_sampler_in_8_bits_is_near_the_trainer_and_leaves_the_weights(tiny_mod
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_queries_keys_and_values_are_one_product(tiny_model, small):
+    policy = tiny(tiny_model)
+    layers = [module for module in policy.model.modules() if type(module) is torch.nn.Linear]
+    bases = [layer for layer in layers if layer.weight.shape[0] > 4 < layer.weight.shape[1]]
+    with policy.adapter_disabled():
+        groups = reading_the_same(policy, bases)
+    assert [len(group) for group in groups] == 2 * [3, 1, 2, 1]
+    quantiser = Quantiser(policy)
+    with sampling_weights(policy, "current", quantiser), torch.inference_mode():
+        first, *others = quantiser._groups[0]
+        assert len(others) == 2 and first.out_features == policy.model.config.hidden_size
+
+
+def test_a_model_that_cannot_take_parts_of_a_product_gets_whole_ones(tiny_model, small, monkeypatch):
+    policy = tiny(tiny_model)
+    layer = type(policy.decoder.layers[0].mlp)
+
+    def picky(self, rows):
+        up = self.up_proj(rows).view(-1).view(*rows.shape[:-1], -1)
+        return self.down_proj(self.act_fn(self.gate_proj(rows)) * up)
+
+    monkeypatch.setattr(layer, "forward", picky)
+    sampler = LocalSampler(policy, 8, precision=INT8)
+    assert sampler.quantiser.alone and {len(group) for group in sampler.quantiser._groups} == {1}
+    assert 0 < sampler.precision.gaps.mean < 0.15 and not sampler.exact().precision.int8
+
+
 def test_an_adapter_is_folded_in_before(tiny_model, small):
     policy = tiny(tiny_model)
     ids = torch.arange(20, 40)[None]
@@ -153,7 +193,7 @@ def test_an_adapter_is_folded_in_before(tiny_model, small):
         wanted = policy.head(policy.decoder(input_ids=ids).last_hidden_state)
         with policy.adapter_disabled():
             base = policy.head(policy.decoder(input_ids=ids).last_hidden_state)
-        with sampling_weights(policy, "current", Quantiser(policy.model)):
+        with sampling_weights(policy, "current", Quantiser(policy)):
             found = policy.head(policy.decoder(input_ids=ids).last_hidden_state)
         assert torch.equal(policy.head(policy.decoder(input_ids=ids).last_hidden_state), wanted)
     assert error(wanted, found) < 0.3 * error(wanted, base)
@@ -166,7 +206,7 @@ def test_slow_shapes_and_other_layers_stay_in_float32(tiny_model, small, monkeyp
     chosen = choose_precision(recipe("auto"), policy)
     assert chosen.int8 and chosen.slow == {head} and chosen.gain == 2.0 and chosen.layers == 14
     assert "slower in 8 bits" in chosen.left[0] and "faster" in chosen.reason
-    quantiser = Quantiser(policy.model, chosen.slow)
+    quantiser = Quantiser(policy, chosen.slow)
     assert not quantiser.takes(policy.model.get_output_embeddings())
     monkeypatch.setattr(packing, "LARGE", 3000)
     monkeypatch.setattr(precision, "LARGE", 3000)

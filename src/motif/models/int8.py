@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from motif.models.path import Gaps
 
@@ -23,14 +23,11 @@ BLOCK = 64
 """Inputs that are rotated together, if the width can be divided by it; else the largest power of two that divides."""
 LEVELS = 127
 """The largest whole number; -128 is not used."""
-COLUMNS, ROWS = 4096, 512
-"""Output channels and rows in one product. Blocks stay in the processor's cache; and one that falls into a kernel that
-is not made for it is bounded: a whole vocabulary at once did not come back."""
+CHANNELS, ROWS = 256, 512
+"""Output channels that are changed at once, and rows in one product: their numbers stay in a cache."""
 TIMED_ROWS = (1, 8, 32)
 """Rows for which a shape is timed."""
-TRIES = 5
-SMALLEST = 1e-30
-"""Taken for the largest number of a row of zeros."""
+TIMED_CHANNELS, TRIES = 4096, 5
 
 Shape = tuple[int, int]
 """Output channels and inputs of a layer."""
@@ -82,75 +79,64 @@ class Precision:
 FLOAT32 = Precision()
 
 
-class Inputs:
-    """The last input in 8 bits: layers beside each other in one module that get the same one share its form.
+class Int8Linear:
+    """A linear layer's forward pass in 8 bits, made from weights (N, K) in float32.
 
-    They are called one after the other, and nothing changes an input in between.
+    One row is bound by reading the weights, which the kernel for plain ones does best; more are fastest with weights in
+    oneDNN's layout, whose kernel wants inputs without a sign. Both add up the same whole numbers, without an error.
     """
 
-    def __init__(self) -> None:
-        self._of: tuple[Tensor, str] | None = None
-        self._form: tuple[Tensor, Tensor] | None = None
-
-    def form(self, rows: Tensor, parent: str) -> tuple[Tensor, Tensor]:
-        """Whole numbers (R, K) of an input (..., K), rotated, and the size (R, 1) of a step of each row.
-
-        Args:
-            parent: the module that the layer belongs to.
-        """
-        if self._form is None or self._of is None or self._of[0] is not rows or self._of[1] != parent:
-            self._of, self._form = (rows, parent), quantised(rows.reshape(-1, rows.shape[-1]))
-        return self._form
-
-
-class Int8Linear:
-    """A linear layer's forward pass in 8 bits, made from weights in float32."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, inputs: Inputs | None = None, parent: str = ""):
-        self.channels = weight.shape[0]
-        self.blocks: list[tuple[slice, Tensor, Tensor]] = []  # where its outputs are, (K, N) whole numbers, steps (N,)
-        for start in range(0, self.channels, COLUMNS):
-            numbers, steps = quantised(weight[start : start + COLUMNS])
-            self.blocks.append((slice(start, start + len(numbers)), numbers.t(), steps.flatten()))
-        self.bias, self.inputs, self.parent = bias, inputs or Inputs(), parent
+    def __init__(self, weight: Tensor, bias: Tensor | None = None):
+        parts = [quantised(some) for some in weight.split(CHANNELS)]
+        numbers = torch.cat([part for part, _ in parts])
+        self.channels, self.weight, self.bias = len(weight), numbers.t(), bias
+        self.blocks = torch.ops.onednn.qlinear_prepack(numbers, None)
+        self.steps = torch.cat([steps for _, steps in parts]).flatten()
+        self.zeros = torch.zeros(self.channels, dtype=torch.long)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Outputs (..., N) of inputs (..., K)."""
-        numbers, steps = self.inputs.form(rows, self.parent)
-        if len(self.blocks) == 1 and len(numbers) <= ROWS:  # what decoding does most
-            [(_, weight, scales)] = self.blocks
-            output = torch._int_mm(numbers, weight).float().mul_(scales)
+        numbers, steps = quantised(rows.reshape(-1, rows.shape[-1]))
+        count = numbers.shape[0]
+        if count == 1:
+            output = torch._int_mm(numbers, self.weight).float().mul_(self.steps).mul_(steps)
+        elif count <= ROWS:
+            output = self.products(numbers).mul_(steps)
         else:
-            output = steps.new_empty(len(numbers), self.channels)
-            for start in range(0, len(numbers), ROWS):
+            output = steps.new_empty(count, self.channels)
+            for start in range(0, count, ROWS):
                 some = slice(start, start + ROWS)
-                for columns, weight, scales in self.blocks:
-                    torch.mul(torch._int_mm(numbers[some], weight), scales, out=output[some, columns])
-        output.mul_(steps)
+                torch.mul(self.products(numbers[some]), steps[some], out=output[some])
         if self.bias is not None:
             output.add_(self.bias)
         return output.view(*rows.shape[:-1], self.channels)
 
+    def products(self, numbers: Tensor) -> Tensor:
+        """Products (R, N) of whole numbers (R, K) with the weights, times the channels' steps."""
+        shifted = numbers.view(torch.uint8) ^ 128  # 128 more than they are, without a sign
+        found: Tensor = torch.ops.onednn.qlinear_pointwise(
+            shifted, 1.0, 128, self.blocks, self.steps, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return found
 
-@torch.no_grad()
+
 def quantised(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (R, K) rotated, as whole numbers of 8 bits, and the size (R, 1) of a step of each row."""
+    """Rows (R, K) rotated, as whole numbers of 8 bits, and the size (R, 1) of a step of each row.
+
+    The whole numbers of a row of zeros mean nothing, and times a step of zero they do not have to.
+    """
     turned = rotated(rows)
-    steps = turned.abs().amax(1, keepdim=True).clamp_(min=SMALLEST).div_(LEVELS)
+    steps = turned.abs().amax(1, keepdim=True).div_(LEVELS)
     return (turned / steps).round_().to(torch.int8), steps
 
 
 def rotated(rows: Tensor) -> Tensor:
     """Rows (R, K) with each block turned by a Hadamard matrix; products of two that are turned are the same."""
-    size = block_of(rows.shape[1])
+    width = rows.shape[1]
+    size = min(BLOCK, width & -width)
     if size == 1:
         return rows
-    return (rows.reshape(-1, size) @ hadamard(size)).view(rows.shape)
-
-
-def block_of(width: int) -> int:
-    """How many inputs are rotated together: the largest power of two up to `BLOCK` that divides the width."""
-    return min(BLOCK, width & -width)
+    return torch.mm(rows.reshape(-1, size), hadamard(size)).view(-1, width)
 
 
 @functools.cache
@@ -162,31 +148,16 @@ def hadamard(size: int) -> Tensor:
     return matrix / size**0.5
 
 
-class Quantiser:
-    """Makes forward passes in 8 bits for the layers of a model; those of the shapes `slow` stay in float32."""
-
-    def __init__(self, model: nn.Module, slow: frozenset[Shape] = frozenset()):
-        self.slow, self.inputs = slow, Inputs()
-        self._parents: dict[nn.Module, str] = {
-            module: name.removesuffix(".base_layer").rpartition(".")[0]
-            for name, module in model.named_modules()
-            if type(module) is nn.Linear
-        }
-
-    def takes(self, module: nn.Module) -> bool:
-        """Whether a layer is computed in 8 bits."""
-        return type(module) is nn.Linear and (module.out_features, module.in_features) not in self.slow
-
-    def forward(self, module: nn.Module, weight: Tensor, bias: Tensor | None) -> Forward:
-        """The forward pass of a layer with these weights."""
-        return Int8Linear(weight, bias, self.inputs, self._parents[module])
-
-
 def exact() -> bool:
     """Whether this processor adds up products of 8-bit numbers without an error; some units saturate at 16 bits."""
-    ones = torch.full((2, 256), LEVELS, dtype=torch.int8)
-    ones[1] = -LEVELS
-    return torch.equal(torch._int_mm(ones, ones.t()).long(), ones.long() @ ones.long().t())
+    weight = torch.full((64, 256), float(LEVELS))
+    weight[1::2] *= -1
+    layer = Int8Linear(weight)
+    layer.steps = torch.ones(64)
+    numbers = torch.cat([layer.weight.t()[:2], torch.arange(-127, 129).clamp(max=LEVELS).to(torch.int8)[None]])
+    wanted = numbers.long() @ layer.weight.long()
+    alone = torch.cat([torch._int_mm(one, layer.weight) for one in numbers.split(1)])
+    return torch.equal(layer.products(numbers).long(), wanted) and torch.equal(alone.long(), wanted)
 
 
 def timed(shape: Shape, plain: Callable[[Tensor], Forward]) -> Iterator[tuple[float, float]]:
@@ -195,7 +166,7 @@ def timed(shape: Shape, plain: Callable[[Tensor], Forward]) -> Iterator[tuple[fl
     Args:
         plain: makes the forward pass in float32 from weights.
     """
-    channels, width = min(shape[0], COLUMNS), shape[1]
+    channels, width = min(shape[0], TIMED_CHANNELS), shape[1]
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(channels, width, generator=generator)
     passes = plain(weight), Int8Linear(weight)

@@ -31,9 +31,13 @@ _SHIFTS: WeakKeyDictionary[nn.Module, int | None] = WeakKeyDictionary()
 
 
 @contextlib.contextmanager
-def fewer_launches(policy: Policy) -> Iterator[None]:
-    """Compute norms and rotary embeddings in fewer operations inside the block, where launching is what takes time."""
-    if not policy.launch_bound or policy.shards:
+def fewer_launches(policy: Policy, anywhere: bool = False) -> Iterator[None]:
+    """Compute norms and rotary embeddings in fewer operations inside the block, where launching is what takes time.
+
+    Args:
+        anywhere: also where it is not, for those who do not mind that it rounds otherwise.
+    """
+    if not (policy.launch_bound or anywhere) or policy.shards:
         yield
         return
     with contextlib.ExitStack() as stack:
@@ -84,6 +88,8 @@ def _norm(module: Any, shift: int) -> Norm:
         weight = module.weight
         if args or kwargs or rows.dtype != weight.dtype:
             return own(module, rows, *args, **kwargs)
+        if not torch.is_autocast_enabled(rows.device.type):
+            return F.rms_norm(rows, weight.shape, weight + shift if shift else weight, eps)
         with torch.autocast(rows.device.type, enabled=False):
             return F.rms_norm(rows, weight.shape, weight + shift if shift else weight, eps)
 

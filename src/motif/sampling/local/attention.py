@@ -353,6 +353,8 @@ class _Level:
     def _lanes(self, tensor: Tensor) -> Tensor:
         """(R, heads, group, X) to (S, heads, U * group, X)."""
         rows, heads, group, size = tensor.shape
+        if self.whole and rows == 1:  # there is nothing to move
+            return tensor.contiguous()
         lanes = tensor.reshape(rows, -1)
         if not self.whole:
             lanes = lanes.index_select(0, self.place_SU)
@@ -361,7 +363,9 @@ class _Level:
 
     def _rows(self, lanes: Tensor, like: Tensor) -> Tensor:
         """(S, heads, U * group, X) back to (R, heads, group, X)."""
-        _, heads, group, _ = like.shape
+        count, heads, group, _ = like.shape
+        if self.whole and count == 1:
+            return lanes
         rows = lanes.view(self.count, heads, self.width, group, -1).transpose(1, 2)
         if self.whole:
             return rows[0]

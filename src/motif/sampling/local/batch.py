@@ -24,7 +24,7 @@ from torch import Tensor
 
 from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
 from motif.models.device import current, give_back_memory, to_device
-from motif.models.int8 import FLOAT32, Precision, Quantiser
+from motif.models.int8 import FLOAT32, Precision
 from motif.models.launches import fewer_launches
 from motif.models.path import FAST, RIGHT, Finding, Path, choose, off_by
 from motif.models.policy import Policy
@@ -35,7 +35,7 @@ from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.forked import ForkedMemory
 from motif.sampling.local.graphs import REPEATS, CudaGraphs, Recorder
 from motif.sampling.local.memory import Memory, TreeMemory
-from motif.sampling.local.packing import sampling_weights
+from motif.sampling.local.packing import Quantiser, sampling_weights
 from motif.sampling.local.precision import FAR
 from motif.sampling.stepping import SteppingSampler
 
@@ -59,8 +59,7 @@ class LocalSampler(SteppingSampler):
 
     def __init__(self, policy: Policy, max_rows: int = 256, path: Path = FAST, precision: Precision = FLOAT32):
         super().__init__()
-        self.policy = policy
-        self.max_rows = max_rows
+        self.policy, self.max_rows = policy, max_rows
         self.path = path
         self.precision = FLOAT32
         self.usage = Usage()
@@ -124,11 +123,10 @@ class LocalSampler(SteppingSampler):
     def open(self, name: str = "current") -> Iterator[DecodingBatch]:
         """A batch that the caller steps in this thread, on the weights of `current` or `base`; it has the policy."""
         policy = self.policy
-        quantiser = Quantiser(policy.model, self.precision.slow) if self.precision.int8 else None
         with contextlib.ExitStack() as stack:
             stack.enter_context(current(policy.device))
-            stack.enter_context(fewer_launches(policy))
-            stack.enter_context(sampling_weights(policy, name, quantiser))
+            stack.enter_context(fewer_launches(policy, anywhere=self.precision.int8))
+            stack.enter_context(sampling_weights(policy, name, self.quantiser if self.precision.int8 else None))
             stack.enter_context(torch.inference_mode())
             stack.enter_context(policy.precision())
             memory = self._memory()
@@ -175,9 +173,9 @@ class LocalSampler(SteppingSampler):
 
     def _take(self, precision: Precision) -> None:
         """Sample with these numbers from now on; `auto` stays with float32 if they are too far off."""
-        self.precision = precision
+        self.precision, self.quantiser = precision, Quantiser(self.policy, precision.slow)
         if precision.int8:
-            gaps = distance(self.policy, self.sample_past_ends, STEPS)
+            gaps = self.quantiser.measured(lambda: distance(self.policy, self.sample_past_ends, STEPS))
             self.precision = replace(precision, gaps=gaps)
             if precision.asked == "auto" and not gaps.mean < FAR:  # nor not a number
                 self.precision = Precision("auto", reason=f"in 8 bits {off_by(gaps.mean)} on average")

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motif.models.adapter import lora_layers
+from motif.models.int8 import Forward
 from motif.models.launches import replaced
 from motif.models.policy import Policy
 
@@ -48,33 +49,45 @@ class Joined:
             base.weight.data = place
             if base.bias is not None and self.bias is not None:
                 self.bias[start : start + size] = base.bias.detach()
-        self._read: Tensor | None = None
-        self._outputs: dict[int, Tensor] = {}
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
         """Let the layers compute together inside the block, with the adapter's present weights."""
+        forwards = together(self._compute, self.sizes)
         parts = zip(self.layers, _starts(self.sizes), self.sizes, _starts(self.ranks), self.ranks, strict=True)
         with contextlib.ExitStack() as stack:
-            for index, (layer, column, size, row, rank) in enumerate(parts):
+            for forward, (layer, column, size, row, rank) in zip(forwards, parts, strict=True):
                 up = layer.scaling["default"] * layer.lora_B["default"].weight.detach()
                 self.weight[sum(self.sizes) + row :][:rank] = layer.lora_A["default"].weight.detach()
                 self.up[row : row + rank, column : column + size] = up.t()
-                stack.enter_context(replaced(layer, "forward", functools.partial(self._output, index)))
+                stack.enter_context(replaced(layer, "forward", forward))
             yield
-        self._read, self._outputs = None, {}
 
-    def _output(self, index: int, rows: Tensor) -> Tensor:
-        """Of one layer, for inputs (..., D); the first that is asked for these computes those of all."""
-        if rows is not self._read or index not in self._outputs:
-            self._read, self._outputs = rows, dict(enumerate(self._compute(rows)))
-        return self._outputs.pop(index)
-
-    def _compute(self, rows: Tensor) -> list[Tensor]:
+    def _compute(self, rows: Tensor) -> Tensor:
         flat = F.linear(rows.flatten(0, -2), self.weight, self.bias)
         outputs, low = flat.split([sum(self.sizes), sum(self.ranks)], dim=-1)
         outputs.addmm_(low, self.up)
-        return [part.unflatten(0, rows.shape[:-1]) for part in outputs.split(self.sizes, dim=-1)]
+        return outputs.unflatten(0, rows.shape[:-1])
+
+
+def together(run: Forward, sizes: Sequence[int]) -> list[Forward]:
+    """Forward passes of layers of these sizes that read the same: the first that is asked computes those of all.
+
+    Args:
+        run: the outputs of all, one after the other in the last dimension.
+    """
+    if len(sizes) == 1:
+        return [run]
+    read: list[Tensor] = []
+    outputs: dict[int, Tensor] = {}
+
+    def output(index: int, rows: Tensor) -> Tensor:
+        if not read or rows is not read[0] or index not in outputs:
+            read[:] = [rows]
+            outputs.update(enumerate(run(rows).split(sizes, dim=-1)))
+        return outputs.pop(index)
+
+    return [functools.partial(output, index) for index in range(len(sizes))]
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:
@@ -87,19 +100,18 @@ _JOINED: WeakKeyDictionary[Policy, list[Joined]] = WeakKeyDictionary()
 def joined_layers(policy: Policy) -> list[Joined]:
     """The linear layers of a policy with LoRA in bfloat16, joined where they read the same; found once."""
     if policy not in _JOINED:
-        _JOINED[policy] = [Joined(group) for group in _groups(policy)]
+        layers = [layer for layer in lora_layers(policy.wrapped) if _joins(layer)]
+        _JOINED[policy] = [Joined(group) for group in reading_the_same(policy, layers)]
     return _JOINED[policy]
 
 
 @torch.no_grad()
-def _groups(policy: Policy) -> list[list[Any]]:
-    """Layers that a pass gives the same tensor, together; those that it runs more than once are left out."""
+def reading_the_same(policy: Policy, layers: Sequence[Any]) -> list[list[Any]]:
+    """Layers that a pass gives the same tensor, together; those that it runs more than once, or never, are left out."""
     read: list[tuple[Tensor, Any]] = []  # keeps the tensors, so that no two have one address
-    layers = [layer for layer in lora_layers(policy.wrapped) if _joins(layer)]
     hooks = [layer.register_forward_pre_hook(lambda one, rows: read.append((rows[0], one))) for layer in layers]
     try:
-        with policy.precision():
-            policy.decoder(input_ids=torch.ones(1, 1, dtype=torch.long, device=policy.device), use_cache=False)
+        _pass(policy)
     finally:
         for hook in hooks:
             hook.remove()
@@ -109,6 +121,11 @@ def _groups(policy: Policy) -> list[list[Any]]:
         if times[layer] == 1:
             groups.setdefault(id(rows), []).append(layer)
     return list(groups.values())
+
+
+def _pass(policy: Policy) -> None:
+    with policy.precision():
+        policy.decoder(input_ids=torch.ones(1, 1, dtype=torch.long, device=policy.device), use_cache=False)
 
 
 def _joins(layer: Any) -> bool:

@@ -8,7 +8,7 @@ are 8-bit numbers, made of the same weights (`motif.models.int8`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motif.models.adapter import adapted_parameter, lora_layers
-from motif.models.int8 import Forward, Quantiser
+from motif.models.int8 import Forward, Int8Linear, Shape
+from motif.models.launches import replaced
+from motif.models.path import Gaps
 from motif.models.policy import Policy
-from motif.sampling.local.joining import joined_layers
+from motif.sampling.local.joining import joined_layers, reading_the_same, together
 
 FEW_ROWS = 16
 """Rows that the layout is chosen for; it serves other numbers as well."""
@@ -39,7 +41,7 @@ def sampling_weights(policy: Policy, name: str, quantiser: Quantiser | None = No
     """
     layers = lora_layers(policy.wrapped)
     apart = policy.half or policy.config.four_bit
-    laid_out = _Layout(policy, quantiser)
+    laid_out = _Layout(policy)
     with contextlib.ExitStack() as stack:
         if policy.config.adapter == "full" and policy.autocast and policy.launch_bound and not policy.shards:
             for module in policy.model.modules():  # a recorded step would cast each weight anew
@@ -58,14 +60,20 @@ def sampling_weights(policy: Policy, name: str, quantiser: Quantiser | None = No
             return
         if layers:
             stack.enter_context(policy.adapter_disabled())
-        bases = {layer.get_base_layer() for layer in layers}
         # A layer's adapter is off by now, and no use to lay out.
-        ignored = {part for layer in layers for part in layer.modules()} - bases
+        ignored = {part for layer in layers for part in layer.modules()} - {layer.get_base_layer() for layer in layers}
+        large = [m for m in policy.model.modules() if m not in ignored and packs(policy, m)] if not apart else []
         folded = {(layer.get_base_layer(), adapted_parameter(layer)): layer for layer in layers if name == "current"}
+        if quantiser:
+            taken = dict.fromkeys(module for module in large if quantiser.takes(module))
+            wrappers = {layer.get_base_layer(): layer for layer in layers}
+            stack.enter_context(quantiser.running(taken, wrappers, fold=name == "current"))
+            large = [module for module in large if module not in taken]
+            folded = {place: layer for place, layer in folded.items() if place[0] not in taken}
         for (module, parameter), layer in folded.items():
             stack.enter_context(laid_out.running_with(module, parameter, _folded(layer)))
-        for module in () if apart else policy.model.modules():
-            if module not in ignored and (module, "weight") not in folded and packs(policy, module):
+        for module in large:
+            if (module, "weight") not in folded:
                 stack.enter_context(laid_out.running_with(module, "weight", module.weight.detach()))
         yield
 
@@ -100,17 +108,73 @@ def _added(layer: Any, policy: Policy) -> Iterator[None]:
         del layer.forward
 
 
-class _Layout:
-    """Lets modules run with other weights, large linear layers in a layout or numbers that few rows are fast with."""
+class Quantiser:
+    """Lets the large linear layers of a policy run in 8 bits, but not those of the shapes `slow`.
 
-    def __init__(self, policy: Policy, quantiser: Quantiser | None):
-        self.policy, self.quantiser = policy, quantiser
+    Layers that read the same are one product, for which the input is changed once; where the model cannot have that,
+    each is `alone`.
+    """
+
+    def __init__(self, policy: Policy, slow: frozenset[Shape] = frozenset()):
+        self.policy, self.slow, self.alone = policy, slow, False
+        self._groups: list[list[nn.Linear]] | None = None
+
+    def takes(self, module: nn.Module) -> bool:
+        """Whether a layer is computed in 8 bits."""
+        return packs(self.policy, module) and (module.out_features, module.in_features) not in self.slow
+
+    def measured(self, measure: Callable[[], Gaps]) -> Gaps:
+        """What a measurement with these layers finds, which shows whether the model takes parts of a joint product."""
+        try:
+            return measure()
+        except RuntimeError:  # it wants them to lie one after the other
+            self.alone, self._groups = True, None
+            return measure()
+
+    @contextlib.contextmanager
+    def running(self, modules: Collection[Any], wrappers: Mapping[Any, Any], fold: bool) -> Iterator[None]:
+        """Compute these modules in 8 bits inside the block, in which adapters are off.
+
+        Args:
+            wrappers: the LoRA layer around a module, if there is one: passes leave it out. fold: whether to add its
+                adapter to the weights.
+        """
+        with contextlib.ExitStack() as stack:
+            for group in self._grouped(modules):
+                weights = [_folded(wrappers[m]) if fold and m in wrappers else m.weight.detach() for m in group]
+                linear = Int8Linear(torch.cat(weights) if len(weights) > 1 else weights[0], _biases(group))
+                del weights
+                for module, forward in zip(group, together(linear, [m.out_features for m in group]), strict=True):
+                    stack.enter_context(replaced(wrappers.get(module, module), "forward", forward))
+            yield
+
+    def _grouped(self, modules: Collection[nn.Linear]) -> list[list[nn.Linear]]:
+        """The modules, those that read the same together."""
+        if self._groups is None:
+            self._groups = [] if self.alone else reading_the_same(self.policy, list(modules))
+            grouped = {module for group in self._groups for module in group}
+            self._groups += [[module] for module in modules if module not in grouped]
+        return self._groups
+
+
+def _biases(group: Sequence[nn.Linear]) -> Tensor | None:
+    """The biases of layers, one after the other; of a layer without, zeros."""
+    if all(module.bias is None for module in group):
+        return None
+    return torch.cat([m.weight.new_zeros(m.out_features) if m.bias is None else m.bias.detach() for m in group])
+
+
+class _Layout:
+    """Lets modules run with other weights, large linear layers in a layout that few rows are fast with."""
+
+    def __init__(self, policy: Policy):
+        self.policy = policy
 
     @contextlib.contextmanager
     def running_with(self, module: Any, name: str, weight: Tensor) -> Iterator[None]:
         """Inside the block, `weight` stands in for a module's parameter."""
         if packs(self.policy, module):
-            module.forward = self._forward(module, weight)
+            module.forward = packed(weight, None if module.bias is None else module.bias.detach())
             del weight  # a second copy of the model is enough
             try:
                 yield
@@ -123,12 +187,6 @@ class _Layout:
                 yield
             finally:
                 setattr(module, name, own)
-
-    def _forward(self, module: nn.Linear, weight: Tensor) -> Forward:
-        bias = None if module.bias is None else module.bias.detach()
-        if self.quantiser and self.quantiser.takes(module):
-            return self.quantiser.forward(module, weight, bias)
-        return packed(weight, bias)
 
 
 def packed(weight: Tensor, bias: Tensor | None = None) -> Forward:
