@@ -3,22 +3,31 @@
 The two samplers share one policy (SmolLM2-135M with a LoRA adapter, folded in) and take turns.
 
 * steps: a decoding step of so many rows of one question, the least of several; `open`: making the sampler's weights.
+* stream: tokens per second of one response after its prompt, as `motif solve` has it, which makes the weights once.
 * trees: useful tokens per second of processor time in growing whole trees (m = 8, k = 4, n = 3) of one and of eight
-  questions, and of one stream, as `motif solve` has it.
-* step: a whole training step of the recipe sums-smollm2 (sampling, grading, update).
+  questions; making the weights is included.
+* step: a whole training step of words-smollm2 (studies/real_models/words.toml: sampling, grading, update).
 * mean_gap: mean |log p| difference from the trainer's over tokens that each sampler has drawn itself, in nats.
+* llama.cpp: tokens per second of its Q8_0 weights (every matrix in 8 bits) on the same core, alone and in 32 rows, through
+  the package xllamacpp, by the clock: it needs a quiet machine. Its wheel on PyPI is built without AVX-512.
 
-    python benchmarks/precision.py --json precision.json                  # half an hour on one quiet core
-    python benchmarks/precision.py --only steps gap                       # two minutes
+    python benchmarks/precision.py --json docs/performance/precision.json         # ten minutes on one quiet core
+    python benchmarks/precision.py --only steps gap                               # two minutes
+    python -m venv llama && llama/bin/pip install xllamacpp                       # beside it: the other part
+    python benchmarks/precision.py --llamacpp llama/lib/python3.*/site-packages --json docs/performance/precision.json
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +37,9 @@ from rollout import Setting, embedded, smollm2
 
 from motif.config import load_recipe
 from motif.display import Display
+from motif.export.base_model import describe
+from motif.export.formats import merge
+from motif.export.gguf import write_gguf
 from motif.method.keys import sampling_key
 from motif.models.int8 import Precision
 from motif.sampling.base import Request
@@ -38,7 +50,8 @@ from motif.sampling.local.precision import choose_precision
 from motif.training.loop import train
 
 ROWS = (1, 8, 32, 128)
-PARTS = ("steps", "gap", "trees", "step")
+PARTS = ("steps", "gap", "stream", "trees", "step")
+STUDY = Path(__file__).parents[1] / "studies" / "real_models"
 Samplers = dict[str, LocalSampler]
 
 
@@ -101,14 +114,31 @@ def gaps(setting: Setting, both: Samplers, count: int) -> dict[str, float]:
     return found
 
 
-def trees(setting: Setting, both: Samplers, repeats: int, stream: bool) -> dict[str, list[float]]:
+def stream(setting: Setting, both: Samplers, tokens: int, repeats: int) -> dict[str, list[float]]:
+    """Tokens per second of processor time of one response, its prompt included, the weights not."""
+    prompt = setting.rounds.prompt(setting.questions[0].text, [], setting.shape.rounds)
+
+    def pace(sampler: LocalSampler) -> Callable[[int], float]:
+        def run(repeat: int) -> float:
+            queue: Queue = deque([(Request(prompt, [sampling_key(repeat, 0)], tokens), range(1))])
+            with sampler.open() as batch:
+                batch.ends, start = batch.ends[:0], time.process_time()
+                while queue or batch.count:
+                    batch.step(queue)
+                return tokens / (time.process_time() - start)
+
+        return run
+
+    return interleaved({name: pace(sampler) for name, sampler in both.items()}, repeats, warm_up=False)
+
+
+def trees(setting: Setting, both: Samplers, repeats: int) -> dict[str, list[float]]:
     """Useful tokens per second of processor time."""
-    shape = setting.shape.model_copy(update={"branching": [1] * setting.shape.rounds}) if stream else setting.shape
 
     def pace(sampler: LocalSampler) -> Callable[[int], float]:
         def run(repeat: int) -> float:
             before, start = sampler.usage.generated_tokens, time.process_time()
-            grow(setting.questions, sampler, setting.rounds, shape, seed=repeat)
+            grow(setting.questions, sampler, setting.rounds, setting.shape, seed=repeat)
             return (sampler.usage.generated_tokens - before) / (time.process_time() - start)
 
         return run
@@ -124,7 +154,7 @@ def whole_step(repeats: int, quick: bool) -> dict[str, list[float]]:
             settings = ["train.steps=2", "eval.questions=0", f"sampler.precision={precision}"]
             if quick:
                 settings = [*settings[:2], "sampler.precision=float32", "rollout.questions_per_step=1"]
-            recipe = "demo" if quick else "sums-smollm2"
+            recipe = "demo" if quick else _words(Path(folder))
             train(recipe, Path(folder) / "run", settings=settings, display=Display(quiet=True))
             lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
         return float(next(one["time/total"] for one in map(json.loads, lines) if one["step"] == 2 and "reward" in one))
@@ -132,36 +162,76 @@ def whole_step(repeats: int, quick: bool) -> dict[str, list[float]]:
     return interleaved({name: lambda _, n=name: run(n) for name in ("float32", "int8")}, repeats, warm_up=False)
 
 
+def _words(folder: Path) -> str:
+    """The study's recipe, with its questions made beside it."""
+    subprocess.run([sys.executable, STUDY / "word_problems.py", folder / "words"], check=True, capture_output=True)
+    return str(shutil.copy(STUDY / "words.toml", folder))
+
+
+def llama(setting: Setting, packages: Path, tokens: int) -> dict[str, float]:
+    """Tokens per second of llama.cpp with Q8_0 weights, one response alone and 32 at once."""
+    sys.path.append(str(packages))
+    import xllamacpp
+
+    policy, found = smollm2(1, tokens).policy, {}
+    text = policy.tokenizer.decode(setting.rounds.prompt(setting.questions[0].text, [], setting.shape.rounds))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.gguf"
+        write_gguf(merge(policy), policy.tokenizer, policy.end_ids, file, "q8_0", describe(policy.config.name))
+        for rows in (1, 32):
+            parameters = xllamacpp.CommonParams()
+            parameters.model.path, parameters.n_parallel = str(file), rows
+            parameters.n_ctx = 512 * rows
+            parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = torch.get_num_threads()
+            server = xllamacpp.Server(parameters)
+            ask = {"prompt": text, "n_predict": tokens, "ignore_eos": True, "temperature": 1.0, "cache_prompt": True}
+            server.handle_completions(ask)  # what it does once
+            start = time.perf_counter()
+            with ThreadPoolExecutor(rows) as pool:
+                list(pool.map(server.handle_completions, [ask | {"seed": row} for row in range(rows)]))
+            found["one stream" if rows == 1 else f"{rows} rows"] = rows * tokens / (time.perf_counter() - start)
+            del server
+    return found
+
+
 def main() -> None:
     """Run the comparison."""
     options = parser(__doc__)
     options.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure these parts only")
     options.add_argument("--tokens", type=int, default=32, help="limit of each response (default: %(default)s)")
+    options.add_argument("--llamacpp", type=Path, help="also llama.cpp: the folder where xllamacpp is installed")
+    options.set_defaults(repeats=2)
     arguments = options.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    quick, repeats = arguments.quick, 1 if arguments.quick else arguments.repeats
+    quick, repeats, only = arguments.quick, 1 if arguments.quick else arguments.repeats, arguments.only
 
-    result: dict[str, Any] = {"setting": vars(arguments) | {"json": None}, "ratios": {}}
+    told = vars(arguments) | {"json": None, "llamacpp": None}
+    result: dict[str, Any] = {"setting": told, "ratios": {}}
     setting = embedded(8) if quick else smollm2(8, arguments.tokens)
     both, questions = samplers(setting), setting.questions
     result["precision"] = both["int8"].precision.to_dict()
-    if "steps" in arguments.only:
+    if "steps" in only:
         result["milliseconds"] = found = steps(setting, both, 2 if quick else 6, repeats)
         result["ratios"] |= {name: ratios(one["float32"], one["int8"]) for name, one in found.items()}
-    if "gap" in arguments.only:
+    if "gap" in only:
         result["mean_gap"] = gaps(setting, both, arguments.tokens)
-    if "trees" in arguments.only:
-        result["tokens_per_second"] = paces = {}
-        for name, count, stream in (("one stream", 1, True), ("1 question", 1, False), ("8 questions", 8, False)):
+    paces = result["tokens_per_second"] = {}
+    if "stream" in only:
+        paces["one stream"] = stream(setting, both, 3 * arguments.tokens, repeats + 1)
+    if "trees" in only:
+        for name, count, turns in (("1 question", 1, repeats), ("8 questions", 8, 1)):  # the latter takes minutes
             setting.questions = questions[:count]
-            paces[name] = trees(setting, both, repeats, stream)
-            result["ratios"][f"{name}, trees"] = ratios(paces[name]["int8"], paces[name]["float32"])
-    if "step" in arguments.only:
+            paces[name] = trees(setting, both, turns)
+    result["ratios"] |= {name: ratios(pace["int8"], pace["float32"]) for name, pace in paces.items()}
+    if "step" in only:
         result["step_seconds"] = whole_step(repeats, quick)
         result["ratios"]["training step"] = ratios(result["step_seconds"]["float32"], result["step_seconds"]["int8"])
+    if arguments.llamacpp:
+        result["llama.cpp, tokens per second"] = llama(setting, arguments.llamacpp, 3 * arguments.tokens)
+        table("llama.cpp, Q8_0", ["what", "tokens/s"], list(result["llama.cpp, tokens per second"].items()))
     table("int8 against float32", ["what", "times as fast"], list(result["ratios"].items()))
-    if "gap" in arguments.only:
+    if "gap" in only:
         table("difference from the trainer", ["sampler", "nats, mean"], list(result["mean_gap"].items()))
     write(arguments.json, result)
 
