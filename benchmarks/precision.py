@@ -8,8 +8,8 @@ The two samplers share one policy (SmolLM2-135M with a LoRA adapter, folded in) 
   questions; making the weights is included.
 * step: a whole training step of words-smollm2 (studies/real_models/words.toml: sampling, grading, update).
 * mean_gap: mean |log p| difference from the trainer's over tokens that each sampler has drawn itself, in nats.
-* llama.cpp: tokens per second of its Q8_0 weights (every matrix in 8 bits) on the same core, alone and in 32 rows, through
-  the package xllamacpp, by the clock: it needs a quiet machine. Its wheel on PyPI is built without AVX-512.
+* llama.cpp: tokens per second of its Q8_0 weights (all matrices in 8 bits) on the same core, alone and in 32 rows,
+  through the package xllamacpp, by the clock: it needs a quiet machine. Its wheel on PyPI is built without AVX-512.
 
     python benchmarks/precision.py --json docs/performance/precision.json         # ten minutes on one quiet core
     python benchmarks/precision.py --only steps gap                               # two minutes
