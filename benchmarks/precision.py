@@ -6,7 +6,7 @@ The two samplers share one policy (SmolLM2-135M with a LoRA adapter, folded in) 
 * stream: tokens per second of one response after its prompt, as `motif solve` has it, which makes the weights once.
 * trees: useful tokens per second of processor time in growing whole trees (m = 8, k = 4, n = 3) of one and of eight
   questions; making the weights is included.
-* step: a whole training step of words-smollm2 (studies/real_models/words.toml: sampling, grading, update).
+* run: tokens per second of sampling in a run of words-smollm2 (studies/real_models/words.toml).
 * mean_gap: mean |log p| difference from the trainer's over tokens that each sampler has drawn itself, in nats.
 * llama.cpp: tokens per second of its Q8_0 weights (all matrices in 8 bits) on the same core, alone and in 32 rows,
   through the package xllamacpp, by the clock: it needs a quiet machine. Its wheel on PyPI is built without AVX-512.
@@ -50,7 +50,7 @@ from motif.sampling.local.precision import choose_precision
 from motif.training.loop import train
 
 ROWS = (1, 8, 32, 128)
-PARTS = ("steps", "gap", "stream", "trees", "step")
+PARTS = ("steps", "gap", "stream", "trees", "run")
 STUDY = Path(__file__).parents[1] / "studies" / "real_models"
 Samplers = dict[str, LocalSampler]
 
@@ -146,8 +146,11 @@ def trees(setting: Setting, both: Samplers, repeats: int) -> dict[str, list[floa
     return interleaved({name: pace(sampler) for name, sampler in both.items()}, repeats, warm_up=False)
 
 
-def whole_step(repeats: int, quick: bool) -> dict[str, list[float]]:
-    """Seconds of the second training step of a run, by the run's own clock."""
+def in_a_run(repeats: int, quick: bool) -> dict[str, list[float]]:
+    """Tokens per second of sampling in the second step of a run, by the run's own clock.
+
+    Whole steps cannot be compared: with other numbers other responses are drawn, and other groups are dead.
+    """
 
     def run(precision: str) -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -156,8 +159,10 @@ def whole_step(repeats: int, quick: bool) -> dict[str, list[float]]:
                 settings = [*settings[:2], "sampler.precision=float32", "rollout.questions_per_step=1"]
             recipe = "demo" if quick else _words(Path(folder))
             train(recipe, Path(folder) / "run", settings=settings, display=Display(quiet=True))
-            lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
-        return float(next(one["time/total"] for one in map(json.loads, lines) if one["step"] == 2 and "reward" in one))
+            lines = map(json.loads, (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines())
+            before, step = (line for line in lines if "reward" in line)
+        tokens = step["ledger/generated_tokens"] - before["ledger/generated_tokens"]
+        return float(tokens / step["time/sample"])
 
     return interleaved({name: lambda _, n=name: run(n) for name in ("float32", "int8")}, repeats, warm_up=False)
 
@@ -223,10 +228,9 @@ def main() -> None:
         for name, count, turns in (("1 question", 1, repeats), ("8 questions", 8, 1)):  # the latter takes minutes
             setting.questions = questions[:count]
             paces[name] = trees(setting, both, turns)
+    if "run" in only:
+        paces["in a run"] = in_a_run(repeats, quick)
     result["ratios"] |= {name: ratios(pace["int8"], pace["float32"]) for name, pace in paces.items()}
-    if "step" in only:
-        result["step_seconds"] = whole_step(repeats, quick)
-        result["ratios"]["training step"] = ratios(result["step_seconds"]["float32"], result["step_seconds"]["int8"])
     if arguments.llamacpp:
         result["llama.cpp, tokens per second"] = llama(setting, arguments.llamacpp, 3 * arguments.tokens)
         table("llama.cpp, Q8_0", ["what", "tokens/s"], list(result["llama.cpp, tokens per second"].items()))

@@ -48,7 +48,7 @@ def _cell(value: object) -> str:
 def machines() -> str:
     """Where each file of numbers comes from."""
     rows = []
-    for name in ("rollout", "step", "scaling", "grading", "view"):
+    for name in ("rollout", "precision", "step", "scaling", "grading", "view"):
         numbers = load(name)
         machine, versions = numbers["machine"], numbers["versions"]
         where = f"{machine['cpu']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
@@ -79,6 +79,26 @@ def limits() -> str:
         shares = (place["prefill_over_unique"], many["prefill_over_unique"], place["matmul_fraction"])
         rows.append([name, *(f"{share:.3f}" for share in shares)])
     return markdown(["", "prefill_over_unique, 1 question", "8 questions", "matmul_fraction"], rows)
+
+
+PACES = {"one stream": "one response", "1 question": "the trees of one question", "8 questions": "of eight questions"}
+"""What benchmarks/precision.py samples, in words."""
+
+
+def precision() -> str:
+    """Both precisions' times and paces, and the ratios."""
+    found = load("precision")
+    rows: list[list[object]] = []
+    for name, sides in found["milliseconds"].items():
+        what = "making the weights" if name == "open" else f"a decoding step, {name}"
+        values = [f"{statistics.median(sides[side]):,.0f} ms" for side in ("float32", "int8")]
+        rows.append([what, *values, f"{found['ratios'][name]:.2f} ×"])
+    for name, what in PACES.items():
+        sides = found["tokens_per_second"][name]
+        values = [f"{statistics.median(sides[side]):.0f} tokens/s" for side in ("float32", "int8")]
+        rows.append([what, *values, f"{found['ratios'][name]:.2f} ×"])
+    gaps = [f"{found['mean_gap'][side]:.2g} nats" for side in ("float32", "int8")]
+    return markdown(["", "float32", "int8", "int8 is"], [*rows, ["mean gap to the trainer, own samples", *gaps, ""]])
 
 
 COUNTED = {
@@ -506,7 +526,7 @@ def trained() -> str:
 
 
 MAKERS = (
-    machines, rollout, limits, operations, step, scaling, speed, agreement, answers, view,
+    machines, rollout, limits, precision, operations, step, scaling, speed, agreement, answers, view,
     fuzzing, waiting, demo, claims, study, evidence, peers, recipes, presets, forecast, costs, tree, layer_table,
     architectures, refusals, trained, general,
 )  # fmt: skip

@@ -16,7 +16,7 @@ RATIOS = {
     "scaling": set(),
     "grading": {"gsm8k", "math"},
     "general": set(),
-    "precision": {"1 row", "open", "one stream, trees", "training step"},
+    "precision": {"1 row", "open", "one stream", "1 question", "in a run"},
     "gpu": {"decoding", "decoding_graphs", "update", "paper_sample", "paper_update"},
 }
 

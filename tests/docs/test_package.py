@@ -74,7 +74,7 @@ def test_the_example_of_a_task_is_one(monkeypatch):
         ("src/motif/config/data.py", ["TaskName", "TaskSection", "DataConfig"]),
         ("src/motif/grading/registry.py", ["RULES", "find"]),
         ("src/motif/grading/rule.py", ["thorough", "in_process", "check_gold"]),
-        ("src/motif/method/credit.py", ["group_advantages", "_groups", "assign"]),
+        ("src/motif/method/credit.py", ["group_advantages", "RULES", "assign"]),
         ("src/motif/config/sections.py", ["CreditConfig", "baseline", "group", "reward"]),
         ("tests/support/architectures.py", ["ZOO"]),
         ("tests/models/test_architectures.py", ["SOME"]),

@@ -361,7 +361,7 @@ def run_folder(tmp_path):
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere is not a run folder"),
-        (["/nowhere", "--recipe", "demo"], "/nowhere is not a run folder (it holds no recipe.toml), and model"),
+        (["/nowhere", "--recipe", "demo"], "/nowhere is not a run folder (it is no folder), and model"),
         (["EMPTY", "--recipe", "demo"], "no config.json"),
         (["embedded"], "--task NAME, or --recipe"),
         (["embedded", "--recipe", "demo", "--best"], "--base and --best do not apply"),

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from motif.config import load_recipe
 from motif.demo import MODELS
 from motif.errors import RecipeError
+from motif.grading.own import Answered
 from motif.grading.verdict import Grade
 from motif.integrations import HostError, require
 from motif.session import open_session
@@ -191,12 +192,12 @@ def test_advantages_reach_the_loss_unchanged_on_whole_trees(trainer_of, monkeypa
 def test_ungraded_responses_get_no_reward(trainer_of, monkeypatch):
     trainer = trainer_of("rollout.branching=[6,1,1]")
     motif = motif_of(trainer)
-    grade = motif.session.grader.grade
+    judge = motif.session.grader.judge
 
-    def picky(gold: str, answer: str | None) -> Grade:
-        return grade(gold, answer) if len(answer or "") % 2 else Grade("ungraded", "cannot say")
+    def picky(answered: Answered) -> Grade:
+        return judge(answered) if len(answered.answer or "") % 2 else Grade("ungraded", "cannot say")
 
-    monkeypatch.setattr(motif.session.grader, "grade", picky)
+    monkeypatch.setattr(motif.session.grader, "judge", picky)
     trainer.train()
     roots = [root for tree in motif.trees for root in tree.roots]
     graded = [root.reward for root in roots if root.reward is not None]

@@ -76,7 +76,7 @@ def planned(monkeypatch, device: str, free: float, *settings: str) -> Plan:
     monkeypatch.setattr(planning, "available_memory", lambda device: free)
     monkeypatch.setattr(planning, "pick_device", lambda name: torch.device(device))
     monkeypatch.setattr(planning, "weight_dtype", lambda model, device: torch.float32)
-    monkeypatch.setattr(planning, "_matmul_rate", lambda *args: 1e12)
+    monkeypatch.setattr(planning, "_matmul_rate", lambda *args: (1e12, 1.0))
     return make_plan(load_recipe("demo", settings))[0]
 
 

@@ -89,7 +89,7 @@ class RunView:
             "now": numbers_now(steps, made, shape["rounds"], planned if state == "running" else None),
             "result": {
                 "reading": result.reading(before, after, latest, shape["rounds"], state == "running"),
-                "best": _best(summary),
+                "best": _best(summary, recipe),
                 "rows": result.table(before, after, shape["rounds"]),
             },
             "warnings": [*result.diagnoses(metrics.diagnoses, summary), *result.warnings(steps, made, recipe)],
@@ -177,14 +177,16 @@ def _head(name: str, recipe: Record, summary: Record, shape: Record) -> Record:
     }
 
 
-def _best(summary: Record) -> str:
+def _best(summary: Record, recipe: Record) -> str:
     best = section(summary, "best")
     step, accuracy = whole(best.get("step")), number(best.get("accuracy"))
     if step is None or accuracy is None:
         return ""
+    few = whole(section(recipe, "eval").get("questions_during"))
+    asked = f" on the first {counted(few, 'question')}" if few else ""
     return (
-        f"Best evaluation: {percent(accuracy)} at step {step}. The best of several evaluations on the same questions "
-        "flatters; the table does not pick it."
+        f"Best evaluation{asked}: {percent(accuracy)} at step {step}. The best of several evaluations on the same "
+        "questions flatters; the table does not pick it."
     )
 
 
