@@ -135,7 +135,7 @@ def test_another_recipe_is_refused_on_resume(tmp_path, tiny_model):
         train("demo", tmp_path / "run", settings=[*settings, "train.seed=3"], resume=True, display=Display(quiet=True))
 
 
-def test_more_steps_may_be_asked_for_on_resume(tmp_path, tiny_model):
+def test_more_and_not_fewer_steps_may_be_asked_for_on_resume(tmp_path, tiny_model):
     settings = [*SMALL, f"model.name={tiny_model}", "eval.questions=0"]
     straight, extended = tmp_path / "straight", tmp_path / "extended"
     train("demo", straight, settings=[*settings, "train.steps=3"], display=Display(quiet=True))
@@ -143,6 +143,8 @@ def test_more_steps_may_be_asked_for_on_resume(tmp_path, tiny_model):
     train("demo", extended, settings=[*settings, "train.steps=3"], resume=True, display=Display(quiet=True))
     assert (straight / "trees.jsonl").read_bytes() == (extended / "trees.jsonl").read_bytes()
     assert metric_lines(straight) == metric_lines(extended)
+    with pytest.raises(RunFolderError, match=r"has made 3 steps, more than train\.steps = 2: raise that"):
+        train("demo", extended, settings=[*settings, "train.steps=2"], resume=True, display=Display(quiet=True))
 
 
 def test_what_was_written_after_the_checkpoint_is_cut(tmp_path):

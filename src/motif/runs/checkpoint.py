@@ -86,7 +86,7 @@ def save(
 
 def prune(run: Path, step: int, keep: int) -> None:
     """Delete all checkpoints but that of `step` and the `keep - 1` before it."""
-    kept = [path for path in all_checkpoints(run) if _step(path) <= step][-keep:]
+    kept = [path for path in all_checkpoints(run) if step_of(path) <= step][-keep:]
     for other in (run / CHECKPOINTS).iterdir():
         if NAME.fullmatch(other.name) and other not in kept:
             shutil.rmtree(other)
@@ -102,7 +102,7 @@ def all_checkpoints(run: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     folder = run / CHECKPOINTS
     named = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted((path for path in named if (path / FILE).is_file()), key=_step)
+    return sorted((path for path in named if (path / FILE).is_file()), key=step_of)
 
 
 def load_latest(
@@ -217,5 +217,6 @@ def _read(file: Path) -> dict[str, Any]:
     return state
 
 
-def _step(folder: Path) -> int:
+def step_of(folder: Path) -> int:
+    """The step after which a checkpoint was written, by its name."""
     return int(folder.name.removeprefix("step-"))

@@ -15,7 +15,7 @@ import torch
 from motif.config import Recipe, Trust, flat
 from motif.display import Display
 from motif.distributed import ALONE, Processes
-from motif.errors import MotifError, NonFiniteError, OutOfResources, PeerFailed, SamplerError, ran_out
+from motif.errors import MotifError, NonFiniteError, OutOfResources, PeerFailed, RunFolderError, SamplerError, ran_out
 from motif.run_files import BEST
 from motif.runs import checkpoint
 from motif.runs.folder import RunFolder
@@ -112,8 +112,15 @@ def tell_changes(run: Path, recipe: Recipe, allow_changes: bool, display: Displa
     """Say which settings of a run's recipe are changed, and refuse those that it is tied to, before any work.
 
     Raises:
-        RunFolderError: a setting has changed that the run is tied to, and `allow_changes` is off.
+        RunFolderError: a setting has changed that the run is tied to, and `allow_changes` is off; or the run has made
+            more steps than it is to have.
     """
+    saved = checkpoint.all_checkpoints(run)
+    if saved and (made := checkpoint.step_of(saved[-1])) > recipe.train.steps:
+        raise RunFolderError(
+            f"{run} has made {made} steps, more than train.steps = {recipe.train.steps}: raise that, or start afresh "
+            "with another --out"
+        )
     try:
         before = recipe_of(run, trust=Trust(uses=()))
     except MotifError:  # no recipe, or a damaged one: what a checkpoint says is compared later
