@@ -337,3 +337,11 @@ def test_a_recipe_without_its_warm_start_leaves_out_the_section():
     with pytest.raises(RecipeError, match=r"notes needs a source: .*leave out the section, warmstart = \{\}"):
         load_recipe("stories-smollm2", ["warmstart.source="])
     assert load_recipe("stories-smollm2", ["warmstart={}"]).warmstart == Recipe().warmstart
+
+
+@pytest.mark.parametrize("value", ["many", "0", "1.5"])
+def test_a_value_that_may_be_a_number_or_a_word_has_one_problem(value):
+    with pytest.raises(RecipeError) as refused:
+        load_recipe("demo", [f"train.microbatch_tokens={value}"])
+    [line] = str(refused.value).splitlines()
+    assert line.startswith("train.microbatch_tokens: Input should be") and ", or: Input should be 'auto' (got" in line

@@ -117,7 +117,7 @@ def load_recipe(
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("\n".join(_explain(problem) for problem in error.errors()[:MAX_PROBLEMS])) from None
+        raise RecipeError("\n".join(map(_explain, _by_value(error.errors())[:MAX_PROBLEMS]))) from None
     if path is not None:
         trust = trust or Trust()
         check(recipe, path, trust if in_run_folder(path) else replace(trust, uses=()), given_keys(settings))
@@ -279,6 +279,21 @@ def _set(data: dict[str, Any], place: list[str], value: Any) -> None:
             below = data[section] = {"name": below}
         data = below
     data[last] = value
+
+
+def _by_value(problems: Iterable[Any]) -> list[Any]:
+    """The problems, but one for each value: of a value that may be of several kinds, pydantic has one for each kind.
+
+    It adds the kind, such as `constrained-int`, to the place of the value.
+    """
+    found: dict[Any, Any] = {}
+    for problem in problems:
+        *place, last = problem["loc"] or [""]
+        kind = problem["type"] != "extra_forbidden" and isinstance(last, str) and not last.isidentifier()
+        value = tuple(place) if kind and place else problem["loc"]
+        before = f"{found[value]['msg']}, or: " if kind and value in found else ""
+        found[value if kind else (value, len(found))] = problem | {"loc": value, "msg": before + problem["msg"]}
+    return list(found.values())
 
 
 def _explain(problem: Any) -> str:
