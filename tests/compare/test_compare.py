@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ def test_settings_go_from_recipe_to_study_to_arm_to_seed(tmp_path):
     assert (b.rollout.branching, b.train.learning_rate, b.train.seed, b.data.task) == ([4, 2], 3e-3, 5, "arithmetic")
     assert a.train.threads == 1
     assert runs[3].folder == tmp_path / "out" / "b" / "seed-5"
+
+
+def test_each_seed_may_have_a_model_of_its_own_and_all_are_looked_at_first(tmp_path):
+    text = SMALL.replace("= 20", '= 20, "model.name" = "start-{seed}"')
+    runs = plan_runs(load_study(study_file(tmp_path, text)), tmp_path, tmp_path)
+    assert {run.seed: Path(run.recipe.model.name).name for run in runs} == {0: "start-0", 1: "start-1"}
+    shutil.copytree(ROOT / "src" / "motif" / "demo" / "model", tmp_path / "start-0")
+    assert "start-1" in refused(tmp_path, text)
 
 
 @pytest.mark.parametrize(

@@ -133,17 +133,31 @@ def prepare(study: Study, folder: Path, out: Path | None = None) -> Prepared:
     plans: dict[str, Plan] = {}
     tested: dict[str, Tested] = {}
     shared: dict[str, str] = {}
-    for arm, recipe in recipes.items():
+    for run in distinct(runs):
+        arm, recipe = run.arm, run.recipe
         try:
-            plans[arm], task = make_plan(recipe)
+            plan, task = make_plan(recipe)
         except (RecipeError, ModelError) as error:
             raise RecipeError(f"arm {arm!r}: {error}") from None
         questions = task.test[: recipe.eval.questions]
-        tested[arm] = [(question.id, question.text, question.gold) for question in questions]
+        tested[str(run) if arm in plans else arm] = [
+            (question.id, question.text, question.gold) for question in questions
+        ]
+        plans.setdefault(arm, plan)
         data = recipe.data.model_dump_json()
         shared[data] = shared.get(data) or overlap(task.train, questions).sentence({})
     refuse_other_questions(tested)
     return Prepared(study, folder, out, runs, plans, "; ".join(dict.fromkeys(shared.values())))
+
+
+def distinct(runs: Sequence[StudyRun]) -> list[StudyRun]:
+    """The first run of each arm, and those that differ from it by more than their seed (`{seed}` in a setting)."""
+    found: dict[str, StudyRun] = {}
+    for run in runs:
+        train = run.recipe.train.model_copy(update={"seed": 0})
+        same = run.recipe.model_copy(update={"name": run.arm, "train": train})
+        found.setdefault(same.model_dump_json(), run)
+    return list(found.values())
 
 
 def refuse_other_questions(tested: dict[str, Tested]) -> None:

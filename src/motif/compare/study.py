@@ -110,7 +110,8 @@ class Study(Section):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(default_factory=lambda: [0])
     """Values of `train.seed`. Runs with the same seed draw the same questions in the same order."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Settings for all arms."""
+    """Settings for all arms. `{seed}` in a text, here or in an arm, is the run's seed: `model.name = "warm/{seed}"`
+    gives each seed a start of its own that all arms share."""
     row: str = ""
     """The evaluation row of contrasts and thresholds that name none; empty: that of the most rounds that an arm
     trains."""
@@ -225,18 +226,20 @@ def plan_runs(study: Study, folder: Path, out: Path) -> list[StudyRun]:
     Raises:
         RecipeError: an arm's recipe cannot be read, or a setting in it is unknown or out of range.
     """
-    base = {name: resolve(study, name, folder) for name in study.arms}
     runs = []
     for seed in study.seeds:
-        for arm, recipe in base.items():
+        for arm in study.arms:
+            recipe = resolve(study, arm, folder, seed)
             train = recipe.train.model_copy(update={"seed": seed})
             named = recipe.model_copy(update={"train": train, "name": f"{study.name}: {arm}, seed {seed}"})
             runs.append(StudyRun(arm, seed, named, out / arm / f"seed-{seed}"))
     return runs
 
 
-def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
+def resolve(study: Study, arm: str | None, folder: Path, seed: int | None = None) -> Recipe:
     """The recipe of an arm: its recipe file, then the study's settings, then its own. None: what all arms share.
+
+    seed: takes the place of `{seed}` in settings; None: it stays.
 
     Runs share the cores of the machine, so `train.threads` is 1 unless it is set.
     """
@@ -244,6 +247,8 @@ def resolve(study: Study, arm: str | None, folder: Path) -> Recipe:
     source = chosen.recipe or study.recipe
     file = folder / expanded(source)
     settings = [f"{key}={json.dumps(value)}" for part in (study.set, chosen.set) for key, value in flat(part)]
+    if seed is not None:
+        settings = [setting.replace("{seed}", str(seed)) for setting in settings]
     try:
         recipe = load_recipe(file if file.is_file() else source, settings, folder, Trust(uses=TRAINING))
     except RecipeError as error:
