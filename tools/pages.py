@@ -340,7 +340,9 @@ def study() -> str:
 
 def evidence() -> str:
     """Every claim with its contrast and verdict (studies/claims.toml); addresses are seen from the report."""
-    rows = [[cell.replace("](sample_efficiency/", "](") for cell in row] for row in judged.rows()]
+    rows = [
+        [cell.replace("](", "](../").replace("](../sample_efficiency/", "](") for cell in row] for row in judged.rows()
+    ]
     return markdown(["claim (whose)", "contrast", "points", "seeds", "task", "model", "verdict"], rows)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,9 +18,11 @@ from support import ROOT
 HERE = ROOT / "studies" / "sample_efficiency"
 
 
-@pytest.fixture(scope="module")
-def arms() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("arms", HERE / "arms.py")
+PRETRAINED = ROOT / "studies" / "pretrained"
+
+
+def loaded(script: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(script.stem, script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look their annotations up
@@ -27,10 +30,28 @@ def arms() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def arms() -> ModuleType:
+    return loaded(HERE / "arms.py")
+
+
 def test_the_files_are_as_the_table_writes_them(arms):
     for task in arms.TASKS:
         assert (HERE / f"{task.name}.toml").read_text() == arms.study(task)
         assert (HERE / f"{task.name}_rates.toml").read_text() == arms.pilot(task)
+
+
+def test_the_study_of_a_pretrained_model_is_as_its_table_writes_it():
+    p1 = loaded(PRETRAINED / "p1.py")
+    for name, study in p1.studies().items():
+        assert (PRETRAINED / name).read_text() == p1.toml(study)
+    study, pilot = (load_study(PRETRAINED / name) for name in ("p1.toml", "p1_rates.toml"))
+    recipes = {arm: resolve(study, arm, PRETRAINED) for arm in study.arms}
+    assert len({recipe.model_dump_json() for recipe in recipes.values()}) == len(recipes)  # no arm is there twice
+    assert pilot.seeds == [p1.PILOT_SEED] and p1.PILOT_SEED not in study.seeds
+    tuned = [name for name, arm in p1.ARMS.items() if arm.rate]
+    assert list(pilot.arms) == [f"{name}-{rate:g}" for name in tuned for rate in p1.RATES]
+    assert {arm for pair in p1.PAIRS for arm in pair} <= set(study.arms)
 
 
 @pytest.mark.parametrize("name", ["chains", "sums", "longer"])

@@ -56,7 +56,7 @@ def compare(
         if len(results) > 1:
             write_results(folder / "results.jsonl", lines)
         return 0
-    prepared = prepare(study, file.parent, out)
+    prepared = prepare(study, file.parent, out, seeds)
     runs = prepared.select(arms, seeds)
     console.print(plan_table(prepared, runs, workers))
     if mode == "plan":
@@ -113,11 +113,12 @@ class Prepared:
         return lines
 
 
-def prepare(study: Study, folder: Path, out: Path | None = None) -> Prepared:
+def prepare(study: Study, folder: Path, out: Path | None = None, seeds: Sequence[int] = ()) -> Prepared:
     """Resolve, check and plan each arm of a study, before anything is spent.
 
     Args:
         folder: of the study file; its recipes are relative to it.
+        seeds: that will be run, so that only their own models and data must be there; empty: all.
 
     Raises:
         RecipeError: an arm cannot be run, or two arms are tested on different questions.
@@ -133,7 +134,7 @@ def prepare(study: Study, folder: Path, out: Path | None = None) -> Prepared:
     plans: dict[str, Plan] = {}
     tested: dict[str, Tested] = {}
     shared: dict[str, str] = {}
-    for run in distinct(runs):
+    for run in distinct([run for run in runs if run.seed in seeds] or runs):
         arm, recipe = run.arm, run.recipe
         try:
             plan, task = make_plan(recipe)
