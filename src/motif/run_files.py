@@ -35,6 +35,8 @@ EVALUATIONS = "eval"
 """Evaluations made after training, a folder each."""
 EXPORTS = "export"
 """What `motif export` writes, a folder for each form."""
+SERVER_LOG = "vllm.log"
+"""What the server of `sampler.colocate` writes; locked while it, or anything that it has started, is there."""
 
 WRITER_LOCK = ".writer"
 """Locked by the process that trains."""

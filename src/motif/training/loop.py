@@ -51,6 +51,7 @@ from motif.training.progress import Clock, Progress
 from motif.training.resume import as_decided, explain_resume, interruptions, restore, session_environment, tell_changes
 from motif.training.rollouts import Rollouts, Sampled
 from motif.training.schedule import is_due, learning_rate
+from motif.training.server import wait_for_memory, with_log
 from motif.training.sources import Demonstrations
 from motif.training.speed import measure_slowdown
 from motif.training.standstill import Watch
@@ -143,10 +144,9 @@ def _prepare(
 ) -> tuple[Recipe, Task, Demonstrations | None, Colocation | None]:
     """Load questions and given demonstrations, and check what can be; the recipe comes back with what `auto` left."""
     refuse_used_folder(folder, resume)
-    if resume and not has_begun(folder):
-        display.message(f"{folder} holds no run yet: this is its beginning")
-    elif resume:
+    if resume:
         tell_changes(folder, recipe, allow_changes, display)
+    wait_for_memory(folder, display)
     plan, task = make_plan(recipe, processes)
     display.plan(plan.rows())
     plan.refuse_if_too_big()
@@ -155,7 +155,7 @@ def _prepare(
     if not has_begun(folder):  # whoever looks at it while the model is loaded sees what it will be
         write_recipe(folder, recipe)
     remember(recipe)
-    return recipe, task, None if resume else read_ahead(recipe, task), plan.colocation
+    return recipe, task, None if resume else read_ahead(recipe, task), with_log(plan.colocation, folder, display)
 
 
 class Trainer:

@@ -111,10 +111,14 @@ def as_decided(recipe: Recipe, run: Path, trust: Trust) -> Recipe:
 def tell_changes(run: Path, recipe: Recipe, allow_changes: bool, display: Display) -> None:
     """Say which settings of a run's recipe are changed, and refuse those that it is tied to, before any work.
 
+    In a folder without a run nothing is changed.
+
     Raises:
         RunFolderError: a setting has changed that the run is tied to, and `allow_changes` is off; or the run has made
             more steps than it is to have.
     """
+    if not has_begun(run):
+        return display.message(f"{run} holds no run yet: this is its beginning")
     saved = checkpoint.all_checkpoints(run)
     if saved and (made := checkpoint.step_of(saved[-1])) > recipe.train.steps:
         raise RunFolderError(

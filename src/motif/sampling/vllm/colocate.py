@@ -7,17 +7,17 @@ both, the server sleeps during updates: its weights go to the CPU's memory, and 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
-from pathlib import Path
 
 import httpx2
 import torch
@@ -33,8 +33,11 @@ from motif.sampling.vllm.sampler import ServerSampler
 from motif.text import harmless
 
 START_SECONDS = 900.0
-"""Until a server that has not answered is given up; one that ends is given up at once."""
-OWN = ("PYTHONPATH", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "VLLM_API_KEY")
+"""Until a server that has not answered is given up, if `sampler.patience` is not longer; one that ends is given up at
+once."""
+READ = 2**20
+"""Bytes of the end of its log that are read."""
+OWN = ("PYTHONPATH", "PYTHONHOME", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "VLLM_CPU_KVCACHE_SPACE")
 """Variables of this process that are not the server's: it has another environment, and allocates in its own way."""
 LAST = 6
 """Lines of a server's log that are shown when it has ended."""
@@ -51,10 +54,13 @@ class ColocatedServer:
     """
 
     def __init__(self, recipe: Recipe, colocation: Colocation, device: torch.device):
-        self.url = f"http://127.0.0.1:{_free_port()}"
-        command, environment = command_line(recipe, colocation, device, self.url)
-        handle, name = tempfile.mkstemp(prefix="motif-vllm-", suffix=".log")
-        self.log, self.kept = Path(name), False
+        self.url, self.log = f"http://127.0.0.1:{_free_port()}", colocation.log
+        self.key = os.environ.get(recipe.sampler.api_key_variable) or secrets.token_urlsafe()
+        self.patience = max(START_SECONDS, recipe.sampler.patience)
+        command, environment = command_line(recipe, colocation, device, self.url, self.key)
+        handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        with suppress(OSError):  # a disk without locks; else the lock goes with the last process that can write there
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.process = subprocess.Popen(
             [sys.executable, "-I", keeper.__file__, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
@@ -71,7 +77,7 @@ class ColocatedServer:
         Raises:
             ServiceError: it has ended, or does not answer in time; the message has the last lines that it wrote.
         """
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise ServiceError(self.explain("did not start"))
@@ -79,13 +85,14 @@ class ColocatedServer:
                 if httpx2.get(f"{self.url}/v1/models", timeout=5.0, trust_env=False).status_code < 500:
                     return
             time.sleep(0.2)
-        raise ServiceError(self.explain(f"did not answer in {START_SECONDS:.0f} s"))
+        raise ServiceError(self.explain(f"did not answer in {self.patience:.0f} s (sampler.patience)"))
 
     def explain(self, what: str) -> str:
-        """What has become of it, and why by its log, which is then kept."""
-        self.kept = True
-        text = harmless(self.log.read_text(encoding="utf-8", errors="replace"))
-        lines = [line.rstrip() for line in text.splitlines() if line.strip()] or ["it wrote nothing"]
+        """What has become of it, and why by its log."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - READ))
+            text = harmless(file.read().decode(errors="replace")).rpartition(keeper.STARTS)[2]
+        lines = [line.rstrip() for line in text.splitlines()[1:] if line.strip()] or ["it wrote nothing"]
         errors = [found[0] for line in lines if (found := ERROR.search(line))]
         shown = "\n".join(f"  {line}" for line in lines[-LAST:])
         cause = errors[0] if errors else lines[-1].strip()
@@ -99,23 +106,20 @@ class ColocatedServer:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        if not self.kept:
-            self.log.unlink(missing_ok=True)
 
 
 def command_line(
-    recipe: Recipe, colocation: Colocation, device: torch.device, url: str
+    recipe: Recipe, colocation: Colocation, device: torch.device, url: str, key: str
 ) -> tuple[list[str], dict[str, str]]:
     """The command that starts the server, and all of its environment; raises as `ColocatedServer` does."""
-    command = [find_program(), *arguments(recipe, url)]
+    command = [*find_program(), *arguments(recipe, url), "--disable-uvicorn-access-log"]
     environment = {name: value for name, value in os.environ.items() if name not in OWN} | ENVIRONMENT
-    if key := os.environ.get(recipe.sampler.api_key_variable):
-        environment["VLLM_API_KEY"] = key
+    environment["VLLM_API_KEY"] = key
     if device.type == "cuda":
         command += ["--gpu-memory-utilization", f"{colocation.share:.3f}"]
         environment["CUDA_VISIBLE_DEVICES"] = _visible(device.index or 0)
     else:
-        environment["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(colocation.cache / 2**30)))
+        command += ["--kv-cache-memory-bytes", str(int(colocation.cache))]
     if colocation.sleeps:
         command.append("--enable-sleep-mode")
         environment["VLLM_SERVER_DEV_MODE"] = "1"  # its requests to sleep and wake are there only then
@@ -136,6 +140,8 @@ class ColocatedSampler(ServerSampler):
         self.server = ColocatedServer(recipe, colocation, policy.device)
         try:
             self.server.wait()
+            self.key = self.server.key
+            self.advice = f"see its log, {self.server.log}, or sample in this process: sampler.colocate = false"
             sampler = recipe.sampler.model_copy(update={"urls": [self.server.url]})
             super().__init__(policy, recipe.model_copy(update={"sampler": sampler}), window)
             threading.Thread(target=self._watch, name="motif-vllm", daemon=True).start()

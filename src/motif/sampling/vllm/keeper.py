@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,9 +18,13 @@ import time
 LIVED = 60.0
 """Seconds after which the end of a server is an accident; before, it cannot start."""
 GRACE = 10.0
-"""Seconds that a server has to end by itself."""
+"""Seconds that a server has to end by itself while its starter waits, or"""
+HASTE = 5.0
+"""once nobody does: less than another run takes until it looks for memory, enough to leave no shared memory behind."""
 PAUSE = 0.2
 """Seconds between two looks at the starter."""
+STARTS = "==== motif starts: "
+"""Begins the line before the output of each server."""
 
 
 def keep(parent: int, command: list[str]) -> int:
@@ -33,6 +38,7 @@ def keep(parent: int, command: list[str]) -> int:
 
     while needed():
         begun = time.monotonic()
+        print(f"{STARTS}{shlex.join(command)}", flush=True)
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -42,7 +48,7 @@ def keep(parent: int, command: list[str]) -> int:
         while process.poll() is None and needed():
             time.sleep(PAUSE)
         status = process.poll()
-        _end(process)
+        _end(process, parent)
         if status is not None and time.monotonic() - begun < LIVED:
             return status
     return 0
@@ -54,12 +60,13 @@ def _end_with_this() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], parent: int) -> None:
     """End a server and what it has started: asked first, then killed."""
+    begun = time.monotonic()
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
+        while process.poll() is None and time.monotonic() - begun < (GRACE if os.getppid() == parent else HASTE):
+            time.sleep(PAUSE / 4)
         os.killpg(process.pid, signal.SIGKILL)  # what the server has left behind
     process.wait()
 

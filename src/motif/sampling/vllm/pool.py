@@ -22,10 +22,10 @@ CLOSE_SECONDS = 5.0
 class Pool:
     """Servers that may fail and come back. To be made, used and closed in one event loop."""
 
-    def __init__(self, config: SamplerConfig, folder: AdapterFolder):
+    def __init__(self, config: SamplerConfig, folder: AdapterFolder, key: str | None = None):
         self.config, self.folder = config, folder
         self.servers = [Server(url) for url in config.urls]
-        self.client = make_client(bearer(os.environ.get(config.api_key_variable)))
+        self.client = make_client(bearer(key or os.environ.get(config.api_key_variable)))
         self._adapter: Adapter | None = None
         self._lost = ""  # why no server will come back
         self._any_up = asyncio.Event()

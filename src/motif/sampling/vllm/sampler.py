@@ -53,6 +53,11 @@ class ServerSampler:
         ServiceError: a server does not answer, or serves another model than the recipe's.
     """
 
+    advice = "start it as `motif vllm-command` says, or sample in this process: sampler.urls = []"
+    """What to do about a server that cannot be used."""
+    key: str | None = None
+    """The servers' API key, where no environment variable has it."""
+
     def __init__(
         self,
         policy: Policy,
@@ -257,7 +262,7 @@ class ServerSampler:
             raise
 
     async def _open(self) -> None:
-        self.pool = Pool(self.config, self.folder)
+        self.pool = Pool(self.config, self.folder, self.key)
         self._slots = asyncio.Semaphore(self.config.concurrency * len(self.pool.servers))
         await self._greet()
 
@@ -276,14 +281,11 @@ class ServerSampler:
                 if server.max_length < self.window:
                     raise ServiceError(
                         f"{server.url} takes {server.max_length} tokens, and the recipe's window is {self.window}: "
-                        "start it as `motif vllm-command` says, or lower rollout.window"
+                        f"lower rollout.window, or {self.advice}"
                     )
                 await self._compare(server)
             except Fault as fault:
-                raise ServiceError(
-                    f"{server.url} cannot sample: {fault}. Start it as `motif vllm-command` says, or sample in this "
-                    "process: sampler.urls = []"
-                ) from fault
+                raise ServiceError(f"{server.url} cannot sample: {fault}: {self.advice}") from fault
 
         await everyone(greet(server) for server in self.pool.servers)
 
@@ -306,8 +308,8 @@ class ServerSampler:
             if gap > (bound := self._bound(prompt, choices, temperature)):
                 raise ServiceError(
                     f"{server.url} serves another model than {self.policy.config.name!r}, or in another way: "
-                    f"log-probabilities differ by {gap:.2g} on average, and rounding explains {bound:.2g}. Start it as "
-                    "`motif vllm-command` says, or sample in this process (sampler.urls = [], sampler.colocate = false)"
+                    f"log-probabilities differ by {gap:.2g} on average, and rounding explains {bound:.2g}: "
+                    f"{self.advice}"
                 )
 
     def _gap(self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float) -> float:
