@@ -16,6 +16,7 @@ from motif.errors import SamplerError, ServiceError
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
+from motif.sampling.vllm.adapters import AdapterFolder
 from motif.sampling.vllm.sampler import ServerSampler
 from motif.training.loop import train
 from support.fake_vllm import FakeVLLM
@@ -173,7 +174,7 @@ def test_an_update_is_written_once_loaded_everywhere_and_the_old_one_removed(ser
     assert torch.allclose(ours, torch.tensor(after[0].logprobs), atol=1e-4)
     assert [list(server.loaded) for server in servers] == [[path.name] for path in tmp_path.iterdir()] * 2
     asking.sync_weights(1)
-    assert [len(server.history) for server in servers] == [2, 2]
+    assert [len(server.history) for server in servers] == [3, 3]  # with the one by which servers are checked
     asking.close()
     assert not any(server.loaded for server in servers)
     assert list(tmp_path.iterdir()) == []
@@ -184,10 +185,10 @@ def test_of_several_processes_one_loads_the_adapter(servers):
     main.sync_weights(3)
     other.once = lambda work: main.adapter
     other.sync_weights(3)
-    assert [len(server.history) for server in servers] == [1, 1]
+    assert [len(server.history) for server in servers] == [3, 3]  # two are those by which servers are checked
     request = Request([5, 6], [3], 8)
     assert answers(other, request)[0].token_ids == answers(main, request)[0].token_ids
-    assert [len(server.history) for server in servers] == [1, 1]
+    assert [len(server.history) for server in servers] == [3, 3]  # two are those by which servers are checked
     other.close()
     assert all(server.loaded for server in servers)
     main.close()
@@ -205,10 +206,8 @@ def test_a_copy_command_brings_adapters_to_servers_that_share_no_folder(servers,
     asking.close()
     assert list(there.iterdir()) == []
     failing = ["sampler.copy_command=false {target}", "sampler.patience=0.5"]
-    asking = sampler(servers[:1], f"sampler.adapter_dir={there}", *failing)
-    with pytest.raises(SamplerError, match=r"the command false .* failed"):
-        asking.sync_weights(1)
-    asking.close()
+    with pytest.raises(ServiceError, match=r"the command false .* failed"):  # before anything is spent
+        sampler(servers[:1], f"sampler.adapter_dir={there}", *failing)
 
 
 def test_an_answer_by_another_adapter_is_an_error(servers):
@@ -411,15 +410,21 @@ def test_logprobs_before_the_temperature_are_refused(servers):
     sampler(servers[:1]).close()  # at temperature 1 they are the same
 
 
+def test_a_server_that_takes_adapters_and_does_not_use_them_is_refused(servers):
+    servers[1].ignores = True
+    with pytest.raises(ServiceError, match=f"{servers[1].url} changes the model by an adapter in another way"):
+        sampler(servers)
+    assert not any(server.loaded for server in servers)
+
+
 def test_a_folder_that_servers_do_not_see_is_refused(servers, monkeypatch):
-    asking = sampler(servers)
-    monkeypatch.setattr(asking.folder, "write", lambda *arguments: _moved(type(asking.folder).write, asking))
+    write = AdapterFolder.write
+
+    def moved(*arguments):
+        adapter = write(*arguments)
+        shutil.rmtree(adapter.folder)
+        return adapter
+
+    monkeypatch.setattr(AdapterFolder, "write", moved)
     with pytest.raises(ServiceError, match=r"No adapter found for .*sampler.adapter_dir"):
-        asking.sync_weights(1)
-    asking.close()
-
-
-def _moved(write, asking):
-    adapter = write(asking.folder, asking.policy, 1, asking.policy.state())
-    shutil.rmtree(adapter.folder)
-    return adapter
+        sampler(servers)

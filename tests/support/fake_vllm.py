@@ -38,7 +38,8 @@ class FakeVLLM:
             "lost token" or "die".
         calls: how often each path was asked for. loaded: adapters by name; history: all that were ever loaded.
         served: responses sent to their end. bodies: all completion requests. key: the API key asked for, if any.
-        processed: tell log-probabilities at the sampling temperature. off: nats by which they are wrong.
+        processed: tell log-probabilities at the sampling temperature. off: nats by which they are wrong. ignores: take
+            adapters, and sample without them.
         turns: requests to sleep and to wake; who sleeps does not answer.
     """
 
@@ -63,7 +64,7 @@ class FakeVLLM:
         self.history: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.served = self.waiting = self.most_waiting = 0
-        self.key, self.processed, self.off = "", True, 0.0
+        self.key, self.processed, self.off, self.ignores = "", True, 0.0, False
         self.turns: list[str] = []
         if self.died:
             self.start()
@@ -93,7 +94,7 @@ class FakeVLLM:
         keys = [body["seed"] + place for place in range(body["n"])]
         rest = body["max_tokens"], body["temperature"], body["top_p"]
         with self.lock:
-            state = self.loaded.get(body["model"], self.empty)
+            state = self.empty if self.ignores else self.loaded.get(body["model"], self.empty)
             asked = zlib.crc32(b"".join(value.numpy().tobytes() for value in state.values())), (*body["prompt"],), rest
             missing = [key for key in keys if (asked, key) not in self.answers]
             if missing:

@@ -90,7 +90,7 @@ def test_servers_get_the_adapter_before_they_are_looked_at_with(tmp_path, tiny_m
     finally:
         server.stop()
     steps = 4 if source == "self" else 2
-    assert len(server.history) == steps + 1  # before, and after each step
+    assert len(server.history) == steps + 2  # to check the server, before, and after each step
     entropies = [look["entropy"] for look in looks(tmp_path / "there")]
     assert len(set(entropies)) == len(entropies) == len(looks(tmp_path / "here"))
     one, two = (json.loads((tmp_path / run / "summary.json").read_text()) for run in ("here", "there"))

@@ -1,4 +1,4 @@
-"""The server of `sampler.colocate` and its run: its log in the run folder, and the memory that it gives back."""
+"""The server of `sampler.colocate` and its run: the log in the run folder, and the memory that it gives back."""
 
 from __future__ import annotations
 

@@ -61,13 +61,18 @@ def _end_with_this() -> None:
 
 
 def _end(process: subprocess.Popen[bytes], parent: int) -> None:
-    """End a server and what it has started: asked first, then killed."""
+    """End a server and what it has started: asked first, then killed.
+
+    The last to go is a process of Python's that removes the shared memory which the others have left behind.
+    """
     begun = time.monotonic()
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError):  # nobody is left
         os.killpg(process.pid, signal.SIGTERM)
-        while process.poll() is None and time.monotonic() - begun < (GRACE if os.getppid() == parent else HASTE):
+        while time.monotonic() - begun < (GRACE if os.getppid() == parent else HASTE):
+            process.poll()
+            os.killpg(process.pid, 0)
             time.sleep(PAUSE / 4)
-        os.killpg(process.pid, signal.SIGKILL)  # what the server has left behind
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 

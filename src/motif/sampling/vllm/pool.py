@@ -87,7 +87,7 @@ class Pool:
             while True:
                 adapter, old = self._adapter, [name for name in server.loaded if self._is_old(name)]
                 if adapter and adapter.name not in server.loaded:
-                    await self._load(server, adapter)
+                    await self.bring(server, adapter)
                 elif old:
                     await server.unload(self.client, old[0])
                 else:
@@ -108,9 +108,10 @@ class Pool:
             if not server.up:
                 raise Fault(server.fault)
             if adapter.name not in server.loaded:
-                await self._load(server, adapter)
+                await self.bring(server, adapter)
 
-    async def _load(self, server: Server, adapter: Adapter) -> None:
+    async def bring(self, server: Server, adapter: Adapter) -> None:
+        """Load an adapter on a server, wherever its folder is; raises as `load` does."""
         path = await self.folder.bring(adapter, server.url)
         await server.load(self.client, adapter.name, path)
 
@@ -134,9 +135,9 @@ class Pool:
             await self.least_loaded()
         finally:
             if old:
-                await self._retire(old)
+                await self.retire(old)
 
-    async def _retire(self, adapter: Adapter) -> None:
+    async def retire(self, adapter: Adapter) -> None:
         """Unload an adapter wherever it is and remove its folder; a server that fails here is found out later."""
 
         async def unload(server: Server) -> None:
@@ -159,7 +160,7 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._recoveries.values(), return_exceptions=True)
         if self._adapter:
-            await self._retire(self._adapter)
+            await self.retire(self._adapter)
         await self.client.aclose()
 
 

@@ -14,7 +14,7 @@ import asyncio
 import random
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from typing import Any, TypeVar
 
 import torch
@@ -25,7 +25,7 @@ from motif.errors import RecipeError, SamplerError, ServiceError
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, OnText, Request, Usage
 from motif.sampling.concurrency import together
-from motif.sampling.local.check import explained_by_rounding
+from motif.sampling.local.check import explained_by_rounding, random_adapter
 from motif.sampling.vllm.adapters import Adapter, AdapterFolder
 from motif.sampling.vllm.client import Fault, NotLoaded, Server, VllmChoice, VllmRequest
 from motif.sampling.vllm.pool import Pool, everyone
@@ -273,9 +273,9 @@ class ServerSampler:
         await self.pool.close()
 
     async def _greet(self) -> None:
-        """Check that every server answers and serves the policy's model."""
+        """Check that every server answers, serves the policy's model, and changes it by adapters as the policy does."""
 
-        async def greet(server: Server) -> None:
+        async def greet(server: Server, adapter: Adapter | None) -> None:
             try:
                 await server.greet(self.pool.client)
                 if server.max_length < self.window:
@@ -283,58 +283,79 @@ class ServerSampler:
                         f"{server.url} takes {server.max_length} tokens, and the recipe's window is {self.window}: "
                         f"lower rollout.window, or {self.advice}"
                     )
-                await self._compare(server)
+                await self._compare(server, adapter)
             except Fault as fault:
                 raise ServiceError(f"{server.url} cannot sample: {fault}: {self.advice}") from fault
 
-        await everyone(greet(server) for server in self.pool.servers)
+        if self.policy.shards:  # whose adapter is in pieces
+            return await everyone(greet(server, None) for server in self.pool.servers)
+        with random_adapter(self.policy):
+            adapter = self.folder.write(self.policy, 0, self.policy.state())
+            try:
+                await everyone(greet(server, adapter) for server in self.pool.servers)
+            finally:
+                await self.pool.retire(adapter)
 
-    async def _compare(self, server: Server) -> None:
-        """Refuse a server whose log-probabilities are not the policy's (without its adapter)."""
+    async def _compare(self, server: Server, adapter: Adapter | None) -> None:
+        """Refuse a server whose log-probabilities are not the policy's, without an adapter or with this one."""
         vocabulary = min(len(self.policy.tokenizer), self.policy.vocabulary)
+        # A prompt in which a wrong position or mask shows.
+        rng, size = random.Random(0), max(1, min(PROMPT, self.window - TOKENS))
+        prompt = [rng.randrange(vocabulary) for _ in range(size)]
+
+        async def answers(model: str, temperature: float) -> list[VllmChoice]:
+            call = VllmRequest(model, prompt, 7, 8, TOKENS, temperature, 1.0, self.policy.end_ids)
+            async with aclosing(server.complete(self.pool.client, call, self.config.timeout)) as found:
+                return [choice async for _, choice in found]
+
+        def check(choices: Sequence[VllmChoice], temperature: float, adapted: bool, what: str) -> None:
+            gap, bound = (f(prompt, choices, temperature, adapted) for f in (self._gap, self._bound))
+            if gap > bound or (adapted and gap > self._gap(prompt, choices, temperature)):
+                raise ServiceError(
+                    f"{server.url} {what}: log-probabilities differ by {gap:.2g} on average, and rounding explains "
+                    f"{bound:.2g}: {self.advice}"
+                )
+
         for temperature in [1.0, 2.0] if self._heated else [1.0]:
-            # A prompt in which a wrong position or mask shows.
-            rng, size = random.Random(0), max(1, min(PROMPT, self.window - TOKENS))
-            prompt = [rng.randrange(vocabulary) for _ in range(size)]
-            call = VllmRequest(server.base, prompt, 7, 8, TOKENS, temperature, 1.0, self.policy.end_ids)
-            async with aclosing(server.complete(self.pool.client, call, self.config.timeout)) as answers:
-                choices = [choice async for _, choice in answers]
-            gap = self._gap(prompt, choices, temperature)
-            if temperature != 1 and self._gap(prompt, choices, 1.0) < gap:
+            choices = await answers(server.base, temperature)
+            if temperature != 1 and self._gap(prompt, choices, 1.0) < self._gap(prompt, choices, temperature):
                 raise ServiceError(
                     f"{server.url} reports log-probabilities before the temperature: start it with "
                     "--logprobs-mode processed_logprobs, as `motif vllm-command` says"
                 )
-            if gap > (bound := self._bound(prompt, choices, temperature)):
-                raise ServiceError(
-                    f"{server.url} serves another model than {self.policy.config.name!r}, or in another way: "
-                    f"log-probabilities differ by {gap:.2g} on average, and rounding explains {bound:.2g}: "
-                    f"{self.advice}"
-                )
+            other = f"serves another model than {self.policy.config.name!r}, or in another way"
+            check(choices, temperature, False, other)
+        if adapter:
+            await self.pool.bring(server, adapter)
+            check(await answers(adapter.name, 1.0), 1.0, True, "changes the model by an adapter in another way")
 
-    def _gap(self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float) -> float:
+    def _gap(
+        self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float, adapted: bool = False
+    ) -> float:
         """The mean difference from the policy's log-probabilities, in nats."""
         if any(max(choice.token_ids) >= self.policy.vocabulary for choice in choices):
             return float("inf")
-        ours = self._logprobs(prompt, choices, temperature)
+        ours = self._logprobs(prompt, choices, temperature, adapted)
         theirs = torch.tensor([value for choice in choices for value in choice.logprobs], device=ours.device)
         return float((ours - theirs).abs().mean())
 
-    def _bound(self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float) -> float:
+    def _bound(self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float, adapted: bool) -> float:
         """What the gap may be: in bfloat16 what rounding explains, as for the sampler in this process."""
         if not self.policy.half:
             return SAME_MODEL
         if self.policy.config.four_bit:  # whose kernels have one precision
             return explained_by_rounding(0.0)
-        rounded = self._logprobs(prompt, choices, temperature)
+        rounded = self._logprobs(prompt, choices, temperature, adapted)
         with self.policy.in_float32():
-            exact = self._logprobs(prompt, choices, temperature)
+            exact = self._logprobs(prompt, choices, temperature, adapted)
         return explained_by_rounding(float((rounded - exact).abs().mean()))
 
     @torch.no_grad()
-    def _logprobs(self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float) -> Tensor:
-        """The policy's log-probabilities (T,) of all tokens, without its adapter."""
-        with self.policy.adapter_disabled():
+    def _logprobs(
+        self, prompt: Sequence[int], choices: Sequence[VllmChoice], temperature: float, adapted: bool
+    ) -> Tensor:
+        """The policy's log-probabilities (T,) of all tokens, with its adapter or without."""
+        with nullcontext() if adapted else self.policy.adapter_disabled():
             logprobs_T, _ = self.policy.token_logprobs(
                 [prompt] * len(choices), [choice.token_ids for choice in choices], [temperature] * len(choices)
             )
