@@ -278,6 +278,24 @@ def test_functions_from_files_get_and_return_the_same(tree, tmp_path, source, ou
     assert next(tree.leaves()).outcome == outcome, next(tree.leaves()).reason
 
 
+def test_a_leaf_is_graded_as_it_was_when_it_ended_while_its_tree_goes_on(tree):
+    waits = threading.Event()
+
+    class Slow:
+        at_once = 1  # graded in another thread
+
+        def __call__(self, responses: list[str]) -> float:
+            return float(waits.wait(10) and len(responses) == 2)
+
+    leaf = next(tree.leaves())
+    with Grader(give(Slow())) as grader, grading_beside(grader) as on_leaf:
+        on_leaf(tree, leaf)
+        on_leaf(tree, leaf)  # waits for the first
+        tree.roots = []  # as a list looks while it is being sorted
+        waits.set()
+    assert leaf.outcome == 1.0
+
+
 def test_a_reward_of_another_session_has_to_be_given_again():
     with pytest.raises(DataError, match="the reward 'gone' was given in Python: give it again"):
         Grader("python:gone")

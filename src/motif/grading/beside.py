@@ -15,7 +15,11 @@ OnLeaf = Callable[[Tree, Node], None]
 
 def grade_leaf(grader: Grader, tree: Tree, leaf: Node) -> None:
     """Write the verdict on a leaf's answer, its reason and what it is worth on the leaf."""
-    grade = grader.judge(Answered.of(tree, leaf))
+    _grade(grader, Answered.of(tree, leaf), leaf)
+
+
+def _grade(grader: Grader, answered: Answered, leaf: Node) -> None:
+    grade = grader.judge(answered)
     leaf.verdict, leaf.reason, leaf.score, leaf.parts = grade.verdict, grade.reason, grade.score, grade.parts
 
 
@@ -33,14 +37,15 @@ def grading_beside(grader: Grader, then: OnLeaf | None = None) -> Iterator[OnLea
     """
     beside = not grader.rule.here or grader.rule.at_once > 0
     pool = ThreadPoolExecutor(grader.rule.at_once or grader.workers)
-    later: list[tuple[Tree, Node]] = []
+    later: list[tuple[Answered, Node]] = []
     verdicts: list[Future[None]] = []
 
     def on_leaf(tree: Tree, leaf: Node) -> None:
+        answered = Answered.of(tree, leaf)  # here, because the tree goes on growing while others grade
         if beside:
-            verdicts.append(pool.submit(grade_leaf, grader, tree, leaf))
+            verdicts.append(pool.submit(_grade, grader, answered, leaf))
         else:
-            later.append((tree, leaf))
+            later.append((answered, leaf))
         if then:
             then(tree, leaf)
 
@@ -48,7 +53,7 @@ def grading_beside(grader: Grader, then: OnLeaf | None = None) -> Iterator[OnLea
         yield on_leaf
         for verdict in verdicts:
             verdict.result()
-        for tree, leaf in later:
-            grade_leaf(grader, tree, leaf)
+        for answered, leaf in later:
+            _grade(grader, answered, leaf)
     finally:
         pool.shutdown(cancel_futures=True)

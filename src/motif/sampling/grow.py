@@ -182,9 +182,11 @@ class Grower:
                     if parent is None or not self._ends(tree, parent):
                         self._continue(tree, parent, notes, self.shape.budget)
         for tree in trees:
-            tree.roots.sort(key=_path)
+            tree.roots = sorted(
+                tree.roots, key=_path
+            )  # not in place: a list that is being sorted looks empty to others
             for node in tree.walk():
-                node.children.sort(key=_path)
+                node.children = sorted(node.children, key=_path)
 
     def _shape(self, tree: Tree) -> TreeShape:
         return self._in_rounds(tree.question.rounds)
