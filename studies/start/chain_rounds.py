@@ -1,4 +1,4 @@
-"""Write demonstrations of chains of 2 to 6 steps for `warmstart.file`.
+"""Write demonstrations of chains of 2 to 5 steps for `warmstart.file`.
 
     python studies/start/chain_rounds.py whole.jsonl early.jsonl
 
@@ -19,7 +19,7 @@ from motif.tasks.chain import LABELS, Chain, apply, draw, side_of
 FIT = 3  # steps that a window of 29 tokens holds
 ROUNDS = 3
 COUNT = 800
-SHORTEST, LONGEST = 2, 6
+SHORTEST, LONGEST = 2, 5
 
 
 def steps(chain: Chain, at: int, count: int, number: int) -> tuple[str, int]:

@@ -3,7 +3,7 @@
     python studies/start/rounds_bars.py runs/rounds > studies/start/results/rounds.jsonl
 
 Accuracy and tokens at 3 and 6 rounds of every arm; for each arm, 6 rounds less 3 rounds on the lengths trained on and,
-where `longer.sh` has been run, on chains of 12 steps; `early` less `whole`, and others less `told`.
+where `longer.sh` has been run, on chains of ten steps; `early` less `whole`, and others less `told`.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ def main() -> None:
             }
             print(json.dumps({"arm": name, "row": row, "seeds": len(after)} | means))
     for name, outcomes in trained.items():
-        for lengths, found in (("2 to 6", outcomes), ("12", longer[name])):
+        for lengths, found in (("2 to 5", outcomes), ("10", longer[name])):
             if gap := difference(found, "rounds_6", found, "rounds_3"):
                 print(json.dumps({"arm": name, "steps": lengths, "what": "6 rounds less 3 rounds"} | gap))
     for row in ("rounds_3", "rounds_6"):
         for a, b in (("early", "whole"), ("untold", "told"), ("both", "told")):
             if a in trained and b in trained and len(trained[a]) == len(trained[b]):
                 gap = difference(trained[a], row, trained[b], row)
-                print(json.dumps({"what": f"{a} less {b}", "row": row, "steps": "2 to 6"} | (gap or {})))
+                print(json.dumps({"what": f"{a} less {b}", "row": row, "steps": "2 to 5"} | (gap or {})))
 
 
 if __name__ == "__main__":
