@@ -1,4 +1,4 @@
-"""Worked solutions of whole stories, two events in the first round and one in each later: four events fit three rounds."""
+"""Worked solutions of whole stories, two events in the first round and one a round after it: four fit three rounds."""
 
 from __future__ import annotations
 
