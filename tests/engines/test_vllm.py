@@ -42,7 +42,8 @@ from motif.training.loop import train
 BIN = os.environ.get("MOTIF_VLLM", "")
 pytestmark = pytest.mark.skipif(not BIN, reason="MOTIF_VLLM is not set: run `make test-vllm`")
 
-START_SECONDS = 900
+START_SECONDS = 3600
+"""Half a minute on a quiet machine."""
 TIMES = ["time/total", "time/sample", "time/update", "time/sampled_ahead", "sampler/mean_gap", "sampler/max_gap"]
 SMALL = [
     "model.adapter=lora",
@@ -284,7 +285,13 @@ def test_nothing_is_left_behind(servers, undisturbed):
 
 # -- sampler.colocate --------------------------------------------------------------------------------------------------
 
-SHARED = [*SMALL, "sampler.colocate=true", "model.device=cpu", "rollout.questions_per_step=2"]
+SHARED = [
+    *SMALL,
+    "sampler.colocate=true",
+    f"sampler.patience={START_SECONDS}",
+    "model.device=cpu",
+    "rollout.questions_per_step=2",
+]
 MIB = 2**20
 
 

@@ -219,6 +219,21 @@ def test_a_run_that_was_killed_is_resumed_once_its_server_has_ended(told, tmp_pa
     os.close(writer)
 
 
+def test_ctrl_c_while_it_starts_ends_it(told, tmp_path, monkeypatch):
+    pids: list[int] = []
+
+    def interrupted(*_, **__):
+        pids.extend(pids_of(told))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("httpx2.get", interrupted)
+    recipe = load_recipe("demo", SHARED)
+    shared = Colocation(0.1, GIB, sleeps=False, log=tmp_path / SERVER_LOG)
+    with pytest.raises(KeyboardInterrupt):
+        ColocatedSampler(Policy(recipe.model), recipe, 64, shared)
+    assert pids and not any(running(pid) for pid in pids) and not is_locked(shared.log)
+
+
 class Standing:
     """In place of `ColocatedServer`: a stand-in in this process."""
 
