@@ -226,7 +226,7 @@ def test_ctrl_c_while_it_starts_ends_it(told, tmp_path, monkeypatch):
         pids.extend(pids_of(told))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("httpx2.get", interrupted)
+    monkeypatch.setattr("httpx2.Client.get", interrupted)
     recipe = load_recipe("demo", SHARED)
     shared = Colocation(0.1, GIB, sleeps=False, log=tmp_path / SERVER_LOG)
     with pytest.raises(KeyboardInterrupt):

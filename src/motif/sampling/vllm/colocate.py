@@ -78,13 +78,14 @@ class ColocatedServer:
             ServiceError: it has ended, or does not answer in time; the message has the last lines that it wrote.
         """
         deadline = time.monotonic() + self.patience
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise ServiceError(self.explain("did not start"))
-            with suppress(httpx2.HTTPError):
-                if httpx2.get(f"{self.url}/v1/models", timeout=5.0, trust_env=False).status_code < 500:
-                    return
-            time.sleep(0.2)
+        with httpx2.Client(timeout=5.0, trust_env=False) as client:
+            while time.monotonic() < deadline:
+                if self.process.poll() is not None:
+                    raise ServiceError(self.explain("did not start"))
+                with suppress(httpx2.HTTPError):
+                    if client.get(f"{self.url}/v1/models").status_code < 500:
+                        return
+                time.sleep(0.2)
         raise ServiceError(self.explain(f"did not answer in {self.patience:.0f} s (sampler.patience)"))
 
     def explain(self, what: str) -> str:
