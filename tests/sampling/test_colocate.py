@@ -336,7 +336,7 @@ def test_how_a_device_is_shared(free, settings, can_sleep, share, sleeps):
     found = share_device(recipe, TRAINER, PARTS, 0.1 * GIB, free * GIB, 80 * GIB, can_sleep)
     assert found.share == pytest.approx(share) and found.sleeps == sleeps
     assert found.cache == pytest.approx(share * 80 * GIB - 8 * GIB)
-    assert found.left == pytest.approx(free * GIB - (0 if sleeps else share * 80 * GIB))
+    assert found.left == pytest.approx(free * GIB - (2 * GIB if sleeps else share * 80 * GIB))
 
 
 @pytest.mark.parametrize(
@@ -359,6 +359,8 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(tmp_path, told, mon
     recipe = load_recipe("demo", SHARED)
     with pytest.raises(RecipeError, match=r"needs 8\.1 GiB, and 4\.4 of 12\.0 free ones"):
         share_device(recipe, TRAINER, PARTS, 0.1 * GIB, 12 * GIB, 80 * GIB)
+    with pytest.raises(RecipeError, match=r"needs 2\.0 GiB, and 1\.\d of 17\.0 free ones .* although it sleeps"):
+        share_device(recipe, TRAINER, PARTS, 0.1 * GIB, 17 * GIB, 80 * GIB)
 
     planned = make_device_plan(recipe, "1xH100").forecast
     monkeypatch.setattr(planning, "_all_memory", lambda device: 30 * GIB)

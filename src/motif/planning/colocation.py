@@ -49,8 +49,8 @@ def share_device(
 
     Args:
         trainer: bytes of the trainer by part (`memory`). server: of the server, its `cache` for all rows at once among
-            them. least: of keys and values that fill the window, for which a server must have room to start. free,
-            device: of the device.
+            them, and `reserved` for what it keeps asleep: its context and recorded graphs. least: of keys and values
+            that fill the window, for which a server must have room to start. free, device: of the device.
 
     Raises:
         RecipeError: there is no room for a single sequence.
@@ -63,16 +63,22 @@ def share_device(
     may = can_sleep and recipe.sampler.sleep != "never" and not recipe.sampler.overlap
     sleeps = may and (recipe.sampler.sleep == "always" or beside < wanted)
     room = asleep if sleeps else beside
-    if room < fixed + least:
-        let = ", let the server sleep (sampler.sleep, sampler.overlap)" if can_sleep and not sleeps else ""
-        raise RecipeError(
-            f"a vLLM server does not fit beside the trainer: it needs {(fixed + least) / GIB:.1f} GiB, and "
-            f"{max(0.0, room) / GIB:.1f} of {free / GIB:.1f} free ones are left{'' if sleeps else ' during updates'}: "
-            f"sample in this process (sampler.colocate = false){let}, or shorten the window (rollout.window), which "
-            f"takes {least / GIB:.1f} GiB of that"
-        )
+    let = ", let the server sleep (sampler.sleep, sampler.overlap)" if can_sleep and not sleeps else ""
+    let += f", or shorten the window (rollout.window), which takes {least / GIB:.1f} GiB of that"
+    _refuse(fixed + least, room, free, "" if sleeps else " during updates", let)
+    if sleeps:
+        _refuse(server["reserved"], beside, free, " during updates, although it sleeps", "")
     taken = min(room, wanted)
-    return Colocation(taken / device, taken - fixed, sleeps, left=free - (0.0 if sleeps else taken))
+    return Colocation(taken / device, taken - fixed, sleeps, left=free - (server["reserved"] if sleeps else taken))
+
+
+def _refuse(needed: float, room: float, free: float, when: str, let: str) -> None:
+    if room < needed:
+        raise RecipeError(
+            f"a vLLM server does not fit beside the trainer: it needs {needed / GIB:.1f} GiB, and "
+            f"{max(0.0, room) / GIB:.1f} of {free / GIB:.1f} free ones are left{when}: sample in this process "
+            f"(sampler.colocate = false){let}"
+        )
 
 
 def shared_by(
