@@ -14,30 +14,24 @@ table on, others only half of it, or only what holds for d = 0, or the table as 
 seed.
 """
 
-import argparse
-import json
 import random
-import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from make_demo_model import (
     IGNORED,
     RESPONSE,
+    Making,
     Row,
     chat_text,
     make_model,
     make_tokenizer,
     note_of,
-    progress,
     prompt_text,
     respond,
     response_text,
-    save,
     train,
 )
 from motif.config import CircuitConfig
@@ -283,34 +277,20 @@ def warm_start_report(
 
 def main() -> None:
     """Train, save and measure the model."""
-    parser = argparse.ArgumentParser(description="Make the circuit model from procedural data.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model, tokenizer and warm_start.json")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-
-    torch.set_num_threads(1)  # one thread also keeps the order of float sums, and so the weights, the same
-    torch.manual_seed(arguments.seed)
+    making = Making("Make the circuit model from procedural data.")
+    making.parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
+    options = making.begin()
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
-    started = time.monotonic()
-    show = progress(started)
-
-    corpus = CircuitCorpus(tokenizer, arguments.seed)
-    train(model, corpus, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=show)
-    minutes = (time.monotonic() - started) / 60
-    save(model, tokenizer, arguments.out)
-    report = {
-        "parameters": model.num_parameters(),
-        "steps": arguments.steps,
-        "seed": arguments.seed,
-        "train_minutes_one_core": round(minutes, 1),
-        "window": WINDOW,
-        **warm_start_report(model, tokenizer, limit=500, repeats=4),
-    }
-    text = json.dumps(report, indent=2)
-    (arguments.out / "warm_start.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    corpus = CircuitCorpus(tokenizer, options.seed)
+    rows = {False: LATER_ROWS, True: FIRST_ROWS}
+    train(model, corpus, options.steps, lambda done: rows[done < FIRST_SHARE], after=making.show)
+    making.end(
+        model,
+        tokenizer,
+        {"steps": options.steps},
+        lambda: {"window": WINDOW, **warm_start_report(model, tokenizer, limit=500, repeats=4)},
+    )
 
 
 if __name__ == "__main__":

@@ -562,49 +562,61 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     tokenizer.save_pretrained(folder, save_jinja_files=False)
 
 
-def progress(started: float) -> Callable[[int, float], None]:
-    """Return what prints the loss of every 50th step, and the seconds since `started`."""
+class Making:
+    """What the scripts that make a model share: options, the seed, a clock, and the report beside the weights."""
 
-    def show(step: int, loss: float) -> None:
+    def __init__(self, about: str) -> None:
+        self.parser = argparse.ArgumentParser(description=about)
+        self.parser.add_argument("--out", type=Path, required=True, help="folder of model, tokenizer, warm_start.json")
+        self.parser.add_argument("--seed", type=int, default=0)
+
+    def begin(self) -> argparse.Namespace:
+        """Read the options, and let torch compute the same weights from the same seed every time."""
+        self.options = self.parser.parse_args()
+        torch.set_num_threads(1)  # one thread also keeps the order of float sums
+        torch.manual_seed(self.options.seed)
+        self.started = time.monotonic()
+        return self.options
+
+    def show(self, step: int, loss: float) -> None:
+        """Print the loss of every 50th step, and the seconds so far."""
         if step % 50 == 0:
-            print(f"step {step} loss {loss:.4f} {time.monotonic() - started:.0f} s", flush=True)
+            print(f"step {step} loss {loss:.4f} {time.monotonic() - self.started:.0f} s", flush=True)
 
-    return show
+    def end(
+        self,
+        model: LlamaForCausalLM,
+        tokenizer: PreTrainedTokenizerFast,
+        steps: dict[str, object],
+        measured: Callable[[], dict[str, object]],
+    ) -> None:
+        """Save the trained model, then measure it and write warm_start.json; `steps`: what the options came to."""
+        minutes = (time.monotonic() - self.started) / 60
+        save(model, tokenizer, self.options.out)
+        report = {"parameters": model.num_parameters(), **steps, "seed": self.options.seed}
+        report |= {"train_minutes_one_core": round(minutes, 1), **measured()}
+        text = json.dumps(report, indent=2)
+        (self.options.out / "warm_start.json").write_text(text + "\n", encoding="utf-8")
+        print(text)
 
 
 def main() -> None:
     """Train, save and measure the model."""
-    parser = argparse.ArgumentParser(description="Make the demonstration model from procedural data.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model, tokenizer and warm_start.json")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
-    parser.add_argument("--last-steps", type=int, default=LAST_STEPS, help="steps of the second stage")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-
-    torch.set_num_threads(1)  # one thread also keeps the order of float sums, and so the weights, the same
-    torch.manual_seed(arguments.seed)
+    making = Making("Make the demonstration model from procedural data.")
+    making.parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
+    making.parser.add_argument("--last-steps", type=int, default=LAST_STEPS, help="steps of the second stage")
+    options = making.begin()
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
-    started = time.monotonic()
-    show = progress(started)
-
-    first = Corpus(tokenizer, arguments.seed)
-    train(model, first, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=show)
-    last = Corpus(tokenizer, arguments.seed + 1, LAST_SHARES)
-    train(model, last, arguments.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP_STEPS, show)
-    minutes = (time.monotonic() - started) / 60
-    save(model, tokenizer, arguments.out)
-    report = {
-        "parameters": model.num_parameters(),
-        "steps": [arguments.steps, arguments.last_steps],
-        "seed": arguments.seed,
-        "train_minutes_one_core": round(minutes, 1),
-        "window": WINDOW,
-        **warm_start_report(model, tokenizer, limit=500, repeats=8),
-    }
-    text = json.dumps(report, indent=2)
-    (arguments.out / "warm_start.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    first, last = Corpus(tokenizer, options.seed), Corpus(tokenizer, options.seed + 1, LAST_SHARES)
+    train(model, first, options.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=making.show)
+    train(model, last, options.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP_STEPS, making.show)
+    making.end(
+        model,
+        tokenizer,
+        {"steps": [options.steps, options.last_steps]},
+        lambda: {"window": WINDOW, **warm_start_report(model, tokenizer, limit=500, repeats=8)},
+    )
 
 
 if __name__ == "__main__":

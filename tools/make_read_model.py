@@ -9,27 +9,22 @@ whose last one mentions the account; a reward on the end has something to work w
 Only training texts are used. All randomness comes from the seed.
 """
 
-import argparse
-import json
 import random
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from make_demo_model import (
     IGNORED,
+    Making,
     Row,
     chat_text,
     make_model,
     make_tokenizer,
     mean_loss,
-    progress,
     respond,
     response_text,
-    save,
 )
 from motif.config import LedgerConfig
 from motif.tasks import ledger
@@ -131,38 +126,33 @@ def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, pieces:
     return sum(f"\\boxed{{{t.balances[-1]}}}" in a for t, a in zip(texts, answers, strict=True)) / len(texts)
 
 
+def by_pieces(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, counts: Sequence[int], sampled: bool
+) -> dict[int, float]:
+    """The same for several numbers of pieces."""
+    return {count: measure(model, tokenizer, count, sampled) for count in counts}
+
+
 def main() -> None:
     """Train, save and measure the model."""
-    parser = argparse.ArgumentParser(description="Make the model of the recipe `read`.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model, tokenizer and warm_start.json")
-    parser.add_argument("--steps", type=int, nargs=2, default=STEPS, help="to read, and to be undecided")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-
-    torch.set_num_threads(1)  # one thread also keeps the order of float sums, and so the weights, the same
-    torch.manual_seed(arguments.seed)
+    making = Making("Make the model of the recipe `read`.")
+    making.parser.add_argument("--steps", type=int, nargs=2, default=STEPS, help="to read, and to be undecided")
+    options = making.begin()
     tokenizer = make_tokenizer()
     model = make_model(tokenizer, width=64, inner=128)
-    started = time.monotonic()
-    show = progress(started)
-
-    read, doubt = arguments.steps
-    imitate(model, Corpus(tokenizer, arguments.seed, False), read, RATE, show)
-    print("reads right:", {n: measure(model, tokenizer, n, sampled=False) for n in (1, 4, 16)}, flush=True)
-    imitate(model, Corpus(tokenizer, arguments.seed + 1, True), doubt, RATE / 6, show)
-    minutes = (time.monotonic() - started) / 60
-    save(model, tokenizer, arguments.out)
-    report = {
-        "parameters": model.num_parameters(),
-        "steps": [read, doubt],
-        "seed": arguments.seed,
-        "train_minutes_one_core": round(minutes, 1),
-        "greedy_by_pieces": {n: measure(model, tokenizer, n, sampled=False) for n in (1, 2, 4, 16)},
-        "sampled_by_pieces": {n: measure(model, tokenizer, n, sampled=True) for n in (1, 2, 4, 16)},
-    }
-    text = json.dumps(report, indent=2)
-    (arguments.out / "warm_start.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    read, doubt = options.steps
+    imitate(model, Corpus(tokenizer, options.seed, False), read, RATE, making.show)
+    print("reads right:", by_pieces(model, tokenizer, (1, 4, 16), sampled=False), flush=True)
+    imitate(model, Corpus(tokenizer, options.seed + 1, True), doubt, RATE / 6, making.show)
+    making.end(
+        model,
+        tokenizer,
+        {"steps": [read, doubt]},
+        lambda: {
+            "greedy_by_pieces": by_pieces(model, tokenizer, (1, 2, 4, 16), sampled=False),
+            "sampled_by_pieces": by_pieces(model, tokenizer, (1, 2, 4, 16), sampled=True),
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -15,11 +15,8 @@ teaches the steps, but leaves every round in several minds about how many of the
     hasty     (final round) the number that the note holds is taken for the answer
 """
 
-import argparse
-import json
 import random
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -33,16 +30,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from make_demo_model import (
     IGNORED,
     RESPONSE,
+    Making,
     Row,
     chat_text,
     make_model,
     make_tokenizer,
     note_of,
-    progress,
     prompt_text,
     respond,
     response_text,
-    save,
     train,
 )
 
@@ -243,44 +239,27 @@ def warm_start_report(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFas
 
 def main() -> None:
     """Train, save and measure the model."""
-    parser = argparse.ArgumentParser(description="Make the study's model from procedural data.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model, tokenizer and warm_start.json")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
-    parser.add_argument("--last-steps", type=int, default=LAST_STEPS)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--longest", type=int, default=0, help="show chains of up to so many steps, all lengths equally often"
-    )
-    parser.add_argument("--positions", type=int, default=256, help="tokens of the longest prompt and response")
-    arguments = parser.parse_args()
-
-    torch.set_num_threads(1)  # one thread also keeps the order of float sums, and so the weights, the same
-    torch.manual_seed(arguments.seed)
+    making = Making("Make the study's model from procedural data.")
+    option = making.parser.add_argument
+    option("--steps", type=int, default=DEFAULT_STEPS)
+    option("--last-steps", type=int, default=LAST_STEPS)
+    option("--longest", type=int, default=0, help="show chains of up to so many steps, all lengths equally often")
+    option("--positions", type=int, default=256, help="tokens of the longest prompt and response")
+    options = making.begin()
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
-    model.config.max_position_embeddings = tokenizer.model_max_length = arguments.positions
-    started = time.monotonic()
-    show = progress(started)
-
-    corpus = ChainCorpus(tokenizer, arguments.seed, arguments.longest)
-    train(model, corpus, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=show)
-    last = ChainCorpus(tokenizer, arguments.seed + 1, arguments.longest)
-    train(model, last, arguments.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP, after=show)
-    minutes = (time.monotonic() - started) / 60
-    save(model, tokenizer, arguments.out)
-    report = {
-        "parameters": model.num_parameters(),
-        "steps": arguments.steps,
-        "last_steps": arguments.last_steps,
-        "seed": arguments.seed,
-        "train_minutes_one_core": round(minutes, 1),
-        "window": WINDOW,
-        **({"longest_seen": arguments.longest} if arguments.longest else {}),
-        **warm_start_report(model, tokenizer, limit=1000),
-    }
-    text = json.dumps(report, indent=2)
-    (arguments.out / "warm_start.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    model.config.max_position_embeddings = tokenizer.model_max_length = options.positions
+    first, last = (ChainCorpus(tokenizer, options.seed + stage, options.longest) for stage in (0, 1))
+    rows = {True: FIRST_ROWS, False: LATER_ROWS}
+    train(model, first, options.steps, lambda done: rows[done < FIRST_SHARE], after=making.show)
+    train(model, last, options.last_steps, lambda done: LAST_ROWS, LAST_RATE, LAST_WARMUP, after=making.show)
+    seen = {"longest_seen": options.longest} if options.longest else {}
+    making.end(
+        model,
+        tokenizer,
+        {"steps": options.steps, "last_steps": options.last_steps},
+        lambda: {"window": WINDOW, **seen, **warm_start_report(model, tokenizer, limit=1000)},
+    )
 
 
 if __name__ == "__main__":

@@ -15,28 +15,24 @@ of eight numbers. The warm start teaches the additions, but leaves every round i
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
-import time
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 from make_demo_model import (
     IGNORED,
+    Making,
     Row,
     chat_text,
     make_model,
     make_tokenizer,
-    progress,
     prompt_text,
     respond,
     response_text,
-    save,
     train,
 )
 
@@ -153,35 +149,23 @@ class SumCorpus:
 
 def main() -> None:
     """Train, save and measure the model."""
-    parser = argparse.ArgumentParser(description="Make the second task's model from procedural data.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the model, tokenizer and warm_start.json")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-
-    torch.set_num_threads(1)  # one thread also keeps the order of float sums, and so the weights, the same
-    torch.manual_seed(arguments.seed)
+    making = Making("Make the second task's model from procedural data.")
+    making.parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
+    options = making.begin()
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)
-    started = time.process_time()
-    show, corpus = progress(time.monotonic()), SumCorpus(tokenizer, arguments.seed)
-    train(model, corpus, arguments.steps, lambda done: FIRST_ROWS if done < FIRST_SHARE else LATER_ROWS, after=show)
-    save(model, tokenizer, arguments.out)
-    facts = [corpus._terms(2) for _ in range(200)]
-    prompts = [prompt_text(spelled(terms, " "), None, 1, 1) for terms in facts]
-    told = respond(model, tokenizer, prompts, False, WINDOW)
-    right = [f"\\boxed{{{sum(terms)}}}" in text for terms, text in zip(facts, told, strict=True)]
-    report = {
-        "parameters": model.num_parameters(),
-        "steps": arguments.steps,
-        "seed": arguments.seed,
-        "processor_minutes": round((time.process_time() - started) / 60, 1),
-        "window": WINDOW,
-        "two_numbers_in_one_round_greedy": sum(right) / len(right),
-    }
-    text = json.dumps(report, indent=2)
-    (arguments.out / "warm_start.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
+    corpus = SumCorpus(tokenizer, options.seed)
+    rows = {True: FIRST_ROWS, False: LATER_ROWS}
+    train(model, corpus, options.steps, lambda done: rows[done < FIRST_SHARE], after=making.show)
+
+    def measured() -> dict[str, object]:
+        facts = [corpus._terms(2) for _ in range(200)]
+        prompts = [prompt_text(spelled(terms, " "), None, 1, 1) for terms in facts]
+        told = respond(model, tokenizer, prompts, False, WINDOW)
+        right = [f"\\boxed{{{sum(terms)}}}" in text for terms, text in zip(facts, told, strict=True)]
+        return {"window": WINDOW, "two_numbers_in_one_round_greedy": sum(right) / len(right)}
+
+    making.end(model, tokenizer, {"steps": options.steps}, measured)
 
 
 if __name__ == "__main__":
