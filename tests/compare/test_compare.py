@@ -455,7 +455,7 @@ def test_dry_run_writes_nothing(tmp_path, capsys):
 def test_the_example_study_runs_and_is_not_run_twice(tmp_path):
     example = (ROOT / "examples" / "compare_layouts.toml").read_text()
     file, out = tmp_path / "study.toml", tmp_path / "out"
-    file.write_text(example.replace("train.steps = 6", "train.steps = 3").replace("questions = 100", "questions = 12"))
+    file.write_text(example.replace("train.steps = 6", "train.steps = 2").replace("questions = 100", "questions = 12"))
     command = [forked.python(), "-m", "motif", "compare", str(file), "--workers", "2", "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

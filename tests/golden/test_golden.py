@@ -61,8 +61,8 @@ def test_the_files_and_keys_of_a_run(runs: Path) -> None:
 
 
 @pytest.mark.slow
-def test_every_bit_that_runs_compute(tmp_path: Path) -> None:
+def test_every_bit_that_runs_compute(runs: Path) -> None:
     before = frozen(make.NUMBERS)
     if (here := make.machine()) != before["machine"]:
         pytest.skip(f"frozen on another machine: {before['machine']}, and this is {here}")
-    assert make.numbers(tmp_path) == before["runs"]
+    assert make.numbers(runs) == before["runs"]

@@ -83,11 +83,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_without_yosys(name):
-    started = time.perf_counter()
+    started = time.process_time()
     grade = CIRCUIT.quick(AND, REFUSED[name])
     assert grade is not None and grade.verdict == "wrong", name
     assert 0 < len(grade.reason) <= 200
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 YOSYS_REFUSES = {

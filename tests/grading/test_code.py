@@ -7,6 +7,7 @@ import json
 import math
 import statistics
 import time
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
 import pytest
 
@@ -89,12 +90,17 @@ def test_sets_come_in_the_same_order_every_time(boxed):
     assert len({reported(program) for _ in range(4)}) == 1
 
 
+def processor_time() -> float:
+    """Seconds of this process and of those that it has waited for, whatever else the machine does."""
+    return sum(time for who in (RUSAGE_SELF, RUSAGE_CHILDREN) for time in getrusage(who)[:2])
+
+
 def test_it_is_quick(boxed, capsys):
     seconds = []
     for _ in range(7):
-        started = time.perf_counter()
+        started = processor_time()
         assert judged(SUCCESSOR).verdict == "right"
-        seconds.append(time.perf_counter() - started)
+        seconds.append(processor_time() - started)
     with capsys.disabled():
         print(f" [a trivial program takes {statistics.median(seconds) * 1000:.0f} ms] ", end="")
     assert statistics.median(seconds) < 0.5
@@ -132,10 +138,10 @@ def test_the_last_block_counts(text, found):
 
 
 def test_blocks_are_found_in_linear_time():
-    started = time.perf_counter()
+    started = time.process_time()
     for unit in ("```python\n", "```", "``` ```\n", "\n"):
         rule.program(unit * (200_000 // len(unit)))
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(

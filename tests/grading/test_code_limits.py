@@ -156,7 +156,7 @@ def test_floods_are_wrong(boxed, program):
     grade = judged(program)
     assert grade.verdict == "wrong"
     assert "wrote too much" in grade.reason or "ValueError: xxx" in grade.reason
-    assert time.perf_counter() - started < 6
+    assert time.perf_counter() - started < 30
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_program_does_not_outlive_a_killed_grader(boxed):
     script = f"from motif.grading.code.rule import Code; Code().grade({gold()!r}, 'import time; time.sleep(60)')"
     environment = os.environ | {"PYTHONPATH": str(Path(sandbox.__file__).parents[3])}
     grader = subprocess.Popen([sys.executable, "-c", script], env=environment)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not processes_with("What runs inside the sandbox") and time.monotonic() < end:
         time.sleep(0.05)
     time.sleep(0.5)

@@ -122,9 +122,9 @@ def test_a_solution_is_judged_within_a_tolerance(boxed):
 )
 def test_hostile_replies_are_wrong_at_once(reply):
     test = unit_tests.read_gold(gold("assert f(2) == 3")).tests[0]
-    started = time.perf_counter()
+    started = time.process_time()
     assert rule._problem(test, reply)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 JSON = st.recursive(

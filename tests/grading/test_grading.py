@@ -111,9 +111,9 @@ def test_last_number(text, number):
 )
 def test_extraction_is_linear_on_a_megabyte(unit):
     text = unit * (1_000_000 // len(unit))
-    started = time.perf_counter()
+    started = time.process_time()
     boxed(text), boxed(text, "<a>", "</a>"), boxed(text, "**", "**"), last_number(text)
-    assert time.perf_counter() - started < 20  # quadratic would be hours
+    assert time.process_time() - started < 20  # quadratic would be hours
 
 
 @settings(max_examples=200, deadline=None)
@@ -445,7 +445,7 @@ def test_a_forgotten_grader_is_cleaned_up():
     grader.grade("x+1", "1+x")
     pid = grader._all[0].process.pid
     del grader
-    assert gone_within(pid, 5)
+    assert gone_within(pid, 30)
 
 
 def test_ctrl_c_does_not_reach_the_worker():
@@ -494,7 +494,7 @@ def test_a_script_needs_no_main_guard(tmp_path):
     )
     output = process.communicate(timeout=120)[0]
     assert re.fullmatch(r"right \d+ False\n", output)
-    assert gone_within(int(output.split()[1]), 5)
+    assert gone_within(int(output.split()[1]), 30)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an alarm ends it, later")
@@ -514,7 +514,7 @@ def test_a_hung_worker_does_not_outlive_a_killed_parent(tmp_path, hangs):
     time.sleep(0.3)
     process.kill()
     process.communicate()
-    assert gone_within(pid, 10)
+    assert gone_within(pid, 30)
 
 
 def test_the_worker_has_a_memory_limit():

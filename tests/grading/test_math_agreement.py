@@ -102,24 +102,24 @@ PIECES = (
 def test_thousands_of_inputs_are_never_right_and_leave_nothing_behind():
     rng = random.Random(0)
     process = psutil.Process(os.getpid())
-    size, started, slow = 0, time.perf_counter(), []
+    size, started, slow = 0, time.process_time(), []
     for index in range(8_000):
         text = "".join(rng.choice(PIECES) for _ in range(rng.randrange(1, 30)))
         if index % 500 == 0:
             text *= rng.choice([1, 40, 3000])
-        begun = time.perf_counter()
+        begun = time.process_time()
         answers = {text, final(text), final(text, "last_number"), boxed(text), last_number(text)} - {None}
         for answer in answers:
             for grade in (Exact().grade(GOLD, answer), Numeric().grade(GOLD, answer), Math().quick(GOLD, answer)):
                 assert grade is None or grade.verdict != "right", answer
             clean(answer[:LONGEST])
-        if time.perf_counter() - begun > 1:
+        if time.process_time() - begun > 1:
             slow.append(text[:80])
         if index == 2_000:
             size = process.memory_info().rss
     assert not slow
     assert process.memory_info().rss - size < 100 << 20
-    assert time.perf_counter() - started < 60
+    assert time.process_time() - started < 60
 
 
 @pytest.mark.slow

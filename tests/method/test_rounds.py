@@ -169,12 +169,12 @@ def test_harmless_notes_are_left_as_they_are():
 
 
 def test_cleaning_takes_no_time_even_on_long_runs_of_spaces():
-    start = time.perf_counter()
+    start = time.process_time()
     for space in (" ", "\n", "\t "):
         for head in ("Current round is the final (", "Current round:", "Progress in round", "<", "Current round: 1 of"):
             rounds().clean(head + space * 10_000)
             rounds(**COMPACT).clean(head + "Round" + space * 10_000)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 # -- rules 6 and 7: the answer -----------------------------------------------------------------------------------------

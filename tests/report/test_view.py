@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from motif.cli.app import app
+from motif.report import page as page_of_runs
 from motif.report import save_page, write_report
 from motif.report.server import Viewer, ViewServer
 from support.browser import Browser, expect, needs_browser
@@ -306,7 +307,11 @@ def test_everything_works_from_the_keyboard(tmp_path: Path, browser: Browser) ->
 
 @needs_browser
 @pytest.mark.slow
-def test_what_a_run_appends_appears(tmp_path: Path, browser: Browser, serve: Serve) -> None:
+def test_what_a_run_appends_appears(
+    tmp_path: Path, browser: Browser, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = page_of_runs.asset
+    monkeypatch.setattr(page_of_runs, "asset", lambda name: asset(name).replace("EVERY = 2000", "EVERY = 300"))
     whole = fake_run(tmp_path / "whole", steps=12)
     run = tmp_path / "run"
     run.mkdir()
@@ -343,7 +348,7 @@ def test_what_a_run_appends_appears(tmp_path: Path, browser: Browser, serve: Ser
         (run / "metrics.jsonl").unlink()
         append("metrics.jsonl", *metrics[:2])
         append("trees.jsonl", *trees[:4])
-        page.wait_for_timeout(2500)
+        page.wait_for_timeout(800)
         assert page.locator("[data-kind=all]").inner_text() == "32"
         page.get_by_role("button", name="Pause").click()
         page.locator("#status", has_text="step 1").wait_for()

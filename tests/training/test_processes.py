@@ -42,14 +42,15 @@ SMALL = [
 ]
 MANY = ["rollout.rounds_vary=[2,3,4]", "rounds.may_finish=true"]
 OTHERS = [  # minibatches of the global list, over two passes, a reference pass, every round of any number, all weights
-    ["train.steps=2", "loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.shard=optimizer"],
-    ["train.steps=2", "credit.train_rounds=all", "loss.kind=dr_grpo", *MANY],
-    ["train.steps=2", "model.adapter=full", "rollout.questions_per_step=1"],  # whose tree they share
+    ["loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.shard=optimizer"],
+    ["credit.train_rounds=all", "loss.kind=dr_grpo", *MANY],
+    ["model.adapter=full", "rollout.questions_per_step=1"],  # whose tree they share
 ]
 SHARDED = [  # a pass more in one process than in the other, groups of passes too; one tree for both; the ways of a pass
     ["model.adapter=full", "rollout.questions_per_step=1", "train.activation_checkpointing=true"],
     ["loss.minibatches=3", "loss.inner_epochs=2", "loss.kl_beta=0.1", "train.microbatch_tokens=300"],
 ]
+SHORT = ["probe.questions=0", "eval.questions=3", "train.steps=1"]
 TOLERANCE = 2e-6
 """Largest difference of a weight: gradients are summed in another order (relative rounding 1e-7), Adam divides by their
 size, and four steps of at most 1.5e-4 amplify what little there is. Weights move by about 6e-4."""
@@ -169,8 +170,8 @@ def test_two_processes_are_one_and_each_goes_on_with_what_the_other_began(tmp_pa
     two, begun_by_one, begun_by_two = tmp_path / "two", tmp_path / "one-two", tmp_path / "two-one"
     quiet = Display(quiet=True)
     train("demo", begun_by_one, settings=[*SMALL, "train.steps=2"], display=quiet)
-    others = [(tmp_path / f"{index}", [*SMALL, "probe.questions=0", *more]) for index, more in enumerate(OTHERS)]
-    general = [*SMALL, "probe.questions=0", "train.steps=2"]
+    others = [(tmp_path / f"{index}", [*SMALL, *SHORT, *more]) for index, more in enumerate(OTHERS)]
+    general = [*SMALL, *SHORT]
     sharded = [*SMALL, "train.shard=optimizer"]  # the state of both processes must be in one checkpoint, and apart
     done = torchrun(
         tmp_path,
@@ -212,10 +213,7 @@ def test_sharded_weights_train_as_whole_ones_and_go_on_from_each_other(tmp_path,
     quiet = Display(quiet=True)
     train("demo", whole_first, settings=[*SMALL, "train.steps=2"], display=quiet)
     sharded = [*SMALL, "train.shard=weights"]
-    others = [
-        (tmp_path / f"{index}", [*SMALL, "probe.questions=0", "eval.questions=3", "train.steps=1", *more])
-        for index, more in enumerate(SHARDED)
-    ]
+    others = [(tmp_path / f"{index}", [*SMALL, *SHORT, *more]) for index, more in enumerate(SHARDED)]
     done = torchrun(
         tmp_path,
         [
