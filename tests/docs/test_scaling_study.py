@@ -123,7 +123,7 @@ def test_continuous_growth_and_more_servers_pay(name):
 @pytest.mark.parametrize("name", ["measured", "long tail"])
 @pytest.mark.parametrize("servers", [1, 4])
 def test_the_forecast_is_the_simulation_level_by_level(name, servers):
-    """The closed formula of `motif.planning.forecast`, within a fifth of the simulated mean."""
+    """The closed formula of `motif.planning.costs`, within a fifth of the simulated mean."""
     world = run.World.of(name)
     questions, replica = 32, Replica(TABLE["H100"], server=True, rows=world.forecast.server_rows())
     said = world.forecast.sampling_time(world.forecast.step_levels(questions), replica, servers)

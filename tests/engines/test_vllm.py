@@ -6,7 +6,6 @@ MOTIF_VLLM names the bin folder of an environment with vLLM; without it these te
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import re
@@ -37,6 +36,7 @@ from motif.sampling.vllm.client import Server
 from motif.sampling.vllm.colocate import ColocatedSampler
 from motif.sampling.vllm.launch import Colocation, commands, find_program
 from motif.sampling.vllm.sampler import ServerSampler
+from motif.training import learner
 from motif.training.loop import train
 
 BIN = os.environ.get("MOTIF_VLLM", "")
@@ -244,17 +244,16 @@ def test_a_server_killed_in_mid_tree_and_restarted_changes_no_accounting(servers
             threading.Thread(target=victim.wait).start()
         return count(self, *arguments)
 
-    loop = importlib.import_module("motif.training.loop")
-    update = loop.update
+    update = learner.update
 
-    def after_restart(*arguments):
+    def after_restart(*arguments, **options):
         if len(taken) > killed_at:
             victim.wait()  # so that steps are left for it
-        return update(*arguments)
+        return update(*arguments, **options)
 
     monkeypatch.setattr(Server, "complete", noted)
     monkeypatch.setattr(ServerSampler, "_count", counted)
-    monkeypatch.setattr(loop, "update", after_restart)
+    monkeypatch.setattr(learner, "update", after_restart)
     disturbed = run(tmp_path / "disturbed", servers)
     assert accounting(disturbed) == accounting(undisturbed)
     check_ledger(disturbed)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from motif.config import load_recipe
 from motif.errors import MotifError, RecipeError, RunFolderError, UsageError
 from motif.models.shape import Shape
-from motif.planning.colocation import BACK, OUT, colocations
+from motif.planning.colocation import BACK, OUT
 from motif.planning.copies import Replica
 from motif.planning.devices import TABLE, parse_devices
 from motif.planning.forecast import Forecast
@@ -199,13 +199,13 @@ def test_a_server_beside_the_trainer_on_one_device_takes_turns_with_it():
     together, local = beside.best, beside.local(1)
     assert together.kind == "colocated" and together.devices == 1
     assert together.sampling < local.sampling and together.training == local.training
-    [asleep] = colocations(forecast("paper", ["sampler.colocate=true", "sampler.sleep=always"], on="1xH100"))
+    [asleep] = forecast("paper", ["sampler.colocate=true", "sampler.sleep=always"], on="1xH100").colocations()
     weights = beside.server_memory()["weights"]
     assert asleep.weight_sync - together.weight_sync == pytest.approx(weights / OUT + weights / BACK)
     tight = forecast("paper", on="1x memory=22 tflops=71 bandwidth=1")
     assert tight.best.weight_sync == pytest.approx(asleep.weight_sync)  # it sleeps where memory is short
-    assert colocations(forecast("paper", on="1x memory=16 tflops=71 bandwidth=1")) == []
-    assert colocations(forecast(settings=["model.adapter=full"])) == []
+    assert forecast("paper", on="1x memory=16 tflops=71 bandwidth=1").colocations() == []
+    assert forecast(settings=["model.adapter=full"]).colocations() == []
 
 
 def test_processes_share_the_responses_to_fewer_questions():

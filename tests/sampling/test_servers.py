@@ -1,6 +1,5 @@
 """Sampling on servers: what is asked, what is taken, and that no failure of a server changes what a run comes to."""
 
-import importlib
 import json
 import shutil
 import threading
@@ -18,6 +17,7 @@ from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
 from motif.sampling.vllm.adapters import AdapterFolder
 from motif.sampling.vllm.sampler import ServerSampler
+from motif.training import learner
 from motif.training.loop import train
 from support.fake_vllm import FakeVLLM
 from support.runs import metric_lines
@@ -330,7 +330,7 @@ def test_what_the_caller_raises_is_raised(servers):
 @pytest.mark.parametrize("refill", [0, 2])
 def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path, refill):
     overlap = ("sampler.overlap=true", "sampler.max_mean_gap=0")  # one update changes much here
-    overlap = (*overlap, f"rollout.refill={refill}", "rollout.branching=[3,2]", "eval.questions=2")
+    overlap = (*overlap, f"rollout.refill={refill}")
     whole = run(tmp_path / "whole", servers, *overlap, "train.steps=4")
     trees = [json.loads(line) for line in (whole / "trees.jsonl").read_text().splitlines()]
     versions = {(tree["step"], response["version"]) for tree in trees for response in tree["responses"]}
@@ -354,8 +354,7 @@ def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path, refill):
 
 @pytest.mark.slow
 def test_with_overlap_sampling_goes_on_while_the_trainer_works(servers, tmp_path, monkeypatch):
-    loop = importlib.import_module("motif.training.loop")
-    served, update = [], loop.update
+    served, update = [], learner.update
 
     def slow(*arguments, **options):
         deadline = time.monotonic() + (60 if len(served) < 2 else 0.5)
@@ -365,7 +364,7 @@ def test_with_overlap_sampling_goes_on_while_the_trainer_works(servers, tmp_path
         served.append(sum(server.served for server in servers) - before)
         return update(*arguments, **options)
 
-    monkeypatch.setattr(loop, "update", slow)
+    monkeypatch.setattr(learner, "update", slow)
     run(tmp_path / "run", servers, "sampler.overlap=true", "sampler.max_mean_gap=0", "eval.questions=0")
     assert min(served[:-1]) > 0
     assert served[-1] == 0  # nothing is sampled for a step that will not come

@@ -1,8 +1,8 @@
 """The recipe: every setting of a run, typed, checked before anything is spent, and explained once.
 
-A recipe is a TOML file. Its sections are in `sections`, `rounds` and `data`, `recipe` checks them against one another,
-and `load` reads them: a shipped name or a file, with `section.key=value` settings on top. Lengths are in tokens, memory
-in GiB.
+A recipe is a TOML file. Its sections are in `sections`, `data`, `rounds`, `sampler` and `warmstart`, `recipe` checks
+them against one another, and `load` reads them: a shipped name or a file, with `section.key=value` settings on top.
+Lengths are in tokens, memory in GiB.
 """
 
 from motif.config.data import (
@@ -18,6 +18,7 @@ from motif.config.data import (
 from motif.config.load import RECIPES, flat, load_recipe, nearest, read_toml, shipped_recipes
 from motif.config.recipe import Recipe
 from motif.config.rounds import Example, RoundsConfig
+from motif.config.sampler import SamplerConfig
 from motif.config.sections import (
     CreditConfig,
     EvalConfig,
@@ -25,7 +26,6 @@ from motif.config.sections import (
     ModelConfig,
     ProbeConfig,
     RolloutConfig,
-    SamplerConfig,
     Section,
     TrainConfig,
     in_rounds,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from motif.config.sections import Section
 
@@ -20,9 +20,9 @@ TaskName = Literal[
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 SOURCES = ("train", "test")
 PIECES = ("pieces_column", "piece_tokens")
-"""Settings of texts in pieces. They are newer than others: where they are not used, they are not written down."""
+"""Settings of texts in pieces."""
 CURRICULUM = ("curriculum", "curriculum_questions")
-"""Settings of growing lengths, newer as well."""
+"""Settings of growing lengths: newer than others, and written down together."""
 READING = ("subset", "train_split", "test_split", "question_column", "answer_column", "answer_pattern", *PIECES)
 """Settings for reading the rows of a source."""
 BOXED = "boxed"
@@ -169,6 +169,8 @@ class CircuitConfig(TaskSection):
 class DataConfig(Section):
     """Where questions come from and how answers are graded."""
 
+    added = frozenset(PIECES)
+
     task: TaskName = "file"
     """A shipped task (docs/tasks.md describes them), or `file` for your own data."""
     train: str = ""
@@ -300,13 +302,11 @@ class DataConfig(Section):
         """The section whose task makes the questions; None if they are read from a source."""
         return None if self.train or self.test or self.task not in TASK_SECTIONS else getattr(self, self.task)
 
-    @model_serializer(mode="wrap")
-    def _without_unused_sections(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Other sections change nothing, and would be refused when the recipe is read again.
-        used = self.task if self.active_section is not None else None
-        left_out = {*TASK_SECTIONS, *(key for key in PIECES if not getattr(self, key))} - {used}
-        left_out |= set() if self.curriculum else {*CURRICULUM}
-        return {key: value for key, value in dump(self).items() if key not in left_out}
+    def left_out(self) -> set[str]:
+        """Also the sections of other tasks: they change nothing, and would be refused when the recipe is read again."""
+        used = {self.task} if self.active_section is not None else set()
+        newer = set() if self.curriculum else {*CURRICULUM}
+        return super().left_out() | newer | {*TASK_SECTIONS} - used
 
 
 TASK_SECTIONS = tuple(name for name, field in DataConfig.model_fields.items() if isinstance(field.default, TaskSection))

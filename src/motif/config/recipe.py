@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from motif.config.data import DataConfig
 from motif.config.rounds import RoundsConfig
+from motif.config.sampler import SamplerConfig
 from motif.config.sections import (
     CreditConfig,
     EvalConfig,
@@ -17,7 +18,6 @@ from motif.config.sections import (
     ModelConfig,
     ProbeConfig,
     RolloutConfig,
-    SamplerConfig,
     Section,
     TrainConfig,
 )
@@ -58,10 +58,9 @@ class Recipe(Section):
     def _model_by_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) else value
 
-    @model_serializer(mode="wrap")
-    def _without_unused_stage(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # A run without a warm start is the same run as before there were any.
-        return {key: value for key, value in dump(self).items() if key != "warmstart" or self.warmstart.source}
+    def left_out(self) -> set[str]:
+        """A warm start that there is not: without one, a run is the same as before there were any."""
+        return set() if self.warmstart.source else {"warmstart"}
 
     @model_validator(mode="after")
     def _warmstart(self) -> Recipe:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from motif.config.sections import GrownSection, Section
+from motif.config.sections import Section
 
 TEMPLATE_ARGUMENTS = frozenset(
     {"messages", "conversation", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize"}
@@ -40,7 +40,7 @@ BUILT_IN = {
 }
 
 
-class RoundsConfig(GrownSection):
+class RoundsConfig(Section):
     """The prompt of each round and how its response is read (see `motif.method.rounds` for the rules)."""
 
     added = frozenset({"examples", "total", "announce_final", "may_finish", "piece"})

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from motif.config.sections import GrownSection
+from motif.config.sections import Section
 
 CUTS, NOTES = ("lines", "sentences", "steps"), ("all", "latest")
 OWN_FUNCTION = re.compile(r".+:[A-Za-z_]\w*")
 
 
-class WarmstartConfig(GrownSection):
+class WarmstartConfig(Section):
     """A stage before the first step, in which the model imitates demonstrations (docs/start.md).
 
     A demonstration is a tree whose responses are given. The update is that of every step, with advantage 1.

@@ -1,4 +1,4 @@
-"""How a vLLM server and the trainer share one device (`sampler.colocate`), and what a step then takes.
+"""How a vLLM server and the trainer share one device (`sampler.colocate`).
 
 They take turns. A server that sleeps during updates moves its weights to the CPU's memory and back.
 """
@@ -6,8 +6,6 @@ They take turns. A server that sleeps during updates moves its weights to the CP
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import psutil
 import torch
@@ -16,13 +14,9 @@ from motif.config import Recipe
 from motif.distributed import Processes
 from motif.errors import RecipeError
 from motif.models.shape import window_of
-from motif.planning.copies import Replica
-from motif.planning.layouts import Layout
+from motif.planning.costs import Costs
 from motif.planning.memory import GIB, sampled_at_once
 from motif.sampling.vllm.launch import Colocation, find_program
-
-if TYPE_CHECKING:
-    from motif.planning.forecast import Forecast
 
 OUT, BACK = 2e9, 10e9
 """Bytes per second in which a server's weights go to the CPU's memory and come back: 22 GiB took 10.6 and 2.2 s on an
@@ -82,13 +76,13 @@ def _refuse(needed: float, room: float, free: float, when: str, let: str) -> Non
 
 
 def shared_by(
-    forecast: Forecast,
+    costs: Costs,
     free: float,
     device: float,
     trainer: Mapping[str, float] | None = None,
     can_sleep: bool = True,
 ) -> Colocation:
-    """How a server and the trainer of a forecast share a device.
+    """How a server and the trainer share a device, by what they are estimated to take.
 
     Args:
         free, device: bytes of the device. trainer: bytes of the trainer by part, where they are known better.
@@ -96,35 +90,16 @@ def shared_by(
     Raises:
         RecipeError: they do not fit.
     """
-    recipe, shape, size = forecast.recipe, forecast.shape, 2 if forecast.half else 4
+    recipe, shape, size = costs.recipe, costs.shape, 2 if costs.half else 4
     page = float(shape.cache(PAGE if can_sleep else PAGE_ON_CPU, size))  # each row has a part of one, and one is empty
     least = shape.cache(window_of(recipe, shape.max_length), size) + 2 * page
-    rows = sampled_at_once(recipe, forecast.held_out)
-    server = forecast.server_memory() | {"cache": forecast.row_bytes * rows + page * (rows + 1)}
-    return share_device(recipe, trainer or forecast.trainer_memory(), server, least, free, device, can_sleep)
-
-
-def colocated(forecast: Forecast, shared: Colocation) -> Layout:
-    """A server beside the training process on one device."""
-    rows = max(1, int(shared.cache / forecast.row_bytes))
-    alone = forecast.served(1, 1, Replica(forecast.device, 1, True, rows))
-    weights = forecast.server_memory()["weights"]
-    turns = weights / OUT + weights / BACK if shared.sleeps else 0.0
-    return replace(alone, kind="colocated", devices=1, weight_sync=alone.weight_sync + turns)
-
-
-def colocations(forecast: Forecast) -> list[Layout]:
-    """The same as layouts of a forecast: none, if the two do not fit or all weights are trained."""
-    if forecast.recipe.model.adapter == "full":
-        return []
-    try:
-        return [colocated(forecast, shared_by(forecast, forecast.device.bytes, forecast.device.bytes))]
-    except RecipeError:
-        return []
+    rows = sampled_at_once(recipe, costs.held_out)
+    server = costs.server_memory() | {"cache": costs.row_bytes * rows + page * (rows + 1)}
+    return share_device(recipe, trainer or costs.trainer_memory(), server, least, free, device, can_sleep)
 
 
 def colocation_here(
-    forecast: Forecast, trainer: Mapping[str, float], free: float, device: torch.device, processes: Processes
+    costs: Costs, trainer: Mapping[str, float], free: float, device: torch.device, processes: Processes
 ) -> Colocation | None:
     """How the server of `sampler.colocate` shares this machine's device; None without it.
 
@@ -132,7 +107,7 @@ def colocation_here(
         RecipeError: several processes train, no server can run on this device, or there is no room.
         UsageError: vLLM is not there.
     """
-    recipe = forecast.recipe
+    recipe = costs.recipe
     if not recipe.sampler.colocate or sum(trainer.values()) > free:  # which the plan refuses by itself
         return None
     if processes.count > 1:
@@ -145,8 +120,8 @@ def colocation_here(
     if device.type != "cuda" and recipe.sampler.sleep == "always":
         raise RecipeError("sampler.sleep = 'always': vLLM sleeps on GPUs only; leave it out")
     find_program()
-    shared = shared_by(forecast, free, _all_memory(device), trainer, can_sleep=device.type == "cuda")
-    weights, main = forecast.server_memory()["weights"], float(psutil.virtual_memory().available)
+    shared = shared_by(costs, free, _all_memory(device), trainer, can_sleep=device.type == "cuda")
+    weights, main = costs.server_memory()["weights"], float(psutil.virtual_memory().available)
     if shared.sleeps and weights > main:
         raise RecipeError(
             f"the vLLM server would have to sleep during updates, and its {weights / GIB:.1f} GiB of weights do not "

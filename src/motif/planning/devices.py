@@ -1,7 +1,7 @@
 """Devices to plan for: a small table of data-sheet numbers, and descriptions of others.
 
 The table holds what vendors publish (memory, dense matrix products without sparsity, memory bandwidth), not
-measurements. `motif.planning.forecast` says which share of it a program reaches.
+measurements. `motif.planning.costs` says which share of it a program reaches.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Device:
     bandwidth: float  # TB/s of its memory
     tflops_float32: float = 0.0  # the same in float32; 0: unknown, taken as `tflops`
     bfloat16: bool = True  # whether it multiplies in bfloat16; if not, `auto` is float32
-    overhead: float | None = None  # ms a layer and decoding step of the local sampler; None: `forecast.LOCAL_LAYER`
+    overhead: float | None = None  # ms a layer and decoding step of the local sampler; None: `costs.LOCAL_LAYER`
     token_overhead: float = 0.0  # ms a layer and sampled or prompt token, beside matrix products
     mfu: float | None = None  # share of its peak that sampling reaches; None: `copies.MFU`
     training_mfu: float | None = None  # the same of updates; None: `copies.TRAINING_MFU`

@@ -1,4 +1,4 @@
-"""Ways to use several devices, and the fastest of them; `motif.planning.forecast` estimates what each takes."""
+"""Ways to use several devices, and the fastest of them; `motif.planning.costs` estimates what each takes."""
 
 from __future__ import annotations
 

@@ -185,9 +185,18 @@ def _changed(recipe: Recipe, changes: Settings) -> Recipe:
     return recipe
 
 
-def advice(changes: Settings | None, largest: str) -> str:
-    """What to do about a recipe that is too big: set values that fit, or else what makes its largest part smaller."""
+def way_out(
+    recipe: Recipe, held_out: int, memory_of: Callable[[Recipe], dict[str, float]], room: float
+) -> tuple[str, str]:
+    """The largest part of a recipe that needs more than `room` bytes, and what to do about it.
+
+    That is to set values that fit, or else what makes this part smaller.
+    """
+    parts = memory_of(recipe)
+    largest = max(parts, key=lambda name: parts[name])
+    rows = sampled_at_once(recipe, held_out)
+    changes = smaller(recipe, rows, largest, lambda changed: sum(memory_of(changed).values()) <= room)
     if changes is None:
-        return f"use {ADVICE[largest]}"
+        return largest, f"use {ADVICE[largest]}"
     values = " and ".join(f"{name} = {str(value).lower()}" for name, value in changes.items())
-    return f"set {values}, with which it fits"
+    return largest, f"set {values}, with which it fits"

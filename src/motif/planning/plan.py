@@ -1,7 +1,7 @@
 """The plan of a run: what it will do and roughly need, shown before anything is spent, and refused if it cannot fit.
 
 Counts are exact. Memory is estimated from the model's shape (`motif.planning.memory`). Time is estimated by
-`motif.planning.forecast`: on this machine from a tenth of a second of matrix products, elsewhere from the devices'
+`motif.planning.costs`: on this machine from a tenth of a second of matrix products, elsewhere from the devices'
 data sheets. Once steps run, the display goes by their times.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from motif.config import Recipe
@@ -21,11 +22,11 @@ from motif.distributed import ALONE, Processes
 from motif.errors import RecipeError
 from motif.models.device import pick_device, weight_dtype
 from motif.models.shape import Shape
-from motif.planning.colocation import colocated, colocation_here, shared_by
+from motif.planning.colocation import colocation_here, shared_by
 from motif.planning.devices import Device, parse_devices
 from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
-from motif.planning.memory import GIB, advice, is_half, largest_pass, memory, sampled_at_once, sampling_rows, smaller
+from motif.planning.memory import GIB, is_half, largest_pass, memory, sampling_rows, way_out
 from motif.planning.workload import Workload, workload_of
 from motif.runs.trackers import check
 from motif.sampling.local.precision import refuse_elsewhere
@@ -117,17 +118,11 @@ class Plan:
         total = sum(self.memory.values())
         if total <= self.available:
             return
-        largest = max(self.memory, key=lambda name: self.memory[name])
-        recipe, held_out = self.workload.recipe, len(self.workload.task.test)
-        changes = smaller(
-            recipe,
-            sampled_at_once(recipe, held_out),
-            largest,
-            lambda changed: sum(self.memory_of(changed).values()) <= self.available,
-        )
+        held_out = len(self.workload.task.test)
+        largest, advice = way_out(self.workload.recipe, held_out, self.memory_of, self.available)
         raise RecipeError(
             f"this needs about {total / GIB:.1f} GiB, and {self.available / GIB:.1f} GiB are free on {self.device}. "
-            f"The largest part is {largest} ({self.memory[largest] / GIB:.1f} GiB): {advice(changes, largest)}"
+            f"The largest part is {largest} ({self.memory[largest] / GIB:.1f} GiB): {advice}"
         )
 
 
@@ -163,7 +158,7 @@ class DevicePlan:
             (
                 "beware",
                 "estimated from data-sheet numbers, not measured: expect a factor of 2 either way. The formulas and "
-                "what they leave out are at the top of motif/planning/forecast.py",
+                "what they leave out are at the top of motif/planning/costs.py",
             ),
         ]
 
@@ -264,7 +259,7 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         recipe = recipe.with_microbatch(tokens)
     forecast = forecast_of(recipe)
     guessed = replace(forecast, right=RIGHT, shared=workload.shared_tokens)
-    layout = colocated(guessed, shared) if shared else guessed.local(1)
+    layout = guessed.colocated(shared) if shared else guessed.local(1)
     elsewhere = bool(recipe.sampler.urls)
     plan = Plan(
         workload=workload,
@@ -319,8 +314,6 @@ def available_memory(device: torch.device) -> float:
     """Bytes that are free on a device."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
     return float(psutil.virtual_memory().available)
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from motif.config import LossConfig, Recipe, WarmstartConfig
 from motif.planning.copies import Replica
+from motif.planning.costs import Costs
 from motif.planning.lengths import Lengths
 from motif.text import counted
-
-if TYPE_CHECKING:
-    from motif.planning.forecast import Forecast
 
 Replicas = tuple[Replica, int]
 """A copy of the model, and how many of them there are."""
@@ -28,26 +25,26 @@ def looks(config: WarmstartConfig) -> int:
     return 1 + iterations(config) * math.ceil(config.steps / config.look_every)
 
 
-def seconds(forecast: Forecast, sampling: Replicas, training: Replicas) -> tuple[float, float]:
+def seconds(costs: Costs, sampling: Replicas, training: Replicas) -> tuple[float, float]:
     """Seconds of sampling and of updates, if all steps are made and every response uses up its tokens."""
-    recipe, config, rollout = forecast.recipe, forecast.recipe.warmstart, forecast.recipe.rollout
+    recipe, config, rollout = costs.recipe, costs.recipe.warmstart, costs.recipe.rollout
     if not config.source:
         return 0.0, 0.0
     limits, later = (rollout.tokens_first, rollout.tokens_continue), [1] * (rollout.rounds - 1)
-    imitating = replace(forecast, recipe=_imitating(recipe), right=None)
+    imitating = replace(costs, recipe=_imitating(recipe), right=None)
     replica, trainers = training
     demonstrations = math.ceil(config.demonstrations_per_step / trainers)
     step = imitating.update_time(imitating.levels([1, *later], demonstrations, limits), replica, trainers)
-    grown = forecast.levels([rollout.responses, *later], config.look_questions, limits)
-    sampled = looks(config) * forecast.sampling_time(grown, *sampling)
+    grown = costs.levels([rollout.responses, *later], config.look_questions, limits)
+    sampled = looks(config) * costs.sampling_time(grown, *sampling)
     if config.source == "self":
-        questions = min(config.questions, forecast.train or config.questions)
+        questions = min(config.questions, costs.train or config.questions)
         for iteration in range(config.iterations):
             whole = iteration or config.answers == "rounds" or recipe.rounds.examples or recipe.data.in_pieces
             shape = [config.samples, *later] if whole else [config.samples]
-            alone = forecast if whole else replace(forecast, lengths=Lengths())
+            alone = costs if whole else replace(costs, lengths=Lengths())
             room = limits if whole else (config.tokens, config.tokens)
-            sampled += forecast.sampling_time(alone.levels(shape, questions, room), *sampling)
+            sampled += costs.sampling_time(alone.levels(shape, questions, room), *sampling)
     return sampled, iterations(config) * config.steps * step
 
 

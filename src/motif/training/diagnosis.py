@@ -86,6 +86,17 @@ class Seen:
         self.reason = reasons.most_common(1)[0][0] if reasons else self.reason
 
 
+@dataclass
+class Standstill(Seen):
+    """Counts over the steps in a row that made no update because every group was dead; an update begins another."""
+
+    steps: int = 0
+
+    def too_long(self, limit: int) -> bool:
+        """Whether the run has to stop: after every `limit` dead steps in a row, so that it can be resumed."""
+        return limit > 0 and self.steps > 0 and self.steps % limit == 0
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """A cause by its name, the same in words that follow "because", and the settings that may mend it."""

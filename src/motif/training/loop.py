@@ -2,8 +2,8 @@
 
 `train` reads from top to bottom: what is opened, the evaluation before, the steps, the evaluation after. What a step
 does stands in `Trainer.step`; each part of it has an owner: `rollouts` (trees, and sampling ahead), `method.credit`,
-`update` (the optimiser, memory), `progress` (what is kept of the loop). With several processes (`motif.distributed`)
-each runs this loop, grows its share of the trees, and then sees all of them; the main one writes.
+`learner` (the optimiser, the ledger), `progress` (what is kept of the loop). With several processes
+(`motif.distributed`) each runs this loop, grows its share of the trees, and then sees all of them; the main one writes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from motif.evaluation.evaluate import evaluate
 from motif.evaluation.probe import probe, probe_questions
 from motif.evaluation.rows import answers_in
 from motif.method.credit import CreditCounts, assign
-from motif.method.keys import sampling_key
 from motif.method.tree import Tree
 from motif.models.device import peak_memory, pick_device
 from motif.planning.plan import make_plan
@@ -38,7 +37,6 @@ from motif.runs.read import check_run_folder, has_begun, is_finished, recipe_of,
 from motif.runs.result import Result
 from motif.runs.trackers import tracking
 from motif.runs.weights import check_round_trip, save_weights
-from motif.sampling.base import Usage
 from motif.sampling.vllm.launch import Colocation
 from motif.session import Session, open_session, with_examples
 from motif.statistics.variance import components
@@ -47,6 +45,7 @@ from motif.text import expanded
 from motif.training.batch import UpdateStats, collect
 from motif.training.check import choose_update_path
 from motif.training.events import Callback, Callbacks, Evaluated, Saved, StepEnded, TrainingEnded, TrainingStarted
+from motif.training.learner import Learner
 from motif.training.progress import Clock, Progress
 from motif.training.resume import as_decided, explain_resume, interruptions, restore, session_environment, tell_changes
 from motif.training.rollouts import Rollouts, Sampled
@@ -55,7 +54,6 @@ from motif.training.server import wait_for_memory, with_log
 from motif.training.sources import Demonstrations
 from motif.training.speed import measure_slowdown
 from motif.training.standstill import Watch
-from motif.training.update import make_optimizer, update
 from motif.training.warmstart import Warmstart, read_ahead
 
 
@@ -173,12 +171,12 @@ class Trainer:
         self.given, self.tell = given, tell or Callbacks()
         self.session, self.run, self.display = session, run, display
         self.recipe, self.policy, self.processes = session.recipe, session.policy, session.processes
-        self.optimizer = make_optimizer(self.policy.trainable(), self.recipe.train, self.processes)
+        self.state = Progress(self.recipe.train.pass_tokens)
+        self.learner = Learner(session, self.state, display)
         held_out = session.task.test[: self.recipe.eval.questions]
         self.data = Data(session.task.train, held_out, session.task.grader)
-        restored = restore(session, run, self.optimizer, self.data, allow_changes, display)
+        restored = restore(session, run, self.learner.optimizer, self.data, allow_changes, display)
         self.resumed = restored is not None
-        self.state = Progress(self.recipe.train.pass_tokens)
         if restored:
             self.state.load(restored.step, restored.extra)
         self.rollouts = Rollouts(session, self.state, display)
@@ -191,14 +189,23 @@ class Trainer:
     def train(self, interrupted: threading.Event) -> bool:
         """Train to the last step, or until interrupted, and save; returns whether the last step was reached."""
         state, train = self.state, self.recipe.train
-        stage = self.open_warmstart()
+        warm = not self.recipe.warmstart.source or bool(state.warm.reason)
+        parts = (self.session, self.run, self.display, state, self.learner)
+        stage = None if warm else Warmstart(*parts, self.save, self.given)
         if not self.resumed:
             self.evaluate()
             self.probe()
             self.save()
-        stop = self.processes.any(interrupted.is_set() or self.tell.stopped)
+        stopped = lambda: self.processes.any(interrupted.is_set() or self.tell.stopped)  # noqa: E731
+        stop = stopped()
         if stage:
-            stop = not self.warm_up(stage, interrupted)
+            warm = stage.train(stopped)
+            stop = not warm
+            if warm:
+                self.learner.begin()
+                state.skips.in_a_row = 0
+                self.evaluate("warmstart")
+                self.save()
         with self.rollouts:
             while state.step < train.steps and not stop:
                 self._step_or_save()
@@ -207,35 +214,10 @@ class Trainer:
                     self.keep_best(self.evaluate(during=not last))
                 if last or is_due(state.step, self.recipe.probe.every):
                     self.probe()
-                asked = interrupted.is_set() or self.tell.stopped
-                stop = self.processes.any(asked) or state.standstill.too_long(train.stop_when_dead)
+                stop = stopped() or state.standstill.too_long(train.stop_when_dead)
                 if last or stop or is_due(state.step, train.save_every):
                     self.save()
-        warmed = not self.recipe.warmstart.source or bool(state.warm.reason)
-        return warmed and state.step >= train.steps
-
-    def open_warmstart(self) -> Warmstart | None:
-        """The stage before the first step, if there is one that has not ended."""
-
-        def charge(sampled: Sampled | None, stats: UpdateStats, clock: Clock) -> None:
-            self.charge(sampled or Sampled([], Usage(), 0.0), stats, clock)
-            self.state.warm.seconds += clock.total()
-
-        if not self.recipe.warmstart.source or self.state.warm.reason:
-            return None
-        return Warmstart(
-            self.session, self.run, self.display, self.state, self.optimizer, charge, self.save, self.given
-        )
-
-    def warm_up(self, stage: Warmstart, interrupted: threading.Event) -> bool:
-        """Train on demonstrations; returns whether that has ended, and then been evaluated and saved."""
-        if not stage.train(lambda: self.processes.any(interrupted.is_set() or self.tell.stopped)):
-            return False
-        self.optimizer = make_optimizer(self.policy.trainable(), self.recipe.train, self.processes)
-        self.state.skips.in_a_row = 0
-        self.evaluate("warmstart")
-        self.save()
-        return True
+        return warm and state.step >= train.steps
 
     def _step_or_save(self) -> None:
         """Make the next step; where it cannot be made, save what has been trained, then raise."""
@@ -248,10 +230,7 @@ class Trainer:
             if self.processes.count == 1 or isinstance(error, SamplerMismatch):
                 self.save()
             raise
-        if self.state.skips.too_many:
-            self.state.skips.in_a_row = 0
-            self.save()
-            raise NonFiniteError(self.state.skips.explain())
+        self.learner.refuse_more_skips(self.save)
 
     def step(self) -> None:
         """One training step: sample and grade, credit, update, record."""
@@ -262,16 +241,10 @@ class Trainer:
         self.record(sampled, counts, stats, clock)
 
     def update(self, trees: Sequence[Tree], clock: Clock) -> UpdateStats:
-        """Take the optimiser's step on the trained nodes, and count it if it was skipped."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.state.step, self.recipe)
+        """Take the optimiser's step on the trained nodes; with overlap, wait for the trees of the next one."""
         samples = collect([tree for tree in trees if not tree.dropped], self.recipe, self.session.rounds)
-        parts = (self.policy, self.optimizer, samples, self.recipe, self.processes, self.state.budget)
-        self.session.sampler.rest()
-        stats = update(*parts, max_gap=self.recipe.sampler.max_mean_gap)
-        if warning := self.state.budget.pop_warning(self.state.step):
-            self.display.message(warning)
-        self.state.skips.add(stats.skipped)
+        rate = learning_rate(self.state.step, self.recipe)
+        stats = self.learner.learn(samples, rate, self.recipe, self.recipe.sampler.max_mean_gap)
         clock.lap("update")
         self.rollouts.wait(clock)
         return stats
@@ -281,12 +254,8 @@ class Trainer:
         state, trees, processes = self.state, sampled.trees, self.processes
         self.run.append_trees(trees)
         clock.lap("record")
-        state.drawn.update(sampling_key(tree.question.whole) for tree in trees)
-        state.ledger.questions += len(trees)
-        if self.recipe.rollout.refill:
-            state.ledger.dropped_questions = (state.ledger.dropped_questions or 0) + sum(tree.dropped for tree in trees)
-        state.ledger.distinct_questions = len(state.drawn)
-        self.charge(sampled, stats, clock)
+        state.count_questions(trees, replaced=self.recipe.rollout.refill > 0)
+        self.learner.charge(sampled.usage, stats, clock)
         state.count_dead(trees, self.session.rounds, dead=not stats.updates and not stats.skipped)
         metrics: dict[str, Any] = {"step": state.step}
         metrics |= step_metrics(trees, counts, self.recipe) | stats.metrics()
@@ -306,23 +275,6 @@ class Trainer:
         self.tell(StepEnded(state.step, self.recipe.train.steps, metrics | lengths | told, trees))
         self.display.messages(warning, passed)
 
-    def charge(self, sampled: Sampled, stats: UpdateStats, clock: Clock) -> None:
-        """Add a step's work and time to the ledger; `sampled.usage` is what this process's trees took."""
-        ledger, usage, parameters = self.state.ledger, sampled.usage, self.policy.computed_parameters
-        spent = (usage.generated_tokens, usage.prefill_tokens, usage.requested_prompt_tokens)
-        generated, prefill, requested = map(int, self.processes.total(spent))
-        ledger.updates += stats.updates
-        ledger.generated_tokens += generated
-        ledger.prefill_tokens += prefill
-        ledger.prefill_saved += requested - prefill
-        ledger.trained_tokens += stats.tokens
-        per_update_token = 6 if self.recipe.model.adapter == "full" else 4
-        ledger.flops += parameters * (2.0 * (generated + prefill) + per_update_token * stats.computed_tokens)
-        ledger.seconds += clock.total()
-        ledger.sampling_seconds += clock.laps.get("sample", 0.0) + clock.laps.get("wait", 0.0)
-        ledger.grading_seconds += clock.laps.get("grade", 0.0)
-        ledger.training_seconds += clock.laps.get("update", 0.0)
-
     # -- between steps ---------------------------------------------------------------------------------------------
 
     def evaluate(self, stage: str = "", during: bool = False) -> dict[str, Accuracy]:
@@ -341,17 +293,15 @@ class Trainer:
         self.display.evaluated(step, accuracies, "after the warm start" if stage else "")
         self.tell(Evaluated(step, accuracies, stage))
         result = {name: accuracy.to_dict(config.questions_during) for name, accuracy in accuracies.items()}
+        self.run.append_metrics({"step": step} | ({stage: {"eval": result}} if stage else {"eval": result}))
+        when = {"step": step} | ({"stage": stage} if stage else {})
+        self.run.append_outcomes(when | row.outcomes_dict(name) for name, row in accuracies.items())
         if stage:
             self.state.warm.evaluation = result
-            self.run.append_metrics({"step": step, stage: {"eval": result}})
-            outcomes = {"step": step, "stage": stage}
-            self.run.append_outcomes(outcomes | row.outcomes_dict(name) for name, row in accuracies.items())
-            return accuracies
-        self.run.append_metrics({"step": step, "eval": result})
-        self.run.append_outcomes({"step": step} | row.outcomes_dict(name) for name, row in accuracies.items())
-        self.state.evaluations[step] = result
-        if not step:
-            self.watch.evaluated(accuracies)
+        else:
+            self.state.evaluations[step] = result
+            if not step:
+                self.watch.evaluated(accuracies)
         return accuracies
 
     def probe(self) -> None:
@@ -378,7 +328,14 @@ class Trainer:
         """Write a checkpoint."""
         extra = self.state.extra() | {"record": self.run.offsets(), "data": self.data.keys()}
         extra["environment"] = session_environment(self.session)
-        parts = (self.policy, self.optimizer, self.recipe, extra, self.recipe.train.keep_checkpoints, self.processes)
+        parts = (
+            self.policy,
+            self.learner.optimizer,
+            self.recipe,
+            extra,
+            self.recipe.train.keep_checkpoints,
+            self.processes,
+        )
         self.tell(Saved(self.state.step, checkpoint.save(self.run.path, self.state.step, *parts)))
 
     def finish(self, finished: bool) -> Result:

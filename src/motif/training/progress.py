@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
+from motif.method.keys import sampling_key
 from motif.method.rounds import Rounds
 from motif.method.tree import Tree
 from motif.runs.ledger import Ledger
 from motif.training.curriculum import Curriculum
+from motif.training.diagnosis import Standstill
 from motif.training.replay import Replay
-from motif.training.standstill import Standstill
 from motif.training.update import Budget
 
 PATIENCE = 3
@@ -100,6 +101,14 @@ class Progress:
     def version(self, step: int) -> int:
         """The number of the weights after so many steps, for samplers: the warm start's steps come before them."""
         return self.warm.steps + step
+
+    def count_questions(self, trees: Sequence[Tree], replaced: bool) -> None:
+        """Count a step's questions; `replaced`: whether dead ones are (`rollout.refill`)."""
+        self.drawn.update(sampling_key(tree.question.whole) for tree in trees)
+        self.ledger.questions += len(trees)
+        if replaced:
+            self.ledger.dropped_questions = (self.ledger.dropped_questions or 0) + sum(tree.dropped for tree in trees)
+        self.ledger.distinct_questions = len(self.drawn)
 
     def count_dead(self, trees: Sequence[Tree], rounds: Rounds, dead: bool) -> None:
         """Count a step whose groups were all dead; any other step ends the standstill."""

@@ -7,8 +7,8 @@ the terminal, in the metrics, from which the page is made while the run goes, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 from motif.display import Display
 from motif.evaluation.accuracy import Accuracy
@@ -16,26 +16,13 @@ from motif.models.shape import window_of
 from motif.runs.folder import RunFolder
 from motif.session import Session
 from motif.text import counted
-from motif.training.diagnosis import Diagnosis, Seen, of_dead_groups, of_evaluation
-
-if TYPE_CHECKING:
-    from motif.training.progress import Progress
+from motif.training.diagnosis import Diagnosis, of_dead_groups, of_evaluation
+from motif.training.progress import Progress
 
 SAID_AFTER = 3
 """Dead steps in a row after which the terminal says why."""
 LONGEST = 20
 """Texts, the longest ones in characters, whose prompts are measured."""
-
-
-@dataclass
-class Standstill(Seen):
-    """Counts over the steps in a row that made no update because every group was dead; an update begins another."""
-
-    steps: int = 0
-
-    def too_long(self, limit: int) -> bool:
-        """Whether the run has to stop: after every `limit` dead steps in a row, so that it can be resumed."""
-        return limit > 0 and self.steps > 0 and self.steps % limit == 0
 
 
 class Watch:

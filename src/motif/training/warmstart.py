@@ -12,11 +12,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from motif.config import LossConfig, Recipe, WarmstartConfig
 from motif.display import Display
-from motif.errors import NonFiniteError, RunFolderError
+from motif.errors import RunFolderError
 from motif.grading import Grader
 from motif.method.credit import assign
 from motif.method.demonstrations import Demonstrator
@@ -26,14 +24,16 @@ from motif.models.hub import load_config, load_tokenizer
 from motif.models.shape import context_limit, window_of
 from motif.run_files import OWN_SAMPLES, TEACHER
 from motif.runs.folder import RunFolder
+from motif.sampling.base import Usage
 from motif.session import Session, with_examples
 from motif.tasks import Task
 from motif.tasks.worked import cutting_of
 from motif.text import percent
 from motif.training.batch import UpdateStats, collect
+from motif.training.learner import Learner
 from motif.training.own_samples import sample_demonstrations
 from motif.training.progress import Clock, Progress
-from motif.training.rollouts import Sampled, grow_and_grade
+from motif.training.rollouts import grow_and_grade
 from motif.training.schedule import Course
 from motif.training.sources import (
     Demonstrations,
@@ -43,7 +43,6 @@ from motif.training.sources import (
     to_plain,
 )
 from motif.training.teacher import Lesson, ask_teacher, check_teacher
-from motif.training.update import update
 
 SURE = 0.95
 """The mean outcome above which there is nothing left to compare."""
@@ -52,14 +51,10 @@ NOT_SOLVED = (
     "warmstart.samples or warmstart.tokens, or give demonstrations: source 'solutions', 'teacher' or 'file'"
 )
 """Advice where the model's own answers are all left out."""
-Charge = Callable[[Sampled | None, UpdateStats, Clock], None]
 
 
 class Warmstart:
-    """The stage of one run. `charge` adds work to the ledger, `save` writes a checkpoint.
-
-    `given`: what `read_ahead` has read, if it has.
-    """
+    """The stage of one run. `save` writes a checkpoint. `given`: what `read_ahead` has read, if it has."""
 
     def __init__(
         self,
@@ -67,13 +62,12 @@ class Warmstart:
         run: RunFolder,
         display: Display,
         state: Progress,
-        optimizer: torch.optim.Optimizer,
-        charge: Charge,
+        learner: Learner,
         save: Callable[[], None],
         given: Demonstrations | None = None,
     ):
-        self.session, self.run, self.display, self.state, self.optimizer = session, run, display, state, optimizer
-        self.charge, self.save = charge, save
+        self.session, self.run, self.display, self.state = session, run, display, state
+        self.learner, self.save = learner, save
         self.config = session.recipe.warmstart
         self.recipe = session.recipe.model_copy(update={"loss": LossConfig(kind="dapo")})
         # Read at once, so that what is wrong with it is known before anything is spent.
@@ -122,7 +116,7 @@ class Warmstart:
             found, clock = own.found, Clock()
             clock.start -= own.sampled.seconds
             clock.laps["sample"] = own.sampled.seconds
-            self.charge(own.sampled, UpdateStats(), clock)
+            self._charge(clock, own.sampled.usage)
             found.refuse_none(NOT_SOLVED)
             warm.trained_on = to_plain(found.trees)
         elif self.config.source == "teacher":
@@ -151,7 +145,7 @@ class Warmstart:
         if lesson.complete:
             ledger.teacher_prompt_tokens = (ledger.teacher_prompt_tokens or 0) + lesson.prompt_tokens
             ledger.teacher_tokens = (ledger.teacher_tokens or 0) + lesson.tokens
-        self.charge(None, UpdateStats(), clock)
+        self._charge(clock)
         return lesson
 
     def _read(self) -> Demonstrations:
@@ -172,34 +166,28 @@ class Warmstart:
 
     def step(self, trees: Sequence[Tree]) -> None:
         """One optimiser step on the next demonstrations."""
-        warm, clock, session = self.state.warm, Clock(), self.session
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate
+        warm, clock, rate = self.state.warm, Clock(), self.config.learning_rate
         chosen = self._drawn(trees)
         warm.steps, warm.in_iteration = warm.steps + 1, warm.in_iteration + 1
-        samples = collect(chosen, self.recipe)
-        parts = (session.policy, self.optimizer, samples, self.recipe, session.processes, self.state.budget)
-        session.sampler.rest()
-        stats = update(*parts)
+        stats = self.learner.learn(collect(chosen, self.recipe), rate, self.recipe)
         clock.lap("update")
-        if warning := self.state.budget.pop_warning(0):
-            self.display.message(warning)
-        self.state.skips.add(stats.skipped)
         warm.trained_tokens += stats.tokens
-        self.charge(None, stats, clock)
+        self._charge(clock, stats=stats)
         loss = stats.surprise / stats.tokens if stats.tokens else None
         numbers = {"step": warm.steps, "loss": loss, "entropy": stats.entropy / stats.tokens if stats.tokens else None}
-        numbers |= {"grad_norm": stats.grad_norm, "update_skipped": stats.skipped, "learning_rate": group["lr"]}
+        numbers |= {"grad_norm": stats.grad_norm, "update_skipped": stats.skipped, "learning_rate": rate}
         self._record(numbers | self.state.ledger.to_dict("ledger/") | clock.metrics())
         shown = "-" if loss is None else f"{loss:.3f}"
         self.display.message(
             f"warm start {warm.steps:>3}  loss {shown} nats a token  {len(chosen)} demonstrations  "
             f"{clock.total():.1f} s"
         )
-        if self.state.skips.too_many:
-            self.state.skips.in_a_row = 0
-            self.save()
-            raise NonFiniteError(self.state.skips.explain())
+        self.learner.refuse_more_skips(self.save)
+
+    def _charge(self, clock: Clock, usage: Usage | None = None, stats: UpdateStats | None = None) -> None:
+        """Add work and time to the ledger, and the time to the stage's, too."""
+        self.learner.charge(usage or Usage(), stats or UpdateStats(), clock)
+        self.state.warm.seconds += clock.total()
 
     def _drawn(self, trees: Sequence[Tree]) -> list[Tree]:
         """The demonstrations of the next step: all of them in an order shuffled anew for each epoch, by seed."""
@@ -226,7 +214,7 @@ class Warmstart:
         shape = rollout.model_copy(update={"branching": [rollout.responses, *[1] * (rollout.rounds - 1)]})
         sampled = grow_and_grade(session, share, f"look-{warm.steps}", self.display, clock, shape=shape)
         trees = session.processes.gather_in_order(sampled.trees)
-        self.charge(sampled, UpdateStats(), clock)
+        self._charge(clock, sampled.usage)
         seen = seen_of(trees, session)
         warm.looks.append({"step": warm.steps} | seen)
         self._record({"step": warm.steps, "look": seen})
