@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import house
 from support import ROOT
 
 PACKAGE = ROOT / "src" / "motif"
@@ -25,6 +26,10 @@ def functions(file: Path) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             yield node.name, node.end_lineno - node.lineno + 1
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert not house.circles(house.module_imports(ROOT))
 
 
 def test_few_files_lie_at_the_top_of_the_package() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from motif.config import load_recipe
+from motif.config import DataConfig, load_recipe
 from motif.display import Display
 from motif.errors import RecipeError
 from motif.method.tree import Question
@@ -13,7 +13,7 @@ from motif.session import open_session
 from motif.training.loop import train
 from motif.training.progress import Clock, Progress
 from motif.training.rollouts import Rollouts
-from motif.training.schedule import Course, draw_places
+from motif.training.schedule import Course
 from support.scripted import WELL_FORMED, recipe_of_sums, script
 
 GROWING = load_recipe({"data": {"task": "chain", "curriculum": 0.5}}).data
@@ -103,7 +103,7 @@ def test_what_is_sampled_ahead_keeps_its_lengths_after_a_resume(tmp_path, tiny_m
 @pytest.mark.parametrize(("count", "tries"), [(1, 1), (3, 2), (4, 3)])
 def test_every_other_question_is_of_the_longest_length(count, tries):
     questions = [Question(f"q{n}", f"text {n}", "", steps=1 + n % 3) for n in range(60)]
-    course = Course(questions, GROWING)
+    course, plain = Course(questions, GROWING), Course(questions, DataConfig())
     for step in range(1, 9):
         for stage in range(3):
             places = course.places(stage, step, count, 0, tries)
@@ -111,7 +111,7 @@ def test_every_other_question_is_of_the_longest_length(count, tries):
             first = (step - 1) * count
             assert longest == [[stage == 0 or (first + place) % 2 == 0] * tries for place in range(count)]
             assert all(question.length <= stage + 1 for place in places for question in place)
-        assert course.places(3, step, count, 0, tries) == draw_places(questions, step, count, 0, tries)
+        assert course.places(3, step, count, 0, tries) == plain.places(0, step, count, 0, tries)
     seen = [course.places(2, step, count, 0)[0][0].id for step in range(1, 21)]
     assert len(set(seen)) > 10  # each list is gone through in turn
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from motif.config import load_recipe
+from motif.config import DataConfig, load_recipe
 from motif.display import Display
 from motif.distributed import Processes
 from motif.errors import RecipeError
@@ -18,7 +18,7 @@ from motif.tasks import load
 from motif.training.loop import train
 from motif.training.progress import Clock, Progress
 from motif.training.rollouts import Rollouts
-from motif.training.schedule import draw_places, draw_questions
+from motif.training.schedule import Course, draw_questions
 from support.runs import metric_lines
 from support.scripted import WELL_FORMED, recipe_of_sums, script
 
@@ -46,6 +46,10 @@ def steps(run: Path) -> list[dict]:
 
 def go(recipe: dict, out: Path, *settings: str, **options):
     return train(load_recipe(recipe, settings), out, display=Display(quiet=True), **options)
+
+
+def draw_places(questions, step, count, seed, tries):
+    return Course(questions, DataConfig()).places(0, step, count, seed, tries)
 
 
 # -- which questions ---------------------------------------------------------------------------------------------------

@@ -14,23 +14,22 @@ from motif.display import WIDE, PlainConsole
 from motif.errors import UsageError
 from motif.runs.read import resume_command, what_there_is
 from motif.runs.state import RunState, find_runs, state_of
-from motif.text import NONE, duration, percent_interval
 
 
 def runs(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with runs, at any depth.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each run.")] = False,
 ) -> None:
-    """List runs, the latest first: whether they are training, their step, last accuracy and age."""
+    """List runs, latest first: whether they are training, their step, last accuracy and age."""
     if not folder.is_dir():
-        raise UsageError(f"{what_there_is(folder)}; a run is started by motif train, e.g. motif train demo")
+        raise UsageError(f"{what_there_is(folder)}; start one with motif train, e.g. motif train demo")
     states = sorted(map(state_of, find_runs(folder)), key=lambda state: -(state.updated or 0.0))
     if as_json:
         for state in states:
             print(json.dumps(state.to_dict(), ensure_ascii=False))
         return
     if not states:
-        print(f"no run in {folder} yet; a run is started by motif train, e.g. motif train demo")
+        print(f"no run in {folder} yet; start one with motif train, e.g. motif train demo")
         return
     show(states)
 
@@ -44,21 +43,9 @@ def show(states: Sequence[RunState]) -> None:
     for heading in ("run", "state", "step", "accuracy", "changed"):
         table.add_column(heading, justify="right" if heading == "step" else "left", overflow="fold")
     for state in states:
-        age = NONE if state.age is None else f"{duration(state.age)} ago"
-        table.add_row(str(state.path), state.state, _step(state), _accuracy(state), age)
+        table.add_row(str(state.path), state.state, *state.cells())
     console.print(table)
     for state in states:
         if state.state == "failed":
             reason = state.reason.rstrip(".")
             console.print(f"{state.path} failed: {reason}. Go on: {resume_command(state.path)}", soft_wrap=True)
-
-
-def _step(state: RunState) -> str:
-    return f"{state.step:,}" + (f" of {state.steps:,}" if state.steps is not None else "")
-
-
-def _accuracy(state: RunState) -> str:
-    row = state.accuracy
-    if not row:
-        return NONE
-    return percent_interval(row["accuracy"], row.get("low"), row.get("high"))

@@ -44,7 +44,7 @@ def lines(
     steps: list[Record],
     keys: dict[str, str],
     *,
-    limits: tuple[float | None, float | None],
+    limits: tuple[float | None, float | None] = (0.0, None),
     faint: bool = True,
     share: int | None = 10,
     **words: str,
@@ -53,7 +53,7 @@ def lines(
 
     Args:
         keys: the name of each metric, and the words for it.
-        limits: of the y axis; None: that of the values.
+        limits: of the y axis; None: that of the values. By default it begins at zero.
         share: None leaves out the average.
         words: passed on to the page: `id`, `title`, `y` (the axis), `unit` (how values are printed) and `caption`.
 

@@ -14,7 +14,7 @@ from motif.run_files import WRITER_LOCK
 from motif.runs.disk import is_locked
 from motif.runs.read import file_states
 from motif.runs.state import RunState, find_runs, state_of
-from motif.text import NONE, counted, duration, percent_interval
+from motif.text import NONE, counted
 
 MOST_RUNS = 12
 """Runs side by side; more lines cannot be distinguished."""
@@ -96,12 +96,9 @@ class FolderView:
         )
 
     def _row(self, state: RunState) -> str:
-        row, name = state.accuracy, html.escape(state.path.relative_to(self.root).as_posix())
-        accuracy = percent_interval(row["accuracy"], row.get("low"), row.get("high")) if row else NONE
-        step = f"{state.step:,}" + (f" of {state.steps:,}" if state.steps is not None else "")
-        age = NONE if state.age is None else f"{duration(state.age)} ago"
+        name = html.escape(state.path.relative_to(self.root).as_posix())
         reason = f": {state.reason}" if state.reason else ""
-        cells = [state.state + reason, step, accuracy, age, state.model or NONE]
+        cells = [state.state + reason, *state.cells(), state.model or NONE]
         link = f'<th scope="row"><a href="{html.escape(self._address(state.path))}">{name}</a></th>'
         labelled = zip(HEADINGS[1:], cells, strict=True)
         return link + "".join(f'<td data-label="{name}">{html.escape(cell)}</td>' for name, cell in labelled)

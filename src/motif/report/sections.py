@@ -8,7 +8,6 @@ from motif.report.charts import Chart, by_round, eval_points, lines, rate_bars
 from motif.report.now import GIB, MEMORY, tokens_per_second
 from motif.runs.read import Evaluation, Record, number
 
-FROM_ZERO = (0.0, None)
 SHARE = (0.0, 1.0)
 OF_RESPONSES = "share of responses (%)"
 
@@ -63,22 +62,19 @@ def reward_chart(steps: list[Record]) -> Chart:
         title="Reward during training",
         y="mean per response",
         unit="number",
-        limits=FROM_ZERO,
         caption="Outcome is the fraction of a response's trajectories that end right; reward adds the format term.",
     )
 
 
 def group_charts(steps: list[Record]) -> list[Chart]:
     """The implicit curriculum, and the groups without a learning signal; with `rollout.refill`, what it replaced."""
-    refill = {"refill/tried": "tried", "refill/kept": "kept"}
     replaced = lines(
         steps,
-        refill,
+        {"refill/tried": "tried", "refill/kept": "kept"},
         id="refill",
         title="Questions tried and kept",
         y="questions per step",
         unit="count",
-        limits=FROM_ZERO,
         caption="A question whose groups are all dead is replaced by another (rollout.refill); only those kept are "
         "trained on. The more that are tried for each one kept, the more is sampled in vain.",
     )
@@ -107,9 +103,7 @@ def group_charts(steps: list[Record]) -> list[Chart]:
             caption="Groups whose rewards are all equal: their advantages are zero, so they cost tokens and teach "
             "nothing.",
         ),
-        *([replaced] if any(key in record for record in steps for key in refill) else []),
-        *([length_chart(steps)] if any("curriculum/length" in record for record in steps) else []),
-        *([replay_chart(steps)] if any("replay/questions" in record for record in steps) else []),
+        *_recorded(replaced, length_chart(steps), replay_chart(steps)),
     ]
 
 
@@ -137,7 +131,6 @@ def length_chart(steps: list[Record]) -> Chart:
         title="Lengths in training",
         y="length of the longest question",
         unit="count",
-        limits=FROM_ZERO,
         share=None,
         caption="The next length joins as soon as enough of the longest questions in use are answered right "
         "(data.curriculum).",
@@ -153,12 +146,11 @@ def response_charts(steps: list[Record]) -> list[Chart]:
         title="Rounds",
         y="rounds per trajectory",
         unit="count",
-        limits=FROM_ZERO,
         caption="Mean number of rounds of a trajectory, which ends with the first answer (rounds.may_finish), or in as "
         "many rounds as were drawn for its question (rollout.rounds_vary).",
     )
     return [
-        *([depth] if any("rounds/mean" in record for record in steps) else []),
+        *_recorded(depth),
         lines(
             steps,
             by_round(steps, "length/round_"),
@@ -166,7 +158,6 @@ def response_charts(steps: list[Record]) -> list[Chart]:
             title="Response length",
             y="tokens per response",
             unit="count",
-            limits=FROM_ZERO,
             caption="Mean over the responses of each round. A steady rise up to the limit turns into truncation.",
         ),
         lines(
@@ -176,7 +167,6 @@ def response_charts(steps: list[Record]) -> list[Chart]:
             title="Truncation",
             y=OF_RESPONSES,
             unit="percent",
-            limits=FROM_ZERO,
             caption="Responses that were cut off by the token limit of their round.",
         ),
         lines(
@@ -204,7 +194,6 @@ def note_charts(steps: list[Record]) -> list[Chart]:
             title="Note length",
             y=f"{measure} per note",
             unit="count",
-            limits=FROM_ZERO,
             caption="Mean length of the notes that are carried into the next round.",
         ),
         lines(
@@ -214,7 +203,6 @@ def note_charts(steps: list[Record]) -> list[Chart]:
             title="Empty notes and early answers",
             y=OF_RESPONSES,
             unit="percent",
-            limits=FROM_ZERO,
             caption="Of responses before the final round. An early answer is a final answer given there. With "
             "rounds.may_finish it ends the trajectory; without, later rounds only copy near 100 %.",
         ),
@@ -231,7 +219,6 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
             title="Entropy",
             y="nats per token",
             unit="number",
-            limits=FROM_ZERO,
             caption="How undecided the model is at each token. A fall towards zero means it has stopped exploring.",
         ),
         lines(
@@ -241,7 +228,6 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
             title="Gradient norm",
             y="norm before clipping",
             unit="number",
-            limits=FROM_ZERO,
             caption="Single spikes are clipped and harmless; steady growth is a reason to lower the learning rate.",
         ),
         lines(
@@ -251,7 +237,6 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
             title="Sampler gap",
             y="mean |Δ log p| (nats)",
             unit="number",
-            limits=FROM_ZERO,
             caption="How far sampler and trainer disagree on the probabilities of the same tokens. "
             "It should stay near zero.",
         ),
@@ -273,9 +258,7 @@ def stability_charts(steps: list[Record]) -> list[Chart]:
         # The others are off in most recipes, whose chart would be all zeros.
         if key in always or any(number(record.get(key)) for record in steps):
             unit = "percent" if "%" in y else "number"
-            shown.append(
-                lines(steps, {key: title}, id=key, title=title, y=y, unit=unit, limits=FROM_ZERO, caption=caption)
-            )
+            shown.append(lines(steps, {key: title}, id=key, title=title, y=y, unit=unit, caption=caption))
     return shown
 
 
@@ -284,7 +267,7 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
 
     def totals(names: dict[str, str], **words: str) -> Chart:
         keys = {f"ledger/{name}": label for name, label in names.items()}
-        return lines(steps, keys, limits=FROM_ZERO, faint=True, share=None, **words)
+        return lines(steps, keys, limits=(0.0, None), faint=True, share=None, **words)
 
     return [
         totals(
@@ -318,10 +301,9 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
             title="Time of a step",
             y="seconds per step",
             unit="seconds",
-            limits=FROM_ZERO,
             caption="A slow rise usually comes from longer responses, a jump from the machine.",
         ),
-        *([memory_chart(steps)] if any(key in record for record in steps for key in MEMORY) else []),
+        *_recorded(memory_chart(steps)),
         lines(
             with_speed(steps),
             {"speed": "generated tokens per second"},
@@ -329,7 +311,6 @@ def ledger_charts(steps: list[Record]) -> list[Chart]:
             title="Speed",
             y="tokens per second",
             unit="count",
-            limits=FROM_ZERO,
             caption="Generated tokens of a step over its wall clock, all its parts counted.",
         ),
     ]
@@ -345,12 +326,16 @@ def memory_chart(steps: list[Record]) -> Chart:
         title="Memory",
         y="GiB held at most",
         unit="gib",
-        limits=FROM_ZERO,
         faint=False,
         share=None,
         caption="The most that the training process held since the step before, evaluations and checkpoints between "
         "them included; of several processes, that of the largest. A rise that does not end is a leak.",
     )
+
+
+def _recorded(*charts: Chart) -> list[Chart]:
+    """Those of the charts that there is anything to show in."""
+    return [chart for chart in charts if "missing" not in chart]
 
 
 def with_speed(steps: list[Record]) -> list[Record]:

@@ -28,6 +28,7 @@ from motif.runs.read import (
     section,
     whole,
 )
+from motif.text import NONE, duration, percent_interval
 
 State = Literal["running", "stopped", "finished", "failed", "not started"]
 DEEPEST = 6
@@ -60,6 +61,13 @@ class RunState:
     def age(self) -> float | None:
         """Seconds since its files last changed."""
         return None if self.updated is None else max(0.0, time.time() - self.updated)
+
+    def cells(self) -> tuple[str, str, str]:
+        """Its step, its accuracy and its age, as a table shows them."""
+        step = f"{self.step:,}" + (f" of {self.steps:,}" if self.steps is not None else "")
+        row, age = self.accuracy, self.age
+        accuracy = percent_interval(row["accuracy"], row.get("low"), row.get("high")) if row else NONE
+        return step, accuracy, NONE if age is None else f"{duration(age)} ago"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -33,18 +33,14 @@ def _draw(questions: Sequence[Question], first: int, last: int, seed: int) -> li
     return drawn
 
 
-def draw_places(questions: Sequence[Question], step: int, count: int, seed: int, tries: int) -> list[list[Question]]:
-    """For each place of a step, the question drawn for it, and those that replace it one after the other if it is dead.
+def _draw_places(questions: Sequence[Question], first: int, last: int, seed: int, tries: int) -> list[list[Question]]:
+    """For each place from `first` to before `last`, the question drawn for it, and those that replace it if it is dead.
 
     Replacements come from an order of their own, shuffled by seed for each pass over the data. None is another
-    question of the same step, so in small data there may be fewer than `tries` - 1. What a place may get depends on
+    question of these places, so in small data there may be fewer than `tries` - 1. What a place may get depends on
     nothing that is sampled: neither on other places, nor on earlier steps. So processes need not agree on anything, and
     a step that is made again grows the same trees.
     """
-    return _draw_places(questions, (step - 1) * count, step * count, seed, tries)
-
-
-def _draw_places(questions: Sequence[Question], first: int, last: int, seed: int, tries: int) -> list[list[Question]]:
     drawn, count = _draw(questions, first, last, seed), last - first
     wanted = count * (tries - 1)
     seen = {question.text for question in drawn}
@@ -73,7 +69,7 @@ class Course:
         self._of = {length: [q for q in questions if q.length == length] for length in self.lengths}
 
     def places(self, stage: int, step: int, count: int, seed: int, tries: int = 1) -> list[list[Question]]:
-        """The questions of a step's places (see `draw_places`) after `stage` lengths have been passed.
+        """The questions of a step's places (see `_draw_places`) after `stage` lengths have been passed.
 
         Every other question of the run is of the longest length in use, and those between are of any shorter one. When
         the last length has been passed, questions come as they lie in the data.
