@@ -28,7 +28,7 @@ def compare(
     results: Annotated[
         list[Path] | None,
         typer.Option(
-            "--from", help="Run nothing; make table and page from this results.jsonl. Several are put together."
+            "--from", help="Run nothing; make table and page from this results.jsonl. Repeatable: several are combined."
         ),
     ] = None,
 ) -> None:

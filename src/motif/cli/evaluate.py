@@ -54,7 +54,7 @@ def evaluate(
         typer.Option("--twin", help="Also test the same questions with other numbers and names."),
     ] = False,
     second_grader: Annotated[
-        str | None, typer.Option(help="Have this grader judge all answers, too, and list where it disagrees.")
+        str | None, typer.Option(help="Also grade all answers with this grader, and list where it disagrees.")
     ] = None,
     base: Annotated[bool, typer.Option("--base", help="Test the model as it was before training.")] = False,
     best: Annotated[bool, typer.Option("--best", help="Test the best checkpoint instead of the last weights.")] = False,

@@ -54,10 +54,10 @@ def export(
     gguf_type: Annotated[GgufType, typer.Option(help="The weight type of the GGUF file.")] = GgufType.f16,
     llama_cpp: Annotated[
         Path | None,
-        typer.Option(help="Convert to GGUF with llama.cpp's convert_hf_to_gguf.py, which lies in this folder."),
+        typer.Option(help="Convert to GGUF with llama.cpp's convert_hf_to_gguf.py from this folder."),
     ] = None,
     base: Annotated[
-        str, typer.Option(metavar="OWNER/NAME", help="The base model's id on the hub, where its files do not tell it.")
+        str, typer.Option(metavar="OWNER/NAME", help="The base model's id on the hub, if its files do not say.")
     ] = "",
     push: Annotated[
         str | None,

@@ -34,7 +34,7 @@ def init(
 ) -> None:
     """Look at your data, and write a recipe that trains on it.
 
-    It finds out columns, answers, grader, lengths, held-out rows and the warm start, and says what it could not decide.
+    It works out columns, answers, grader, lengths, held-out rows and warm start, and says what it could not decide.
     """
     if method not in shipped_recipes():
         raise UsageError(f"--method {method}: {nearest(method, shipped_recipes())}")

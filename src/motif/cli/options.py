@@ -16,21 +16,19 @@ AllowChanges = Annotated[
     bool,
     typer.Option(
         "--allow-changes",
-        help="When resuming: go on although recipe or data have changed or the record has lost lines; prints which.",
+        help="When resuming: continue even if recipe or data have changed or the record has lost lines; prints which.",
     ),
 ]
 TrustGrader = Annotated[
     str,
-    typer.Option(
-        metavar="FILE", help="Confirm the grader of your own that a run folder's recipe names: it is a program."
-    ),
+    typer.Option(metavar="FILE", help="Confirm the custom grader that a run folder's recipe names: it is a program."),
 ]
 
 Pieces = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Read messages of more tokens than this in pieces, one a round; the last paragraph, line or sentence is "
-        "the question. 0: never. Default: as the recipe says.",
+        help="Read messages of more than this many tokens in pieces, one per round; the last paragraph, line or "
+        "sentence is the question. 0: never. Default: as the recipe says.",
     ),
 ]

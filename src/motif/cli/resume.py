@@ -17,9 +17,9 @@ def resume(
     allow_changes: AllowChanges = False,
     trust_grader: TrustGrader = "",
 ) -> None:
-    """Go on with a run where it stopped: recipe and settings are in its folder.
+    """Resume a run where it stopped; its recipe and settings are in its folder.
 
-    What does not tie a run down may be changed, and is told: more steps, how often it is saved and evaluated.
+    Settings that a run is not tied to may be changed, such as the number of steps; changes are printed.
     """
     trust = Trust(trust_grader, TRAINING)
     check_run_folder(run)

@@ -49,7 +49,7 @@ def solve(
 
     Without a question, in a terminal, this starts a conversation: Ctrl-C stops an answer, Ctrl-D exits.
     """
-    need_output("no answer could be read")
+    need_output("nobody could read an answer")
     questions = questions_from(" ".join(question) if question else None, file, lines)
     if run is not None and recipe is not None:
         raise UsageError("a run has its own recipe: give --run or --recipe, and --set to change a setting")

@@ -88,4 +88,4 @@ def need_folder(path: Path | None, option: str = "--out") -> None:
     if not there.is_dir():
         raise UsageError(f"{option} {path}: {there} is a file: name another folder")
     if not os.access(there, os.W_OK):
-        raise UsageError(f"{option} {path}: nothing can be written to {there}: name another folder")
+        raise UsageError(f"{option} {path}: {there} cannot be written to: name another folder")

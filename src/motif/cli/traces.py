@@ -20,7 +20,7 @@ def traces(
     out: Annotated[Path, typer.Option(help="The JSON lines to write.")],
     settings: Settings = None,
     left_out: Annotated[
-        Path | None, typer.Option(help="Write each row that is left out, by line and with the reason, to this file.")
+        Path | None, typer.Option(help="Write each omitted row to this file, with its line number and the reason.")
     ] = None,
 ) -> None:
     """Write the demonstrations that a warm start would train on, to be read and edited.

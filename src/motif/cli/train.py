@@ -41,7 +41,7 @@ def train(
     ] = False,
     look: Annotated[
         bool,
-        typer.Option("--try", help="Grow the trees of two questions, say what they show, and write nothing."),
+        typer.Option("--try", help="Grow the trees of two questions, report what they show, and write nothing."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --try: print JSON.")] = False,
     on: Devices = None,
@@ -54,7 +54,7 @@ def train(
     """Fine-tune a model with a recipe.
 
     Writes a run folder with metrics, trees, checkpoints, the trained weights and a report.
-    Ctrl-C finishes the current step, saves, and says how to go on (motif resume).
+    Ctrl-C finishes the current step, saves, and says how to resume (motif resume).
     """
     if on is not None and not dry_run:
         raise UsageError("--on plans for other devices: it goes with --dry-run")

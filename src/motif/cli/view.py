@@ -16,7 +16,7 @@ def view(
         typer.Argument(
             metavar="RUN",
             show_default=False,
-            help="Run folders, shown side by side, or a folder of runs, also of those to come. Default: runs.",
+            help="Run folders to show side by side, or a folder of runs, including future ones. Default: runs.",
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 picks a free one.")] = 0,

@@ -51,7 +51,7 @@ class Lengths:
         if not self.responses:
             return self.source
         means = ", ".join(f"{lengths.mean():,.0f}" for lengths in self.responses)
-        return f"as in {self.source}: {means} tokens on average in rounds 1, 2, …; other models or tasks differ"
+        return f"as in {self.source}: {means} tokens on average in rounds 1, 2, …; other models and tasks will differ"
 
 
 def measured(run: str | Path) -> Lengths:

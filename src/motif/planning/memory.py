@@ -63,7 +63,7 @@ def sampling_rows(recipe: Recipe, shape: Shape) -> list[tuple[str, str]]:
     if sampler.precision != "float32":
         when = "int8" + (", if a timing at the start finds it faster, else float32" * (sampler.precision == "auto"))
         size = shape.counts.matrices / GIB
-        copy = f"their copy of the weights then takes about {size:.2g} GiB in place of {4 * size:.2g}"
+        copy = f"their copy of the weights then takes about {size:.2g} GiB instead of {4 * size:.2g}"
         rest = "memory and time below are float32's, in which the start's checks and evaluations sample"
         rows.append(("precision", f"of rollouts: {when}; {copy}; {rest}"))
     return rows

@@ -167,8 +167,8 @@ class DevicePlan:
             return ""
         reach = self.forecast.lengths.reach
         if not reach:
-            return "; no trajectory ends early (an upper bound, too)"
-        return f"; {percent(reach[-1], decimals=0)} of the trajectories come to the last round"
+            return "; no trajectory ends early (also an upper bound)"
+        return f"; {percent(reach[-1], decimals=0)} of the trajectories reach the last round"
 
     def _price(self, best: Layout, hours: float) -> str:
         count = self.forecast.count

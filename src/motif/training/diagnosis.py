@@ -184,7 +184,7 @@ def of_dead_groups(seen: Seen, recipe: Recipe, room: int | None = None) -> Diagn
     found = diagnose(seen, recipe, room)
     alike = "all answers to a question are worth the same"
     if not seen.partial:
-        alike = "each question is always solved or never"
+        alike = "each question is solved either always or never"
     return found or Diagnosis("alike", alike, remedy("alike", recipe))
 
 

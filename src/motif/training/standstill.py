@@ -75,10 +75,7 @@ def _warning(found: Diagnosis, text: str) -> str:
 
 def before_training(found: Diagnosis) -> str:
     """A sentence on what an evaluation before training shows."""
-    return (
-        f"before training, {found.because}. If responses that are sampled are no different, nothing can be learnt from "
-        "them."
-    )
+    return f"before training, {found.because}. If sampled responses are no different, nothing can be learnt from them."
 
 
 def room(session: Session) -> int:
