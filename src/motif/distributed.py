@@ -195,7 +195,7 @@ def as_launched(recipe: Recipe) -> Recipe:
         _refuse_unknown_launcher()
         return recipe
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
-        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"shard": "weights"})})
+        recipe = recipe.with_settings("train", shard="weights")
     _refuse_unsupported(recipe)
     return recipe
 

@@ -130,7 +130,7 @@ def with_examples(recipe: Recipe) -> Recipe:
     build = Demonstrator(rounds, recipe.rollout, window_of(recipe, context_limit(load_config(name))))
     drawn = _read_examples(source, build) if isinstance(source, str) else _draw_examples(source, recipe, build)
     examples = [example_of(tree, rounds) for tree in drawn]
-    return recipe.model_copy(update={"rounds": recipe.rounds.model_copy(update={"examples": examples})})
+    return recipe.with_settings("rounds", examples=examples)
 
 
 def _read_examples(file: str, build: Demonstrator) -> list[Tree]:

@@ -167,6 +167,10 @@ class Recipe(Section):
             raise ValueError(f"{name} does not apply to texts in pieces, of which each takes a round: leave it out")
         return self
 
+    def with_settings(self, section: str, **values: Any) -> Recipe:
+        """The recipe with other values in one of its sections, which are not checked."""
+        return self.model_copy(update={section: getattr(self, section).model_copy(update=values)})
+
     def with_importance_cap(self, half: bool) -> Recipe:
         """The recipe with `loss.importance_cap` decided, if it is not set.
 
@@ -175,18 +179,16 @@ class Recipe(Section):
         """
         if "importance_cap" in self.loss.model_fields_set:
             return self
-        loss = self.loss.model_copy(update={"importance_cap": IMPORTANCE_CAP if half else 0.0})
-        return self.model_copy(update={"loss": loss})
+        return self.with_settings("loss", importance_cap=IMPORTANCE_CAP if half else 0.0)
 
     def with_precision(self, name: Literal["float32", "int8"]) -> Recipe:
         """The recipe with `sampler.precision` decided, and with it `loss.importance_cap` if that is not set."""
-        sampler = self.sampler.model_copy(update={"precision": name})
-        recipe = self.model_copy(update={"sampler": sampler})
+        recipe = self.with_settings("sampler", precision=name)
         return recipe.with_importance_cap(half=True) if name == "int8" else recipe
 
     def with_microbatch(self, tokens: int | Literal["auto"]) -> Recipe:
         """The recipe with `train.microbatch_tokens` decided."""
-        return self.model_copy(update={"train": self.train.model_copy(update={"microbatch_tokens": tokens})})
+        return self.with_settings("train", microbatch_tokens=tokens)
 
     @property
     def undecided(self) -> bool:

@@ -258,8 +258,7 @@ class _Writer:
         folder, base, reference = self._partial(form), self.base, self.reference
         trained = for_others(self.source.recipe, base.in_recipes)
         name = {"adapter": trained.model.name, "merged": ".", "gguf": self.gguf_name}[form]
-        recipe = trained.model_copy(update={"model": trained.model.model_copy(update={"name": name})})
-        write_recipe(folder, recipe)
+        write_recipe(folder, trained.with_settings("model", name=name))
         text = card(self.source, trained, reference.rounds, form, base, parity, reference.data, self.gguf_name)
         (folder / "README.md").write_text(text, encoding="utf-8")
         text = script(trained, reference.rounds, form, base, reference.end_ids, self.gguf_name)

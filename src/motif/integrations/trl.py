@@ -261,7 +261,7 @@ def _on_own_device(recipe: Recipe) -> Recipe:
     rank = os.environ.get("LOCAL_RANK")
     if rank is None or recipe.model.device != "auto" or not torch.cuda.is_available():
         return recipe
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"device": f"cuda:{rank}"})})
+    return recipe.with_settings("model", device=f"cuda:{rank}")
 
 
 def _text(prompt: Any) -> str:

@@ -194,8 +194,7 @@ class Costs:
 
     def sharded(self) -> Self:
         """The same with `train.shard = "weights"`."""
-        train = self.recipe.train.model_copy(update={"shard": "weights"})
-        return replace(self, recipe=self.recipe.model_copy(update={"train": train}))
+        return replace(self, recipe=self.recipe.with_settings("train", shard="weights"))
 
     def server_memory(self, devices: int = 1) -> dict[str, float]:
         """Bytes a device of a server, by part; the cache takes the rest, up to the need of `rollout.max_rows` rows."""

@@ -180,8 +180,7 @@ def _power_above(number: int) -> int:
 def _changed(recipe: Recipe, changes: Settings) -> Recipe:
     for name, value in changes.items():
         section, _, key = name.partition(".")
-        below = getattr(recipe, section).model_copy(update={key: value})
-        recipe = recipe.model_copy(update={section: below})
+        recipe = recipe.with_settings(section, **{key: value})
     return recipe
 
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import torch
@@ -283,8 +282,8 @@ def _of_one(recipe: Recipe, processes: int) -> Recipe:
     """What one of so many processes does of a recipe."""
     stage = ("demonstrations_per_step", "look_questions", "questions")
     shares = {key: -(-getattr(recipe.warmstart, key) // processes) for key in stage}
-    update: dict[str, Any] = {"rollout": recipe.rollout_of_one(processes)}
-    return recipe.model_copy(update=update | {"warmstart": recipe.warmstart.model_copy(update=shares)})
+    recipe = recipe.model_copy(update={"rollout": recipe.rollout_of_one(processes)})
+    return recipe.with_settings("warmstart", **shares)
 
 
 def make_device_plan(recipe: Recipe, on: str, lengths: str | Path | None = None) -> DevicePlan:
@@ -303,8 +302,8 @@ def make_device_plan(recipe: Recipe, on: str, lengths: str | Path | None = None)
     count, device = parse_devices(on)
     response_lengths = measured(lengths) if lengths else Lengths()
     workload = workload_of(recipe)
-    sampler = recipe.sampler.model_copy(update={"urls": [], "colocate": False})  # layouts say where it is sampled
-    anywhere = replace(workload, recipe=recipe.model_copy(update={"sampler": sampler}))
+    # Layouts say where it is sampled.
+    anywhere = replace(workload, recipe=recipe.with_settings("sampler", urls=[], colocate=False))
     plan = DevicePlan(workload, anywhere.forecast(device, count, response_lengths, is_half(recipe, device)))
     plan.forecast.layouts  # noqa: B018  refuses what does not fit
     return plan

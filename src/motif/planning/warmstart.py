@@ -50,9 +50,8 @@ def seconds(costs: Costs, sampling: Replicas, training: Replicas) -> tuple[float
 
 def _imitating(recipe: Recipe) -> Recipe:
     """The recipe of an update on demonstrations: all rounds are trained, and no group is dead."""
-    credit = recipe.credit.model_copy(update={"train_rounds": "all"})
-    rollout = recipe.rollout.model_copy(update={"refill": 0})
-    return recipe.model_copy(update={"credit": credit, "rollout": rollout, "loss": LossConfig(kind="dapo")})
+    recipe = recipe.with_settings("credit", train_rounds="all").with_settings("rollout", refill=0)
+    return recipe.model_copy(update={"loss": LossConfig(kind="dapo")})
 
 
 def in_words(recipe: Recipe, train: int) -> str:

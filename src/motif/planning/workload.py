@@ -157,7 +157,7 @@ def workload_of(recipe: Recipe) -> Workload:
     sample = task.train[:50]
     if recipe.data.in_pieces:  # planned as if every text had as many pieces as the mean one
         branching = recipe.rollout.branching_in(round(sum(len(question.pieces) for question in sample) / len(sample)))
-        recipe = recipe.model_copy(update={"rollout": recipe.rollout.model_copy(update={"branching": branching})})
+        recipe = recipe.with_settings("rollout", branching=branching)
     rounds, count = Rounds(recipe.rounds, tokenizer), recipe.rollout.longest
     texts = [rounds.asked(question, 1) for question in sample]
     prompts = sorted(rounds.prompt(text, [], count) for text in texts)

@@ -179,7 +179,7 @@ def facts(recipe: Recipe) -> Facts:
     refuse_elsewhere(recipe, device, weight_dtype(recipe.model, device) != torch.float32)
 
     def memory_of(adapter: str) -> dict[str, float]:
-        changed = recipe.model_copy(update={"model": recipe.model.model_copy(update={"adapter": adapter})})
+        changed = recipe.with_settings("model", adapter=adapter)
         half = weight_dtype(changed.model, device) != torch.float32
         return memory(changed, shape, PROMPT, HELD_OUT, half=half, cpu=cpu)
 

@@ -165,8 +165,7 @@ class Trial:
 
 def _of_questions(forecast: Forecast, count: int) -> Forecast:
     """The same for steps of so many questions, none of them replaced."""
-    rollout = forecast.recipe.rollout.model_copy(update={"questions_per_step": count, "refill": 0})
-    return replace(forecast, recipe=forecast.recipe.model_copy(update={"rollout": rollout}))
+    return replace(forecast, recipe=forecast.recipe.with_settings("rollout", questions_per_step=count, refill=0))
 
 
 def try_out(recipe: Recipe, display: Display | None = None) -> Trial:
