@@ -5,6 +5,7 @@ import json
 import math
 import os
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -368,7 +369,9 @@ def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     from motif.training.loop import train
 
     settings = ["train.steps=5", "eval.questions=0"]
+    began, busy = time.perf_counter(), time.process_time()
     train("demo", tmp_path / "run", settings=settings)
+    share = min(1.0, (time.process_time() - busy) / (time.perf_counter() - began))  # of a core: others may compute, too
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line.get("step", 0) > 1 and "time/total" in line]
     shape = model_shape("embedded")
@@ -380,7 +383,7 @@ def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     plan = make_device_plan(recipe, described, tmp_path / "run").forecast
     assert plan.tokens == pytest.approx(steps[-1]["ledger/generated_tokens"] / steps[-1]["step"])
     for seen, said in (("time/sample", plan.best.sampling), ("time/update", plan.best.training)):
-        assert 1 / FACTOR < said / min(line[seen] for line in steps) < FACTOR, seen
+        assert 1 / FACTOR < said / (share * min(line[seen] for line in steps)) < FACTOR, seen
     text = motif("train", "demo", "--dry-run", "--on", "8xL4", "--lengths", str(tmp_path / "run"), cwd=tmp_path).stdout
     assert "expect a factor of 2" in " ".join(text.split())
     assert "GPU-hours" in text
