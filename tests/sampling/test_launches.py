@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -17,9 +19,14 @@ from motif.sampling.local import pool
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.joining import joined_layers
 from motif.sampling.local.packing import sampling_weights
+from support import ROOT
 from support.tape import Tape, tape
 from support.tiny import SMALL, write_model
 from support.updates import shake
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import plain_kernels
 
 KINDS: dict[str, dict[str, Any]] = {
     "LlamaConfig": {},
@@ -29,7 +36,18 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def sampled(policy: Policy, record: Any = None) -> list[Completion]:
+class Counted:
+    """Kernels in plain torch, and how often each was called."""
+
+    def __init__(self) -> None:
+        self.calls = Counter[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(plain_kernels, name)
+
+
+def sampled(policy: Policy, record: Any = None, kernels: Any = None) -> list[Completion]:
     """Prompts of several lengths, all of whose beginnings are shared with others; rows end and others enter."""
     stem = list(range(6, 24))
     prompts = [stem[:3], [*stem, 30], [*stem, 31, 32, 33], [*stem, *range(40, 52), 6], [*stem, *range(40, 52), 7, 8]]
@@ -38,7 +56,7 @@ def sampled(policy: Policy, record: Any = None) -> list[Completion]:
         for row, prompt in enumerate(prompts)
     ]
     sampler = LocalSampler(policy, 6)
-    sampler.record = record
+    sampler.record, sampler.kernels = record, kernels
     assert not sampler.path.reason
     done = complete(sampler, requests)
     return sorted(done, key=lambda one: (one.request.prompt_ids, one.index))
@@ -115,3 +133,17 @@ def test_what_is_computed_together_wrongly_is_computed_one_by_one(tiny_model, mo
     monkeypatch.setattr(pool.Pool, "values", lambda self, values, weights: self._times(weights, values.flip(1)))
     assert not LocalSampler(policy).path.reason
     assert not policy.launch_bound
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_responses_are_the_same_with_kernels(kind, tiny_tokenizer, tmp_path):
+    policy = Policy(write_model(tmp_path, kind, SMALL | KINDS[kind], tiny_tokenizer))
+    shake(policy, 1)
+    plain = sampled(policy)
+    policy.launch_bound = True
+    for record in (None, tape):
+        counted = Counted()
+        fused = sampled(policy, record, counted)
+        assert counted.calls["attend"] and [one.token_ids for one in fused] == [one.token_ids for one in plain]
+        for one, other in zip(fused, plain, strict=True):
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)

@@ -20,6 +20,7 @@ from transformers.masking_utils import causal_mask_function
 
 from motif.models.prefix import Segment
 from motif.models.recurrent import RowStates, StateCache
+from motif.sampling.local.kernels import Kernels
 from motif.sampling.local.pool import Pool
 
 NAME = "motif_tree"
@@ -38,28 +39,33 @@ class TreeCache(StateCache):
 
     Rows 0..R-1 are alive. Responses are written in place, each at its own position, into (rows, heads, length, head
     size) with room to spare. With `fixed`, shapes are rounded up and tensors stay where they lie, so that many steps
-    in a row run the same operations on the same memory (see `motif.sampling.local.graphs`).
+    in a row run the same operations on the same memory (see `motif.sampling.local.graphs`). `kernels` attend wherever
+    prompts are short enough for them.
     """
 
     store: RowStates
 
-    def __init__(self, device: torch.device, fixed: bool = False, launch_bound: bool = False):
+    def __init__(
+        self, device: torch.device, fixed: bool = False, launch_bound: bool = False, kernels: Kernels | None = None
+    ):
         super().__init__(layers=[])
-        self.device, self.fixed, self.launch_bound = device, fixed, launch_bound
+        self.device, self.fixed, self.launch_bound, self.kernels = device, fixed, launch_bound, kernels
         self.rows = 0  # of a step, with those added for the round number
         self.levels: list[_Level | Pool] = []
         self.places = Places(fixed)
-        self._pool = Pool(self.places.move)
+        self._pool = Pool(self.places)
         self.store = RowStates()
         self._prompts: list[Segment] = []
         self._above, self._last = _Level(self.places, whole_path=True), _Level(self.places, whole_path=False)
         self._own: dict[int, tuple[Tensor, Tensor]] = {}
         self._capacity = (0, 0)
         self._length = 0
-        self._write: Tensor | None = None
+        self.write: Tensor | None = None
+        """(rows,) where in its own response each row's new key goes."""
         self._bias: Tensor | None = None
         self._masked: dict[int, tuple[MaskFunction, Tensor]] = {}  # this step's biases of layers that see less
         self._local = False  # whether there are such layers
+        self._biased = kernels is None  # whether scores are hidden by adding something to them
         self._layers: dict[int, int] = {}  # by where their keys lie: some layers use those of another
         self._layer = 0
 
@@ -94,7 +100,7 @@ class TreeCache(StateCache):
         dozen small operations in every layer of every step.
         """
         self.levels = []
-        pooled = self.launch_bound and Pool.fits(prompts, self.rows)
+        pooled = self.launch_bound and Pool.fits(prompts, self.rows, self.kernels is not None)
         self._ends = np.pad([prompt.end for prompt in prompts], (0, self.rows - len(prompts)))
         spare: list[Segment | None] = [None] * (self.rows - len(prompts))
         if pooled and any(prompt.end for prompt in prompts):
@@ -128,27 +134,41 @@ class TreeCache(StateCache):
         # A row that fills up writes where the next response to enter it will.
         padded = np.pad(positions, (0, self.rows - len(positions)))
         position = torch.from_numpy(padded).to(self.device)
-        self._write = self.places.put("write", position)
+        self.write = self.places.put("write", position)
         self._indices: dict[int, Tensor] = {}  # by number of heads; the first layer with as many computes it
         self._layers, self._masked = {}, {}
-        own = torch.arange(self._length, device=self.device) <= position[:, None]
-        visible = torch.cat([*(level.visible for level in self.levels), own], dim=1)
-        bias = torch.zeros(visible.shape, device=self.device).masked_fill_(~visible, float("-inf"))
-        self._bias = self.places.put("bias", bias[:, None, None])
+        if self._biased or not self._attends_at_once:
+            self._put_bias()
         if self._local:
             self._put_positions()
 
+    @property
+    def _attends_at_once(self) -> bool:
+        """Whether a kernel attends to all that a row sees."""
+        return self.kernels is not None and self.levels in ([], [self._pool])
+
+    def _put_bias(self) -> None:
+        """What hides from each row the keys that are not its own."""
+        assert self.write is not None
+        own = torch.arange(self._length, device=self.device) <= self.write[:, None]
+        visible = torch.cat([*(level.visible for level in self.levels), own], dim=1)
+        bias = torch.zeros(visible.shape, device=self.device).masked_fill_(~visible, float("-inf"))
+        self._bias = self.places.put("bias", bias[:, None, None])
+
     def _put_positions(self) -> None:
         """Positions in the sequence of each row's query (rows, 1) and of all its keys (rows, keys)."""
-        assert self._write is not None
+        assert self.write is not None
         ends = torch.from_numpy(self._ends).to(self.device)[:, None]
         own = ends + torch.arange(self._length, device=self.device)
         keys = torch.cat([*(level.positions for level in self.levels), own], dim=1)
-        self._query_at = self.places.put("query at", ends + self._write[:, None])
+        self._query_at = self.places.put("query at", ends + self.write[:, None])
         self._keys_at = self.places.put("keys at", keys)
 
     def _bias_of(self, mask: MaskFunction | None) -> Tensor:
         """What to add to the scores of a layer that sees what `mask` says, of what there is."""
+        if not self._biased and self._attends_at_once:  # the first layer that asks; from now on it is always there
+            self._biased = True
+            self._put_bias()
         assert self._bias is not None
         if mask is None:
             return self._bias
@@ -189,9 +209,9 @@ class TreeCache(StateCache):
                 value_states.new_zeros((*shape[:3], value_states.shape[3])),
             )
         if heads not in self._indices:
-            assert self._write is not None
+            assert self.write is not None
             row_and_head = torch.arange(rows * heads, device=self.device).view(rows, heads)
-            self._indices[heads] = (row_and_head * self._capacity[1] + self._write[:, None]).flatten()
+            self._indices[heads] = (row_and_head * self._capacity[1] + self.write[:, None]).flatten()
         for store, fresh in zip(self._own[layer_idx], (key_states, value_states), strict=True):
             flat, index = store.view(-1, fresh.shape[3]), self._indices[heads]
             if self.launch_bound:  # takes parts of a product as they lie
@@ -208,24 +228,34 @@ class TreeCache(StateCache):
         keys: Tensor,
         values: Tensor,
         mask: MaskFunction | None,
+        scale: float,
         softcap: float | None,
         sinks: Tensor | None,
         expand: Expand | None,
     ) -> Tensor:
-        """Attention of scaled queries (rows, key heads, group, size) over prompts and own responses.
+        """Attention of queries (rows, key heads, group, size) over prompts and own responses.
 
         Args:
-            sinks: (key heads, group) scores of a key without value, which takes its share of the weights.
+            scale: of scores. sinks: (key heads, group) scores of a key without value, which takes its share of weights.
             expand: makes keys and values of what the cache keeps in their place.
         """
         layer = self._layers.get(keys.data_ptr(), self._layer)
         tables = [level.table(layer, expand) for level in self.levels]
+        if self.kernels is not None and self._attends_at_once:
+            assert self.write is not None
+            table, ranges = (tables[0], self._pool.ranges) if tables else (None, self.write.new_zeros(self.rows, 0, 2))
+            bias = None if mask is None else self._bias_of(mask)[:, 0, 0]
+            return self.kernels.attend(query, keys, values, table, ranges, self.write, bias, sinks, scale, softcap)
+        # Where launching takes time, scores are scaled and hidden at once.
+        later = self.launch_bound and softcap is None
+        query = query if later else query * scale
         scores = [level.scores(table[0], query) for level, table in zip(self.levels, tables, strict=True)]
         scores.append(query @ keys.transpose(2, 3).to(query.dtype))
         joined = torch.cat(scores, dim=-1)
         if softcap is not None:
             joined = torch.tanh(joined / softcap) * softcap
-        joined = joined.add_(self._bias_of(mask))
+        bias = self._bias_of(mask)
+        joined = torch.add(bias, joined, alpha=scale).to(joined.dtype) if later else joined.add_(bias)
         if sinks is not None:
             joined = torch.cat([joined, sinks.to(joined.dtype).expand(len(joined), -1, -1).unsqueeze(-1)], dim=-1)
         # In float32 in any case; on a GPU the kernel itself rounds, without a cast of its own.
@@ -399,11 +429,10 @@ def tree_attention(
         raise NotImplementedError("its attention has position_bias, which motif does not know")
     tree = _CURRENT.get()
     rows, heads, _, size = query.shape
-    scaled = query.reshape(rows, key.shape[1], heads // key.shape[1], size) * (
-        size**-0.5 if scaling is None else scaling
-    )
+    query = query.reshape(rows, key.shape[1], heads // key.shape[1], size)
+    scale = size**-0.5 if scaling is None else scaling
     sinks = None if s_aux is None else s_aux.view(key.shape[1], -1)
-    output = tree.attend(scaled, key, value, attention_mask, softcap, sinks, getattr(module, "expand_kv", None))
+    output = tree.attend(query, key, value, attention_mask, scale, softcap, sinks, getattr(module, "expand_kv", None))
     return output.reshape(rows, 1, heads, -1), None
 
 

@@ -34,6 +34,7 @@ from motif.sampling.local.check import compare, distance
 from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.forked import ForkedMemory
 from motif.sampling.local.graphs import REPEATS, CudaGraphs, Recorder
+from motif.sampling.local.kernels import Kernels, find_kernels
 from motif.sampling.local.memory import Memory, TreeMemory
 from motif.sampling.local.packing import Quantiser, sampling_weights
 from motif.sampling.local.precision import FAR
@@ -64,6 +65,7 @@ class LocalSampler(SteppingSampler):
         self.precision = FLOAT32
         self.usage = Usage()
         self.record = None if policy.shards else self.recorder(policy.device)
+        self.kernels: Kernels | None = None if policy.shards else find_kernels(policy.device)
         self.padded = True  # whether the general way decodes rows of any length together, where it can
         self._queues: dict[str, Queue] = {"current": deque(), "base": deque()}
         self._threads = torch.get_num_threads()
@@ -139,7 +141,7 @@ class LocalSampler(SteppingSampler):
         if self.path.general:
             return ForkedMemory(self.policy, self.usage, self.padded)
         record = None if self.policy.half and not self.policy.autocast else self.record
-        return TreeMemory(self.policy, self.usage, record)
+        return TreeMemory(self.policy, self.usage, record, self.kernels if self.policy.launch_bound else None)
 
     @staticmethod
     def recorder(device: torch.device) -> Recorder | None:
@@ -181,26 +183,27 @@ class LocalSampler(SteppingSampler):
                 self.precision = Precision("auto", reason=f"in 8 bits {off_by(gaps.mean)} on average")
 
     def _compare(self, path: Path) -> Finding:
-        """What is to be said of a way; CUDA graphs are given up if it is right without them only."""
+        """What is to be said of a way; kernels of our own and CUDA graphs are given up if it is right without only."""
         self.path = path
         found = self._found()
         if path.general and (found.problem or found.gap > RIGHT):
             self.padded = False  # some models know positions or masks of their own only
             found = self._found()
+        if found.problem and self.kernels and self.policy.launch_bound and not path.general:
+            found = self._without("kernels", "Triton kernels, slower", found.problem)
         if found.problem and self.policy.launch_bound and not path.general:
             self.policy.launch_bound = False  # each operation by itself
             found = self._found()
         if not found.problem or self.record is None or path.general:
             return found
-        self.record = None
-        slow = self._found()
-        if not slow.problem:
+        return self._without("record", "CUDA graphs, several times slower", found.problem)
+
+    def _without(self, name: str, told: str, problem: str) -> Finding:
+        setattr(self, name, None)
+        if not (found := self._found()).problem:
             kind = self.policy.model.config.model_type
-            print(
-                f"model type {kind!r} is sampled without CUDA graphs, several times slower ({found.problem})",
-                file=sys.stderr,
-            )
-        return slow
+            print(f"model type {kind!r} is sampled without {told} ({problem})", file=sys.stderr)
+        return found
 
     def _found(self) -> Finding:
         """What is to be said of the way that is taken now."""

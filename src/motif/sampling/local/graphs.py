@@ -15,6 +15,7 @@ from torch import Tensor
 
 from motif.models.policy import Policy
 from motif.sampling.local.attention import NAME, TreeCache
+from motif.sampling.local.kernels import Kernels
 
 REPEATS = 3
 """Steps of a kind run one by one before it is recorded, which costs about two of them."""
@@ -36,12 +37,12 @@ class Decoder:
     """The policy's decoder on one token a row, over a `TreeCache`.
 
     Args:
-        record: None: every step is run as it is.
+        record: None: every step is run as it is. kernels: None: torch's own operations.
     """
 
-    def __init__(self, policy: Policy, record: Recorder | None = None):
+    def __init__(self, policy: Policy, record: Recorder | None = None, kernels: Kernels | None = None):
         self.policy, self.record = policy, record
-        self.cache = TreeCache(policy.device, fixed=record is not None, launch_bound=policy.launch_bound)
+        self.cache = TreeCache(policy.device, record is not None, policy.launch_bound, kernels)
         self._kind: tuple[int, ...] = ()
         self._seen = 0
         self._recorded: tuple[Recording, Tensor] | None = None

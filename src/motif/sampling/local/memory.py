@@ -25,6 +25,7 @@ from motif.models.prefix import (
 )
 from motif.sampling.base import Usage
 from motif.sampling.local.graphs import Decoder, Recorder
+from motif.sampling.local.kernels import Kernels
 
 PREFILL_TOKENS = 8192
 """Prompt tokens (with padding) in one forward pass."""
@@ -77,9 +78,9 @@ class Memory(ABC):
 class TreeMemory(Memory):
     """Common prefixes of prompts are computed and stored once; rows attend to them with `TreeCache`."""
 
-    def __init__(self, policy: Policy, usage: Usage, record: Recorder | None = None):
+    def __init__(self, policy: Policy, usage: Usage, record: Recorder | None = None, kernels: Kernels | None = None):
         super().__init__(policy, usage)
-        self.decoder = Decoder(policy, record)
+        self.decoder = Decoder(policy, record, kernels)
         self.cache = self.decoder.cache
         self.shortest = shortest_shared(policy)
 

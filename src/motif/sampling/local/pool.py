@@ -8,6 +8,7 @@ Here the scores of prompts that are not a row's own are hidden. R rows, N tokens
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,26 +18,43 @@ from motif.models.prefix import Segment
 
 LARGEST = 2**19
 """Rows times tokens of prompts up to which the arithmetic takes less than launching more operations."""
+READ = 2**18
+"""Tokens of prompts that rows may read, each its own, where a kernel attends: more are better read once for many."""
 Expand = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """See `motif.sampling.local.attention`."""
 
 
-class Pool:
-    """The segments of all prompts, one after the other.
+class Putting(Protocol):
+    """See `Places` of `motif.sampling.local.attention`."""
 
-    `moved`: called when the tables are made anew.
+    def move(self) -> None:
+        """Note that something has got another place."""
+        ...
+
+    def put(self, name: str, value: Tensor) -> Tensor:
+        """The tensor that holds `value` now."""
+        ...
+
+
+class Pool:
+    """The segments of all prompts, one after the other; `places` is told when the tables are made anew.
+
+    `ranges` (R, D, 2): where what a row sees begins, and how many tokens it has.
     """
 
-    def __init__(self, moved: Callable[[], None]):
-        self.moved = moved
+    def __init__(self, places: Putting):
+        self.places = places
         self._starts: dict[tuple[Segment, int], int] = {}  # of each segment, with its length: a split shortens it
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}
 
     @staticmethod
-    def fits(prompts: Sequence[Segment], rows: int) -> bool:
-        """Whether prompts are short enough for so many rows."""
+    def fits(prompts: Sequence[Segment], rows: int, kernels: bool = False) -> bool:
+        """Whether prompts are short enough for so many rows, of which `kernels` read each its own only."""
         segments = {segment for prompt in set(prompts) for segment in prompt.path()}
-        return rows * sum(len(segment.tokens) for segment in segments) <= LARGEST
+        tokens = sum(len(segment.tokens) for segment in segments)
+        if kernels and sum(prompt.end for prompt in prompts) <= READ and rows * tokens <= 16 * LARGEST:
+            return True
+        return rows * tokens <= LARGEST
 
     def place(self, prompts: Sequence[Segment], rows: int, device: torch.device) -> None:
         """`prompts`: with which the first rows' prompts end; the others have none."""
@@ -46,7 +64,7 @@ class Pool:
             ends = np.cumsum([size for _, size in used], dtype=np.int64)
             self._starts = {one: int(end) - one[1] for one, end in zip(used, ends, strict=True)}
             self._tables = {}
-            self.moved()
+            self.places.move()
         tokens = max(start + size for (_, size), start in self._starts.items())
         visible, positions = np.zeros((rows, tokens), dtype=bool), np.zeros(tokens, dtype=np.int64)
         for (segment, size), start in self._starts.items():
@@ -54,6 +72,11 @@ class Pool:
         for row, prompt in enumerate(prompts):
             for one in paths[prompt]:
                 visible[row, self._starts[one] :][: one[1]] = True
+        lines = [merged([(self._starts[one], one[1]) for one in paths[prompt]]) for prompt in prompts]
+        ranges = np.zeros((rows, max(map(len, lines)), 2), dtype=np.int64)
+        for row, line in enumerate(lines):
+            ranges[row, : len(line)] = line
+        self.ranges = self.places.put("ranges", torch.from_numpy(ranges).to(device))
         self.visible = torch.from_numpy(visible).to(device)
         self.positions = torch.from_numpy(positions).to(device).expand(rows, -1)
 
@@ -80,3 +103,14 @@ class Pool:
         count, heads, group, size = rows.shape
         by_head = rows.transpose(0, 1).reshape(heads, count * group, size)
         return torch.bmm(by_head, table.to(rows.dtype)).view(heads, count, group, -1).transpose(0, 1)
+
+
+def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges (start, count), of which those that lie one after the other are one."""
+    found: list[tuple[int, int]] = []
+    for start, count in ranges:
+        if found and sum(found[-1]) == start:
+            found[-1] = found[-1][0], found[-1][1] + count
+        else:
+            found.append((start, count))
+    return found
