@@ -5,7 +5,8 @@ nothing is downloaded. Its tokenizer knows numbers only: a response is a row of 
 the answer; half of all answers count as right.
 
 * decoding: milliseconds a step with 8, 32, 72 and 256 rows behind prompts of 330 tokens; with 72 rows also without
-  CUDA graphs, and without each of the ways to launch less (benchmarks/operations.py counts what they save).
+  CUDA graphs, without Triton kernels, and then without each of the other ways to launch less too
+  (benchmarks/operations.py counts what they save).
 * update: seconds of an update of `paper` on 8 responses of 512 tokens, its share of the device's peak (6 operations a
   parameter and computed token), and the same without each change.
 * recipes: seconds and memory of steps of `paper` and `recommended` with windows of 512 tokens after the first, which
@@ -102,7 +103,7 @@ def settings(folder: Path, recipe: str, tokens: int, steps: int) -> list[str]:
 
 WITHOUT: dict[str, tuple[Any, str, Any]] = {
     "fused norms": (launches, "_fused_norm", lambda module: None),
-    "fused rotary embeddings": (launches, "_fused_rotary", lambda own, device: None),
+    "fused rotary embeddings": (launches, "_fused_rotary", lambda *_: None),
     "joint products": (packing, "joined_layers", lambda policy: []),
     "one table of prompts": (pool, "LARGEST", 0),
     "copies of the adapter": (launches, "_plain", lambda layer: False),
@@ -148,9 +149,12 @@ def decoding(policy: Policy, quick: bool) -> dict[str, float]:
     sampler = LocalSampler(policy, rows_of[-1])
     record = sampler.record
     found = {f"{rows} rows": milliseconds(sampler, rows, steps) for rows in rows_of}
+    kernels, sampler.kernels = sampler.kernels, None
+    found[f"{usual} rows without Triton kernels"] = milliseconds(sampler, usual, steps)
     for name in list(WITHOUT)[:4]:
         with without(name):
-            found[f"{usual} rows without {name}"] = milliseconds(sampler, usual, steps)
+            found[f"{usual} rows without Triton kernels and {name}"] = milliseconds(sampler, usual, steps)
+    sampler.kernels = kernels
     for name, bound, recorder in (("CUDA graphs", True, None), ("all of it", False, record)):
         policy.launch_bound, sampler.record = bound, recorder
         found[f"{usual} rows without {name}"] = milliseconds(sampler, usual, steps)

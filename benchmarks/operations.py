@@ -6,6 +6,7 @@ the same number, so models of two and of three layers say what 36 have. Where th
 (logits are made in pieces), the pieces are those of 151,936 tokens.
 
 * decoding: a step of 72 rows, 9 responses to each of 8 prompts that share a beginning, as a CUDA graph replays it.
+* decoding_kernels: the same step where Triton is installed (`motif.sampling.local.kernels`): each kernel is one launch.
 * prompts: what is launched when 32 prompts that were not known enter, until their second token.
 * update: one question of `paper`, 8 responses that SmolLM2-135M-Instruct wrote (benchmarks/responses.json).
 
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import plain_kernels
 import torch
 import torch.nn.functional as F
 from common import parser, table, write
@@ -140,6 +142,22 @@ def hidden() -> Iterator[None]:
         Launches.hidden = False
 
 
+class OneLaunchEach:
+    """The kernels of a GPU in plain torch, each of which is one launch however much that computes."""
+
+    def __init__(self, launches: Launches):
+        self.launches = launches
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            with hidden():
+                result = getattr(plain_kernels, name)(*given)
+            self.launches.counts["operations"] += 1
+            return result
+
+        return run
+
+
 def one_kernel_norm() -> Callable[..., Tensor]:
     """`F.rms_norm` with the operations of a GPU, which has a kernel for it and one for its gradient."""
 
@@ -219,15 +237,19 @@ def requests(count: int, keys: int, first: int = 0) -> Queue:
     return deque((request, range(keys)) for request in asked)
 
 
-def count_decoding(sampler: LocalSampler) -> dict[str, int]:
+def count_decoding(sampler: LocalSampler, with_kernels: bool = False) -> dict[str, int]:
     """One step of 72 rows."""
+    launches = Launches()
+    sampler.kernels = OneLaunchEach(launches) if with_kernels else None
     with decoding(sampler) as rows:
         queue = requests(8, ROWS // 8)
         for _ in range(WARM):
             rows.step(queue)
         assert rows.count == ROWS
-        with Launches() as launches:
+        launches.counts.clear()
+        with launches:
             rows.step(queue)
+    sampler.kernels = None
     return numbers(launches)
 
 
@@ -305,6 +327,7 @@ def count(layers: int) -> Counts:
         try:
             return {
                 "decoding": count_decoding(sampler),
+                "decoding_kernels": count_decoding(sampler, with_kernels=True),
                 "prompts": count_prompts(sampler),
                 "update": count_update(policy, recompute=False),
                 "update_recomputing": count_update(policy, recompute=True),

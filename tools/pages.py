@@ -103,6 +103,7 @@ def precision() -> str:
 
 COUNTED = {
     "decoding": "a decoding step of 72 rows",
+    "decoding_kernels": "the same with Triton kernels",
     "prompts": "32 new prompts, until their second token",
     "update": "an update of `paper`, one question",
     "update_recomputing": "the same, activations recomputed",

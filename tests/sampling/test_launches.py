@@ -147,3 +147,28 @@ def test_the_responses_are_the_same_with_kernels(kind, tiny_tokenizer, tmp_path)
         assert counted.calls["attend"] and [one.token_ids for one in fused] == [one.token_ids for one in plain]
         for one, other in zip(fused, plain, strict=True):
             assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["LlamaConfig", "Qwen3Config", "GraniteConfig"])
+def test_layers_of_the_common_form_are_decoded_by_kernels(kind, tiny_tokenizer, tmp_path):
+    config = write_model(tmp_path, kind, SMALL | KINDS.get(kind, {"residual_multiplier": 0.5}), tiny_tokenizer)
+    policy = Policy(config.model_copy(update={"dtype": "bfloat16", "lora_alpha": 8}))
+    shake(policy, 1, size=0.2)
+    policy.launch_bound = True
+    prompts = [[*range(6, 24), *range(30, 30 + more)] for more in range(4)]
+    requests = [Request(prompt, [10 * row], max_tokens=6) for row, prompt in enumerate(prompts)]
+    sampler = LocalSampler(policy, 4)
+    sampler.record = tape
+    plain, counted = complete(sampler, requests), Counted()
+    sampler.kernels = counted
+    fused = complete(sampler, requests)
+    assert bool(counted.calls["add_norm"]) == (kind != "GraniteConfig")  # what its layers add is multiplied first
+    assert counted.calls["attend"] and counted.calls["add_norm"] == 2 * counted.calls["turn"]
+    same = 0
+    for one, other in zip(
+        *(sorted(done, key=lambda c: len(c.request.prompt_ids)) for done in (plain, fused)), strict=True
+    ):
+        equal = [a == b for a, b in zip(one.token_ids, other.token_ids, strict=True)] + [False]
+        same += equal.index(False)
+        assert one.logprobs[: equal.index(False)] == pytest.approx(other.logprobs[: equal.index(False)], abs=0.05)
+    assert same > 12

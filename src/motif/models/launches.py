@@ -45,7 +45,7 @@ def fewer_launches(policy: Policy, anywhere: bool = False) -> Iterator[None]:
             if norm := _fused_norm(module):
                 stack.enter_context(replaced(module, "forward", norm))
         code = sys.modules[type(policy.decoder).__module__]
-        if rotary := _fused_rotary(getattr(code, ROTARY, None), policy.device):
+        if rotary := _fused_rotary(getattr(code, ROTARY, None), policy.device, policy.launch_bound):
             stack.enter_context(replaced(code, ROTARY, rotary))
         yield
 
@@ -75,6 +75,14 @@ def _fused_norm(module: nn.Module) -> Norm | None:
         _SHIFTS[module] = next((shift for shift in (0, 1) if _is_norm(module, shift)), None)
     shift = _SHIFTS[module]
     return None if shift is None else _norm(module, shift)
+
+
+def norm_weight(module: Any) -> tuple[Tensor, float] | None:
+    """What a norm multiplies by, and its epsilon, if it is one that `fewer_launches` computes at once."""
+    if not isinstance(module, nn.Module) or _fused_norm(module) is None:
+        return None
+    weight, shift = module.weight, _SHIFTS[module]
+    return (weight.detach().float() + shift if shift else weight.detach()), _eps(module)
 
 
 def _eps(module: nn.Module) -> Any:
@@ -114,20 +122,28 @@ def _is_norm(module: nn.Module, shift: int) -> bool:
 # -- rotary embeddings -------------------------------------------------------------------------------------------------
 
 
-def _fused_rotary(own: Any, device: torch.device) -> Any:
+def _fused_rotary(own: Any, device: torch.device, launch_bound: bool) -> Any:
     """The same as an architecture's function computes, if that turns the halves of each head against each other."""
     if own is None:
         return None
     sign = torch.tensor([[-1.0], [1.0]], device=device)
     last: list[Tensor] = []  # the sines of this pass, as they were given and with signs: all layers get the same
+    turns: list[Tensor] = []  # the sines of this pass, and the matrix (size, size) by which each row's heads turn
 
     def rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs or sin.shape[-1] != query.shape[-1] or query.dtype != sin.dtype:
             return own(query, key, cos, sin, *args, **kwargs)
+        both = _neighbours(query, key)
+        if both is not None and launch_bound:
+            if not turns or turns[0] is not sin:
+                size = query.shape[3]
+                units = torch.eye(size, dtype=query.dtype, device=device).expand(len(query), -1, -1).unsqueeze(2)
+                turns[:] = sin, own(units, units[:, :1], cos, sin)[0].squeeze(2)
+            turned = torch.bmm(both.squeeze(2), turns[1]).unsqueeze(2)
+            return turned.split([query.shape[1], key.shape[1]], dim=1)
         if not last or last[0] is not sin:
             last[:] = sin, (sin.unflatten(-1, (2, -1)) * sign.to(sin.dtype)).flatten(-2)
         cosines, sines = cos.unsqueeze(1), last[1].unsqueeze(1)
-        both = _neighbours(query, key)
         if both is not None:
             turned = torch.addcmul(both * cosines, _swapped(both), sines)
             return turned.split([query.shape[1], key.shape[1]], dim=1)

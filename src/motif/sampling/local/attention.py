@@ -21,7 +21,7 @@ from transformers.masking_utils import causal_mask_function
 from motif.models.prefix import Segment
 from motif.models.recurrent import RowStates, StateCache
 from motif.sampling.local.kernels import Kernels
-from motif.sampling.local.pool import Pool
+from motif.sampling.local.pool import Places, Pool
 
 NAME = "motif_tree"
 MaskFunction = Callable[..., Tensor]
@@ -200,14 +200,8 @@ class TreeCache(StateCache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Called by each attention layer with its new keys and values; returns those of the rows' responses so far."""
-        self._layer = layer_idx
-        rows, heads, _, size = key_states.shape
-        if layer_idx not in self._own:
-            shape = (self._capacity[0], heads, self._capacity[1], size)
-            self._own[layer_idx] = (
-                key_states.new_zeros(shape),
-                value_states.new_zeros((*shape[:3], value_states.shape[3])),
-            )
+        (rows, heads, _, size), width = key_states.shape, value_states.shape[3]
+        stores = self.own(layer_idx, key_states, (heads, size), (heads, width))
         if heads not in self._indices:
             assert self.write is not None
             row_and_head = torch.arange(rows * heads, device=self.device).view(rows, heads)
@@ -218,9 +212,18 @@ class TreeCache(StateCache):
                 flat.index_put_((index.view(rows, heads),), fresh[:, :, 0].to(store.dtype))
             else:
                 flat.index_copy_(0, index, fresh.reshape(rows * heads, -1).to(store.dtype))
-        keys, values = self._own[layer_idx]
-        self._layers[keys.data_ptr()] = layer_idx
-        return keys[:rows, :, : self._length], values[:rows, :, : self._length]
+        return stores
+
+    def own(self, layer: int, like: Tensor, *shapes: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer's own responses so far, (rows, heads, length, size) of these heads and sizes."""
+        self._layer = layer
+        if layer not in self._own:
+            rows, length = self._capacity
+            made = [like.new_zeros(rows, heads, length, size) for heads, size in shapes]
+            self._own[layer] = made[0], made[1]
+        keys, values = self._own[layer]
+        self._layers[keys.data_ptr()] = layer
+        return keys[: self.rows, :, : self._length], values[: self.rows, :, : self._length]
 
     def attend(
         self,
@@ -278,29 +281,6 @@ class TreeCache(StateCache):
 
 
 _CURRENT: ContextVar[TreeCache] = ContextVar("tree of the pass that runs")
-
-
-class Places:
-    """Tensors by name. With `fixed`, a new value of the same shape is written over the old one, where that one lies."""
-
-    def __init__(self, fixed: bool) -> None:
-        self.fixed = fixed
-        self.moves = 0
-        """How often something has got another place."""
-        self._tensors: dict[str, Tensor] = {}
-
-    def move(self) -> None:
-        """Note that something has got another place."""
-        self.moves += 1
-
-    def put(self, name: str, value: Tensor) -> Tensor:
-        """The tensor that holds `value` now."""
-        old = self._tensors.get(name)
-        if self.fixed and old is not None and old.shape == value.shape:
-            return old.copy_(value)
-        self._tensors[name] = value
-        self.moves += 1
-        return value
 
 
 class _Level:

@@ -34,7 +34,7 @@ from motif.sampling.local.check import compare, distance
 from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.forked import ForkedMemory
 from motif.sampling.local.graphs import REPEATS, CudaGraphs, Recorder
-from motif.sampling.local.kernels import Kernels, find_kernels
+from motif.sampling.local.kernels import find_kernels
 from motif.sampling.local.memory import Memory, TreeMemory
 from motif.sampling.local.packing import Quantiser, sampling_weights
 from motif.sampling.local.precision import FAR
@@ -65,7 +65,7 @@ class LocalSampler(SteppingSampler):
         self.precision = FLOAT32
         self.usage = Usage()
         self.record = None if policy.shards else self.recorder(policy.device)
-        self.kernels: Kernels | None = None if policy.shards else find_kernels(policy.device)
+        self.kernels = None if policy.shards else find_kernels(policy.device)
         self.padded = True  # whether the general way decodes rows of any length together, where it can
         self._queues: dict[str, Queue] = {"current": deque(), "base": deque()}
         self._threads = torch.get_num_threads()
@@ -128,14 +128,13 @@ class LocalSampler(SteppingSampler):
         with contextlib.ExitStack() as stack:
             stack.enter_context(current(policy.device))
             stack.enter_context(fewer_launches(policy, anywhere=self.precision.int8))
-            stack.enter_context(sampling_weights(policy, name, self.quantiser if self.precision.int8 else None))
+            quantiser = self.quantiser if self.precision.int8 else None
+            stack.enter_context(sampling_weights(policy, name, quantiser, self.kernels))
             stack.enter_context(torch.inference_mode())
             stack.enter_context(policy.precision())
             memory = self._memory()
-            try:
-                yield DecodingBatch(policy, self.max_rows, self.usage, memory)
-            finally:
-                memory.clear()
+            stack.callback(memory.clear)
+            yield DecodingBatch(policy, self.max_rows, self.usage, memory)
 
     def _memory(self) -> Memory:
         if self.path.general:
@@ -194,9 +193,9 @@ class LocalSampler(SteppingSampler):
         if found.problem and self.policy.launch_bound and not path.general:
             self.policy.launch_bound = False  # each operation by itself
             found = self._found()
-        if not found.problem or self.record is None or path.general:
-            return found
-        return self._without("record", "CUDA graphs, several times slower", found.problem)
+        if found.problem and self.record is not None and not path.general:
+            found = self._without("record", "CUDA graphs, several times slower", found.problem)
+        return found
 
     def _without(self, name: str, told: str, problem: str) -> Finding:
         setattr(self, name, None)

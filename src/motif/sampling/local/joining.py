@@ -63,9 +63,12 @@ class Joined:
                 stack.enter_context(replaced(layer, "forward", forward))
             yield
 
+    def product(self, rows: Tensor) -> Tensor:
+        """Outputs of all and inner numbers of their adapters, (rows, N + K) of rows (rows, D)."""
+        return F.linear(rows, self.weight, self.bias)
+
     def _compute(self, rows: Tensor) -> Tensor:
-        flat = F.linear(rows.flatten(0, -2), self.weight, self.bias)
-        outputs, low = flat.split([sum(self.sizes), sum(self.ranks)], dim=-1)
+        outputs, low = self.product(rows.flatten(0, -2)).split([sum(self.sizes), sum(self.ranks)], dim=-1)
         outputs.addmm_(low, self.up)
         return outputs.unflatten(0, rows.shape[:-1])
 

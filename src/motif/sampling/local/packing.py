@@ -21,6 +21,8 @@ from motif.models.launches import replaced
 from motif.models.path import Gaps
 from motif.models.policy import Policy
 from motif.sampling.local.joining import joined_layers, reading_the_same, together
+from motif.sampling.local.kernels import Kernels
+from motif.sampling.local.layers import fused_layers
 
 FEW_ROWS = 16
 """Rows that the layout is chosen for; it serves other numbers as well."""
@@ -29,7 +31,9 @@ LARGE = 2**16
 
 
 @contextlib.contextmanager
-def sampling_weights(policy: Policy, name: str, quantiser: Quantiser | None = None) -> Iterator[None]:
+def sampling_weights(
+    policy: Policy, name: str, quantiser: Quantiser | None = None, kernels: Kernels | None = None
+) -> Iterator[None]:
     """For a while, `policy` runs as its bare model: for `current` with the adapter folded in, for `base` without it.
 
     The policy's own weights are put aside, not changed, so they come back exactly. In bfloat16 the adapter is added to
@@ -38,6 +42,7 @@ def sampling_weights(policy: Policy, name: str, quantiser: Quantiser | None = No
 
     Args:
         quantiser: makes the large linear layers' passes in 8 bits; an adapter is folded in before.
+        kernels: with which layers are decoded where products are joined.
     """
     layers = lora_layers(policy.wrapped)
     apart = policy.half or policy.config.four_bit
@@ -49,13 +54,7 @@ def sampling_weights(policy: Policy, name: str, quantiser: Quantiser | None = No
                     copy = module.weight.detach().to(torch.bfloat16)
                     stack.enter_context(laid_out.running_with(module, "weight", copy))
         if name == "current" and apart:
-            joined = joined_layers(policy) if policy.launch_bound and policy.autocast and not policy.shards else []
-            for products in joined:
-                stack.enter_context(products.active())
-            together = {layer for products in joined for layer in products.layers}
-            for layer in layers:
-                if layer not in together:
-                    stack.enter_context(_added(layer, policy))
+            stack.enter_context(_beside(policy, layers, kernels))
             yield
             return
         if layers:
@@ -75,6 +74,22 @@ def sampling_weights(policy: Policy, name: str, quantiser: Quantiser | None = No
         for module in large:
             if (module, "weight") not in folded:
                 stack.enter_context(laid_out.running_with(module, "weight", module.weight.detach()))
+        yield
+
+
+@contextlib.contextmanager
+def _beside(policy: Policy, layers: Sequence[Any], kernels: Kernels | None) -> Iterator[None]:
+    """Add the adapter to outputs, where launching takes time for layers that read the same together."""
+    joined = joined_layers(policy) if policy.launch_bound and policy.autocast and not policy.shards else []
+    together = {layer for products in joined for layer in products.layers}
+    with contextlib.ExitStack() as stack:
+        for products in joined:
+            stack.enter_context(products.active())
+        for layer in layers:
+            if layer not in together:
+                stack.enter_context(_added(layer, policy))
+        if joined and kernels is not None:
+            stack.enter_context(fused_layers(policy, joined, kernels))
         yield
 
 

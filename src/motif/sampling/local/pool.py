@@ -8,7 +8,6 @@ Here the scores of prompts that are not a row's own are hidden. R rows, N tokens
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,25 +23,36 @@ Expand = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """See `motif.sampling.local.attention`."""
 
 
-class Putting(Protocol):
-    """See `Places` of `motif.sampling.local.attention`."""
+class Places:
+    """Tensors by name. With `fixed`, a new value of the same shape is written over the old one, where that one lies."""
+
+    def __init__(self, fixed: bool) -> None:
+        self.fixed = fixed
+        self.moves = 0
+        """How often something has got another place."""
+        self._tensors: dict[str, Tensor] = {}
 
     def move(self) -> None:
         """Note that something has got another place."""
-        ...
+        self.moves += 1
 
     def put(self, name: str, value: Tensor) -> Tensor:
         """The tensor that holds `value` now."""
-        ...
+        old = self._tensors.get(name)
+        if self.fixed and old is not None and old.shape == value.shape:
+            return old.copy_(value)
+        self._tensors[name] = value
+        self.moves += 1
+        return value
 
 
 class Pool:
-    """The segments of all prompts, one after the other; `places` is told when the tables are made anew.
+    """The segments of all prompts, one after the other; `places` learns when the tables are made anew.
 
     `ranges` (R, D, 2): where what a row sees begins, and how many tokens it has.
     """
 
-    def __init__(self, places: Putting):
+    def __init__(self, places: Places):
         self.places = places
         self._starts: dict[tuple[Segment, int], int] = {}  # of each segment, with its length: a split shortens it
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}

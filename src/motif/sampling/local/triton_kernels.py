@@ -5,6 +5,8 @@ is what a joint product leaves (`motif.sampling.local.joining`): outputs of N nu
 ones, which times `up` (K, N) are added to the outputs. Numbers are added up in float32.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 from __future__ import annotations
 
 import torch
