@@ -135,11 +135,11 @@ def _is_cast(name: str, args: Any) -> bool:
 @contextmanager
 def hidden() -> Iterator[None]:
     """Do not count what runs inside the block."""
-    Launches.hidden = True
+    before, Launches.hidden = Launches.hidden, True
     try:
         yield
     finally:
-        Launches.hidden = False
+        Launches.hidden = before
 
 
 class OneLaunchEach:

@@ -29,6 +29,10 @@ def test_no_more_is_launched_than_is_committed(part: str, counted: operations.Co
     assert {name: number for name, number in counted[part].items() if number > ceilings[name]} == {}
 
 
+def test_a_step_with_kernels_is_four_hundred_launches() -> None:
+    assert COMMITTED["counts"]["decoding_kernels"]["operations"] <= 400
+
+
 def test_each_layer_adds_the_same() -> None:
     two: Any = {"update": {"passes": 2, "operations": 100, "synchronisations": 3}}
     three: Any = {"update": {"passes": 2, "operations": 140, "synchronisations": 3}}

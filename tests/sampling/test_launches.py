@@ -15,7 +15,7 @@ from motif.models.launches import fewer_launches
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
-from motif.sampling.local import pool
+from motif.sampling.local import batch, pool
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.joining import joined_layers
 from motif.sampling.local.packing import sampling_weights
@@ -172,3 +172,14 @@ def test_layers_of_the_common_form_are_decoded_by_kernels(kind, tiny_tokenizer, 
         same += equal.index(False)
         assert one.logprobs[: equal.index(False)] == pytest.approx(other.logprobs[: equal.index(False)], abs=0.05)
     assert same > 12
+
+
+def test_kernels_that_are_wrong_are_given_up(tiny_model, monkeypatch, capsys):
+    wrong = Counted()
+    wrong.attend = lambda query, keys, *rest: query  # type: ignore[attr-defined]
+    monkeypatch.setattr(batch, "find_kernels", lambda device: wrong)
+    policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, device="cpu"))
+    policy.launch_bound = True
+    sampler = LocalSampler(policy)
+    assert policy.launch_bound and sampler.kernels is None and not sampler.path.reason
+    assert "sampled without Triton kernels, slower (log-probabilities are off by" in capsys.readouterr().err

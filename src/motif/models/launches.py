@@ -81,8 +81,8 @@ def norm_weight(module: Any) -> tuple[Tensor, float] | None:
     """What a norm multiplies by, and its epsilon, if it is one that `fewer_launches` computes at once."""
     if not isinstance(module, nn.Module) or _fused_norm(module) is None:
         return None
-    weight, shift = module.weight, _SHIFTS[module]
-    return (weight.detach().float() + shift if shift else weight.detach()), _eps(module)
+    weight, shift = module.get_parameter("weight").detach(), _SHIFTS[module]
+    return (weight.float() + shift if shift else weight), _eps(module)
 
 
 def _eps(module: nn.Module) -> Any:

@@ -258,7 +258,7 @@ class TreeCache(StateCache):
         if softcap is not None:
             joined = torch.tanh(joined / softcap) * softcap
         bias = self._bias_of(mask)
-        joined = torch.add(bias, joined, alpha=scale).to(joined.dtype) if later else joined.add_(bias)
+        joined = torch.add(bias, joined, alpha=scale, out=joined) if later else joined.add_(bias)
         if sinks is not None:
             joined = torch.cat([joined, sinks.to(joined.dtype).expand(len(joined), -1, -1).unsqueeze(-1)], dim=-1)
         # In float32 in any case; on a GPU the kernel itself rounds, without a cast of its own.

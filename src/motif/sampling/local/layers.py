@@ -131,8 +131,8 @@ def _has_products(layer: Any, products: dict[Any, Joined]) -> bool:
         return False
     if others != {*MLP, "down_proj"} or not hasattr(attention, "head_dim") or not hasattr(attention, "scaling"):
         return False
-    groups = [getattr(attention, name) for name in ATTENTION], [attention.o_proj]
-    groups += [getattr(mlp, name) for name in MLP], [mlp.down_proj]
+    groups = [[getattr(attention, name) for name in ATTENTION], [attention.o_proj]]
+    groups += [[getattr(mlp, name) for name in MLP], [mlp.down_proj]]
     norms = [layer.input_layernorm, layer.post_attention_layernorm]
     norms += [getattr(attention, name) for name in names & HEAD_NORMS]
     whole = all(group[0] in products and list(products[group[0]].layers) == group for group in groups)

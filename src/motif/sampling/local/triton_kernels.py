@@ -112,7 +112,7 @@ def swiglu(product: Tensor, up: Tensor) -> Tensor:
 # -- kernels -----------------------------------------------------------------------------------------------------------
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["depth", "tokens", "bias_row"])  # which change often: compiled once for all
 def _attend(
     query, keys, values, shared, weighted, ranges, last, bias, sinks, output, scale, softcap,
     depth, tokens, bias_row,
