@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.config import DataConfig, Recipe, Trust, flat, load_recipe
-from motif.config.load import given_keys
+from motif.config.load import DATA_SUFFIXES, given_keys
 from motif.config.trust import PROMPT, TRAINING
 from motif.display import Display
 from motif.errors import RecipeError
@@ -91,6 +91,7 @@ def train(
             cannot be used; nothing has been spent yet. For errors of a running training see `motif.training.loop`.
         Exception: what a callback has raised, once the run has been saved.
     """
+    _refuse_wrong_kinds(recipe, out, resume, allow_changes, display)
     changes, callbacks = _settings(settings), _callbacks(callbacks)
     given = (model, tokenizer, train_dataset, eval_dataset, reward, steps)
     if all(one is None for one in given):
@@ -191,6 +192,26 @@ def solve(question: str, session: Any, **options: Any) -> Node:
 
 
 # -- what is given, as settings ----------------------------------------------------------------------------------------
+
+
+def _refuse_wrong_kinds(recipe: Any, out: Any, resume: Any, allow_changes: Any, display: Any) -> None:
+    """Refuse arguments in each other's places before anything is made of them.
+
+    Raises:
+        RecipeError: one is of another kind than its name says.
+    """
+    places = "data goes to train_dataset=…, a reward to reward=…, a model to model=…"
+    for name, value, kinds, wanted in (
+        ("recipe", recipe, (Recipe, str, Path, Mapping), f"a shipped name, a TOML file or a dict ({places})"),
+        ("out", out, (str, Path, type(None)), f"the name of a folder ({places})"),
+        ("resume", resume, (bool,), "True or False, and the run to go on with is `out`"),
+        ("allow_changes", allow_changes, (bool,), "True or False"),
+        ("display", display, (Display, type(None)), "a Display"),
+    ):
+        if not isinstance(value, kinds):
+            raise RecipeError(f"{name}: must be {wanted}, and is of the type {type(value).__name__}")
+    if out is not None and Path(out).suffix.lower() in (*DATA_SUFFIXES, ".py", ".toml"):
+        raise RecipeError(f"out: {out} is the name of a file, and a run needs a folder ({places})")
 
 
 def _recipe(recipe: Recipe | str | Path | Mapping[str, Any]) -> Recipe:

@@ -41,7 +41,7 @@ from motif.sampling.vllm.launch import Colocation
 from motif.tasks import BadRow, Task, load, reject, solutions, wording
 from motif.tasks.rows import read
 from motif.tasks.worked import cutting_of, worked
-from motif.text import brief
+from motif.text import brief, counted
 
 CHUNK = 1000
 """Questions that are tokenised at once: a tokenizer makes several Python objects of every token."""
@@ -160,8 +160,8 @@ def _draw_examples(count: int, recipe: Recipe, build: Demonstrator) -> list[Tree
             problem = str(error)
     if len(drawn) < count:
         raise DataError(
-            f"{source}: rounds.examples = {count}, and {len(drawn)} of {len(questions):,} worked solutions can be cut "
-            f"into rounds that fit (the last: {problem})"
+            f"{source}: rounds.examples = {count}, and {len(drawn)} of {counted(len(questions), 'worked solution')} "
+            f"can be cut into rounds that fit (the last: {problem})"
         )
     return drawn
 

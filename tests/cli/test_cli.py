@@ -130,7 +130,7 @@ def test_own_data(tmp_path, tiny_model):
     assert "sums.jsonl:13" in done.stderr
     assert not (tmp_path / "b").exists()
     text = motif("train", "own.toml", "--out", "b", "--set", "data.skip_bad=true", cwd=tmp_path).stdout
-    assert "1 rows skipped" in text
+    assert "1 row skipped" in text
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def test_each_seed_may_have_a_model_of_its_own_and_all_are_looked_at_first(tmp_p
         (SMALL.replace("arms.single", 'arms."a/b"'), "arm 'a/b' names a folder"),
         (SMALL.replace('"small"', '"../small"'), "names a folder"),
         (SMALL.replace("= [8]", "= [1]"), "arm 'single': rollout.branching = [1] leaves nothing to compare"),
-        (SMALL + "[[contrasts]]\nname = 'x'\na = { arm = 'paper' }", "contrasts.0.b: Field required"),
+        (SMALL + "[[contrasts]]\nname = 'x'\na = { arm = 'paper' }", "contrasts.0.b: is missing"),
         (
             SMALL + "[[contrasts]]\nname = 'x'\na = { arm = 'paper', at = { question = 1 } }\nb = { arm = 'single' }",
             "no currency 'question': did you mean 'questions'?",

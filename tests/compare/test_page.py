@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from motif.compare.analysis import summarise
-from motif.compare.page import page_data, write_page
+from motif.compare.page import arm_curves, page_data, write_page
 from support.browser import expect, needs_browser
 from support.runs import HOSTILE
 from support.studies import ARMS, made_up
@@ -120,3 +120,11 @@ def test_odd_studies_draw_without_errors(options, tmp_path, browser):
     with browser.open(page_file) as page:
         page.locator("#nav a").nth(2).wait_for()
         assert page.locator("img").count() == 0
+
+
+def test_a_curve_keeps_the_evaluation_before_a_warm_start_and_the_one_after_it():
+    points = [(0, 0, 0.1), (0, 50, 0.4), (5, 90, 0.6)]
+    curve = [{"step": s, "spent": {"tokens": t}, "rows": {"rounds_3": {"accuracy": a}}} for s, t, a in points]
+    drawn = arm_curves([{"seed": seed, "curve": curve} for seed in (0, 1)])
+    assert drawn["steps"] == [0, 0, 5] and drawn["spent"]["tokens"] == [[0, 50, 90]] * 2
+    assert drawn["rows"]["rounds_3"]["by_seed"][0] == [0.1, 0.4, 0.6]

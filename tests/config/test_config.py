@@ -344,4 +344,34 @@ def test_a_value_that_may_be_a_number_or_a_word_has_one_problem(value):
     with pytest.raises(RecipeError) as refused:
         load_recipe("demo", [f"train.microbatch_tokens={value}"])
     [line] = str(refused.value).splitlines()
-    assert line.startswith("train.microbatch_tokens: Input should be") and ", or: Input should be 'auto' (got" in line
+    assert line.startswith("train.microbatch_tokens: must be a") and " or 'auto' (got " in line
+
+
+PLAIN = {
+    "train.steps=ten": "train.steps: must be a whole number (got 'ten')",
+    "train.steps=2.5": "train.steps: must be a whole number (got 2.5)",
+    "train.steps=[1]": "train.steps: must be a whole number (got [1])",
+    "train.steps=1979-05-27": "train.steps: must be a whole number (got 1979-05-27)",
+    "train.steps=true": "train.steps: must not be true or false (got true)",
+    "rollout.branching=[true]": "rollout.branching: must not be true or false (got [True])",
+    "train.learning_rate=fast": "train.learning_rate: must be a number (got 'fast')",
+    "train.learning_rate=inf": "train.learning_rate: must be a finite number (got inf)",
+    "train.learning_rate=0": "train.learning_rate: must be above 0 (got 0)",
+    "rollout.top_p_first=2": "rollout.top_p_first: must be at most 1 (got 2)",
+    "rollout.branching=8": "rollout.branching: must be a list, in brackets (got 8)",
+    "rollout.branching=[]": "rollout.branching: must have at least 1 item (got [])",
+    "rollout.branching=[2, 0]": "rollout.branching: item 2 must be at least 1 (got 0)",
+    "rounds.think_tags=['<t>']": "rounds.think_tags: item 2 is missing",
+    "rounds.think_tags=['a', 'b', 'c']": "rounds.think_tags: must have at most 2 items (got ['a', 'b', 'c'])",
+    "model.four_bit=perhaps": "model.four_bit: must be true or false (got 'perhaps')",
+    "model.name=3": "model.name: must be text (got 3)",
+    "model.adapter=loro": "model.adapter: must be 'lora' or 'full': did you mean 'lora'? (got 'loro')",
+    "eval=3": "eval: must be a section with settings of its own (got 3)",
+}
+
+
+@pytest.mark.parametrize("setting", PLAIN)
+def test_wrong_kinds_of_values_are_told_in_plain_words(setting):
+    with pytest.raises(RecipeError) as refused:
+        load_recipe("demo", [setting])
+    assert str(refused.value).splitlines() == [PLAIN[setting]]

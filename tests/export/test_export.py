@@ -134,7 +134,7 @@ def test_the_card(exported, lora_run):
     assert f"[user] {QUESTION}\nRound 1/2." in card.text
     assert "maximum logit difference" in card.text
     assert f"[motif]({HOME})" in card.text
-    assert "| reinforcement learning | 1 of 1 steps, 2 questions a step, 3 × 2 responses a question" in card.text
+    assert "| reinforcement learning | 1 of 1 step, 2 questions a step, 3 × 2 responses a question" in card.text
     assert "| warm start | none |" in card.text
     assert ModelCard.load(exported / "adapter" / "README.md").data.library_name == "peft"
 

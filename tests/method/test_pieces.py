@@ -75,7 +75,7 @@ def test_a_demonstration_has_a_round_for_each_piece(tiny_tokenizer):
     assert ["1 more" in tiny_tokenizer.decode(node.prompt_ids) for node in nodes] == [False, True, False]
     with pytest.raises(UnfitDemonstration, match="2 parts and the text 3 pieces"):
         build.from_solution(question, "1+1=2\n2+1=3", Cutting())
-    with pytest.raises(UnfitDemonstration, match="1 rounds and 3 pieces"):
+    with pytest.raises(UnfitDemonstration, match="1 round and 3 pieces"):
         build.from_responses(question, ["<think>x</think><note>\\boxed{3}</note>"])
 
 

@@ -422,7 +422,7 @@ def test_svamp_form(tmp_path):
 
 def test_a_hub_set_of_another_size_is_refused(monkeypatch):
     monkeypatch.setattr("motif.tasks.rows._dataset", lambda *_: [{"question": "q", "answer": "#### 1"}])
-    with pytest.raises(ValueError, match="openai/gsm8k has 1 rows, not 7473"):
+    with pytest.raises(ValueError, match="openai/gsm8k has 1 row, not 7473"):
         load(DataConfig(task="gsm8k"))
 
 

@@ -203,6 +203,12 @@ def test_a_result_is_short_in_a_console_and_has_curves_in_a_notebook(tmp_path):
     frame = result.to_pandas()
     assert frame.index.name == "step" and frame.loc[0, "eval/rounds_3/accuracy"] == pytest.approx(0.41)
     assert list(frame["reward"].dropna()) == [line["reward"] for line in result.metrics]
+    with (run / "metrics.jsonl").open("a") as file:
+        print(json.dumps({"step": 0, "warmstart": {"eval": {"rounds_3": {"accuracy": 0.5}}}}), file=file)
+    warmed = result.to_pandas()
+    assert len(warmed) == len(frame) + 1 and list(warmed.index[:3]) == [0, 0, 1]
+    assert list(warmed.loc[0, "eval/rounds_3/accuracy"]) == [pytest.approx(0.41), 0.5]
+    assert warmed["stage"].dropna().tolist() == ["warmstart"]
 
 
 @pytest.mark.parametrize(
@@ -219,3 +225,59 @@ def test_arguments_of_other_types_are_refused_before_anything_is_made(tmp_path, 
     with pytest.raises(RecipeError, match=words):
         motif.train("demo", tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("places", "given", "words"),
+    [
+        ((ROWS,), {}, "recipe: must be a shipped name, .*data goes to train_dataset"),
+        ((5,), {}, "recipe: must be a shipped name"),
+        (("demo", ROWS), {}, "out: must be the name of a folder"),
+        (("demo", close), {}, "out: must be the name of a folder .*and is of the type function"),
+        (("demo", "grader.py"), {}, "out: grader.py is the name of a file"),
+        (("demo",), {"resume": "runs/demo"}, "resume: must be True or False"),
+        (("demo",), {"allow_changes": 1}, "allow_changes: must be True or False"),
+        (("demo",), {"display": True}, "display: must be a Display"),
+    ],
+)
+def test_arguments_in_each_others_places_are_refused_at_once(tmp_path, monkeypatch, places, given, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RecipeError, match=words):
+        motif.train(*places, **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_no_run_folder(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RunFolderError, match="is a file: a run needs a folder"):
+        motif.train("demo", tmp_path / "file", display=QUIET)
+
+
+class Judge:
+    """A reward that is an object."""
+
+    def __call__(self, answer):
+        return 0.5
+
+
+def test_a_run_whose_reward_is_lost_says_how_to_go_on_before_any_work(recipe, tmp_path, monkeypatch, capsys):
+    from motif.cli.app import main
+    from motif.grading import given
+    from motif.training import loop
+
+    script(monkeypatch, say)
+    run, one_step = tmp_path / "run", {"train.steps": 1, "eval.questions": 0}
+    motif.train(recipe, run, train_dataset=ROWS, reward=Judge, settings=one_step, display=QUIET)
+    monkeypatch.setattr(given, "_given", {})
+    words = r"was trained with the reward 'Judge', which was given in Python.* motif\.train\(.*resume=True, reward=…\)"
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "make_plan", lambda *parts: pytest.fail("work was done"))
+        with pytest.raises(RecipeError, match=words):
+            motif.train(run, resume=True, settings={"train.steps": 2}, display=QUIET)
+    monkeypatch.setattr("sys.argv", ["motif", "resume", str(run)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    said = " ".join(capsys.readouterr().err.split())
+    assert stopped.value.code == 2 and "which was given in Python" in said
+    result = motif.train(run, resume=True, reward=Judge, steps=2, display=QUIET)
+    assert result.run == run and result.steps == 2

@@ -18,6 +18,7 @@ from motif.display import Display
 from motif.errors import RunFolderError
 from motif.method.tree import Question
 from motif.runs import checkpoint
+from motif.runs.read import read_metrics, read_outcomes
 from motif.training.loop import train
 from motif.training.progress import Progress
 from motif.training.schedule import draw_questions, learning_rate
@@ -145,6 +146,25 @@ def test_more_and_not_fewer_steps_may_be_asked_for_on_resume(tmp_path, tiny_mode
     assert metric_lines(straight) == metric_lines(extended)
     with pytest.raises(RunFolderError, match=r"has made 3 steps, more than train\.steps = 2: raise that"):
         train("demo", extended, settings=[*settings, "train.steps=2"], resume=True, display=Display(quiet=True))
+
+
+def test_an_extended_run_keeps_its_former_last_evaluation_whole_and_is_otherwise_the_same(tmp_path, tiny_model):
+    settings = [*SMALL, f"model.name={tiny_model}", "eval.every=1", "eval.questions_during=2", "eval.rounds=[2]"]
+    straight, extended = tmp_path / "straight", tmp_path / "extended"
+    for folder, steps, resume in ((straight, 2, False), (extended, 1, False), (extended, 2, True)):
+        given = [*settings, f"train.steps={steps}"]
+        train("demo", folder, settings=given, resume=resume, display=Display(quiet=True))
+    whole, more = (read_metrics(run) for run in (straight, extended))
+    assert [made.on_few().results["rounds_2"]["accuracy"] for made in whole.evaluations()] == [
+        made.on_few().results["rounds_2"]["accuracy"] for made in more.evaluations()
+    ]
+    assert [len(read_outcomes(run, 1)["rounds_2"]["outcomes"]) for run in (straight, extended)] == [2, 6]
+    few, all_of_them = (read_outcomes(run, 1)["rounds_2"] for run in (straight, extended))
+    assert all(few[key] == all_of_them[key][:2] for key in ("questions", "outcomes"))
+    lines = [[line for line in metric_lines(run) if "eval" not in line] for run in (straight, extended)]
+    assert lines[0] == lines[1] and read_outcomes(straight, 2) == read_outcomes(extended, 2)
+    for name in ("trees.jsonl", "adapter/adapter_model.safetensors", "best/adapter/adapter_model.safetensors"):
+        assert (straight / name).read_bytes() == (extended / name).read_bytes()
 
 
 def test_what_was_written_after_the_checkpoint_is_cut(tmp_path):

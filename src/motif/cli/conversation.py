@@ -15,7 +15,7 @@ from motif.method.pieces import read_in_pieces
 from motif.sampling.answer import AnswerPlan, Event, RoundStarted, RoundText, Trace, answer
 from motif.sampling.grow import TreeShape
 from motif.session import LoadedModel, notices, open_model, piece_limit
-from motif.text import harmless
+from motif.text import counted, harmless
 
 
 class Conversation:
@@ -78,7 +78,9 @@ class Conversation:
         if len(pieces) > most:
             raise UsageError(f"the text has {len(pieces)} pieces, more than rollout.most_rounds = {most} (--set)")
         if pieces and self.given not in (None, len(pieces)):
-            raise UsageError(f"the text has {len(pieces)} pieces, one a round: leave --rounds out, or set --pieces 0")
+            raise UsageError(
+                f"the text has {counted(len(pieces), 'piece')}, one a round: leave --rounds out, or set --pieces 0"
+            )
         limits = tuple(shape.in_rounds(len(pieces)).limits if pieces else shape.limits)
         if notice := self.notice("\n".join([asked, *pieces])):
             print(f"note: {harmless(notice)}", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from motif.cli.streams import loading
 from motif.config import Recipe, load_recipe
 from motif.display import PlainConsole
 from motif.errors import MotifError, UsageError
-from motif.text import expanded
+from motif.text import counted, expanded
 
 REQUIRED = ("torch", "transformers", "peft", "datasets", "pydantic", "rich", "typer", "mpmath")
 OPTIONAL = {
@@ -158,7 +158,8 @@ def _checks() -> list[tuple[bool | None, str, str]]:
         (
             True,
             "device",
-            f"{device}, {dtype}; {os.cpu_count()} CPU cores, torch uses {torch.get_num_threads()} threads",
+            f"{device}, {dtype}; {counted(os.cpu_count() or 1, 'CPU core')}, "
+            f"torch uses {counted(torch.get_num_threads(), 'thread')}",
         ),
         (True, "memory", f"{memory.available / 2**30:.1f} GiB free of {memory.total / 2**30:.1f}"),
     ]

@@ -14,7 +14,7 @@ from motif.config.data import BOXED
 from motif.config.load import nearest
 from motif.errors import UsageError
 from motif.runs.read import is_run, is_started
-from motif.text import expanded, harmless
+from motif.text import counted, expanded, harmless
 
 if TYPE_CHECKING:
     from motif.tasks.look import Look
@@ -53,7 +53,11 @@ def init(
 
         made = make(data, out, model, subset, split, method)
     found = made.look
-    print(harmless(f"{data}: {found.rows:,} rows; questions in {found.question.name!r}, answers in {_where(found)}"))
+    print(
+        harmless(
+            f"{data}: {counted(found.rows, 'row')}; questions in {found.question.name!r}, answers in {_where(found)}"
+        )
+    )
     out.write_text(made.text, encoding="utf-8")
     print(f"written: {out}\n")
     print(harmless(made.text))

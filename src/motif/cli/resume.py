@@ -8,6 +8,7 @@ from motif.cli.options import AllowChanges, RunArgument, Settings, TrustGrader
 from motif.cli.streams import loading
 from motif.config import Trust
 from motif.config.trust import TRAINING
+from motif.grading.given import refuse_lost_reward
 from motif.runs.read import check_run_folder, recipe_of
 
 
@@ -23,7 +24,7 @@ def resume(
     """
     trust = Trust(trust_grader, TRAINING)
     check_run_folder(run)
-    recipe_of(run, settings or [], trust)
+    refuse_lost_reward(recipe_of(run, settings or [], trust).data.grader, run)
     with loading():
         from motif.training.loop import resume as resume_training
 

@@ -51,17 +51,25 @@ def arm_curves(runs: Sequence[Record]) -> Record:
 
     Tables have a row per seed and a column per step. Only steps at which every seed was evaluated are shown.
     """
-    by_step = [{point["step"]: point for point in run["curve"]} for run in runs]
-    steps = sorted(set.intersection(*(set(points) for points in by_step))) if by_step else []
-    table = [[points[step] for step in steps] for points in by_step]
+    by_step = [_places(run["curve"]) for run in runs]
+    places = sorted(set.intersection(*(set(points) for points in by_step))) if by_step else []
+    table = [[points[place] for place in places] for points in by_step]
     keys = {key for points in table for point in points for key in point["spent"]}
     rows = list(dict.fromkeys(row for points in table for point in points for row in point["rows"]))
     return {
         "seeds": [run["seed"] for run in runs],
-        "steps": steps,
+        "steps": [step for step, _ in places],
         "spent": {key: [[point["spent"].get(key, 0) for point in points] for points in table] for key in sorted(keys)},
         "rows": {row: _row([[_accuracy(point, row) for point in points] for points in table]) for row in rows},
     }
+
+
+def _places(curve: Sequence[Record]) -> dict[tuple[int, int], Record]:
+    """The points of a curve by step, and by their order at it: one after a warm start is the second of step 0."""
+    placed: dict[tuple[int, int], Record] = {}
+    for point in curve:
+        placed[point["step"], sum(step == point["step"] for step, _ in placed)] = point
+    return placed
 
 
 def unit(currency: str) -> str:

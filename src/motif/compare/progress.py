@@ -13,7 +13,7 @@ from motif.compare.runner import Runner
 from motif.compare.study import StudyRun
 from motif.display import PlainConsole
 from motif.runs.read import last_step, wall_seconds
-from motif.text import duration, harmless
+from motif.text import counted, duration, harmless
 
 
 class StudyProgress:
@@ -58,7 +58,7 @@ class StudyProgress:
         )
         left = len(runner.waiting) - runner.elsewhere
         parts = [
-            f"{len(tally.finished)} of {tally.total} runs done",
+            f"{len(tally.finished)} of {counted(tally.total, 'run')} done",
             f"{len(tally.failed)} failed" if tally.failed else "",
             f"running {running}" if running else "",
             f"{runner.elsewhere} elsewhere" if runner.elsewhere else "",

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, fiel
 
 from motif.config import Recipe, Section, Trust, flat, load_recipe, nearest, read_toml, shipped_recipes
 from motif.config.load import DATA_SUFFIXES
+from motif.config.phrases import sentence
 from motif.config.trust import TRAINING
 from motif.errors import RecipeError, UsageError
 from motif.evaluation.rows import eval_rows
@@ -297,12 +298,12 @@ def _known(what: str, name: str, names: Iterable[str]) -> None:
 
 
 def _explain(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"] if part not in ("a number", "an arm"))
+    place = [part for part in problem["loc"] if part not in ("a number", "an arm")]
     if problem["type"] == "extra_forbidden":
+        key = ".".join(map(str, place))
         section = _section_at(problem["loc"][:-1])
         return f"unknown key {key}: {nearest(str(problem['loc'][-1]), section.model_fields)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}" if key else message
+    return sentence(problem | {"loc": place})
 
 
 def _section_at(place: Iterable[str | int]) -> type[BaseModel]:

@@ -15,13 +15,14 @@ from pydantic import ValidationError
 
 from motif.config.data import TASK_SECTIONS, DataConfig
 from motif.config.methods import fill_in, method_of
+from motif.config.phrases import by_value, sentence
 from motif.config.recipe import Recipe
 from motif.config.sections import Section
 from motif.config.trust import Trust, check, in_run_folder
 from motif.demo import MODELS
 from motif.errors import RecipeError
 from motif.run_files import RECIPE
-from motif.text import brief, decoded, expanded, without_user_info
+from motif.text import brief, decoded, expanded
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FLAT = {
@@ -117,7 +118,7 @@ def load_recipe(
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError("\n".join(map(_explain, _by_value(error.errors())[:MAX_PROBLEMS]))) from None
+        raise RecipeError("\n".join(map(_explain, by_value(error.errors())[:MAX_PROBLEMS]))) from None
     if path is not None:
         trust = trust or Trust()
         check(recipe, path, trust if in_run_folder(path) else replace(trust, uses=()), given_keys(settings))
@@ -281,33 +282,11 @@ def _set(data: dict[str, Any], place: list[str], value: Any) -> None:
     data[last] = value
 
 
-def _by_value(problems: Iterable[Any]) -> list[Any]:
-    """The problems, but one for each value: of a value that may be of several kinds, pydantic has one for each kind.
-
-    It adds the kind, such as `constrained-int`, to the place of the value.
-    """
-    found: dict[Any, Any] = {}
-    for problem in problems:
-        *place, last = problem["loc"] or [""]
-        kind = problem["type"] != "extra_forbidden" and isinstance(last, str) and not last.isidentifier()
-        value = tuple(place) if kind and place else problem["loc"]
-        before = f"{found[value]['msg']}, or: " if kind and value in found else ""
-        found[value if kind else (value, len(found))] = problem | {"loc": value, "msg": before + problem["msg"]}
-    return list(found.values())
-
-
 def _explain(problem: Any) -> str:
-    *place, last = problem["loc"] or [""]
-    where = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {brief(where)}: {nearest(str(last), _keys_below(place))}"
-    message = problem["msg"].removeprefix("Value error, ")
-    if not where or message.startswith(f"{where}."):
-        return message
-    shown = (
-        "" if isinstance(problem["input"], Mapping) else f" (got {brief(without_user_info(repr(problem['input'])))})"
-    )
-    return f"{brief(where)}: {message}{shown}"
+    if problem["type"] != "extra_forbidden":
+        return sentence(problem)
+    *place, last = problem["loc"]
+    return f"unknown key {brief('.'.join(map(str, problem['loc'])))}: {nearest(str(last), _keys_below(place))}"
 
 
 def _keys_below(place: Iterable[str | int]) -> list[str]:

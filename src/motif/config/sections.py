@@ -11,15 +11,9 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+
+from motif.config.phrases import refuse_bools
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?")
 """The names of devices."""
@@ -32,7 +26,10 @@ MOST_LISTED = 10_000
 class Section(BaseModel):
     """A part of a recipe: it refuses unknown keys and cannot be changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = {"extra": "forbid", "frozen": True, "use_attribute_docstrings": True, "allow_inf_nan": False}
+
+    _no_bools = field_validator("*", mode="before")(classmethod(refuse_bools))
+
     added: ClassVar[frozenset[str]] = frozenset()
     """Settings that came after runs had been recorded with the section."""
 

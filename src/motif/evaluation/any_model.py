@@ -17,6 +17,7 @@ from motif.evaluation.target import Target
 from motif.runs.disk import write_json
 from motif.runs.read import is_run, not_a_run
 from motif.session import Session, open_session
+from motif.text import counted
 
 
 class EvalDisplay(AbstractContextManager[Any], Protocol):
@@ -76,7 +77,7 @@ def _evaluate(session: Session, folder: EvalFolder, display: EvalDisplay) -> dic
     recipe = session.recipe
     questions = session.task.test[: recipe.eval.questions]
     if folder.answers:
-        display.message(f"resuming with the {folder.answers:,} answers in {folder.path}")
+        display.message(f"resuming with the {counted(folder.answers, 'answer')} in {folder.path}")
     try:
         with display, display.evaluating(answers_in(recipe, len(questions))) as on_answer:
             return evaluate(questions, session.sampler, session.rounds, session.grader, recipe, on_answer, store=folder)

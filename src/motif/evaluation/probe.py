@@ -41,6 +41,7 @@ from motif.sampling.base import TrainingSampler
 from motif.sampling.grow import continue_from, grow
 from motif.statistics.variance import Estimate, jackknife
 from motif.tasks import Task
+from motif.text import counted
 
 TRAJECTORIES = (1, 2, 4, 8)
 """The numbers of trajectories k whose rewards are compared with V."""
@@ -124,7 +125,7 @@ def probe_questions(task: Task, recipe: Recipe) -> list[Question]:
     """
     count = recipe.probe.questions
     if count > len(task.test):
-        raise RecipeError(f"probe.questions = {count}, but there are only {len(task.test)} held-out questions")
+        raise RecipeError(f"probe.questions = {count}, and the task has {counted(len(task.test), 'held-out question')}")
     return random.Random(f"probe/{recipe.train.seed}").sample(task.test, count)
 
 

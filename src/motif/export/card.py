@@ -16,6 +16,7 @@ from motif.export.source import ExportSource
 from motif.method.rounds import Rounds
 from motif.method.tree import Question
 from motif.runs.read import section
+from motif.text import counted
 
 SCRIPT = "think_in_rounds.py"
 FORM_TITLES = {"adapter": "LoRA adapter (PEFT)", "merged": "Whole model (safetensors)", "gguf": "Whole model (GGUF)"}
@@ -110,7 +111,7 @@ def card(
     """
     count, n = source.recipe.train.steps, recipe.rollout.rounds
     about = f"{recipe.about}. " if recipe.about else ""
-    steps = f"{source.step} steps" + (f" (of {count}; {source.chosen})" if source.chosen else "")
+    steps = f"{counted(source.step, 'step')}" + (f" (of {count}; {source.chosen})" if source.chosen else "")
     parts = [
         f"---\n{_metadata(source, recipe, form, base)}\n---",
         f"# {recipe.name}: {base.public} trained to think in {n} round{'s' if n > 1 else ''}",
@@ -299,12 +300,14 @@ def _facts(source: ExportSource, recipe: Recipe) -> str:
             "teacher": "another model's right answers",
             "file": "rounds from a file",
         }[recipe.warmstart.source]
-        start = f"{int(warm.get('steps', 0))} steps on {int(warm.get('demonstrations', 0)):,} demonstrations ({origin})"
+        shown = counted(int(warm.get("demonstrations", 0)), "demonstration")
+        start = f"{counted(int(warm.get('steps', 0)), 'step')} on {shown} ({origin})"
     rows = {
         "trained": f"{rank}{', on 4-bit weights' if model.four_bit else ''}",
         "warm start": start,
-        "reinforcement learning": f"{source.step} of {source.recipe.train.steps} steps, {rollout.questions_per_step} "
-        f"questions a step, {tree} responses a question, learning rate {recipe.train.learning_rate:g}",
+        "reinforcement learning": f"{source.step} of {counted(source.recipe.train.steps, 'step')}, "
+        f"{counted(rollout.questions_per_step, 'question')} a step, {tree} responses a question, "
+        f"learning rate {recipe.train.learning_rate:g}",
         "rounds": f"{rollout.rounds}, of at most {rollout.tokens_first} and then {rollout.tokens_continue} new tokens",
     }
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items())

@@ -41,6 +41,7 @@ from motif.run_files import EXPORTS
 from motif.runs.folder import write_recipe
 from motif.runs.read import read_trees, section
 from motif.session import open_task
+from motif.text import counted
 
 FORMS = tuple(FORM_TITLES)
 IN_ORDER = ("adapter", "gguf", "merged")
@@ -295,7 +296,7 @@ def _questions(recipe: Recipe, policy: Policy, rounds: Rounds, run: Path) -> tup
             raise
         return questions, f"Task `{recipe.data.task}`; the data was not available when this was written."
     sentence = (
-        f"Task `{recipe.data.task}`: {len(task.train):,} training questions (fingerprint "
+        f"Task `{recipe.data.task}`: {counted(len(task.train), 'training question')} (fingerprint "
         f"`{questions_digest(task.train, rounds)}`), {len(task.test):,} held-out ones "
         f"(`{questions_digest(task.test, rounds)}`), none of them in both."
     )

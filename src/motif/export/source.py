@@ -15,7 +15,7 @@ from motif.run_files import BEST
 from motif.runs.checkpoint import newest_weights
 from motif.runs.read import is_finished, read_metrics, read_summary, recipe_of, resume_command, section
 from motif.runs.weights import load_weights
-from motif.text import read_text
+from motif.text import counted, read_text
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False, trust: 
 
     if unfinished:
         newest, weights = newest_weights(run)
-        chosen = f"the newest checkpoint of a run that has not finished its {recipe.train.steps} steps"
+        chosen = f"the newest checkpoint of a run that has not finished its {counted(recipe.train.steps, 'step')}"
         return source(newest, chosen, lambda policy: policy.load_state(weights))
     if not is_finished(run):
         raise RunFolderError(
@@ -68,7 +68,9 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False, trust: 
     best_eval = section(summary, "best")
     if not best_eval or not (run / BEST).is_dir():
         raise RunFolderError(f"{run} holds no best weights: only evaluations choose them (eval.questions, eval.every)")
-    chosen = f"chosen as the best of the evaluations on these same questions during {summary['steps']} steps, "
+    chosen = (
+        f"chosen as the best of the evaluations on these same questions during {counted(summary['steps'], 'step')}, "
+    )
     chosen += "which biases the accuracy upwards"
     return source(int(best_eval["step"]), chosen, lambda policy: load_weights(run / BEST, policy))
 

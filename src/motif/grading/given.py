@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
-from motif.errors import DataError
+from motif.errors import DataError, RecipeError
 from motif.grading.limit import TookTooLong, time_limit
 from motif.grading.own import Answered, Reward
 from motif.grading.rule import Rule
@@ -205,6 +205,19 @@ def find(name: str) -> Rule:
             "choose a grader with --set data.grader=…"
         )
     return _given[name]
+
+
+def refuse_lost_reward(name: str, run: object) -> None:
+    """Refuse to go on with a run whose reward was given in Python, and has not been given again.
+
+    Raises:
+        RecipeError: it was; says how to go on.
+    """
+    if name.startswith(GIVEN) and name not in _given:
+        raise RecipeError(
+            f"{run} was trained with the reward {name.removeprefix(GIVEN)!r}, which was given in Python and is in no "
+            f'file: go on from Python, with motif.train("{run}", resume=True, reward=…)'
+        )
 
 
 def digest_of(name: str) -> str:

@@ -9,6 +9,7 @@ from motif.config import Example, RolloutConfig
 from motif.method.rounds import Rounds
 from motif.method.solutions import Cutting, Part, Solution, written
 from motif.method.tree import Node, Question, Tree
+from motif.text import counted
 
 
 class UnfitDemonstration(Exception):
@@ -80,7 +81,9 @@ class Demonstrator:
         if not nodes:
             raise UnfitDemonstration("there are no rounds")
         if question.pieces and len(nodes) != len(question.pieces):
-            raise UnfitDemonstration(f"there are {len(nodes)} rounds and {len(question.pieces)} pieces of the text")
+            raise UnfitDemonstration(
+                f"there are {counted(len(nodes), 'round')} and {counted(len(question.pieces), 'piece')} of the text"
+            )
         if nodes[-1].answer is None:
             opening, closing = self.rounds.config.answer_marks
             raise UnfitDemonstration(f"the final round has no answer between {opening} and {closing}")

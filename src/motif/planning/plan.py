@@ -31,7 +31,7 @@ from motif.runs.trackers import check
 from motif.sampling.local.precision import refuse_elsewhere
 from motif.sampling.vllm.launch import Colocation
 from motif.tasks import Task
-from motif.text import duration, percent
+from motif.text import counted, duration, percent
 
 CPU_LAYER, CPU_TOKEN = 0.1, 0.007
 """Overhead on a CPU in milliseconds a layer: of a decoding step for any number of rows, and of a token beside its
@@ -102,7 +102,7 @@ class Plan:
         recipe, one = self.workload.recipe, self.workload.recipe.rollout_of_one(self.processes)
         questions, most = recipe.rollout.questions_per_step, one.questions_per_step
         model = "a piece of the" if recipe.train.shard == "weights" else "the whole"
-        trees = f"the trees of up to {most} of {questions} questions"
+        trees = f"the trees of up to {most} of {counted(questions, 'question')}"
         if recipe.divides_trees(self.processes):
             trees = f"up to {one.responses} of the {recipe.rollout.responses} responses to a question"
         text, idle = f"{self.processes}, each with {model} model and {trees}", self.processes - recipe.parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from motif.config import Recipe, RolloutConfig, is_stem
@@ -84,9 +85,9 @@ class Workload:
         trained = "the last round" if is_stem(rollout.branching) else trained
         trained = {"notes": "notes of ", "reasoning": "all but the notes of "}.get(recipe.credit.tokens, "") + trained
         tested = min(recipe.eval.questions, len(task.test))
-        counts = "in pieces" if recipe.data.in_pieces else f"at {' and '.join(map(str, recipe.eval_rounds))} rounds"
+        counts = "in pieces" if recipe.data.in_pieces else "at " + _numbers(recipe.eval_rounds, "and")
         matched = f", and one of {recipe.matched_tokens:,} tokens" if recipe.eval.matched else ""
-        skipped = f", {len(task.skipped):,} rows skipped" if task.skipped else ""
+        skipped = f", {counted(len(task.skipped), 'row')} skipped" if task.skipped else ""
         refill = f", dead questions replaced, up to {rollout.tries} tried for each" if rollout.refill else ""
         more = " and what replaces dead questions" if rollout.refill else ""
         steps, questions = recipe.train.steps, rollout.questions_per_step
@@ -95,24 +96,34 @@ class Workload:
             ("recipe", f"{recipe.name}: {recipe.about}" if recipe.about else recipe.name),
             ("model", f"{recipe.model.name}, {_sizes(self.shape)}, {where}{plain}"),
             ("trained", self._trained()),
-            ("data", f"{len(task.train):,} questions to train on, {len(task.test):,} held out{skipped}"),
+            ("data", f"{counted(len(task.train), 'question')} to train on, {len(task.test):,} held out{skipped}"),
             (
                 "each step",
-                f"{questions} questions × {rollout.responses} responses × {rollout.trajectories} trajectories, "
+                f"{counted(questions, 'question')} × {counted(rollout.responses, 'response')} × "
+                f"{counted(rollout.trajectories, 'trajectory', 'trajectories')}, "
                 f"{'about ' * recipe.data.in_pieces}{_rounds(rollout)} (branching {rollout.branching}): "
-                f"{generations:,} generations{refill}, at most {self.most_tokens:,} new tokens; trained: {trained}",
+                f"{counted(generations, 'generation')}{refill}, at most {self.most_tokens:,} new tokens; "
+                f"trained: {trained}",
             ),
             *([("warm start", in_words(recipe, len(task.train)))] if recipe.warmstart.source else []),
             *([("curriculum", self._curriculum())] if recipe.data.curriculum else []),
-            ("the run", f"{steps:,} steps, {steps * questions:,} questions, {steps * generations:,} generations{more}"),
-            ("evaluation", f"{tested:,} questions {counts}{matched}, {self._times(tested)}" if tested else "none"),
+            (
+                "the run",
+                f"{counted(steps, 'step')}, {counted(steps * questions, 'question')}, "
+                f"{counted(steps * generations, 'generation')}{more}",
+            ),
+            (
+                "evaluation",
+                f"{counted(tested, 'question')} {counts}{matched}, {self._times(tested)}" if tested else "none",
+            ),
             *([("probe", self._probe())] if recipe.probe.questions else []),
         ]
 
     def _times(self, tested: int) -> str:
         few = min(tested, self.recipe.eval.questions_during)
-        between = f", and {few:,} of them {counted(self._evaluations_during, 'time')} between" if few else ""
-        return f"{self.evaluations} times{between}"
+        during = self._evaluations_during if few else 0
+        between = f", and {few:,} of them {counted(during, 'time')} between" if during else ""
+        return f"{counted(self.evaluations, 'time')}{between}"
 
     def _curriculum(self) -> str:
         data, lengths = self.recipe.data, sorted({question.length for question in self.task.train})
@@ -135,7 +146,9 @@ class Workload:
         times = 2 + (max(0, steps - 1) // probe.every if probe.every else 0)
         continued = (rollout.responses + 2) * probe.continuations * (rollout.rounds - 1)
         total = probe.questions * (rollout.generations + continued)
-        return f"{probe.questions:,} questions, at most {total:,} generations, {times} times; not in the time below"
+        generations = counted(total, "generation")
+        often = f"{counted(times, 'time')}; not in the time below"
+        return f"{counted(probe.questions, 'question')}, at most {generations}, {often}"
 
 
 def workload_of(recipe: Recipe) -> Workload:
@@ -169,8 +182,13 @@ def workload_of(recipe: Recipe) -> Workload:
 
 
 def _rounds(rollout: RolloutConfig) -> str:
-    counts = sorted(set(rollout.counts))
-    return f"{counts[0]} rounds" if len(counts) == 1 else f"{', '.join(map(str, counts[:-1]))} or {counts[-1]} rounds"
+    return _numbers(sorted(set(rollout.counts)), "or")
+
+
+def _numbers(counts: Sequence[int], word: str) -> str:
+    """Numbers of rounds as a list in words: `1 round`, `1 and 3 rounds`."""
+    before = f"{', '.join(map(str, counts[:-1]))} {word} " if len(counts) > 1 else ""
+    return before + counted(counts[-1], "round")
 
 
 def _sizes(shape: Shape) -> str:

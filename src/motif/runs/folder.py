@@ -181,11 +181,13 @@ def default_folder(name: str) -> Path:
 
 
 def refuse_used_folder(run: Path, resume: bool) -> None:
-    """Never write over an earlier run.
+    """Never write over an earlier run, or over a file.
 
     Raises:
-        RunFolderError: the folder holds a run and `resume` is off.
+        RunFolderError: the folder holds a run and `resume` is off, or it is a file.
     """
+    if run.is_file():
+        raise RunFolderError(f"{run} is a file: a run needs a folder, so choose another --out")
     if not resume and has_begun(run):
         raise RunFolderError(
             f"{run} already holds a run: go on with it by `{resume_command(run)}`, or choose another --out"

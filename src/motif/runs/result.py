@@ -11,7 +11,7 @@ from motif.errors import UsageError
 from motif.runs.ledger import Ledger
 from motif.runs.notebook import curve
 from motif.runs.read import read_metrics
-from motif.text import percent_interval
+from motif.text import counted, percent_interval
 
 CURVES = {
     "outcome/mean": "outcome",
@@ -50,7 +50,8 @@ class Result:
     def to_pandas(self) -> Any:
         """The metrics as a data frame of pandas, a row a step; evaluations are columns `eval/rounds_3/accuracy`, ….
 
-        The row of step 0 is the evaluation before training.
+        The row of step 0 is the evaluation before training. After a warm start there is a second one, whose `stage` is
+        `warmstart`.
 
         Raises:
             UsageError: pandas is not installed.
@@ -60,12 +61,13 @@ class Result:
         except ImportError:
             raise UsageError("to_pandas needs pandas: pip install pandas") from None
         metrics = read_metrics(self.run)
-        rows: dict[int, dict[str, Any]] = {record["step"]: dict(record) for record in metrics.steps}
-        for step, rates in metrics.evals.items():
-            row = rows.setdefault(step, {"step": step})
+        rows: dict[tuple[int, str], dict[str, Any]] = {(record["step"], ""): dict(record) for record in metrics.steps}
+        for made in metrics.evaluations():
+            row = rows.setdefault((made.step, made.stage), {"step": made.step})
+            row |= {"stage": made.stage} if made.stage else {}
             row |= {
                 f"eval/{name}/{key}": numbers.get(key)
-                for name, numbers in rates.items()
+                for name, numbers in made.results.items()
                 if isinstance(numbers, dict)
                 for key in ("accuracy", "low", "high", "n")
             }
@@ -73,12 +75,13 @@ class Result:
 
     def __repr__(self) -> str:
         rows = [f"{name} {_share(self.before[name])} → {_share(self.after.get(name))}" for name in self.before]
-        state = "finished" if self.finished else "stopped"
-        return f"Result({', '.join([f'{self.run}: {state} after {self.steps} steps', *rows])})"
+        return f"Result({', '.join([f'{self.run}: {self._state()}', *rows])})"
+
+    def _state(self) -> str:
+        return f"{'finished' if self.finished else 'stopped'} after {counted(self.steps, 'step')}"
 
     def _repr_html_(self) -> str:
         """The result as a notebook shows it."""
-        state = "finished" if self.finished else "stopped"
         cells = "".join(
             f"<tr><td>{html.escape(name.replace('_', ' '))}</td><td>{_interval(self.before[name])}</td>"
             f"<td>{_interval(self.after.get(name))}</td></tr>"
@@ -90,7 +93,7 @@ class Result:
             curve(words, [(record["step"], record.get(key)) for record in steps]) for key, words in CURVES.items()
         )
         why = f"<p>{html.escape(self.standstill)}</p>" if self.standstill else ""
-        return f"<p><b>{html.escape(str(self.run))}</b>: {state} after {self.steps} steps</p>{why}{table}{curves}"
+        return f"<p><b>{html.escape(str(self.run))}</b>: {self._state()}</p>{why}{table}{curves}"
 
 
 def _share(numbers: dict[str, Any] | None) -> str:

@@ -22,6 +22,7 @@ from motif.runs.disk import write_json
 from motif.runs.folder import RunFolder
 from motif.runs.provenance import versions
 from motif.runs.read import parse, read_json, section
+from motif.text import counted
 
 
 class Sink(NamedTuple):
@@ -116,7 +117,8 @@ class Trackers:
                 sink.close(failed)
             if lost := len(self._waiting(name)):
                 self.say(
-                    f"warning: tracker {name} has not taken {lost} lines of metrics; resuming the run sends them again"
+                    f"warning: tracker {name} has not taken {counted(lost, 'line')} of metrics; "
+                    "resuming the run sends them again"
                 )
 
     @contextlib.contextmanager

@@ -22,6 +22,7 @@ from motif.serve.protocol import (
     CompletionRequest,
     GenerationRequest,
 )
+from motif.text import counted
 
 FIRST_LOOK = 4
 """Characters of a question for each token of the window that are read first."""
@@ -155,9 +156,9 @@ def _in_pieces(message: str, request: GenerationRequest, served: ServedModel) ->
     else:
         question, pieces = read_in_pieces(message, served.piece_tokens, served.recipe.data.in_pieces, served.rounds)
     if pieces and request.rounds not in (None, len(pieces)):
-        raise _conflict("rounds", f"= {request.rounds}, but the text has {len(pieces)} pieces, one a round")
+        raise _conflict("rounds", f"= {request.rounds}, but the text has {counted(len(pieces), 'piece')}, one a round")
     if len(pieces) > most:
-        message = f"the text has {len(pieces)} pieces, more than the {most} rounds that this server allows"
+        message = f"the text has {len(pieces)} pieces, more than the {counted(most, 'round')} that this server allows"
         raise ApiError(400, message, code="context_length_exceeded")
     return question, pieces
 
@@ -176,7 +177,7 @@ def _check_conflicts(
         raise _conflict("early_finish", "= false: this model was trained to end with its first answer")
     name, budget = request.budget
     if budget is not None and budget < len(rounds):
-        raise _conflict(name, f"= {budget} leaves no token for some of the {len(rounds)} rounds")
+        raise _conflict(name, f"= {budget} leaves no token for some of the {counted(len(rounds), 'round')}")
 
 
 def _conflict(param: str, problem: str) -> ApiError:

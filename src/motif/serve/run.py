@@ -29,6 +29,7 @@ from motif.serve.connections import Connection, WaitingRoom
 from motif.serve.requests import ServedModel
 from motif.serve.service import Service
 from motif.session import LoadedModel, notices, open_model, piece_limit, with_examples
+from motif.text import counted
 
 DEAD_PEER_SECONDS = 120
 """Timeout after which the kernel drops a connection whose client acknowledges nothing."""
@@ -238,7 +239,7 @@ def _banner(options: ServerOptions, listener: socket.socket, loaded: LoadedModel
     question = json.dumps({"messages": [{"role": "user", "content": "What is 15 × 24?"}]}, ensure_ascii=False)
     key = " -H 'Authorization: Bearer YOUR_KEY'" if options.keys else ""
     lines = [
-        f"{options.name} at {url}/v1: {loaded.about}; {shape.rounds} rounds of at most {tokens} tokens",
+        f"{options.name} at {url}/v1: {loaded.about}; {counted(shape.rounds, 'round')} of at most {tokens} tokens",
         f"chat in a browser: {url}/",
         f"or: curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' -d {shlex.quote(question)}",
     ]

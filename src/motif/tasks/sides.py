@@ -9,6 +9,7 @@ from motif.grading import Grader
 from motif.method.tree import Question
 from motif.tasks.rows import BadRow
 from motif.tasks.splits import hashed
+from motif.text import counted
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def split_off(side: Side, count: int) -> tuple[Side, Side]:
         RecipeError: nothing would be left to train on.
     """
     if count >= len(side.questions):
-        raise RecipeError(f"data.held_out = {count} leaves nothing of the {len(side.questions)} rows of {side.source}")
+        raise RecipeError(
+            f"data.held_out = {count} leaves nothing of the {counted(len(side.questions), 'row')} of {side.source}"
+        )
     held = {id(question) for question in sorted(side.questions, key=lambda q: _rank("held out", q))[:count]}
     train = [question for question in side.questions if id(question) not in held]
     test = [question for question in side.questions if id(question) in held]

@@ -19,7 +19,7 @@ from motif.method.tree import Question
 from motif.tasks.rows import BadRow, Number, Row, Table, column, has_column, names_of, read
 from motif.tasks.sides import Side
 from motif.tasks.splits import Split
-from motif.text import brief
+from motif.text import brief, counted
 
 ID_COLUMNS = ("id", "unique_id", "ID")
 SEEN = 1000  # rows whose columns are looked at before any row is read
@@ -48,7 +48,9 @@ class Source:
         """
         table = read(self.name, self.subset, self.split)
         if self.rows and len(table.rows) != self.rows:
-            raise DataError(f"{self.name} has {len(table.rows)} rows, not {self.rows}: it has changed at its source")
+            raise DataError(
+                f"{self.name} has {counted(len(table.rows), 'row')}, not {self.rows}: it has changed at its source"
+            )
         return table
 
 

@@ -41,7 +41,7 @@ from motif.sampling.vllm.launch import Colocation
 from motif.session import Session, open_session, with_examples
 from motif.statistics.variance import components
 from motif.tasks import Task
-from motif.text import expanded
+from motif.text import counted, expanded
 from motif.training.batch import UpdateStats, collect
 from motif.training.check import choose_update_path
 from motif.training.events import Callback, Callbacks, Evaluated, Saved, StepEnded, TrainingEnded, TrainingStarted
@@ -403,5 +403,5 @@ def resume(
     recipe = recipe_of(folder, settings, trust or Trust(uses=TRAINING))
     if not settings and is_finished(folder, recipe.train.steps):
         more = f"{resume_command(folder)} --set train.steps={2 * recipe.train.steps}"
-        display.message(f"{folder} has made all its {recipe.train.steps} steps. For more: {more}")
+        display.message(f"{folder} has made all its {counted(recipe.train.steps, 'step')}. For more: {more}")
     return train(recipe, folder, resume=True, allow_changes=allow_changes, display=display)

@@ -16,6 +16,7 @@ from motif.config import Recipe, Trust, flat
 from motif.display import Display
 from motif.distributed import ALONE, Processes
 from motif.errors import MotifError, NonFiniteError, OutOfResources, PeerFailed, RunFolderError, SamplerError, ran_out
+from motif.grading.given import refuse_lost_reward
 from motif.run_files import BEST
 from motif.runs import checkpoint
 from motif.runs.folder import RunFolder
@@ -24,6 +25,7 @@ from motif.runs.read import has_begun, is_run, recipe_of, resume_command
 from motif.runs.settings import binding_settings, changed, described
 from motif.runs.weights import damaged_weights
 from motif.session import Session
+from motif.text import counted
 
 DECIDED_LATER = "loss.importance_cap"
 """A setting that is decided by where the run computes."""
@@ -116,14 +118,16 @@ def tell_changes(run: Path, recipe: Recipe, allow_changes: bool, display: Displa
     Raises:
         RunFolderError: a setting has changed that the run is tied to, and `allow_changes` is off; or the run has made
             more steps than it is to have.
+        RecipeError: its reward was given in Python, and has not been given again.
     """
     if not has_begun(run):
         return display.message(f"{run} holds no run yet: this is its beginning")
+    refuse_lost_reward(recipe.data.grader, run)
     saved = checkpoint.all_checkpoints(run)
     if saved and (made := checkpoint.step_of(saved[-1])) > recipe.train.steps:
         raise RunFolderError(
-            f"{run} has made {made} steps, more than train.steps = {recipe.train.steps}: raise that, or start afresh "
-            "with another --out"
+            f"{run} has made {counted(made, 'step')}, more than train.steps = {recipe.train.steps}: raise that, or "
+            "start afresh with another --out"
         )
     try:
         before = recipe_of(run, trust=Trust(uses=()))

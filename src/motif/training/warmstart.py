@@ -28,7 +28,7 @@ from motif.sampling.base import Usage
 from motif.session import Session, with_examples
 from motif.tasks import Task
 from motif.tasks.worked import cutting_of
-from motif.text import percent
+from motif.text import counted, percent
 from motif.training.batch import UpdateStats, collect
 from motif.training.learner import Learner
 from motif.training.own_samples import sample_demonstrations
@@ -100,7 +100,7 @@ class Warmstart:
             warm.iteration, warm.in_iteration, warm.trained_on = warm.iteration + 1, 0, []
             if not warm.reason and warm.iteration == iterations:
                 warm.reason = "all its steps are made"
-        self.display.message(f"warm start ended after {warm.steps} steps: {warm.reason}")
+        self.display.message(f"warm start ended after {counted(warm.steps, 'step')}: {warm.reason}")
         return True
 
     def _demonstrations(self, stopped: Callable[[], bool]) -> list[Tree]:
@@ -179,7 +179,7 @@ class Warmstart:
         self._record(numbers | self.state.ledger.to_dict("ledger/") | clock.metrics())
         shown = "-" if loss is None else f"{loss:.3f}"
         self.display.message(
-            f"warm start {warm.steps:>3}  loss {shown} nats a token  {len(chosen)} demonstrations  "
+            f"warm start {warm.steps:>3}  loss {shown} nats a token  {counted(len(chosen), 'demonstration')}  "
             f"{clock.total():.1f} s"
         )
         self.learner.refuse_more_skips(self.save)
