@@ -34,7 +34,7 @@ def test_help_imports_nothing_heavy():
         (["train", "demo", "--set", "rollout.window=40", "--dry-run"], "window of 40"),
         (["train", "demo", "--set", "train.microbatch_tokens=100000000000", "--dry-run"], "train.microbatch_tokens"),
         (["train", "vanilla-grpo", "--set", "probe.questions=20"], "several rounds"),
-        (["train", "demo", "--set", "probe.questions=5000", "--dry-run"], "only 1384 held-out questions"),
+        (["train", "demo", "--set", "probe.questions=5000", "--dry-run"], "only 1,384 held-out questions"),
     ],
 )
 def test_bad_input_gets_one_clear_sentence(arguments, message, tmp_path):

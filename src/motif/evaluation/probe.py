@@ -125,7 +125,9 @@ def probe_questions(task: Task, recipe: Recipe) -> list[Question]:
     """
     count = recipe.probe.questions
     if count > len(task.test):
-        raise RecipeError(f"probe.questions = {count}, and the task has {counted(len(task.test), 'held-out question')}")
+        raise RecipeError(
+            f"probe.questions = {count}, but there are only {counted(len(task.test), 'held-out question')}"
+        )
     return random.Random(f"probe/{recipe.train.seed}").sample(task.test, count)
 
 
