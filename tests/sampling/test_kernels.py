@@ -17,15 +17,12 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import plain_kernels as plain
 
-asked = os.environ.get("TRITON_INTERPRET")
-os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported
+os.environ["TRITON_INTERPRET"] = "1"  # read when Triton is imported, and when it runs a kernel
 triton = pytest.importorskip("triton", reason="Triton is not installed; CUDA builds of torch come with it")
 if not triton.knobs.runtime.interpret or "Interpreted" not in type(triton.language.zeros).__name__:
     pytest.skip("Triton was imported before its interpreter was asked for", allow_module_level=True)
 
 from motif.sampling.local import triton_kernels as kernels  # noqa: E402
-
-os.environ |= {"TRITON_INTERPRET": asked or "0"}
 
 
 def close(found: Tensor, expected: Tensor, dtype: torch.dtype = torch.float32) -> bool:
