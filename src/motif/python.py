@@ -93,8 +93,7 @@ def train(
     """
     _refuse_wrong_kinds(recipe, out, resume, allow_changes, display)
     changes, callbacks = _settings(settings), _callbacks(callbacks)
-    given = (model, tokenizer, train_dataset, eval_dataset, reward, steps)
-    if all(one is None for one in given):
+    if all(one is None for one in (model, tokenizer, train_dataset, eval_dataset, reward, steps)):
         resolved = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, changes, trust=Trust(uses=TRAINING))
         folder = Path(expanded(str(out))) if out else folder_for(recipe, resolved.name)
     else:
