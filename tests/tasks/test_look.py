@@ -111,7 +111,8 @@ def written(folder, name, content):
         ("rows.json", '[{"version": 1, "data": [{"q": "1+1?", "a": 2}]}]', "its rows lie in 'data'"),
         (
             "chat.jsonl",
-            '{"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]}',
+            '{"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}, '
+            '{"role": "user", "content": "And?"}, {"role": "assistant", "content": "3"}]}',
             r"answers in messages \('messages'\) are not read",
         ),
         ("one.csv", "text\nhello\nworld\n", r"\(has: text\): write a recipe with data.question_column"),
@@ -133,10 +134,9 @@ def test_usual_names_are_found_although_most_of_their_cells_are_empty(tmp_path):
     ("content", "doubt"),
     [
         (
-            "context,question,answer\n" + "".join(f"A text {i},Who?{i},Ann {i}\n" for i in range(9)),
-            "Not read: context.",
+            "table,question,answer\n" + "".join(f"A table {i},Who?{i},Ann {i}\n" for i in range(9)),
+            "Not read: table.",
         ),
-        ("question,A,B,answer\n" + "".join(f"Which {i}?,1,2,A\n" for i in range(9)), "Not read: A, B."),
         ("".join(f"{i}+1?,{i + 1}\n" for i in range(9)), "looks like a row ('0+1?', '1'): add a line of names"),
         ("frage;antwort\n" + "".join(f"{i}/2?;{i},5\n" for i in range(9)), "decimal comma"),
     ],

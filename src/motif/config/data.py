@@ -27,6 +27,8 @@ READING = ("subset", "train_split", "test_split", "question_column", "answer_col
 """Settings for reading the rows of a source."""
 BOXED = "boxed"
 """An `answer_pattern` that is not a regular expression."""
+PLACE = "place"
+"""An `answer_pattern` of choices: the answer is the place of the right one, counted from 0."""
 OWN_OR_ROWS = ("circuit", "code")
 """Tasks that have questions of their own but also read rows, whose gold answers are in columns of their own."""
 
@@ -185,12 +187,13 @@ class DataConfig(Section):
     """Split of the data set that `test` names."""
     question_column: str = "question"
     """Column of the question, where it is not the task's own: a text, or a chat of one user's message. What lies in a
-    column has a dotted name, as in `extra_info.question`."""
+    column has a dotted name, as in `extra_info.question` or `answers.text.0`. Several columns are joined by names in
+    braces, as in "{context}\\n\\n{question}"; a list in one of them is shown as choices A, B, C, …"""
     answer_column: str = "answer"
     """Column of the gold answer, where it is not the task's own, e.g. `reward_model.ground_truth`."""
     answer_pattern: str = ""
     """Regular expression whose one group extracts the answer from the answer column, e.g. `#### (.+)`; or `boxed`: the
-    content of the last `\\boxed{…}`."""
+    content of the last `\\boxed{…}`; or `place`: the place of the right choice, counted from 0, is read as a letter."""
     pieces_column: str = ""
     """Column of what a question is about, read in rounds: a list of texts, one a round, or with `piece_tokens` one long
     text. The question itself is shown in every round, and the last round asks for the answer."""
@@ -223,7 +226,7 @@ class DataConfig(Section):
     @field_validator("answer_pattern")
     @classmethod
     def _one_group(cls, pattern: str) -> str:
-        if pattern == BOXED:
+        if pattern in (BOXED, PLACE):
             return pattern
         try:
             groups = re.compile(pattern).groups

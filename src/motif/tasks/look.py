@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from motif.config.data import BOXED
+from motif.config.data import BOXED, PLACE
 from motif.errors import DataError
 from motif.grading import Grader
 from motif.method.answers import boxed
-from motif.tasks.rows import Number, Row, column, has_column, names_of, read
+from motif.tasks.forms import Form, form_of
+from motif.tasks.rows import Number, Row, column, has_column, named_in, names_of, read
 from motif.tasks.table import LIKELY, is_missing, user_message
 from motif.text import brief
 
@@ -54,6 +55,36 @@ NEEDED = (
     *("choices", "options", "input", "a", "b", "c", "d"),
 )
 """Columns without which questions often cannot be answered, in lower case."""
+LONG = (
+    "The answers in column {name!r} are long texts without a mark (#### or \\boxed): give data.answer_pattern, or "
+    "another column, or a grader of your own."
+)
+NO_ANSWERS = frozenset(
+    [
+        "id",
+        "index",
+        "split",
+        "source",
+        "level",
+        "difficulty",
+        "subject",
+        "category",
+        "type",
+        "topic",
+        "language",
+        "task_id",
+        "unique_id",
+        "entry_point",
+        "url",
+        "date",
+        "year",
+        "author",
+        "license",
+        "name",
+        "data_source",
+    ]
+)
+"""Columns that say something of a question, and are not taken for its answer."""
 TESTS = ("test", "valid", "validation", "val", "dev", "eval", "heldout")
 
 
@@ -100,6 +131,7 @@ class Look:
     grader: str
     ending: str = ""
     unsure: list[str] = field(default_factory=list)
+    task: str = "file"
 
 
 def look(source: str, subset: str = "", split: str = "train") -> Look:
@@ -114,6 +146,8 @@ def look(source: str, subset: str = "", split: str = "train") -> Look:
     sample = table.rows[:: max(1, len(table.rows) // SAMPLE)][:SAMPLE]
     columns, names = _columns(sample), list(dict.fromkeys(name for row in sample for name in names_of(row.columns)))
     unsure: list[str] = []
+    if form := form_of(sample, source):
+        return _of_form(form, source, sample, len(table.rows), names)
     try:
         answer, pattern = _answer(columns, unsure)
         question = _question([one for one in columns if one.name != answer.name], answer, unsure)
@@ -126,6 +160,26 @@ def look(source: str, subset: str = "", split: str = "train") -> Look:
     found.ending = common_ending(question.texts)
     unsure += _doubts(found, golds)
     return found
+
+
+def _of_form(form: Form, source: str, sample: Sequence[Row], rows: int, names: list[str]) -> Look:
+    """What is found in rows of a known form (`motif.tasks.forms`)."""
+    here = [row for row in sample if has_column(row.columns, form.question) and has_column(row.columns, form.answer)]
+    golds, values = [], [column(row.columns, form.answer) for row in here]
+    question = Column(form.question, [_joined(row, form.question) for row in here], False, len(here) / len(sample))
+    answer = Column(form.answer, [str(value).strip() for value in values], False, question.share)
+    pattern = form.pattern or ("" if form.task else pattern_of(answer))
+    golds = ["A"] if pattern == PLACE else [gold for text in answer.texts if (gold := _taken_out(text, pattern))]
+    grader, task = ("code", form.task) if form.task else (grader_for(golds), "file")
+    worked = answer if pattern not in ("", PLACE) else None
+    found = Look(source, rows, names, question, answer, pattern, worked, grader, unsure=[*form.unsure], task=task)
+    if not form.task and grader == "exact" and answer.length > SHORT:
+        found.unsure.append(LONG.format(name=answer.name))
+    return found
+
+
+def _joined(row: Row, name: str) -> str:
+    return "\n".join(str(column(row.columns, part)) for part in named_in(name) or [name])
 
 
 class _NotFound(Exception):
@@ -195,14 +249,11 @@ def _answer(columns: Sequence[Column], unsure: list[str]) -> tuple[Column, str]:
         return best, pattern_of(best)
     if named:
         best = min(named, key=lambda one: _rank(one, ANSWERS))
-        unsure.append(
-            f"The answers in column {best.name!r} are long texts without a mark (#### or \\boxed): give "
-            "data.answer_pattern, or another column, or a grader of your own."
-        )
+        unsure.append(LONG.format(name=best.name))
         return best, ""
     marked = [one for one in columns if pattern_of(one)]
     others = [one for one in columns if not one.chat and one.length <= SHORT and one.plain not in QUESTIONS]
-    others = [one for one in others if len(set(one.texts)) > 1 and one.plain not in ("id", "index", "split", "source")]
+    others = [one for one in others if len(set(one.texts)) > 1 and one.plain not in NO_ANSWERS]
     guessed = next(iter(marked or sorted(others, key=lambda one: one.length)), None)
     if guessed is None or len(columns) < 2:
         raise _NotFound("no column looks like answers")

@@ -10,6 +10,7 @@ import csv
 import io
 import itertools
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -93,27 +94,37 @@ def names_of(columns: Mapping[str, Any], depth: int = 2) -> Iterator[str]:
 
 
 def has_column(columns: Mapping[str, Any], name: str) -> bool:
-    """Whether there is a column of this name, or a value below one."""
+    """Whether there is a column of this name, or a value below one; of several columns in braces, each of them."""
     try:
-        column(columns, name)
+        for part in named_in(name) or [name]:
+            column(columns, part)
     except KeyError:
         return False
     return True
 
 
-def column(columns: Mapping[str, Any], name: str) -> Any:
-    """The value of a column, or of what lies in one, by dotted names.
+def named_in(name: str) -> list[str]:
+    """The columns that a name joins by braces, as in `{context} {question}`; none if it is the name of one."""
+    return re.findall(r"\{([^{}]+)\}", name)
+
+
+def column(columns: Any, name: str) -> Any:
+    """The value of a column, or of what lies in one, by dotted names; of a list by places, the last being -1.
 
     Raises:
         KeyError: there is none.
     """
-    if name in columns:
+    if isinstance(columns, Mapping) and name in columns:
         return columns[name]
     first, dot, rest = name.partition(".")
-    below = columns[first] if dot else None
-    if not isinstance(below, Mapping):
+    if isinstance(columns, list | tuple) and re.fullmatch(r"-?\d+", first):
+        place = int(first)
+        if not -len(columns) <= place < len(columns):
+            raise KeyError(name)
+        return column(columns[place], rest) if dot else columns[place]
+    if not isinstance(columns, Mapping) or not dot:
         raise KeyError(name)
-    return column(below, rest)
+    return column(columns[first], rest)
 
 
 def read(source: str, subset: str = "", split: str = "train") -> Table:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from motif.config import DataConfig
-from motif.config.data import BOXED
+from motif.config.data import BOXED, PLACE
 from motif.errors import DataError, RecipeError
 from motif.method.answers import boxed
 from motif.method.tree import Question
-from motif.tasks.rows import BadRow, Number, Row, Table, column, has_column, names_of, read
+from motif.tasks.rows import BadRow, Number, Row, Table, column, has_column, named_in, names_of, read
 from motif.tasks.sides import Side
 from motif.tasks.splits import Split
 from motif.text import brief, counted
@@ -28,6 +28,8 @@ LIKELY = {
     "answer_column": ("answer", "gold", "target", "solution", "label", "output", "response", "expected", "result", "a"),
 }
 """Names that columns of others often have, the most likely first."""
+ROLES = {"human": "user", "gpt": "assistant"}
+"""Roles of messages that have other names in some data."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,12 @@ class TableTask:
         if self.gold is None and not data.own_grader:
             solution = (self.solution,) if self.solution else ()
             needed["answer_column"] = (*_columns(data, "answer_column", self.answers), *solution)
-        missing = {key: names for key, names in needed.items() if not set(names) & set(has)}
+        rows = table.rows[:SEEN]
+        missing = {
+            key: names
+            for key, names in needed.items()
+            if not any(has_column(row.columns, name) for name in names for row in rows)
+        }
         if not has or not missing:
             return
         wanted = " and ".join(f"no column {' or '.join(map(repr, names))}" for names in missing.values())
@@ -244,6 +251,9 @@ def _name(row: Row, names: tuple[str, ...]) -> str:
 
 def _text(row: Row, name: str, chat: bool = False) -> str:
     """The text of a column. chat: it may also be a list of messages, of which the user's is read."""
+    if chat and name not in row.columns and (parts := named_in(name)):
+        texts = {part: _shown(row, part) for part in parts}
+        return re.sub(r"\{([^{}]+)\}", lambda match: texts[match[1]], name).strip()
     value = column(row.columns, name)
     if chat and isinstance(value, (list, tuple)):
         value = user_message(value)
@@ -261,17 +271,30 @@ def _text(row: Row, name: str, chat: bool = False) -> str:
     return text
 
 
+def _shown(row: Row, name: str) -> str:
+    """A column as a part of a question: its text, or a list as choices A, B, C, …"""
+    value = column(row.columns, name)
+    if not isinstance(value, list | tuple):
+        return _text(row, name)
+    if not value or not all(isinstance(choice, str | int | float) and str(choice).strip() for choice in value):
+        raise _Unusable(f"column {name!r} holds a list that is not one of choices")
+    return "\n".join(f"{chr(65 + place)}. {str(choice).strip()}" for place, choice in enumerate(value))
+
+
 def user_message(messages: Sequence[Any]) -> str | None:
-    """The text of a chat of one turn: of the user's message, without those of the system; None if it is something else.
+    """The text of a chat of one turn: of the user's message, without those of the system and an answer at its end; None
+    if it is something else.
 
     Instructions of the system are left out because the recipe has its own (`rounds.system_prompt`).
     """
-    if not messages or not all(isinstance(message, Mapping) and "role" in message for message in messages):
+    if not messages or not all(isinstance(message, Mapping) for message in messages):
         return None
-    users = [message for message in messages if message["role"] != "system"]
-    if len(users) != 1 or users[0]["role"] != "user":
+    roles = [ROLES.get(role := message.get("role", message.get("from")), role) for message in messages]
+    asked = [role for role in roles if role != "system"]
+    if asked not in (["user"], ["user", "assistant"]):
         return None
-    content = users[0].get("content")
+    message = messages[roles.index("user")]
+    content = message.get("content", message.get("value"))
     if isinstance(content, (list, tuple)):  # parts, as in OpenAI's API
         parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
         content = "\n".join(part for part in parts if part) if all(isinstance(part, str) for part in parts) else None
@@ -280,7 +303,7 @@ def user_message(messages: Sequence[Any]) -> str | None:
 
 def _before_answer(solution: str, pattern: str) -> str:
     """A worked solution as far as the answer that is taken out of it."""
-    if pattern != BOXED:
+    if pattern not in (BOXED, PLACE):
         matches = list(re.finditer(pattern, solution))
         return solution[: matches[-1].start()].strip() if matches else solution
     return solution  # its box stands in a sentence or a formula, which demonstrations write without the marks
@@ -295,6 +318,10 @@ def is_missing(value: Any) -> bool:
 
 
 def _extracted(answer: str, pattern: str, boxes: bool) -> str:
+    if pattern == PLACE:
+        if not re.fullmatch(r"1?\d|2[0-5]", answer.strip()):
+            raise _Unusable(f"the answer {answer[:60]!r} is not the place of a choice, counted from 0")
+        return chr(65 + int(answer))
     if pattern and pattern != BOXED:
         # The last match counts: steps and headings bear the same marks as the answer, and come before it.
         matches = [match[1] or "" for match in re.finditer(pattern, answer)]

@@ -20,6 +20,7 @@ import torch
 
 from motif import tasks
 from motif.config import DataConfig, Recipe, load_recipe, read_toml
+from motif.config.data import PLACE
 from motif.config.load import RECIPES
 from motif.config.recipe import to_toml
 from motif.errors import DataError, MotifError
@@ -133,9 +134,13 @@ def _data(found: Look, source: str, subset: str, split: str, out: Path, unsure: 
     data |= {"train_split": split} if split != "train" else {}
     if test := held_out_beside(source):
         data["test"] = _relative(test, out)
-    data |= {"question_column": found.question.name} if found.question.name != "question" else {}
-    data |= {"answer_column": found.answer.name} if found.answer.name != "answer" else {}
-    data |= {"answer_pattern": found.pattern} if found.pattern else {}
+    own = ("question", "prompt", "text") if found.task == "code" else ("question",)
+    data |= {"question_column": found.question.name} if found.question.name not in own else {}
+    if found.task == "code":
+        data["task"] = found.task
+    else:
+        data |= {"answer_column": found.answer.name} if found.answer.name != "answer" else {}
+        data |= {"answer_pattern": found.pattern} if found.pattern else {}
     data["grader"] = found.grader
     here = {key: str((out.parent / value).resolve()) if _is_file(out.parent / value) else value
             for key, value in data.items() if key in ("train", "test")}  # fmt: skip
@@ -148,7 +153,7 @@ def _data(found: Look, source: str, subset: str, split: str, out: Path, unsure: 
         data["held_out"] = min(200, max(1, len(task.train) // 5)) if len(task.train) > 1 else 0
         if len(task.train) < 50:
             unsure.append(
-                f"{counted(len(task.train), 'question')} are few: what is held out says little, and what is learnt is "
+                f"{counted(len(task.train), 'question')} {'is' if len(task.train) == 1 else 'are'} few: what is held out says little, and what is learnt is "
                 "soon learnt by heart."
             )
     return data
@@ -304,13 +309,16 @@ def _reasons(found: Look, settings: dict[str, Any], model: Model) -> dict[str, s
     size = "not looked at" if model.parameters is None else f"{abbreviated(int(model.parameters))} parameters"
     worked = found.solution is not None
     kinds = {"numeric": "all answers are numbers", "math": "answers are formulas", "exact": "answers are texts"}
+    kinds["code"] = "answers are programs, run in a sandbox with their tests"
     return {
         "method": 'all rounds trained, small trees; "paper" is MOTIF as published',
         "model": f"{size}; a hub id, a folder, a .gguf file",
         "data.test": "a file of that name lies beside it",
         "data.held_out": "rows kept for evaluation, by a hash of the question",
         "data.question_column": "messages of a chat: the user's is read" if found.question.chat else "",
-        "data.answer_pattern": "the answer is what follows, or is enclosed by, this mark",
+        "data.answer_pattern": "the place of the right choice, counted from 0"
+        if found.pattern == PLACE
+        else "the answer is what follows, or is enclosed by, this mark",
         "data.grader": f"{kinds[found.grader]}; or math, exact, code, your own",
         "data.skip_bad": "rows that cannot be used are left out",
         "rounds.note_tokens": "what is carried from a round to the next, at most",
