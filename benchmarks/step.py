@@ -119,7 +119,7 @@ class Ours:
         """One step; the seconds of its parts."""
         trainer = self.trainer
         trainer.state.step += 1
-        with timed_backward(trainer.optimizer) as parts:
+        with timed_backward(trainer.learner.optimizer) as parts:
             start = time.perf_counter()
             trainer.step()
             total = time.perf_counter() - start
@@ -139,7 +139,7 @@ class Ours:
     def update(self, samples: Sequence[Sample]) -> float:
         """Seconds of an update on these samples."""
         start = time.perf_counter()
-        update(self.trainer.policy, self.trainer.optimizer, samples, self.trainer.recipe)
+        update(self.trainer.policy, self.trainer.learner.optimizer, samples, self.trainer.recipe)
         return time.perf_counter() - start
 
 

@@ -56,7 +56,7 @@ def main() -> None:
             if gap := difference(found, "rounds_6", found, "rounds_3"):
                 print(json.dumps({"arm": name, "steps": lengths, "what": "6 rounds less 3 rounds"} | gap))
     for row in ("rounds_3", "rounds_6"):
-        for a, b in (("early", "whole"), ("untold", "told"), ("both", "told")):
+        for a, b in (("early", "whole"), ("early-1", "whole"), ("untold", "told"), ("both", "told")):
             if a in trained and b in trained and len(trained[a]) == len(trained[b]):
                 gap = difference(trained[a], row, trained[b], row)
                 print(json.dumps({"what": f"{a} less {b}", "row": row, "steps": "2 to 5"} | (gap or {})))

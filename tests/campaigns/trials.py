@@ -121,7 +121,7 @@ def follow(trace: Trace) -> None:
     from motif.compare import runner
     from motif.evaluation import evaluate, store
     from motif.runs import checkpoint, folder
-    from motif.training import loop, rollouts
+    from motif.training import learner, loop, rollouts
 
     def note(owner: Any, name: str, phase: str) -> None:
         inner = getattr(owner, name)
@@ -138,7 +138,7 @@ def follow(trace: Trace) -> None:
     note(store.EvalFolder, "finish", "summary")
     note(runner.Runner, "work", "compare")
     note(rollouts, "grow", "sample")
-    note(loop, "update", "update")
+    note(learner, "update", "update")
     note(loop, "evaluate", "evaluate")
     note(loop, "probe", "probe")
     note(loop, "assign", "grade")

@@ -95,8 +95,9 @@ def test_everything_installed_is_pinned_and_of_the_version_pinned():
 
 HOSTS = {"trl": "trl", "verl": "verl", "verifiers": "verifiers", "httpx": "verifiers"}
 """Imported by the integrations only, and installed by whoever runs them inside that host."""
-OF_CALLERS = {"motif/runs": {"pandas", "ipython"}}
-"""Imported where a caller who has them asks for a table or looks at a result in a notebook."""
+OF_CALLERS = {"motif/runs": {"pandas", "ipython"}, "motif": {"triton"}}
+"""Imported where a caller who has them asks for a table or looks at a result in a notebook, or samples on a GPU: torch
+for CUDA brings Triton."""
 OF_EXTRAS = {"serve": "motif/serve", "circuit": "motif/grading/circuit", "gguf": "motif/export", "track": "motif/runs"}
 """The folder that alone imports what an extra installs."""
 NOT_IMPORTED = {
@@ -183,8 +184,9 @@ sys.path.insert(0, TESTS)
 from support import offline
 offline.guard()
 import motif
+OTHERS = ("__main__", "verifiers", "verl", "trl", "think_in_rounds", "triton_kernels")
 for module in pkgutil.walk_packages(motif.__path__, "motif."):
-    if not any(part in module.name for part in ("__main__", "verifiers", "verl", "trl", "think_in_rounds")):
+    if not any(part in module.name for part in OTHERS):
         importlib.import_module(module.name)
 assert len([name for name in sys.modules if name.startswith("motif.")]) > 50
 from motif.cli.app import app

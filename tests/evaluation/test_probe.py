@@ -330,7 +330,7 @@ def test_refused_before_anything_is_spent(tmp_path):
         load_recipe("vanilla-grpo", ["probe.questions=20"])
     with pytest.raises(RecipeError, match="at least 2"):
         load_recipe("demo", ["probe.questions=1"])
-    with pytest.raises(RecipeError, match="only 1384 held-out"):
+    with pytest.raises(RecipeError, match="only 1,384 held-out"):
         train("demo", tmp_path / "run", settings=["probe.questions=5000"], display=Display(quiet=True))
     assert not (tmp_path / "run").exists()
 

@@ -32,6 +32,7 @@ from motif.sampling.vllm import colocate, keeper
 from motif.sampling.vllm.colocate import ColocatedSampler, ColocatedServer, command_line
 from motif.sampling.vllm.launch import Colocation, find_program
 from motif.session import open_session
+from motif.training import learner
 from motif.training import server as server_module
 from motif.training.loop import train
 from motif.training.server import wait_for_memory
@@ -271,13 +272,13 @@ def test_it_sleeps_during_updates_and_changes_nothing(standing, tmp_path, monkey
     sleeper = Colocation(0.1, GIB, sleeps=True)
     monkeypatch.setattr("motif.planning.plan.colocation_here", lambda forecast, *_: sleeper if here else None)
     asleep: list[bool] = []
-    update = train.__globals__["update"]
+    update = learner.update
 
     def watched(*parts, **options):
         asleep.append(standing.turns[-1:] == ["/sleep?level=1"])
         return update(*parts, **options)
 
-    monkeypatch.setitem(train.__globals__, "update", watched)
+    monkeypatch.setattr(learner, "update", watched)
     here = False
     urls = [*SMALL, f'sampler.urls=["{standing.url}"]']
     train("demo", tmp_path / "plain", settings=urls, display=Display(quiet=True))

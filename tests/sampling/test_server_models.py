@@ -36,6 +36,8 @@ def run(server: FakeVLLM, folder, *more: str) -> list[dict]:
         f"data.train={folder.parent / 'rows.jsonl'}",
         f"data.grader={folder.parent / 'mine.py'}:judge",
         f"model.name={server.policy.config.name}",
+        f"model.lora_rank={server.policy.config.lora_rank}",
+        f"model.lora_alpha={server.policy.config.lora_alpha}",
         f"sampler.urls={json.dumps([server.url])}",
     ]
     train("demo", folder, settings=[*SMALL, *own, *more], display=Display(quiet=True))
@@ -73,4 +75,5 @@ def test_a_model_whose_update_goes_wrong_is_refused_before_anything_is_sampled(s
     server.reset()
     with pytest.raises(ModelError, match=r"'qwen3_5_text' cannot be trained: log-probabilities are off by"):
         run(server, tmp_path / "run")
-    assert len(server.bodies) == 1 and server.bodies[0]["model"] == "base"  # whether it is the trainer's model
+    models = [body["model"] for body in server.bodies]  # whether it is the trainer's, without an adapter and with one
+    assert len(models) == 2 and models[0] == "base" != models[1]
