@@ -152,10 +152,8 @@ def _data(found: Look, source: str, subset: str, split: str, out: Path, unsure: 
     if not test:
         data["held_out"] = min(200, max(1, len(task.train) // 5)) if len(task.train) > 1 else 0
         if len(task.train) < 50:
-            unsure.append(
-                f"{counted(len(task.train), 'question')} {'is' if len(task.train) == 1 else 'are'} few: what is held out says little, and what is learnt is "
-                "soon learnt by heart."
-            )
+            few = f"{counted(len(task.train), 'question')} {'is' if len(task.train) == 1 else 'are'} few"
+            unsure.append(f"{few}: what is held out says little, and what is learnt is soon learnt by heart.")
     return data
 
 
