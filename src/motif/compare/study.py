@@ -227,10 +227,12 @@ def plan_runs(study: Study, folder: Path, out: Path) -> list[StudyRun]:
     Raises:
         RecipeError: an arm's recipe cannot be read, or a setting in it is unknown or out of range.
     """
+    base = {name: resolve(study, name, folder, study.seeds[0]) for name in study.arms}
+    varies = "{seed}" in study.model_dump_json()
     runs = []
     for seed in study.seeds:
         for arm in study.arms:
-            recipe = resolve(study, arm, folder, seed)
+            recipe = resolve(study, arm, folder, seed) if varies else base[arm]
             train = recipe.train.model_copy(update={"seed": seed})
             named = recipe.model_copy(update={"train": train, "name": f"{study.name}: {arm}, seed {seed}"})
             runs.append(StudyRun(arm, seed, named, out / arm / f"seed-{seed}"))

@@ -17,6 +17,7 @@ from motif.tasks.rows import Row, column, has_column, names_of
 from motif.tasks.table import user_message
 
 NEARLY = 0.9
+"""Share of rows from which on something holds for a column."""
 QUESTIONS = ("question", "problem", "query", "instruction", "sentence", "stem", "ctx", "prompt", "text", "input")
 TEXTS = ("context", "passage", "document", "article", "paragraph", "story")
 LISTS = ("choices.text", "choices", "options", "endings", "candidates")

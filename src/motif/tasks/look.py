@@ -16,15 +16,13 @@ from motif.config.data import BOXED, PLACE
 from motif.errors import DataError
 from motif.grading import Grader
 from motif.method.answers import boxed
-from motif.tasks.forms import Form, form_of
+from motif.tasks.forms import NEARLY, Form, form_of
 from motif.tasks.rows import Number, Row, column, has_column, named_in, names_of, read
 from motif.tasks.table import LIKELY, is_missing, user_message
 from motif.text import brief
 
 SAMPLE = 500
 """Rows that are looked at."""
-NEARLY = 0.9
-"""Share of rows from which on something holds for a column."""
 SHORT = 60
 """Characters up to which a text may be an answer as it stands."""
 MARK = r"#### *(.+)"
@@ -165,7 +163,7 @@ def look(source: str, subset: str = "", split: str = "train") -> Look:
 def _of_form(form: Form, source: str, sample: Sequence[Row], rows: int, names: list[str]) -> Look:
     """What is found in rows of a known form (`motif.tasks.forms`)."""
     here = [row for row in sample if has_column(row.columns, form.question) and has_column(row.columns, form.answer)]
-    golds, values = [], [column(row.columns, form.answer) for row in here]
+    values = [column(row.columns, form.answer) for row in here]
     question = Column(form.question, [_joined(row, form.question) for row in here], False, len(here) / len(sample))
     answer = Column(form.answer, [str(value).strip() for value in values], False, question.share)
     pattern = form.pattern or ("" if form.task else pattern_of(answer))
