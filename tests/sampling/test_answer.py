@@ -20,8 +20,9 @@ from motif.sampling.local.engine import Engine, Spelling
 from motif.session import open_session, solve
 from motif.tasks import Task
 from support.paths import taken
-from support.serving import Scripted, until
+from support.serving import Scripted
 from support.tiny import char_tokenizer
+from support.waiting import until
 
 DEMO = load_recipe("demo")
 ROUNDS = Rounds(DEMO.rounds, char_tokenizer())

@@ -37,6 +37,7 @@ from motif.training import server as server_module
 from motif.training.loop import train
 from motif.training.server import wait_for_memory
 from support.fake_vllm import FakeVLLM
+from support.waiting import until
 
 SMALL = [
     "model.adapter=lora",
@@ -94,15 +95,8 @@ def running(pid: int) -> bool:
         return False
 
 
-def wait_until(holds, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def pids_of(told: Path) -> list[int]:
-    wait_until(lambda: told.exists() and told.read_text().endswith("\n"))
+    until(lambda: told.exists() and told.read_text().endswith("\n"))
     pids = [int(word) for word in told.read_text().split()]
     assert all(running(pid) for pid in pids)
     told.unlink()
@@ -170,9 +164,9 @@ def test_a_server_and_what_it_started_end_with_it_with_its_keeper_and_with_its_r
             kept_by = next(int(line) for line in starter.stdout if line.strip().isdigit())
             pids = pids_of(told)
             os.kill(starter.pid if killed_first == "run" else kept_by, signal.SIGKILL)
-            wait_until(lambda pids=pids: not running(pids[0]))
+            until(lambda pids=pids: not running(pids[0]))
             if killed_first == "run":
-                wait_until(lambda pids=pids, keeper=kept_by: not running(pids[1]) and not running(keeper))
+                until(lambda pids=pids, keeper=kept_by: not running(pids[1]) and not running(keeper))
             else:
                 os.kill(pids[1], signal.SIGKILL)
 

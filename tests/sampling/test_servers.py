@@ -22,6 +22,7 @@ from motif.training.loop import train
 from support.fake_vllm import FakeVLLM
 from support.runs import metric_lines
 from support.sampling import expand
+from support.waiting import until
 
 SMALL = [
     "model.adapter=lora",
@@ -251,21 +252,19 @@ def test_failures_change_nothing_but_time(failure, servers, undisturbed, tmp_pat
 
 @pytest.mark.slow
 def test_a_server_that_dies_in_mid_tree_and_comes_back_changes_nothing(servers, undisturbed, tmp_path):
-    deaths, back = [], threading.Event()
+    deaths = []
 
     def die(count, body):
         if count == 12 and not deaths:
             deaths.append(list(servers[0].loaded))
             threading.Timer(0.3, servers[0].start).start()
             return "die"
-        if deaths:
-            back.set()
         return None
 
     def leave_some(count, body):
-        """The other server does not do all the work before this one is back."""
+        """The other server does not end the step before this one is back, however slow the machine is."""
         if deaths:
-            back.wait(2)
+            until(lambda: servers[0].history.count(deaths[0][0]) == 2)
 
     servers[0].misbehave, servers[1].misbehave = die, leave_some
     run(tmp_path / "run", servers)

@@ -18,8 +18,9 @@ from motif.serve.admission import ServerLimits
 from motif.serve.requests import ServedModel
 from motif.serve.run import ServerOptions
 from motif.serve.service import Service
-from support.serving import CHAT, CLIENT, DEMO, Scripted, ask, post, request_head, serving, until
+from support.serving import CHAT, CLIENT, DEMO, Scripted, ask, post, request_head, serving
 from support.tiny import char_tokenizer
+from support.waiting import until
 
 ROUNDS = Rounds(DEMO.rounds, char_tokenizer())
 

@@ -26,8 +26,9 @@ from motif.errors import RecipeError, UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.http import bearer
 from motif.sampling.openai import BadReply, OpenAISampler, UpstreamAddress, _Streamed, retry_after
-from support.serving import CLIENT, DEMO, ask, post, serving, until
+from support.serving import CLIENT, DEMO, ask, post, serving
 from support.tiny import char_tokenizer
+from support.waiting import until
 
 ROUNDS = Rounds(DEMO.rounds, char_tokenizer())
 PASSWORD, KEY = "hunter2/ü", "sk-secret-key"

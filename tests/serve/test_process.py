@@ -27,7 +27,8 @@ from motif.runs import checkpoint
 from motif.serve.run import bound, limits_of
 from motif.session import open_model
 from support import forked
-from support.serving import CLIENT, ask, post, until
+from support.serving import CLIENT, ask, post
+from support.waiting import until
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from motif.serve.protocol import CompletionRequest
 from motif.session import open_session, solve
 from motif.tasks import Task
 from support import ROOT
-from support.serving import CLIENT, DEMO, ask, counted, post, raw, requests_counted, serving, until
+from support.serving import CLIENT, DEMO, ask, counted, post, raw, requests_counted, serving
+from support.waiting import until
 
 SMALL = DEMO.model_copy(
     update={"eval": DEMO.eval.model_copy(update={"rounds": [3], "temperature": 1.0, "samples": 3, "greedy": True})}

@@ -19,7 +19,8 @@ from motif.errors import UsageError
 from motif.method.rounds import Rounds
 from motif.sampling.openai import OpenAISampler, UpstreamAddress, UpstreamError, _Streamed
 from support.fake_vllm import FakeVLLM
-from support.serving import CHAT, CLIENT, DEMO, ask, post, raw, serving, until
+from support.serving import CHAT, CLIENT, DEMO, ask, post, raw, serving
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from motif.serve.admission import ServerLimits
 from motif.serve.requests import ServedModel
 from motif.serve.run import ServerOptions, server_config
 from motif.serve.service import Service
+from support.waiting import until
 
 DEMO = load_recipe("demo")
 CHAT = "/v1/chat/completions"
@@ -112,14 +112,6 @@ def counted(service: Service, name: str, **labels: str) -> float:
 def requests_counted(service: Service, status: int, path: str = CHAT) -> float:
     """How many requests have ended with this status."""
     return counted(service, "requests_total", path=path, status=str(status))
-
-
-def until(true: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def ask(text: str = "What is 15 × 24?", **parameters: Any) -> dict[str, Any]:
