@@ -2,10 +2,11 @@
 
     python studies/pretrained/p1.py rates               the pilot of learning rates
     python studies/pretrained/p1.py train               warm starts, all runs, results/p1
-    python studies/pretrained/p1.py test                longer stories, other wordings, the twin; results/p1/tests.jsonl
+    python studies/pretrained/p1.py test [--pilot]      longer stories, other wordings, the twin; results/p1/tests.jsonl
     python studies/pretrained/p1.py write [--check]     p1.toml and p1_rates.toml from the table below
 
-`--seeds 0 1`, `--workers 2` and `--runs runs/p1` limit and place the work. Started again, it goes on where it stopped.
+`--seeds 0 1`, `--arms long-8 recommended`, `--tests "6 events"`, `--workers 2` and `--runs runs/p1` limit and place the
+work. Started again, it goes on where it stopped.
 
 Arms, contrasts, tests and seeds are fixed here, and were committed before any of the runs. What a run changes is each
 arm's learning rate: the best of RATES in the pilot on PILOT_SEED, which is not among the seeds. Until its results are
@@ -15,6 +16,7 @@ in pilots/, every arm has the second.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import subprocess
@@ -166,11 +168,12 @@ def point(arm: str, at_equal_tokens: bool) -> dict[str, Any]:
 
 
 def best_rate(arm: str) -> float:
-    """The rate that did best in the pilot; of equals the lowest. Before it, the second."""
-    if not PILOTS.is_file():
+    """The rate that did best in the pilot; of equals the lowest. Before it has all three, the second."""
+    records = lines(PILOTS) if PILOTS.is_file() else []
+    ends = {line["arm"]: line["curve"][-1]["rows"][ROW]["accuracy"] for line in records if "arm" in line}
+    if not all(f"{arm}-{rate:g}" in ends for rate in RATES):
         return RATES[1]
-    ends = {line["arm"]: line["curve"][-1]["rows"][ROW]["accuracy"] for line in lines(PILOTS) if "arm" in line}
-    return max(RATES, key=lambda rate: (ends.get(f"{arm}-{rate:g}", 0.0), -rate))
+    return max(RATES, key=lambda rate: (ends[f"{arm}-{rate:g}"], -rate))
 
 
 def toml(study: dict[str, Any]) -> str:
@@ -220,8 +223,8 @@ def start(seed: int, runs: Path) -> None:
         shutil.move(run / "export" / "merged", model)
 
 
-def train(study: str, seeds: list[int], runs: Path, workers: int) -> Path:
-    """Run a study seed by seed, and return its results."""
+def train(study: str, seeds: list[int], arms: list[str], runs: Path, workers: int) -> Path:
+    """Run these arms of a study, or all, seed by seed, and return its results."""
     for seed in seeds:
         start(seed, runs)
         motif(
@@ -233,6 +236,7 @@ def train(study: str, seeds: list[int], runs: Path, workers: int) -> Path:
             str(workers),
             "--out",
             str(runs / study[:-5]),
+            *(["--arms", ",".join(arms)] if arms else []),
         )
     return runs / study[:-5] / "results.jsonl"
 
@@ -242,7 +246,7 @@ def tested(run: Path, test: str) -> list[float]:
     out = run / test.replace(" ", "-").replace(",", "")
     if not (out / "results.json").is_file():
         given = dict(TESTS[test])
-        if run.parent.name.endswith(("long", "long-8")):
+        if any(run.parent.name.startswith(arm) for arm in ("long-8", "warm-long")):
             given["rollout.tokens_first"] = TOKENS * given.get("data.stories.longest", 3)
         sets = [part for key, value in given.items() for part in ("--set", f"{key}={json.dumps(value)}")]
         motif("eval", str(run), "--out", str(out), "--questions", str(QUESTIONS), "--temperature", "0", *sets)
@@ -251,24 +255,38 @@ def tested(run: Path, test: str) -> list[float]:
     ]
 
 
-def test(seeds: list[int], runs: Path) -> None:
-    """Test all arms that have been trained, and write a line for every arm and every comparison."""
+def test(study: str, seeds: list[int], tests: list[str], runs: Path, out: Path) -> None:
+    """Test all arms that have been trained, and write a line for every arm and every comparison.
+
+    In the pilot, arms are compared that have the same learning rate.
+    """
     found = []
-    for name in TESTS:
-        by_arm = {
-            arm: {seed: tested(run, name) for seed in seeds if (run := runs / "p1" / arm / f"seed-{seed}").is_dir()}
-            for arm in ARMS
-            if arm != "untrained"
-        }
+    names = [name for name in studies()[study]["arms"] if name != "untrained"]
+    pairs = [(a, b) for a in names for b in names if (split(a)[0], split(b)[0]) in PAIRS and split(a)[1] == split(b)[1]]
+    for name in tests:
+        by_arm: dict[str, dict[int, list[float]]] = {arm: {} for arm in names}
+        for arm, seed in itertools.product(names, seeds):
+            if (run := runs / study[:-5] / arm / f"seed-{seed}").is_dir():
+                by_arm[arm][seed] = tested(run, name)
         for arm, by_seed in by_arm.items():
-            found.append({"arm": arm, "test": name, "by_seed": {s: sum(row) / len(row) for s, row in by_seed.items()}})
-        for a, b in PAIRS:
-            pairs = [(by_arm[a][seed], by_arm[b][seed]) for seed in seeds if seed in by_arm[a] and seed in by_arm[b]]
-            if gaps := [[x - y for x, y in zip(*pair, strict=True)] for pair in pairs]:
+            if by_seed:
+                shares = {seed: sum(row) / len(row) for seed, row in by_seed.items()}
+                found.append({"arm": arm, "test": name, "by_seed": shares})
+        for a, b in pairs:
+            both = [(by_arm[a][seed], by_arm[b][seed]) for seed in seeds if seed in by_arm[a] and seed in by_arm[b]]
+            if gaps := [[x - y for x, y in zip(*pair, strict=True)] for pair in both]:
                 difference = crossed_interval(gaps).to_dict()
                 found.append({"what": f"{a} less {b}", "test": name, "seeds": len(gaps), "difference": difference})
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "tests.jsonl").write_text("".join(json.dumps(line) + "\n" for line in found), encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text("".join(json.dumps(line) + "\n" for line in found), encoding="utf-8")
+
+
+def split(arm: str) -> tuple[str, str]:
+    """An arm of the pilot: its name and its rate; of the study, its name and no rate."""
+    for rate in RATES:
+        if arm.endswith(f"-{rate:g}"):
+            return arm.removesuffix(f"-{rate:g}"), f"{rate:g}"
+    return arm, ""
 
 
 def write(check: bool) -> None:
@@ -285,21 +303,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="P1: a pretrained model on stories in pieces.")
     parser.add_argument("part", choices=["write", "rates", "train", "test"])
     parser.add_argument("--check", action="store_true", help="with write: only compare")
+    parser.add_argument("--pilot", action="store_true", help="with test: the runs of the pilot")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--arms", nargs="+", default=[], help="with rates and train: only these")
+    parser.add_argument("--tests", nargs="+", default=list(TESTS), choices=list(TESTS), help="with test: only these")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time")
     parser.add_argument("--runs", type=Path, default=Path("runs/p1"), help="folder of the runs")
     given = parser.parse_args()
     if given.part == "rates":
-        results = train("p1_rates.toml", [PILOT_SEED], given.runs, given.workers)
+        results = train("p1_rates.toml", [PILOT_SEED], given.arms, given.runs, given.workers)
         PILOTS.parent.mkdir(exist_ok=True)
         shutil.copy(results, PILOTS)
     elif given.part == "train":
-        results = train("p1.toml", given.seeds, given.runs, given.workers)
+        results = train("p1.toml", given.seeds, given.arms, given.runs, given.workers)
         RESULTS.mkdir(parents=True, exist_ok=True)
         shutil.copy(results, RESULTS / "results.jsonl")
         motif("compare", str(HERE / "p1.toml"), "--from", str(RESULTS / "results.jsonl"), "--out", str(RESULTS))
+    elif given.part == "test" and given.pilot:
+        test("p1_rates.toml", [PILOT_SEED], given.tests, given.runs, PILOTS.with_name("p1_tests.jsonl"))
     elif given.part == "test":
-        test(given.seeds, given.runs)
+        test("p1.toml", given.seeds, given.tests, given.runs, RESULTS / "tests.jsonl")
     if given.part in ("write", "rates"):
         write(given.check)
 
