@@ -174,7 +174,7 @@ def test_a_lock_dies_with_its_holder(tmp_path):
     from motif.runs.disk import try_lock
     assert try_lock(Path({str(tmp_path / "lock")!r})) is not None
     print("claimed", flush=True)
-    time.sleep(60)
+    time.sleep(600)
     """
     holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "claimed\n"
@@ -194,7 +194,7 @@ def test_a_run_stops_when_its_study_is_killed(tmp_path):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     try:
         threading.Thread(target=worker._follow_parent, daemon=True).start()
-        time.sleep(60)
+        time.sleep(600)
     except KeyboardInterrupt:
         print("interrupted")
     """

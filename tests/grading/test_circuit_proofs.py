@@ -167,7 +167,7 @@ PIECES = [
 PIECES += ["//", "/*", "*/", "begin", "end"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.sampled_from(PIECES), max_size=40).map("".join))
 def test_no_text_crashes_the_reader(text):
     for answer in (text, f"{HEAD} {text} endmodule", f"```verilog\n{text}\n```"):

@@ -11,11 +11,22 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from motif.grading.code import sandbox
 from motif.grading.verdict import Grade
-from support.programs import SUCCESSOR, gold, gone_soon, judged, processes_with, reported, zombies
+from support.programs import (
+    SUCCESSOR,
+    gold,
+    judged,
+    processes_with,
+    processes_within,
+    reported,
+    wait_for_the_end_of,
+    zombies,
+)
+from support.waiting import until
 
 
 @pytest.mark.slow
@@ -137,7 +148,7 @@ def test_nothing_stays_behind(boxed, monkeypatch):
     watching.set()
     watcher.join()
     assert seen  # it had become the daemon and was there to be found
-    assert gone_soon(marker)
+    wait_for_the_end_of(marker)
 
 
 @pytest.mark.parametrize(
@@ -208,14 +219,11 @@ def test_a_program_does_not_outlive_a_killed_grader(boxed):
     script = f"from motif.grading.code.rule import Code; Code().grade({gold()!r}, 'import time; time.sleep(60)')"
     environment = os.environ | {"PYTHONPATH": str(Path(sandbox.__file__).parents[3])}
     grader = subprocess.Popen([sys.executable, "-c", script], env=environment)
-    end = time.monotonic() + 60
-    while not processes_with("What runs inside the sandbox") and time.monotonic() < end:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    assert processes_with("What runs inside the sandbox")
+    until(lambda: processes_within(grader.pid))
+    boxes = processes_within(grader.pid)
     grader.kill()
     grader.wait()
-    assert gone_soon("What runs inside the sandbox")
+    until(lambda: not any(map(psutil.pid_exists, boxes)))
 
 
 @pytest.mark.slow
@@ -234,7 +242,7 @@ def test_a_hundred_gradings_leave_nothing(boxed, tmp_path, monkeypatch):
     assert threading.active_count() == threads
     assert not list(tmp_path.iterdir())
     assert len(zombies()) < before + 10  # other programs on this machine may leave one
-    assert gone_soon("What runs inside the sandbox")  # the first words of the text that is sent
+    until(lambda: not processes_within(os.getpid()))
 
 
 def test_from_several_threads(boxed):

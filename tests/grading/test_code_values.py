@@ -29,7 +29,7 @@ PLAIN = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(PLAIN, PLAIN)
 def test_values_equal_themselves_and_little_else(one, two):
     first, second = (json.loads(json.dumps(inside.encode(value))) for value in (one, two))
@@ -140,7 +140,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(JSON, PLAIN)
 def test_any_reply_is_judged_without_error(content, wanted):
     test = unit_tests.UnitTest("f()", inside.encode(wanted))

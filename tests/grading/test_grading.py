@@ -9,9 +9,11 @@ import textwrap
 import threading
 import time
 import types
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from motif.grading.exact import Exact
 from motif.grading.math.rule import Math
 from motif.grading.numeric import Numeric, number
 from motif.method.answers import boxed, last_number
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +42,10 @@ def alive(pid: int) -> bool:
     return not (stat.exists() and ") Z " in stat.read_text())
 
 
-def gone_within(pid: int, seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < end:
-        time.sleep(0.05)
-    return not alive(pid)
+def computes(pid: int) -> Callable[[], bool]:
+    """Whether a process has computed for a tenth of a second since this was called."""
+    before = sum(psutil.Process(pid).cpu_times()[:2])
+    return lambda: sum(psutil.Process(pid).cpu_times()[:2]) > before + 0.1
 
 
 @pytest.mark.parametrize(
@@ -116,7 +118,7 @@ def test_extraction_is_linear_on_a_megabyte(unit):
     assert time.process_time() - started < 20  # quadratic would be hours
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(alphabet="\\boxed{}1,-/. $%ab", max_size=60))
 def test_any_text_is_read_without_error(text):
     boxed(text), last_number(text)
@@ -301,11 +303,9 @@ def test_hostile_input_is_never_right(prediction):
 
 def test_time_limit_kills_and_the_next_verdict_works(hangs):
     with Grader("math", time_limit=1.5) as limited:
-        started = time.perf_counter()
         grade = limited.grade("5", hangs)
         assert (grade.verdict, grade.reason) == ("wrong", "grading it took more than 1.5 s")
-        assert 1.4 < grade.seconds < 17  # seconds of computing, which take longer on a busy machine
-        assert time.perf_counter() - started < 60
+        assert grade.seconds > 1.4  # seconds of computing, which take longer on a busy machine
         assert limited.grade("x+1", "1+x").verdict == "right"
         assert ("5", hangs) not in limited._cache
 
@@ -359,8 +359,8 @@ def test_a_dying_worker_is_ungraded_and_replaced(hangs):
     with Grader("math", time_limit=30) as limited:
         assert limited.grade("x+1", "1+x").verdict == "right"
         process = limited._all[0].process
-        killer = threading.Timer(0.3, process.kill)
-        killer.start()
+        under_way = computes(process.pid)
+        threading.Thread(target=lambda: (until(under_way), process.kill())).start()
         grade = limited.grade("5", hangs)
         assert (grade.verdict, grade.reason) == ("ungraded", "the grading worker died")
         assert limited.grade("x+2", "2+x").verdict == "right"
@@ -445,7 +445,7 @@ def test_a_forgotten_grader_is_cleaned_up():
     grader.grade("x+1", "1+x")
     pid = grader._all[0].process.pid
     del grader
-    assert gone_within(pid, 30)
+    until(lambda: not alive(pid))
 
 
 def test_ctrl_c_does_not_reach_the_worker():
@@ -492,9 +492,9 @@ def test_a_script_needs_no_main_guard(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=300)[0]
     assert re.fullmatch(r"right \d+ False\n", output)
-    assert gone_within(int(output.split()[1]), 30)
+    until(lambda: not alive(int(output.split()[1])))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an alarm ends it, later")
@@ -511,10 +511,10 @@ def test_a_hung_worker_does_not_outlive_a_killed_parent(tmp_path, hangs):
         stdout=subprocess.PIPE,
     )
     pid = int(process.stdout.readline())
-    time.sleep(0.3)
+    until(computes(pid))
     process.kill()
     process.communicate()
-    assert gone_within(pid, 30)
+    until(lambda: not alive(pid))
 
 
 def test_the_worker_has_a_memory_limit():

@@ -122,7 +122,6 @@ def number_spellings(value: Fraction) -> list[str]:
     return written
 
 
-@settings(deadline=None)
 @given(fractions, st.data())
 def test_numbers(value, data):
     written = data.draw(st.sampled_from(number_spellings(value)))
@@ -132,7 +131,6 @@ def test_numbers(value, data):
     assert not right(latex(value), data.draw(st.sampled_from(number_spellings(other))))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 10**6), st.sampled_from(["cm", "kg", "dollars", "hours", "m/s", "apples", "₹", "米", "%"]))
 def test_units(value, name):
     assert right(f"{value}", rf"{value} \text{{ {name}}}")
@@ -153,7 +151,7 @@ def expanded(roots: list[int], letter: str = "x") -> str:
     return " + ".join(f"({c}) {letter}^{{{degree - index}}}" for index, c in enumerate(coefficients))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(small, min_size=1, max_size=4), st.lists(small, min_size=1, max_size=4))
 def test_expressions(roots, others):
     assert right(product(roots), expanded(roots))
@@ -163,7 +161,7 @@ def test_expressions(roots, others):
         assert not right(product(roots), expanded(others))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(fractions, min_size=2, max_size=5), st.data())
 def test_tuples_sets_and_lists(items, data):
     order = data.draw(st.permutations(items))
@@ -179,7 +177,7 @@ def test_tuples_sets_and_lists(items, data):
     assert not right(f"{gold} ", latex(items[0]))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, st.integers(1, 9), st.sampled_from(["()", "[]", "(]", "[)"]), st.sampled_from(["()", "[]", "(]", "[)"]))
 def test_intervals(low, width, ends, others):
     high = low + width
@@ -198,7 +196,7 @@ def test_intervals(low, width, ends, others):
         assert not right(f"{ends[0]}{low},{high + 1}{ends[1]}", spelling), spelling
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 9), st.integers(1, 9), small, st.integers(-9, 9).filter(bool), st.integers(1, 9))
 def test_equations_up_to_a_factor(a, b, c, factor, shift):
     gold = f"{a}x + {b}y = {c}"
@@ -209,7 +207,7 @@ def test_equations_up_to_a_factor(a, b, c, factor, shift):
     assert not right(gold, str(c)) and not right(str(c), f"{a + 1}x = {c}")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(small, small)
 def test_named_values_bring_their_order(x, y):
     gold = f"x={x}, y={y}"
@@ -218,7 +216,6 @@ def test_named_values_bring_their_order(x, y):
     assert right(gold, f"x={y}, y={x}") == (x == y)
 
 
-@settings(deadline=None)
 @given(letters)
 def test_letters_are_options_in_order_and_text_otherwise(chosen):
     word, ordered = "".join(chosen), "".join(sorted(chosen))
@@ -229,7 +226,7 @@ def test_letters_are_options_in_order_and_text_otherwise(chosen):
     assert not right(ordered, ordered[:-1]) and not right(ordered[0], word)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(days, days)
 def test_dates(day, other):
     assert right(day.isoformat(), f"{day:%B} {day.day}, {day.year}") and right(
@@ -239,7 +236,7 @@ def test_dates(day, other):
     assert not right(day.isoformat(), str(day.year - day.month - day.day))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.lists(fractions, min_size=2, max_size=2), min_size=2, max_size=3), st.data())
 def test_matrices(rows, data):
     def written(kind: str, cells: list[list[Fraction]]) -> str:
@@ -254,7 +251,7 @@ def test_matrices(rows, data):
         assert not right(gold, written("pmatrix", [list(column) for column in zip(*rows, strict=True)]))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(25, 99), st.integers(2, 99), st.integers(2, 9))
 def test_ratios(a, b, factor):
     assert right(f"{a}:{b}", f"{a} : {b}") and right(f"{a}:{b}", rf"{a} \text{{ to }} {b}")
@@ -263,7 +260,6 @@ def test_ratios(a, b, factor):
     assert not right(f"{a}:{b}", f"{a}:{b + 1}") and not right(f"{a}:{b}", f"{a}:{b}:{b}")
 
 
-@settings(deadline=None)
 @given(st.times(), st.times())
 def test_times(time_, other):
     gold = f"{time_:%H:%M}"
@@ -274,7 +270,6 @@ def test_times(time_, other):
         assert not right(gold, rf"\frac{{{time_.hour}}}{{{time_.minute}}}")
 
 
-@settings(deadline=None)
 @given(st.integers(2, 16), st.integers(17, 10**6), st.integers(2, 16))
 def test_numerals(base, value, other):
     digits, left = "", value
@@ -289,7 +284,6 @@ def test_numerals(base, value, other):
     assert not right(str(value), gold) or base == 10
 
 
-@settings(deadline=None)
 @given(st.sampled_from("ABCDEFGHIJ"), st.sampled_from("ABCDEFGHIJ"), fractions)
 def test_choices_with_their_texts(letter, other, value):
     forms = (
@@ -346,7 +340,7 @@ def test_other_words_are_no_units(words):
     assert not unit(words)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet=r"\{}()[],.;:=<>+-*/^_!|&$%~ 0123xyAB", max_size=60))
 def test_any_text_is_read_quickly_and_equals_itself(text):
     started = time.process_time()

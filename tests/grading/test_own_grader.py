@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ from motif.grading import Grade, Grader
 from motif.tasks import load
 from support import ROOT
 from support.commands import motif
-from support.programs import gone_soon, processes_with
+from support.programs import processes_with, wait_for_the_end_of
+from support.waiting import until
 
 SOURCE = """
 import os, time
@@ -27,7 +27,7 @@ def judge(gold, prediction):
     if prediction == "die": os._exit(3)
     if prediction == "compute":
         while True: pass
-    if prediction == "wait": time.sleep(60)
+    if prediction == "wait": time.sleep(600)
     if prediction == "odd": return 0.5
     if prediction == "word": return "ungraded"
     return gold == prediction[::-1]
@@ -50,16 +50,14 @@ def test_verdicts_and_failures(mine, busy_machine):
         )
         assert grader.grade("abc", "odd").outcome == 0.5
         assert grader.grade("abc", "die").reason == "the grading worker died"
-        started = time.perf_counter()
         assert grader.grade("abc", "compute").verdict == "wrong"  # else a policy could hide there
         assert grader.grade("abc", "wait").verdict == "ungraded"
-        assert time.perf_counter() - started < 20
         assert grader.grade("abc", "cba").verdict == "right"
 
 
 FAMILY = """
 import os, subprocess, sys, time
-COMMAND = [sys.executable, "-c", "import time; time.sleep(60)  # MARK"]
+COMMAND = [sys.executable, "-c", "import time; time.sleep(600)  # MARK"]
 def judge(gold, prediction):
     subprocess.Popen(COMMAND)
     subprocess.Popen(COMMAND, start_new_session=True)
@@ -81,21 +79,18 @@ def test_what_a_grader_has_started_ends_with_it(tmp_path, ending):
     (tmp_path / "mine.py").write_text(FAMILY.replace("MARK", marker))
     name = f"{tmp_path / 'mine.py'}:judge"
     if ending == "kill":
-        script = f"from motif.grading import Grader; Grader({name!r}, time_limit=60).grade('1', 'hang')"
+        script = f"from motif.grading import Grader; Grader({name!r}, time_limit=600).grade('1', 'hang')"
         process = subprocess.Popen([sys.executable, "-c", script])
     else:
-        grader = Grader(name, time_limit=1)
+        grader = Grader(name, time_limit=1 if ending == "hang" else 60)
         assert grader.grade("1", ending).verdict == ("ungraded" if ending == "hang" else "right")
-    end = time.monotonic() + 60
-    while ending != "hang" and len(processes_with(marker)) < 3 and time.monotonic() < end:
-        time.sleep(0.05)
-    assert len(processes_with(marker)) == (0 if ending == "hang" else 3)
+    until(lambda: len(processes_with(marker)) == (0 if ending == "hang" else 3))
     if ending == "kill":
         process.kill()
         process.wait()
     else:
         grader.close()
-    assert gone_soon(marker)
+    wait_for_the_end_of(marker)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -105,7 +100,7 @@ def test_the_group_of_a_worker_that_died_ends(tmp_path):
     (tmp_path / "mine.py").write_text(source.replace("os.fork() == 0", "False").replace("os.wait()", ""))
     with Grader(f"{tmp_path / 'mine.py'}:judge") as grader:
         assert grader.grade("1", "die").reason == "the grading worker died"
-        assert gone_soon(marker)
+        wait_for_the_end_of(marker)
 
 
 def test_what_cannot_be_loaded_is_said_before_any_work(tmp_path, mine):

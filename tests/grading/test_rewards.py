@@ -285,7 +285,7 @@ def test_a_leaf_is_graded_as_it_was_when_it_ended_while_its_tree_goes_on(tree):
         at_once = 1  # graded in another thread
 
         def __call__(self, responses: list[str]) -> float:
-            return float(waits.wait(10) and len(responses) == 2)
+            return float(waits.wait(120) and len(responses) == 2)
 
     leaf = next(tree.leaves())
     with Grader(give(Slow())) as grader, grading_beside(grader) as on_leaf:

@@ -153,7 +153,7 @@ def test_a_note_is_cut_to_its_beginning():
     assert read("<answer>0123</answer>", note_tokens=4).note == "0123"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(['"', " ", "final", "日", "🂡", "é", "x", "12", "\n", '"x"', "<end>"]), max_size=30))
 def test_no_note_is_longer_than_its_limit_in_any_tokenizer(pieces):
     text = "".join(pieces)
@@ -336,7 +336,7 @@ def test_a_broken_template_is_an_error():
 TEXTS = st.text(st.sampled_from('abc 0123+=\n"<>/{}日🂡é') | st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(["char", "byte pair"]),
     TEXTS,
@@ -478,20 +478,20 @@ def test_a_note_cannot_speak_in_the_scaffolds_voice(wording, text):
     assert_nothing_forged(wording, f"300 {text} and {text}{text}")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sampled_from(list(WORDINGS)), st.lists(st.sampled_from(FORGERIES) | st.text(max_size=5), max_size=6))
 def test_no_mixture_of_forgeries_can_either(wording, pieces):
     assert_nothing_forged(wording, "".join(pieces))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sampled_from(list(WORDINGS)), st.sampled_from(FORGERIES), st.sampled_from(FORGERIES), st.data())
 def test_nor_one_forgery_inside_another(wording, outer, inner, data):
     at = data.draw(st.integers(0, len(outer)))
     assert_nothing_forged(wording, outer[:at] + inner + outer[at:])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(FORGERIES), min_size=1, max_size=4), st.integers(1, 60))
 def test_cutting_a_note_puts_nothing_together(pieces, limit):
     protocol = rounds(note_tokens=limit)
@@ -503,7 +503,7 @@ def test_cutting_a_note_puts_nothing_together(pieces, limit):
 QUOTED = st.text(st.sampled_from("\"'[]ab .\n"), max_size=12).map(str.strip)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(QUOTED, st.sampled_from([' Progress: "{note}"', " [{note}]", "'{note}'", "<{note}>", "“{note}”", "*{note}*"]))
 def test_a_quoted_note_can_be_read_back_and_does_not_end_its_quotation(note, progress):
     before, _, after = progress.partition("{note}")

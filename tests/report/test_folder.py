@@ -22,7 +22,7 @@ def ask(tmp_path):
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def get(path):
-        connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+        connection = http.client.HTTPConnection(*server.server_address[:2], timeout=120)
         connection.request("GET", path)
         answer = connection.getresponse()
         text = answer.read().decode()

@@ -176,7 +176,7 @@ def test_two_hosts_are_a_bad_request(run: Path, serve: Serve) -> None:  # noqa: 
 
 
 def raw(server: ViewServer, request: str) -> bytes:
-    with socket.create_connection(server.server_address[:2], timeout=20) as connection:
+    with socket.create_connection(server.server_address[:2], timeout=120) as connection:
         connection.sendall(request.encode())
         connection.shutdown(socket.SHUT_WR)  # so that a connection kept for more requests ends, too
         answer = b""

@@ -45,7 +45,7 @@ def serve() -> Iterator[Serve]:
 
 
 def ask(server: ViewServer, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=10)
+    connection = http.client.HTTPConnection(*server.server_address[:2], timeout=120)
     connection.request(method, path, headers={key.replace("_", "-"): value for key, value in headers.items()})
     answer = connection.getresponse()
     body = answer.read()
@@ -107,7 +107,7 @@ def test_a_body_is_no_next_request(tmp_path: Path, serve: Serve) -> None:
     server = serve(fake_run(tmp_path / "run", steps=1))
     hidden = b"GET /data.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
     for field in (b"Content-Length: %d" % len(hidden), b"Transfer-Encoding: chunked"):
-        with socket.create_connection(server.server_address, timeout=5) as client:
+        with socket.create_connection(server.server_address, timeout=120) as client:
             client.sendall(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n" + hidden)
             found = b""
             with contextlib.suppress(ConnectionResetError):  # as what was sent is not read

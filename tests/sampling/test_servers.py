@@ -123,7 +123,7 @@ def test_a_child_is_sent_while_its_parents_sibling_is_still_being_sampled(server
     def slow(body):
         for place, done in enumerate(tell(body)):
             if body["n"] == 2 and place == 1:
-                assert arrived.wait(60), "the child of the first sibling was not sent"
+                assert arrived.wait(120), "the child of the first sibling was not sent"
             yield done
 
     monkeypatch.setattr(servers[0], "sample", slow)

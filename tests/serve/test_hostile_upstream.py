@@ -62,7 +62,7 @@ def upstream():
     state.port = server.servers[0].sockets[0].getsockname()[1]
     yield state
     server.should_exit = True
-    thread.join(10)
+    thread.join(120)
 
 
 @pytest.fixture(scope="module")

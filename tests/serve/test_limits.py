@@ -364,7 +364,7 @@ def test_when_it_ends_those_under_way_are_told():
         until(lambda: sampler.now == 2)
         service.stop()
         for thread in threads:
-            thread.join(20)
+            thread.join(120)
         assert sampler.now == 0
         assert sorted(answer.status_code for answer in answers) == [200, 503]
         assert all("shutting down" in answer.text for answer in answers)

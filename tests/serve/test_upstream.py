@@ -179,7 +179,7 @@ def chat_only(request):
     fake.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     yield fake
     server.should_exit = True
-    thread.join(10)
+    thread.join(120)
 
 
 def test_a_chat_upstream_gets_the_messages_of_each_round(chat_only, rounds):

@@ -57,7 +57,7 @@ def test_values_that_nearly_all_agree_are_left_to_students_interval():
     st.floats(-5, 5),
     st.floats(0.1, 10),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_intervals_move_and_stretch_with_the_values(values, shift, scale):
     if 0 < np.std(values) < 1e-3:
         return
@@ -135,7 +135,7 @@ def test_one_pair_of_runs_is_bootstrapped_over_questions():
 
 
 @given(st.integers(0, 7), st.integers(0, 7))
-@settings(max_examples=64, deadline=None)
+@settings(max_examples=64)
 def test_mcnemar_against_all_coin_tosses(only_a, only_b):
     total = only_a + only_b
     tosses = [sum(coins) for coins in itertools.product((0, 1), repeat=total)]

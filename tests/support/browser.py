@@ -15,7 +15,7 @@ try:
 except ImportError:
     expect: Any = None  # type: ignore[no-redef]  # and `needs_browser` skips whatever would use it
 else:
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=60_000)
 
 CHROME = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -46,7 +46,7 @@ class Browser:
         url = address.as_uri() if isinstance(address, Path) else address
         context = self._chromium.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         complaints: list[str] = []
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
+import psutil
+
 from motif.grading.code import rule
+from support.waiting import until
 
 CODE = rule.Code()
 
@@ -44,6 +46,12 @@ def processes_with(marker):
     return found
 
 
+def processes_within(pid):
+    """The processes in sandboxes that a process has started: what is sent there begins with these words."""
+    ours = {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return ours & {*processes_with("What runs inside the sandbox")}
+
+
 def zombies():
     """Ended processes of sandboxes, as far as names tell, that nobody has collected."""
     texts = []
@@ -55,8 +63,6 @@ def zombies():
     return [text for text in texts if "(bwrap) Z" in text or ("(python" in text and ") Z 1 " in text)]
 
 
-def gone_soon(marker):
-    end = time.monotonic() + 30
-    while processes_with(marker) and time.monotonic() < end:
-        time.sleep(0.05)
-    return not processes_with(marker)
+def wait_for_the_end_of(marker):
+    """Wait until no process has these words on its command line; fails if one stays."""
+    until(lambda: not processes_with(marker))

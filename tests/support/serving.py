@@ -101,7 +101,7 @@ def serving(
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", service
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(120)
 
 
 def counted(service: Service, name: str, **labels: str) -> float:
@@ -119,7 +119,7 @@ def ask(text: str = "What is 15 × 24?", **parameters: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}], **parameters}
 
 
-CLIENT = httpx2.Client(timeout=30, verify=False)  # making one takes longer than an answer
+CLIENT = httpx2.Client(timeout=120, verify=False)  # making one takes longer than an answer
 
 
 def post(url: str, body: Any, path: str = CHAT, **options: Any) -> httpx2.Response:
@@ -131,7 +131,7 @@ def together(url: str, bodies: list[Any]) -> list[httpx2.Response]:
 
     async def main() -> list[httpx2.Response]:
         limits = httpx2.Limits(max_connections=None)
-        async with httpx2.AsyncClient(timeout=60, verify=False, limits=limits) as client:
+        async with httpx2.AsyncClient(timeout=120, verify=False, limits=limits) as client:
             return await asyncio.gather(*(client.post(url + CHAT, json=body) for body in bodies))
 
     return asyncio.run(main())

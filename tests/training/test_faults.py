@@ -217,7 +217,7 @@ def test_sums_are_those_of_sha256sum(tmp_path):
 def test_two_runs_on_one_folder_are_refused_until_the_first_is_gone(tmp_path, settings):
     code = (
         f"import time; from motif.runs.folder import only_writer; from pathlib import Path\n"
-        f"with only_writer(Path({str(tmp_path / 'run')!r})): print('there', flush=True); time.sleep(60)"
+        f"with only_writer(Path({str(tmp_path / 'run')!r})): print('there', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen([forked.python(), "-c", code], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "there\n"

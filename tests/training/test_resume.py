@@ -105,7 +105,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, whole):
         if line.startswith("step 2/6"):
             process.send_signal(signal.SIGINT)
             break
-    rest, _ = process.communicate(timeout=120)
+    rest, _ = process.communicate(timeout=300)
     text = "".join(lines) + rest
     if process.returncode != 0:  # the signal may come after the last step has begun
         assert process.returncode == 130
