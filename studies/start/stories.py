@@ -33,8 +33,9 @@ def numbers(run: Path) -> dict[str, Any]:
     warm = [record["warmstart"] for record in metrics if "warmstart" in record]
     evaluations = [record["eval"][ROW] for record in metrics if "eval" in record]
     taught = next(record["eval"][ROW] for record in warm if "eval" in record)
-    outcomes = [line["outcomes"] for line in lines(run / "outcomes.jsonl") if line["row"] == ROW]
-    gain = crossed_interval([[after - before for before, after in zip(outcomes[-2], outcomes[-1], strict=True)]])
+    outcomes = [line for line in lines(run / "outcomes.jsonl") if line["row"] == ROW]
+    start = next(line["outcomes"] for line in outcomes if "stage" in line)
+    gain = crossed_interval([[end - begun for begun, end in zip(start, outcomes[-1]["outcomes"], strict=True)]])
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     kept = ("accuracy", "low", "high", "n", "well_formed")
     found = {"before": evaluations[0], "after the warm start": taught, "after reinforcement learning": evaluations[-1]}
