@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -82,6 +83,18 @@ class PlainConsole(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """A string made harmless; rich renders all strings here, those in tables too."""
         return super().render_str(harmless(text), **options)
+
+    def print_table(self, table: Table) -> None:
+        """Print a table: in a terminal no word is cut, else lines are as long as they are and end without blanks."""
+        for column in table.columns:
+            column.overflow = "fold"
+        if self.is_terminal:
+            self.print(table)
+            return
+        wide = PlainConsole(width=WIDE, file=io.StringIO())
+        wide.print(table)
+        lines = wide.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        self.print("\n".join(line.rstrip() for line in lines), soft_wrap=True)
 
 
 @contextmanager
@@ -191,6 +204,8 @@ class Display:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in rows:
             table.add_row(Text(name, style="bold"), value)
+        for column in table.columns:
+            column.overflow = "fold"
         self.console.print(table)
 
     @contextmanager
@@ -279,8 +294,7 @@ class Display:
             table.add_column(row_words(name) if accuracies[name].by_pieces else heading, justify="right")
         for line in _lines(list(accuracies.values())):
             table.add_row(*line)
-        plain = PlainConsole(file=self.console.file, width=WIDE, quiet=self.console.quiet)
-        (self.console if self._live else plain).print(table)
+        self.console.print_table(table)
 
     def probed(self, step: int, result: ProbeResult) -> None:
         """Print the result of a probe after a step (0: before training)."""
@@ -298,7 +312,7 @@ class Display:
             for name, before in result.before.items():
                 after = result.after.get(name)
                 table.add_row(row_words(name), _interval(before), _interval(after), _difference(before, after))
-            self.console.print(table)
+            self.console.print_table(table)
         ledger = result.ledger
         self.message(
             f"spent: {counted(ledger.questions, 'question')} ({ledger.distinct_questions:,} distinct), "

@@ -172,8 +172,8 @@ def test_doctor_shows_extras_and_where_the_pages_are(monkeypatch):
 
     monkeypatch.setattr(doctor, "REQUIRED", ("no-such-package",))  # and so nothing is tried out
     monkeypatch.setattr(doctor, "OPTIONAL", {"no_such_module": ("serving", "pip install 'motif-rl[serve]'")})
-    with PlainConsole(width=200, record=True, file=io.StringIO()) as console:
+    with PlainConsole(width=40, record=True, file=io.StringIO(), force_terminal=True) as console:
         assert not doctor.examine(console)
     text = console.export_text()
-    assert "pip install 'motif-rl[serve]'" in text
-    assert str(ROOT / "docs") in text
+    assert "pip install 'motif-rl[serve]'".replace(" ", "") in "".join(text.split()) and "…" not in text
+    assert f"documentation: {ROOT / 'docs'}\n" in text  # in one piece, however narrow the terminal is

@@ -198,6 +198,29 @@ def test_unknown_options_and_commands_are_refused(command: str) -> None:
     assert call(f"{command}s").exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (
+            ["train", "demo", "--set", "train.steps=1", "train.seed=2", "name=a b"],
+            "each change needs its own --set: --set train.seed=2 --set 'name=a b'",
+        ),
+        (["solve", "What", "is", "2 + 2?"], "one argument too many (is 2 + 2?): put quotes around"),
+        (["recipes", "demo"], "one argument too many (demo)"),
+    ],
+)
+def test_what_is_left_over_is_told_with_a_remedy(arguments: list[str], advice: str) -> None:
+    done = call(*arguments)
+    assert done.exit_code == 2 and advice in " ".join(done.stderr.split()) and not done.stdout
+
+
+@pytest.mark.parametrize("command", ["recipes", "doctor"])
+def test_tables_in_a_pipe_have_no_blanks_at_the_ends_of_lines(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("motif.cli.doctor._checks", list)
+    lines = call(command).stdout.splitlines()
+    assert len(lines) > 5 and lines == [line.rstrip() for line in lines]
+
+
 def test_wrong_names_are_refused_before_torch_is_imported(folder: Path) -> None:
     calls = [[name, *text.split()] for name, texts in WRONG.items() if name not in HEAVY for text in texts]
     calls += [["export", "nowhere"], ["grade", "nowhere"]]

@@ -45,7 +45,8 @@ def arc(i: int) -> Row:
     return {"id": f"q{i}", "question": f"Which is {i}?", "choices": choices, "answerKey": "AB"[i % 2]}
 
 
-CHOSEN = "Which is 5?\n\nA. none\nB. 5"
+ASKED = "Which is 5?\n\nA. none\nB. 5"
+CHOSEN = f"{ASKED}\n\nAnswer with the letter of the right choice."
 FORMS: dict[str, tuple[Any, str, str, str]] = {
     "choices in a list, the place of the right one": (
         lambda i: {"question": f"Which is {i}?", "subject": "s", "choices": ["none", str(i)], "answer": i % 2},
@@ -70,6 +71,58 @@ FORMS: dict[str, tuple[Any, str, str, str]] = {
         lambda i: {"question": f"Which is {i}?", "opa": "none", "opb": str(i), "cop": i % 2, "exp": None},
         CHOSEN,
         "B",
+        "exact",
+    ),
+    "places counted from 1": (
+        lambda i: {"question": f"Which is {i}?", "choices": ["none", str(i)], "answer": 1 + i % 2},
+        CHOSEN,
+        "B",
+        "exact",
+    ),
+    "columns, places counted from 1": (
+        lambda i: {"question": f"Which is {i}?", "option1": "none", "option2": str(i), "answer": str(1 + i % 2)},
+        CHOSEN,
+        "B",
+        "exact",
+    ),
+    "letters, and places in some rows": (
+        lambda i: {
+            "question": f"Which is {i}?",
+            "choices": ["none", str(i)],
+            "answer": ("12" if i % 4 else "AB")[i % 2],
+        },
+        CHOSEN,
+        "B",
+        "exact",
+    ),
+    "the choices themselves": (
+        lambda i: {"question": f"Which is {i}?", "choices": ["none", f"Rem the {i}th"], "answer": f"Rem the {i}th"},
+        "Which is 5?\n\nA. none\nB. Rem the 5th\n\nAnswer with the text of the right choice.",
+        "Rem the 5th",
+        "exact",
+    ),
+    "true and false": (
+        lambda i: {"statement": f"Is {i} odd?", "id": i, "label": i % 2 == 1},
+        "Is 5 odd?\n\nAnswer with true or false.",
+        "true",
+        "exact",
+    ),
+    "a text, true and false": (
+        lambda i: {"passage": "Every second number is odd.", "question": f"Is {i} odd?", "answer": i % 2 == 1},
+        "Every second number is odd.\n\nIs 5 odd?\n\nAnswer with true or false.",
+        "true",
+        "exact",
+    ),
+    "labels": (
+        lambda i: {"text": f"Film {i} was so.", "label": ["bad", "good", "so so"][i % 3]},
+        "Film 5 was so.\n\nAnswer with one of: bad, good, so so.",
+        "so so",
+        "exact",
+    ),
+    "labels that the question names": (
+        lambda i: {"question": f"Is {i} odd, yes or no?", "answer": "yes" if i % 2 else "no"},
+        "Is 5 odd, yes or no?",
+        "yes",
         "exact",
     ),
     "a text with a list of answers": (
@@ -141,8 +194,8 @@ def test_worked_answers_of_a_chat_are_what_a_warm_start_imitates(tmp_path):
         (lambda i: {"prompt": f"Say {i}.", "chosen": str(i), "rejected": "no"}, "pairs of a preferred and a rejected"),
         (lambda i: {"question": f"q{i}", "input_output": "{}", "difficulty": "easy"}, "read an input and print"),
         (
-            lambda i: {"question": f"q{i}", "choices": ["a", "b"], "answer": 1 + i % 2},
-            "counts the choices from 1",
+            lambda i: {"question": f"q{i}", "choices": ["a", "b"], "answer": i % 3},
+            "neither counted from 0 nor from 1",
         ),
     ],
 )
@@ -154,3 +207,9 @@ def test_what_cannot_be_trained_on_is_said(row, said, tmp_path):
 def test_what_says_something_of_a_question_is_not_its_answer(tmp_path):
     rows = file_of(tmp_path, lambda i: {"question": f"{i} + 1?", "level": "easy" if i % 2 else "hard", "x": f"{i + 1}"})
     assert look(str(rows)).answer.name == "x"
+
+
+def test_which_choice_is_counted_first_is_doubted_where_no_row_tells(tmp_path):
+    rows = file_of(tmp_path, lambda i: {"question": f"q{i}", "choices": ["a", "b", "c", "d"], "answer": 1 + i % 2})
+    found = look(str(rows))
+    assert found.pattern == "place" and "from 0 or from 1 cannot be told" in found.unsure[0]

@@ -91,6 +91,8 @@ def test_graders_by_answers():
     assert grader_for(["x^2 + 1", "\\frac{1}{2}", "2 x"]) == "math"
     assert grader_for(["Paris", "the Nile"]) == "exact"
     assert grader_for([]) == "exact"
+    assert grader_for(["2024-03-05", "2024-12-31"]) == grader_for(["5/3/2024", "6:30"]) == "exact"
+    assert grader_for(["A", "C", "3:15"]) == "exact"
 
 
 def test_a_test_file_beside(tmp_path):
@@ -139,6 +141,10 @@ def test_usual_names_are_found_although_most_of_their_cells_are_empty(tmp_path):
         ),
         ("".join(f"{i}+1?,{i + 1}\n" for i in range(9)), "looks like a row ('0+1?', '1'): add a line of names"),
         ("frage;antwort\n" + "".join(f"{i}/2?;{i},5\n" for i in range(9)), "decimal comma"),
+        ("frage;antwort\n" + "".join(f"{i} T?;{i}.000\n" for i in range(1, 9)), "if it parts thousands"),
+        ("question,answer\n" + "".join(f"After {i}:15?,{i}:16\n" for i in range(9)), "dates or times (0:16)"),
+        ("text,label\n" + "".join(f"Film {i}.,{i % 2}\n" for i in range(9)), "All answers are 0 and 1"),
+        ("question,answer\n" + "".join(f"q{i}?,{('Yes', 'yes', 'no')[i % 3]}\n" for i in range(9)), "in capitals only"),
     ],
 )
 def test_doubts_are_told(tmp_path, content, doubt):

@@ -1,5 +1,6 @@
-"""What rows may look like: separators, chats, nested columns, boxes."""
+"""What rows may look like: separators, chats, nested columns, boxes, whole documents, compressed files."""
 
+import gzip
 import json
 
 import pytest
@@ -86,3 +87,57 @@ def test_boxed_answers_of_any_column(tmp_path):
     bad = write(tmp_path / "bad.jsonl", [{"question": "a", "answer": "1"}])
     with pytest.raises(DataError, match=r"has no .*boxed"):
         load(DataConfig(train=bad, answer_pattern="boxed"))
+
+
+ROWS = [{"question": "a", "answer": True}, {"question": "b", "answer": 2}]
+PAIRS = [("a", "true"), ("b", "2")]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        ROWS,
+        {"version": 1, "Data": ROWS},
+        {"question": ["a", "b"], "answer": [True, 2]},
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_document(tmp_path, document, indent):
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps(document, indent=indent))
+    assert [(question.text, question.gold) for question in load(DataConfig(train=str(source))).train] == PAIRS
+
+
+def test_a_json_document_with_several_lists_or_one_row(tmp_path):
+    source = tmp_path / "rows.json"
+    source.write_text(json.dumps({"train": ROWS, "test": ROWS}, indent=1))
+    with pytest.raises(DataError, match=r"several lists of rows \('train', 'test'\): write each into a file"):
+        load(DataConfig(train=str(source)))
+    source.write_text(json.dumps({"question": "a", "answer": 1, "notes": [{"x": 1}, {"x": 2}]}, indent=1))
+    assert [question.gold for question in load(DataConfig(train=str(source))).train] == ["1"]
+
+
+def test_compressed_files(tmp_path):
+    content = gzip.compress(b"question,answer\na,true\nb,2\n")
+    for name in ("rows.csv.gz", "ROWS.CSV.GZ", "named_otherwise.csv"):
+        (tmp_path / name).write_bytes(content)
+        read = load(DataConfig(train=str(tmp_path / name))).train
+        assert [(question.text, question.gold) for question in read] == PAIRS
+    (tmp_path / "cut.csv.gz").write_bytes(content[:-9])
+    with pytest.raises(DataError, match="a damaged gzip file"):
+        load(DataConfig(train=str(tmp_path / "cut.csv.gz")))
+    with pytest.raises(DataError, match=r"missing\.csv\.gz: no such file"):
+        load(DataConfig(train="missing.csv.gz"))
+    (tmp_path / "rows").write_bytes(content)
+    with pytest.raises(DataError, match="its name does not say what it holds"):
+        load(DataConfig(train=str(tmp_path / "rows")))
+
+
+@pytest.mark.parametrize(("pattern", "places"), [("place", (0, 25)), ("place_from_1", (1, 26))])
+def test_places_of_choices(tmp_path, pattern, places):
+    rows = [{"question": str(place), "answer": place} for place in (*places, "C")]
+    data = DataConfig(train=write(tmp_path / "rows.jsonl", rows), answer_pattern=pattern)
+    assert [question.gold for question in load(data).train] == ["A", "Z", "C"]
+    bad = write(tmp_path / "bad.jsonl", [{"question": "a", "answer": places[0] - 1}, {"question": "b", "answer": 99}])
+    with pytest.raises(DataError, match=f"is not the place of a choice, counted from {places[0]}"):
+        load(DataConfig(train=bad, answer_pattern=pattern))

@@ -24,6 +24,7 @@ from motif.cli.evaluate import evaluate
 from motif.cli.export import export
 from motif.cli.grade import grade
 from motif.cli.init import init
+from motif.cli.options import Command
 from motif.cli.probe import probe
 from motif.cli.recipes import recipes, show
 from motif.cli.report import report
@@ -134,7 +135,8 @@ def rank_and_count() -> tuple[int, int]:
 for _name, _command in COMMANDS.items():
     # A short help of its own is not cut.
     _summary = (inspect.getdoc(_command) or "").partition("\n\n")[0]
-    app.command(_name, short_help=" ".join(_summary.split()).rstrip("."))(with_readable_errors(_command))
+    _listed = " ".join(_summary.split()).rstrip(".")
+    app.command(_name, cls=Command, short_help=_listed)(with_readable_errors(_command))
 
 
 def main() -> None:

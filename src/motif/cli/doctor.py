@@ -85,7 +85,7 @@ def examine_model(recipe: Recipe, as_json: bool = False, console: PlainConsole |
             table.add_column(min_width=11)  # both parts alike
             for name, text in part.rows():
                 table.add_row(Text(name, style="bold"), text)
-            console.print(table)
+            console.print_table(table)
 
     try:
         show(known := facts(recipe))
@@ -126,9 +126,9 @@ def examine(console: PlainConsole | None = None) -> bool:
         row(installed or None, what, "" if installed else how)
     free = shutil.disk_usage(".").free / 2**30
     row(free > 1, "disk", f"{free:.0f} GiB free here")
-    pages = documentation()
-    row(pages is not None or None, "documentation", str(pages or "in the repository"))
-    console.print(table)
+    console.print_table(table)
+    # Below the table, which would cut a path that is longer than a line of the terminal.
+    console.print(f"documentation: {documentation() or 'in the repository'}", soft_wrap=True)
     console.print("ready: motif train demo" if good else "not ready: see the lines marked missing")
     return good
 

@@ -10,7 +10,7 @@ import typer
 
 from motif.cli.streams import loading, need_file
 from motif.config import shipped_recipes
-from motif.config.data import BOXED, PLACE
+from motif.config.data import BOXED, PLACES
 from motif.config.load import nearest
 from motif.errors import UsageError
 from motif.runs.read import is_run, is_started
@@ -69,12 +69,13 @@ def init(
     )
 
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".xlsx")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".xlsx", ".gz")
 """Names that end so are those of files."""
 
 
 def _where(found: Look) -> str:
-    mark = {"": "", BOXED: " (the last box)", PLACE: " (the place of a choice)"}.get(found.pattern, " (after ####)")
+    marks = {"": "", BOXED: " (the last box)"} | dict.fromkeys(PLACES, " (the place of a choice)")
+    mark = marks.get(found.pattern, " (after ####)")
     if found.solution is None:
         return f"{found.answer.name!r}{mark}, no worked solutions"
     same = found.solution.name == found.answer.name

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 RunArgument = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.")]
 Settings = Annotated[
@@ -32,3 +35,18 @@ Pieces = Annotated[
         "sentence is the question. 0: never. Default: as the recipe says.",
     ),
 ]
+
+
+class Command(TyperCommand):
+    """A command that says what to do about arguments that are left over."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; fail if some are left over."""
+        ctx.allow_extra_args = True
+        left = super().parse_args(ctx, args)
+        if not left or ctx.resilient_parsing:
+            return left
+        if all(re.fullmatch(r"[a-z_]+(\.\w+)*=.*", part, re.DOTALL) for part in left):
+            ctx.fail(f"each change needs its own --set: {' '.join(f'--set {shlex.quote(part)}' for part in left)}")
+        ctx.fail(f"one argument too many ({' '.join(left)}): put quotes around one that has blanks in it")
+        return left

@@ -10,19 +10,16 @@ from rich.table import Table
 from motif.cli.options import Settings
 from motif.config import RECIPES, Trust, load_recipe, read_toml, shipped_recipes
 from motif.config.load import find_recipe
-from motif.display import WIDE, PlainConsole
+from motif.display import PlainConsole
 from motif.text import harmless, read_text
 
 
 def recipes() -> None:
     """List the shipped recipes. motif show NAME prints one, motif train NAME runs it."""
-    console = PlainConsole()
-    if not console.is_terminal:
-        console = PlainConsole(width=WIDE)
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     for name in shipped_recipes():
         table.add_row(name, str(read_toml(RECIPES / f"{name}.toml").get("about", "")))
-    console.print(table)
+    PlainConsole().print_table(table)
 
 
 def show(

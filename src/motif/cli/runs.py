@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from motif.display import WIDE, PlainConsole
+from motif.display import PlainConsole
 from motif.errors import UsageError
 from motif.runs.read import resume_command, what_there_is
 from motif.runs.state import RunState, find_runs, state_of
@@ -37,14 +37,12 @@ def runs(
 def show(states: Sequence[RunState]) -> None:
     """Print a table of runs, and below it why some of them failed."""
     console = PlainConsole()
-    if not console.is_terminal:
-        console = PlainConsole(width=WIDE)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("run", "state", "step", "accuracy", "changed"):
-        table.add_column(heading, justify="right" if heading == "step" else "left", overflow="fold")
+        table.add_column(heading, justify="right" if heading == "step" else "left")
     for state in states:
         table.add_row(str(state.path), state.state, *state.cells())
-    console.print(table)
+    console.print_table(table)
     for state in states:
         if state.state == "failed":
             reason = state.reason.rstrip(".")

@@ -178,7 +178,7 @@ def print_summary(summary: Record, console: PlainConsole) -> None:
             table.add_column(head, justify="right" if place else "left")
         for line in lines:
             table.add_row(*line)
-        console.print(table)
+        console.print_table(table)
     for one in summary["contrasts"] + summary["thresholds"]:
         console.print(one["sentence"], soft_wrap=True)
     for remark in remarks(summary):

@@ -27,8 +27,8 @@ READING = ("subset", "train_split", "test_split", "question_column", "answer_col
 """Settings for reading the rows of a source."""
 BOXED = "boxed"
 """An `answer_pattern` that is not a regular expression."""
-PLACE = "place"
-"""An `answer_pattern` of choices: the answer is the place of the right one, counted from 0."""
+PLACES = {"place": 0, "place_from_1": 1}
+"""Each `answer_pattern` of choices, where the answer is the place of the right one, and how the first is counted."""
 OWN_OR_ROWS = ("circuit", "code")
 """Tasks that have questions of their own but also read rows, whose gold answers are in columns of their own."""
 
@@ -193,7 +193,8 @@ class DataConfig(Section):
     """Column of the gold answer, where it is not the task's own, e.g. `reward_model.ground_truth`."""
     answer_pattern: str = ""
     """Regular expression whose one group extracts the answer from the answer column, e.g. `#### (.+)`; or `boxed`: the
-    content of the last `\\boxed{…}`; or `place`: the place of the right choice, counted from 0, is read as a letter."""
+    content of the last `\\boxed{…}`; or the place of the right choice, read as a letter: `place` counts from 0,
+    `place_from_1` from 1."""
     pieces_column: str = ""
     """Column of what a question is about, read in rounds: a list of texts, one a round, or with `piece_tokens` one long
     text. The question itself is shown in every round, and the last round asks for the answer."""
@@ -226,7 +227,7 @@ class DataConfig(Section):
     @field_validator("answer_pattern")
     @classmethod
     def _one_group(cls, pattern: str) -> str:
-        if pattern in (BOXED, PLACE):
+        if pattern == BOXED or pattern in PLACES:
             return pattern
         try:
             groups = re.compile(pattern).groups

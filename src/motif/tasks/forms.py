@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from motif.config.data import PLACE
 from motif.errors import DataError
 from motif.tasks.rows import Row, column, has_column, names_of
 from motif.tasks.table import user_message
 
+LETTER_ASKED = "\n\nAnswer with the letter of the right choice."
+TEXT_ASKED = "\n\nAnswer with the text of the right choice."
+"""What a question with choices ends with, so that a model knows what is compared."""
 NEARLY = 0.9
 """Share of rows from which on something holds for a column."""
 QUESTIONS = ("question", "problem", "query", "instruction", "sentence", "stem", "ctx", "prompt", "text", "input")
@@ -107,21 +109,34 @@ def _choices(sample: Sample, source: str) -> Form | None:
         return None
     listed = sample.first(*LISTS)
     if listed and sample.mostly(listed, lambda value: isinstance(value, list | tuple) and len(value) > 1):
-        shown, count = f"{{{listed}}}", max(map(len, sample.values(listed)))
+        shown, counts = f"{{{listed}}}", [*map(len, sample.values(listed))]
     else:
         columns = next((found for name in LETTERED if len(found := _in_columns(sample, name)) > 1), [])
         if not columns or answer in columns:
             return None
         shown = "\n".join(f"{chr(65 + place)}. {{{name}}}" for place, name in enumerate(columns))
-        count = len(columns)
-    given = {str(value).strip() for value in sample.values(answer)}
-    numbers = all(re.fullmatch(r"\d+", value) for value in given)
-    if numbers and count in {*map(int, given)}:
+        counts = [len(columns)] * len(sample.values(answer))
+    given = [str(value).strip() for value in sample.values(answer)]
+    numbers = [(int(value), count) for value, count in zip(given, counts, strict=False) if re.fullmatch(r"\d+", value)]
+    letters = sum(bool(re.fullmatch("[A-Z]", value)) for value in given)
+    if len(numbers) + letters < NEARLY * len(given):
+        return Form(f"{{{question}}}\n\n{shown}{TEXT_ASKED}", answer)
+    pattern, unsure = _counted(numbers, answer, source) if numbers else ("", ())
+    return Form(f"{{{question}}}\n\n{shown}{LETTER_ASKED}", answer, pattern, unsure=unsure)
+
+
+def _counted(numbers: Sequence[tuple[int, int]], answer: str, source: str) -> tuple[str, tuple[str, ...]]:
+    """How places of choices are counted, from (place, number of choices): the pattern, and what is not sure of it."""
+    lowest, beyond = min(place for place, _ in numbers), [place for place, count in numbers if place >= count]
+    if lowest == 0 and beyond:
         raise DataError(
-            f"{source}: column {answer!r} counts the choices from 1: count them from 0, or give letters or the choices "
-            "themselves"
+            f"{source}: column {answer!r} holds places of choices from 0 to {max(beyond)}, which is neither counted "
+            "from 0 nor from 1: give letters or the choices themselves"
         )
-    return Form(f"{{{question}}}\n\n{shown}", answer, PLACE if numbers else "")
+    if lowest and not beyond:
+        doubt = f"Whether {answer!r} counts the choices from 0 or from 1 cannot be told: see data.answer_pattern."
+        return "place", (doubt,)
+    return "place" if lowest == 0 else "place_from_1", ()
 
 
 def _in_columns(sample: Sample, name: str) -> list[str]:

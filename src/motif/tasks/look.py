@@ -8,17 +8,17 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from motif.config.data import BOXED, PLACE
+from motif.config.data import BOXED, PLACES
 from motif.errors import DataError
 from motif.grading import Grader
 from motif.method.answers import boxed
 from motif.tasks.forms import NEARLY, Form, form_of
-from motif.tasks.rows import Number, Row, column, has_column, named_in, names_of, read
-from motif.tasks.table import LIKELY, is_missing, user_message
+from motif.tasks.rows import Row, column, has_column, named_in, names_of, read
+from motif.tasks.table import LIKELY, as_word, is_missing, user_message
 from motif.text import brief
 
 SAMPLE = 500
@@ -48,6 +48,10 @@ FORMULA = re.compile(r"\\[a-zA-Z]+|\^|_\{|\$|\d\s*[+*/=]\s*[\w\\]")
 WORD = re.compile(r"[^\W\d_]{3,}")
 NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)?")
 DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d{1,2}")
+THOUSANDS_POINT = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")
+DATE_OR_TIME = re.compile(r"\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{2,4}|\d{1,2}:\d\d(:\d\d)?")
+LABELS, REPEATED = 10, 3
+"""Different answers up to which they may be labels, and how often each then occurs, on average."""
 NEEDED = (
     *("context", "passage", "document", "article", "paragraph", "story", "table", "image"),
     *("choices", "options", "input", "a", "b", "c", "d"),
@@ -157,7 +161,30 @@ def look(source: str, subset: str = "", split: str = "train") -> Look:
     found = Look(source, len(table.rows), names, question, answer, pattern, solution, grader_for(golds), unsure=unsure)
     found.ending = common_ending(question.texts)
     unsure += _doubts(found, golds)
+    _ask_for_labels(found, golds)
     return found
+
+
+def _ask_for_labels(found: Look, golds: Sequence[str]) -> None:
+    """Name the answers behind each question where they are a few words: a model cannot know which ones count."""
+    labels = sorted({*golds})
+    few = 2 <= len(labels) <= LABELS and len(golds) >= REPEATED * len(labels)
+    if not few or found.pattern or all(LETTER.fullmatch(label) for label in labels):
+        return
+    if found.grader == "numeric":
+        if {*labels} <= {"-1", "0", "1", "2"}:
+            numbers = " and ".join(labels)
+            found.unsure.append(f"All answers are {numbers}: if they stand for something, write its words instead.")
+        return
+    named = found.question.matching(lambda text: all(label.casefold() in text.casefold() for label in labels))
+    if found.grader != "exact" or named >= NEARLY:
+        return
+    if found.question.chat:
+        found.unsure.append(f"Answers are {', '.join(labels)}: see that each question names them.")
+        return
+    name = found.question.name if named_in(found.question.name) else f"{{{found.question.name}}}"
+    asked = " or ".join(reversed(labels)) if len(labels) == 2 else f"one of: {', '.join(labels)}"  # yes or no
+    found.question = replace(found.question, name=f"{name}\n\nAnswer with {asked}.")
 
 
 def _of_form(form: Form, source: str, sample: Sequence[Row], rows: int, names: list[str]) -> Look:
@@ -165,12 +192,15 @@ def _of_form(form: Form, source: str, sample: Sequence[Row], rows: int, names: l
     here = [row for row in sample if has_column(row.columns, form.question) and has_column(row.columns, form.answer)]
     values = [column(row.columns, form.answer) for row in here]
     question = Column(form.question, [_joined(row, form.question) for row in here], False, len(here) / len(sample))
-    answer = Column(form.answer, [str(value).strip() for value in values], False, question.share)
+    answers = [as_word(value) if isinstance(value, bool) else str(value).strip() for value in values]
+    answer = Column(form.answer, answers, False, question.share)
     pattern = form.pattern or ("" if form.task else pattern_of(answer))
-    golds = ["A"] if pattern == PLACE else [gold for text in answer.texts if (gold := _taken_out(text, pattern))]
+    golds = ["A"] if pattern in PLACES else [gold for text in answer.texts if (gold := _taken_out(text, pattern))]
     grader, task = ("code", form.task) if form.task else (grader_for(golds), "file")
-    worked = answer if pattern not in ("", PLACE) else None
+    worked = answer if pattern and pattern not in PLACES else None
     found = Look(source, rows, names, question, answer, pattern, worked, grader, unsure=[*form.unsure], task=task)
+    if not form.task and not form.pattern:
+        _ask_for_labels(found, golds)
     if not form.task and grader == "exact" and answer.length > SHORT:
         found.unsure.append(LONG.format(name=answer.name))
     return found
@@ -209,6 +239,14 @@ def _doubts(found: Look, golds: Sequence[str]) -> Iterator[str]:
         yield f"The first line was taken for the names of columns, and looks like a row ({names}): add a line of names."
     if sum(bool(DECIMAL_COMMA.fullmatch(gold)) for gold in golds) > 0.2 * len(golds):
         yield "Some answers have a decimal comma, which no grader reads as one: write them with a point."
+    if golds and all(THOUSANDS_POINT.fullmatch(gold) for gold in golds):
+        yield f"Answers such as {golds[0]} are read with a decimal point: if it parts thousands, leave it out."
+    if golds and all(DATE_OR_TIME.fullmatch(gold) for gold in golds):
+        yield f"Answers are dates or times ({golds[0]}), and only equal texts are right: name the form in questions."
+    spelt = {gold.casefold(): gold for gold in golds}
+    if found.grader == "exact" and (other := next((gold for gold in golds if spelt[gold.casefold()] != gold), "")):
+        pair = f"{other}, {spelt[other.casefold()]}"
+        yield f"Some answers differ in capitals only ({pair}), which counts: write them alike."
 
 
 def _columns(sample: Sequence[Row]) -> list[Column]:
@@ -228,8 +266,9 @@ def _columns(sample: Sequence[Row]) -> list[Column]:
 
 
 def _as_text(value: Any) -> str:
-    usable = isinstance(value, (str, int, float)) and not isinstance(value, bool)
-    return str(value) if usable or isinstance(value, Number) else ""
+    if isinstance(value, bool):
+        return as_word(value)
+    return str(value) if isinstance(value, (str, int, float)) else ""
 
 
 def _rank(one: Column, names: Sequence[str]) -> tuple[int, int]:
@@ -252,7 +291,9 @@ def _answer(columns: Sequence[Column], unsure: list[str]) -> tuple[Column, str]:
     marked = [one for one in columns if pattern_of(one)]
     others = [one for one in columns if not one.chat and one.length <= SHORT and one.plain not in QUESTIONS]
     others = [one for one in others if len(set(one.texts)) > 1 and one.plain not in NO_ANSWERS]
-    guessed = next(iter(marked or sorted(others, key=lambda one: one.length)), None)
+    # A column of true and false says something of a question more often than it is its answer.
+    others.sort(key=lambda one: ({*one.texts} <= {"true", "false"}, one.length))
+    guessed = next(iter(marked or others), None)
     if guessed is None or len(columns) < 2:
         raise _NotFound("no column looks like answers")
     unsure.append(
@@ -332,7 +373,7 @@ def grader_for(golds: Iterable[str]) -> str:
     with Grader("numeric") as grader:
         if _share(grader.check(distinct)) >= NEARLY:
             return "numeric"
-    if all(LETTER.fullmatch(gold) for gold in distinct):
+    if all(LETTER.fullmatch(gold) or DATE_OR_TIME.fullmatch(gold) for gold in distinct):
         return "exact"
     formulas = sum(_formula(gold) for gold in distinct) / len(distinct)
     if formulas >= 0.5:

@@ -1,17 +1,20 @@
 """Read rows with their line numbers, and describe those that cannot be used.
 
-Files are JSON lines (.jsonl, .ndjson, .json) or one JSON array, CSV and TSV with any separator, and Parquet. The "line"
-of a row of an array, of Parquet or of a data set is its number.
+Files are JSON lines (.jsonl, .ndjson, .json) or one JSON array, CSV and TSV with any separator, and Parquet; texts may
+be compressed by gzip (.csv.gz). A JSON object may hold the array (`{"data": [...]}`), or its columns as lists. The
+"line" of a row of an array, of Parquet or of a data set is its number.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import itertools
 import json
 import re
 import sys
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +22,17 @@ from typing import Any, cast
 
 from motif.errors import DataError
 from motif.hosts import without_waiting_for_the_hub
-from motif.text import brief, counted, expanded, read_text
+from motif.text import brief, counted, decoded, expanded
 
 SEPARATORS = (",", "\t", ";", "|")
 SNIFFED, SNIFFED_ROWS = 1 << 16, 50
 """Characters and rows of a file by which its separator is recognised."""
 SEPARATOR_OF = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (".jsonl", ".ndjson", ".json", *SEPARATOR_OF, ".parquet")
+GZIP = b"\x1f\x8b"
+"""How every file begins that gzip has written."""
+HOLDERS = ("data", "rows", "records", "examples", "questions", "items", "instances", "train", "test", "validation")
+"""Keys below which a JSON object often holds its rows."""
 MAX_LISTED = 10
 """Bad rows listed in a message."""
 
@@ -137,21 +144,27 @@ def read(source: str, subset: str = "", split: str = "train") -> Table:
     path = Path(source)
     if path.is_file():
         return _read_file(path, source)
-    if not path.is_dir() and (path.suffix.lower() in SUFFIXES or source.startswith(("/", ".", "~"))):
+    if not path.is_dir() and (_suffix(path) in SUFFIXES or source.startswith(("/", ".", "~"))):
         raise DataError(f"{source}: no such file (looked in {Path.cwd()})")
     return _read_dataset(source, subset, split)
 
 
 def _read_file(path: Path, source: str) -> Table:
-    suffix = path.suffix.lower()
+    suffix = _suffix(path)
     if suffix not in SUFFIXES:
-        raise DataError(f"{source}: cannot read a {suffix or 'nameless'} file: known are {', '.join(SUFFIXES)}")
+        problem = f"cannot read a {suffix} file" if suffix else "its name does not say what it holds"
+        raise DataError(f"{source}: {problem}: known are {', '.join(SUFFIXES)} (texts also with .gz)")
     if suffix == ".parquet":
         rows: Iterable[Row | BadRow] = _parquet(path, source)
     else:
         text = _text(path, source)
         rows = _csv(text, source, SEPARATOR_OF[suffix]) if suffix in SEPARATOR_OF else _jsonl(text, source)
     return _table(source, rows)
+
+
+def _suffix(path: Path) -> str:
+    """The ending that says what a file holds, whether it is compressed or not."""
+    return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def _table(source: str, rows: Iterable[Row | BadRow]) -> Table:
@@ -169,7 +182,10 @@ def _table(source: str, rows: Iterable[Row | BadRow]) -> Table:
 
 def _text(path: Path, source: str) -> str:
     try:
-        return read_text(path)
+        content = path.read_bytes()
+        return decoded(gzip.decompress(content) if content.startswith(GZIP) else content)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise DataError(f"{source}: a damaged gzip file: copy or download it again") from None
     except OSError as error:
         raise DataError(f"{source}: {error.strerror}") from None
     except ValueError as error:
@@ -179,6 +195,10 @@ def _text(path: Path, source: str) -> str:
 def _jsonl(text: str, source: str) -> Iterator[Row | BadRow]:
     if text.lstrip().startswith("["):
         yield from _json_array(text, source)
+        return
+    document = _parsed(text, 1, source)  # of several rows, only the first is read before it is found not to be alone
+    if isinstance(document, dict):
+        yield from _json_object(document, source)
         return
     # Not splitlines, which also splits at characters that are allowed in a JSON string (U+2028).
     for number, line in enumerate(text.split("\n"), start=1):
@@ -194,6 +214,27 @@ def _json_array(text: str, source: str) -> Iterator[Row | BadRow]:
     for number, columns in enumerate(records, start=1):
         is_row = isinstance(columns, dict)
         yield Row(number, columns) if is_row else BadRow(source, number, "not a JSON object")
+
+
+def _json_object(document: dict[str, Any], source: str) -> Iterator[Row | BadRow]:
+    """The rows of a file that is one JSON object: those that it holds, or of its columns, or the object itself."""
+    holders = [key for key, value in document.items() if key.strip().casefold() in HOLDERS and _are_objects(value)]
+    if len(holders) > 1:
+        names = ", ".join(map(repr, holders))
+        raise DataError(f"{source}: holds several lists of rows ({names}): write each into a file of its own")
+    lists = [value for value in document.values() if isinstance(value, list)]
+    plain = not any(isinstance(part, list | dict) for value in lists for part in value)
+    if holders:
+        rows = document[holders[0]]
+    elif len(lists) == len(document) > 1 and plain and len({*map(len, lists)}) == 1:
+        rows = [dict(zip(document, values, strict=True)) for values in zip(*lists, strict=True)]
+    else:
+        rows = [document]
+    yield from (Row(number, columns) for number, columns in enumerate(rows, start=1))
+
+
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def _json_row(line: str, number: int, source: str) -> Row | BadRow:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from motif.config import DataConfig
-from motif.config.data import BOXED, PLACE
+from motif.config.data import BOXED, PLACES
 from motif.errors import DataError, RecipeError
 from motif.method.answers import boxed
 from motif.method.tree import Question
@@ -229,7 +229,9 @@ def _gold(row: Row, task: TableTask, data: DataConfig) -> str:
         return ""  # it may judge by other columns, or by the response alone
     # A source without an answer column is complete if it has worked solutions.
     name = _name(row, (*answers, task.solution) if task.solution in row.columns else answers)
-    gold = task.clean(_extracted(_text(row, name), data.answer_pattern or task.pattern, boxes=name == task.solution))
+    value = column(row.columns, name)
+    text = as_word(value) if isinstance(value, bool) else _text(row, name)
+    gold = task.clean(_extracted(text, data.answer_pattern or task.pattern, boxes=name == task.solution))
     if not gold:
         raise _Unusable("the answer is empty")
     return gold
@@ -271,6 +273,11 @@ def _text(row: Row, name: str, chat: bool = False) -> str:
     return text
 
 
+def as_word(value: bool) -> str:
+    """An answer that is true or false, as a model writes it."""
+    return "true" if value else "false"
+
+
 def _shown(row: Row, name: str) -> str:
     """A column as a part of a question: its text, or a list as choices A, B, C, …"""
     value = column(row.columns, name)
@@ -303,7 +310,7 @@ def user_message(messages: Sequence[Any]) -> str | None:
 
 def _before_answer(solution: str, pattern: str) -> str:
     """A worked solution as far as the answer that is taken out of it."""
-    if pattern not in (BOXED, PLACE):
+    if pattern != BOXED and pattern not in PLACES:
         matches = list(re.finditer(pattern, solution))
         return solution[: matches[-1].start()].strip() if matches else solution
     return solution  # its box stands in a sentence or a formula, which demonstrations write without the marks
@@ -318,10 +325,8 @@ def is_missing(value: Any) -> bool:
 
 
 def _extracted(answer: str, pattern: str, boxes: bool) -> str:
-    if pattern == PLACE:
-        if not re.fullmatch(r"1?\d|2[0-5]", answer.strip()):
-            raise _Unusable(f"the answer {answer[:60]!r} is not the place of a choice, counted from 0")
-        return chr(65 + int(answer))
+    if pattern in PLACES:
+        return _letter(answer.strip(), PLACES[pattern])
     if pattern and pattern != BOXED:
         # The last match counts: steps and headings bear the same marks as the answer, and come before it.
         matches = [match[1] or "" for match in re.finditer(pattern, answer)]
@@ -334,6 +339,15 @@ def _extracted(answer: str, pattern: str, boxes: bool) -> str:
     if content is None:
         raise _Unusable("the solution has no \\boxed{...} answer")
     return content
+
+
+def _letter(place: str, first: int) -> str:
+    """The letter of the choice at a place; some data has letters in some of its rows."""
+    if re.fullmatch("[A-Z]", place):
+        return place
+    if not re.fullmatch(r"\d{1,2}", place, re.ASCII) or not first <= int(place) < first + 26:
+        raise _Unusable(f"the answer {place[:60]!r} is not the place of a choice, counted from {first}")
+    return chr(65 + int(place) - first)
 
 
 def _id(row: Row) -> str:

@@ -20,7 +20,7 @@ import torch
 
 from motif import tasks
 from motif.config import DataConfig, Recipe, load_recipe, read_toml
-from motif.config.data import PLACE
+from motif.config.data import PLACES
 from motif.config.load import RECIPES
 from motif.config.recipe import to_toml
 from motif.errors import DataError, MotifError
@@ -312,10 +312,12 @@ def _reasons(found: Look, settings: dict[str, Any], model: Model) -> dict[str, s
         "method": 'all rounds trained, small trees; "paper" is MOTIF as published',
         "model": f"{size}; a hub id, a folder, a .gguf file",
         "data.test": "a file of that name lies beside it",
-        "data.held_out": "rows kept for evaluation, by a hash of the question",
+        "data.held_out": "rows kept for evaluation, by a hash of the question"
+        if settings["data"].get("held_out")
+        else "one question is not enough to keep some for evaluation",
         "data.question_column": "messages of a chat: the user's is read" if found.question.chat else "",
-        "data.answer_pattern": "the place of the right choice, counted from 0"
-        if found.pattern == PLACE
+        "data.answer_pattern": f"the place of the right choice, counted from {PLACES[found.pattern]}"
+        if found.pattern in PLACES
         else "the answer is what follows, or is enclosed by, this mark",
         "data.grader": f"{kinds[found.grader]}; or math, exact, code, your own",
         "data.skip_bad": "rows that cannot be used are left out",
