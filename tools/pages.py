@@ -48,7 +48,7 @@ def _cell(value: object) -> str:
 def machines() -> str:
     """Where each file of numbers comes from."""
     rows = []
-    for name in ("rollout", "precision", "step", "scaling", "grading", "view"):
+    for name in ("rollout", "precision", "step", "scaling", "overhead", "grading", "view"):
         numbers = load(name)
         machine, versions = numbers["machine"], numbers["versions"]
         where = f"{machine['cpu']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
@@ -156,6 +156,25 @@ def scaling() -> str:
     fits = load("scaling")["slopes"]
     rows = [[name, *(f"{fit[part]['exponent']:.2f}" for part in ("sampling", "update"))] for name, fit in fits.items()]
     return markdown(["cost grows with", "sampling ~ setting^", "update ~ setting^"], rows)
+
+
+def overhead() -> str:
+    """What a step with long windows takes, part by part, and how its parts grow."""
+    found = load("overhead")
+    step, slopes = found["step"], found["slopes"]
+    whole = sum(step[part] for part in ("sampling", "grading", "training"))
+    rows = [
+        [
+            name,
+            f"{step[name]:.3g}",
+            f"{100 * step[name] / whole:.2f} %",
+            *(f"{slopes[one][name]:.2f}" if name in slopes[one] else "" for one in slopes),
+        ]
+        for name in ("sampling", "text", "grading", "training", "rest", "saving", "end")
+    ]
+    columns = [found["shape"], "seconds", "of sampling, grading and training", "~ window^", "~ rows^"]
+    memory = ["memory", f"{step['bytes'] / 2**20:.0f} MiB", "", *(f"{slopes[one]['bytes']:.2f}" for one in slopes)]
+    return markdown(columns, [*rows, memory])
 
 
 def speed() -> str:
@@ -529,7 +548,7 @@ def trained() -> str:
 
 
 MAKERS = (
-    machines, rollout, limits, precision, operations, step, scaling, speed, agreement, answers, view,
+    machines, rollout, limits, precision, operations, step, scaling, overhead, speed, agreement, answers, view,
     fuzzing, waiting, demo, claims, study, evidence, peers, recipes, presets, forecast, costs, tree, layer_table,
     architectures, refusals, trained, general,
 )  # fmt: skip

@@ -14,11 +14,19 @@ RATIOS = {
     "rollout": {"serial", "hf_generate", "prefill_over_unique"},
     "step": {"trl", "trl_motif", "update_only"},
     "scaling": set(),
+    "overhead": set(),
     "grading": {"gsm8k", "math"},
     "general": set(),
     "precision": {"1 row", "open", "one stream", "1 question", "in a run"},
     "gpu": {"decoding", "decoding_graphs", "update", "paper_sample", "paper_update"},
 }
+
+
+def test_a_step_with_long_windows_takes_little_besides_its_work():
+    found = json.loads((ROOT / "docs/performance/overhead.json").read_text(encoding="utf-8"))
+    assert found["shape"] == "8,192 tokens, 256 rows" and found["step"]["tokens"] > 2e6
+    assert 0 < found["share"] < 0.02
+    assert all(slopes["rest"] < 1 for slopes in found["slopes"].values())
 
 
 @pytest.mark.slow

@@ -271,10 +271,12 @@ class Rounds:
 
     def _cut(self, note: str, from_end: bool) -> str:
         # A token stands for at least one byte, so a text of so few bytes fits.
-        limit = self.config.note_tokens
-        if len(self.quotation.quote(note).encode()) <= limit or self._fits(note):
+        limit, quoted = self.config.note_tokens, self.quotation.quote(note)
+        if len(quoted.encode()) <= limit:
             return note
         ids = self.encode(note)
+        if len(ids) <= limit and (quoted == note or len(self.encode(quoted)) <= limit):
+            return note
         for count in range(min(limit, len(ids)), 0, -1):  # fewer, where the cut text is longer than what was kept
             kept = ids[-count:] if from_end else ids[:count]
             text = spell(self.tokenizer, kept, ())
