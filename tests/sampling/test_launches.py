@@ -15,7 +15,7 @@ from motif.models.launches import fewer_launches
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, Request
 from motif.sampling.concurrency import complete
-from motif.sampling.local import batch, pool
+from motif.sampling.local import attention, batch, pool
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.joining import joined_layers
 from motif.sampling.local.packing import sampling_weights
@@ -63,12 +63,13 @@ def sampled(policy: Policy, record: Any = None, kernels: Any = None) -> list[Com
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_responses_are_the_same(kind, tiny_tokenizer, tmp_path):
+def test_the_responses_are_the_same(kind, tiny_tokenizer, tmp_path, monkeypatch):
     policy = Policy(write_model(tmp_path, kind, SMALL | KINDS[kind], tiny_tokenizer))
     shake(policy, 1)
     plain = sampled(policy)
     policy.launch_bound = True
-    for record in (None, tape):
+    for record, room in ((None, 0), (tape, pool.REPEATED)):  # for tables with a part for each head
+        monkeypatch.setattr(pool, "REPEATED", room)
         replays = Tape.replays
         fused = sampled(policy, record)
         assert policy.launch_bound and (record is None or Tape.replays > replays)
@@ -130,7 +131,8 @@ def test_trained_weights_are_copied_to_bfloat16_once(tiny_model):
 def test_what_is_computed_together_wrongly_is_computed_one_by_one(tiny_model, monkeypatch):
     policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, device="cpu"))
     policy.launch_bound = True
-    monkeypatch.setattr(pool.Pool, "values", lambda self, values, weights: self._times(weights, values.flip(1)))
+    right = attention.joint_values
+    monkeypatch.setattr(attention, "joint_values", lambda *parts: right(*parts[:2], parts[2].flip(1)))
     assert not LocalSampler(policy).path.reason
     assert not policy.launch_bound
 

@@ -8,6 +8,7 @@ torch has kernels for. What they compute is the same up to rounding; each is com
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -130,15 +131,21 @@ def _fused_rotary(own: Any, device: torch.device, launch_bound: bool) -> Any:
     last: list[Tensor] = []  # the sines of this pass, as they were given and with signs: all layers get the same
     turns: list[Tensor] = []  # the sines of this pass, and the matrix (size, size) by which each row's heads turn
 
+    @functools.cache
+    def matrices(size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Of each row's matrix, what stands by the cosines and what by the sines; before a step is recorded."""
+        unit = torch.eye(size, dtype=dtype, device=device)
+        half = size // 2
+        return unit, torch.cat([unit[half:], -unit[:half]])
+
     def rotary(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, *args: Any, **kwargs: Any) -> Any:
         if args or kwargs or sin.shape[-1] != query.shape[-1] or query.dtype != sin.dtype:
             return own(query, key, cos, sin, *args, **kwargs)
         both = _neighbours(query, key)
         if both is not None and launch_bound:
             if not turns or turns[0] is not sin:
-                size = query.shape[3]
-                units = torch.eye(size, dtype=query.dtype, device=device).expand(len(query), -1, -1).unsqueeze(2)
-                turns[:] = sin, own(units, units[:, :1], cos, sin)[0].squeeze(2)
+                unit, swap = matrices(query.shape[3], query.dtype)
+                turns[:] = sin, torch.addcmul(unit * cos, swap, sin)
             turned = torch.bmm(both.squeeze(2), turns[1]).unsqueeze(2)
             return turned.split([query.shape[1], key.shape[1]], dim=1)
         if not last or last[0] is not sin:

@@ -21,7 +21,7 @@ from transformers.masking_utils import causal_mask_function
 from motif.models.prefix import Segment
 from motif.models.recurrent import RowStates, StateCache
 from motif.sampling.local.kernels import Kernels
-from motif.sampling.local.pool import Places, Pool
+from motif.sampling.local.pool import Places, Pool, joint_scores, joint_values
 
 NAME = "motif_tree"
 MaskFunction = Callable[..., Tensor]
@@ -243,8 +243,12 @@ class TreeCache(StateCache):
             expand: makes keys and values of what the cache keeps in their place.
         """
         layer = self._layers.get(keys.data_ptr(), self._layer)
-        tables = [level.table(layer, expand) for level in self.levels]
-        if self.kernels is not None and self._attends_at_once:
+        pooled, attends = self.levels == [self._pool], self.kernels is not None and self._attends_at_once
+        if pooled:
+            tables = [self._pool.table(layer, expand, 1 if attends else query.shape[2])]
+        else:
+            tables = [level.table(layer, expand) for level in self.levels]
+        if self.kernels is not None and attends:
             assert self.write is not None
             table, ranges = (tables[0], self._pool.ranges) if tables else (None, self.write.new_zeros(self.rows, 0, 2))
             bias = None if mask is None else self._bias_of(mask)[:, 0, 0]
@@ -252,21 +256,26 @@ class TreeCache(StateCache):
         # Where launching takes time, scores are scaled and hidden at once.
         later = self.launch_bound and softcap is None
         query = query if later else query * scale
-        scores = [level.scores(table[0], query) for level, table in zip(self.levels, tables, strict=True)]
-        scores.append(query @ keys.transpose(2, 3).to(query.dtype))
-        joined = torch.cat(scores, dim=-1)
+        joint = pooled and len(tables[0][0]) == query.shape[1] * query.shape[2]
+        if joint:
+            joined = joint_scores(query, keys.to(query.dtype), tables[0][0])
+        else:
+            scores = [level.scores(table[0], query) for level, table in zip(self.levels, tables, strict=True)]
+            scores.append(query @ keys.transpose(2, 3).to(query.dtype))
+            joined = torch.cat(scores, dim=-1)
         if softcap is not None:
             joined = torch.tanh(joined / softcap) * softcap
-        bias = self._bias_of(mask)
+        bias, width = self._bias_of(mask), joined.shape[-1]
         joined = torch.add(bias, joined, alpha=scale, out=joined) if later else joined.add_(bias)
         if sinks is not None:
             joined = torch.cat([joined, sinks.to(joined.dtype).expand(len(joined), -1, -1).unsqueeze(-1)], dim=-1)
         # In float32 in any case; on a GPU the kernel itself rounds, without a cast of its own.
         weights = joined.softmax(-1) if self.launch_bound else joined.softmax(-1, dtype=torch.float32).to(query.dtype)
-        *shares, own = weights[..., : weights.shape[-1] - (sinks is not None)].split(
-            [part.shape[-1] for part in scores], dim=-1
-        )
-        output = own @ values.to(query.dtype)
+        weights, values = weights[..., :width], values.to(query.dtype)
+        if joint:
+            return joint_values(weights.to(query.dtype), values, tables[0][1])
+        *shares, own = weights.split([part.shape[-1] for part in scores], dim=-1)
+        output = own @ values
         for level, table, share in zip(self.levels, tables, shares, strict=True):
             output += level.values(table[1], share)
         return output

@@ -19,6 +19,9 @@ LARGEST = 2**19
 """Rows times tokens of prompts up to which the arithmetic takes less than launching more operations."""
 READ = 2**18
 """Tokens of prompts that rows may read, each its own, where a kernel attends: more are better read once for many."""
+REPEATED = 2**14
+"""Tokens of prompts times the queries to a head of keys, up to which a table that repeats its heads is read faster than
+queries can be sorted by head."""
 Expand = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """See `motif.sampling.local.attention`."""
 
@@ -90,13 +93,18 @@ class Pool:
         self.visible = torch.from_numpy(visible).to(device)
         self.positions = torch.from_numpy(positions).to(device).expand(rows, -1)
 
-    def table(self, layer: int, expand: Expand | None) -> tuple[Tensor, Tensor]:
-        """Keys and values (heads, N, size) of a layer."""
+    def table(self, layer: int, expand: Expand | None, group: int = 1) -> tuple[Tensor, Tensor]:
+        """Keys and values (heads, N, size) of a layer, each head `group` times if there is room."""
         if layer not in self._tables:
             segments = [segment.keys_values[layer] for segment, _ in self._starts]
-            keys, values = (torch.cat([one[kind] for one in segments], dim=1)[None] for kind in (0, 1))
-            keys, values = expand(keys, values) if expand else (keys, values)
-            self._tables[layer] = keys[0], values[0]
+            again = group if expand is None and group * sum(size for _, size in self._starts) <= REPEATED else 1
+            keys, values = (
+                torch.cat([one[kind].unsqueeze(1).expand(-1, again, -1, -1) for one in segments], dim=2).flatten(0, 1)
+                for kind in (0, 1)
+            )
+            if expand:
+                keys, values = (part[0] for part in expand(keys[None], values[None]))
+            self._tables[layer] = keys, values
         return self._tables[layer]
 
     def scores(self, keys: Tensor, query: Tensor) -> Tensor:
@@ -113,6 +121,31 @@ class Pool:
         count, heads, group, size = rows.shape
         by_head = rows.transpose(0, 1).reshape(heads, count * group, size)
         return torch.bmm(by_head, table.to(rows.dtype)).view(heads, count, group, -1).transpose(0, 1)
+
+
+def joint_scores(query: Tensor, keys: Tensor, table: Tensor) -> Tensor:
+    """Products of queries (R, heads, group, size) with a table for each of their heads, then with the rows' own keys.
+
+    Both are written where they belong: (R, heads, group, N + T).
+    """
+    rows, heads, group, size = query.shape
+    tokens = table.shape[1]
+    joined = query.new_empty(rows, heads, group, tokens + keys.shape[2])
+    of_prompts, of_own = joined.flatten(1, 2)[..., :tokens], joined.flatten(0, 1)[..., tokens:]
+    by_head = query.reshape(rows, heads * group, size).transpose(0, 1)
+    torch.bmm(by_head, table.to(query.dtype).transpose(1, 2), out=of_prompts.transpose(0, 1))
+    torch.bmm(query.reshape(rows * heads, group, size), keys.flatten(0, 1).transpose(1, 2), out=of_own)
+    return joined
+
+
+def joint_values(weights: Tensor, values: Tensor, table: Tensor) -> Tensor:
+    """The values of a table for each head of the weights (R, heads, group, N + T), and the rows' own, weighted."""
+    rows, heads, group, _ = weights.shape
+    tokens = table.shape[1]
+    output = torch.bmm(weights.flatten(0, 1)[..., tokens:], values.flatten(0, 1)).view(rows, heads, group, -1)
+    by_head = weights.flatten(1, 2)[..., :tokens].transpose(0, 1)
+    output.flatten(1, 2).transpose(0, 1).baddbmm_(by_head, table.to(weights.dtype))
+    return output
 
 
 def merged(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
