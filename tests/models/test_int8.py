@@ -265,8 +265,9 @@ def test_the_setting_brings_the_importance_cap_and_is_written_only_if_it_is_used
     assert begun.loss.importance_cap == 2.0 and recipe("auto").as_begun(begun) == begun
     assert recipe("auto").as_begun(recipe("float32")) == recipe("float32")
     assert recipe("float32").as_begun(begun) == recipe("float32")
-    larger = begun.with_microbatch(8192)
+    larger = begun.with_microbatch(8192).with_recomputing(True)
     assert recipe("auto").as_begun(larger) == larger and recipe("float32").as_begun(larger).train.pass_tokens == 8192
+    assert recipe("float32").as_begun(larger).train.recomputes and not recipe("float32").train.recomputes
     assert larger.as_begun(begun) == larger
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import re
 
 import pytest
@@ -12,6 +14,7 @@ from motif.config import load_recipe
 from motif.errors import RecipeError
 from motif.models.shape import Shape, model_shape
 from motif.planning import plan as planning
+from motif.planning.devices import USABLE
 from motif.planning.memory import FILLED, GIB, LARGEST_PASS, memory, sampled_at_once, smaller, trainable
 from motif.planning.plan import Plan, make_device_plan, make_plan
 from support.architectures import ZOO
@@ -60,6 +63,7 @@ def test_probes_count():
 )
 def test_a_refusal_names_settings_that_fit(monkeypatch, settings, part, names):
     monkeypatch.setattr(planning, "available_memory", lambda device: 0.9 * GIB)
+    settings = [*settings, "train.activation_checkpointing=false"]
     with pytest.raises(RecipeError) as refused:
         make_plan(load_recipe("demo", settings))[0].refuse_if_too_big()
     assert f"largest part is {part}" in str(refused.value)
@@ -92,6 +96,42 @@ def test_a_pass_takes_the_memory_that_is_free_on_a_gpu(monkeypatch):
     assert planned(monkeypatch, "cuda", 1e15, auto).pass_tokens == LARGEST_PASS
     assert planned(monkeypatch, "cuda", 1e15, "train.microbatch_tokens=5000").pass_tokens == 5000
     assert planned(monkeypatch, "cpu", 1e15, auto).pass_tokens == 4096
+
+
+def test_activations_are_recomputed_only_where_memory_is_short(monkeypatch):
+    words, setting = (
+        "activations are recomputed, because memory is short without that",
+        "train.activation_checkpointing",
+    )
+    for device, passes in (("cpu", ""), ("cuda", "passes of 4,096 tokens")):
+        run = functools.partial(planned, monkeypatch, device)
+        kept, less = (run(1e15, "train.microbatch_tokens=4096", f"{setting}={active}") for active in ("false", "true"))
+        most, least = (sum(plan.memory.values()) for plan in (kept, less))
+        assert least < most
+        for free, one, row in ((most, kept, passes), (most - 1, less, f"{passes}, {words}"), (least - 1, kept, passes)):
+            plan = run(free, "train.microbatch_tokens=4096")
+            assert plan.workload.recipe == one.workload.recipe and plan.memory == one.memory
+            assert dict(plan.rows()).get("update", "") == row.strip(", ")
+            with pytest.raises(RecipeError) if free < least else contextlib.nullcontext():
+                plan.refuse_if_too_big()
+        assert not run(most - 1, f"{setting}=false").workload.recipe.train.recomputes
+
+
+def test_a_plan_for_other_devices_recomputes_only_where_nothing_else_fits():
+    given = ["train.microbatch_tokens=200000", "model.adapter=full"]  # no server would sample
+    parts = {
+        active: make_device_plan(
+            load_recipe("demo", [*given, f"train.activation_checkpointing={active}"]), "H100"
+        ).forecast
+        for active in ("false", "true")
+    }
+    most, least = (sum(parts[active].local_memory().values()) / USABLE / GIB for active in ("false", "true"))
+    for room, recomputes in [(1.01 * most, False), ((most + least) / 2, True)]:
+        plan = make_device_plan(load_recipe("demo", given), f"memory={room} tflops=1 bandwidth=1")
+        assert plan.forecast.recipe.train.recomputes == recomputes
+        assert ("update" in dict(plan.rows())) == recomputes
+    with pytest.raises(RecipeError, match=r"does not fit"):
+        make_device_plan(load_recipe("demo", given), f"memory={0.5 * least} tflops=1 bandwidth=1")
 
 
 def test_where_nothing_fits_the_advice_is_general(monkeypatch):

@@ -190,16 +190,23 @@ class Recipe(Section):
         """The recipe with `train.microbatch_tokens` decided."""
         return self.with_settings("train", microbatch_tokens=tokens)
 
+    def with_recomputing(self, active: bool | Literal["auto"]) -> Recipe:
+        """The recipe with `train.activation_checkpointing` decided."""
+        return self.with_settings("train", activation_checkpointing=active)
+
     @property
     def undecided(self) -> bool:
         """Whether `auto` leaves anything to a run's start."""
-        return "auto" in (self.sampler.precision, self.train.microbatch_tokens)
+        train = self.train
+        return "auto" in (self.sampler.precision, train.microbatch_tokens, train.activation_checkpointing)
 
     def as_begun(self, begun: Recipe) -> Recipe:
         """The recipe with what `auto` leaves to a run's start as the recipe of the run has it, which has begun."""
         recipe = self
         if recipe.train.microbatch_tokens == "auto":
             recipe = recipe.with_microbatch(begun.train.microbatch_tokens)
+        if recipe.train.activation_checkpointing == "auto":
+            recipe = recipe.with_recomputing(begun.train.activation_checkpointing)
         if recipe.sampler.precision == "auto" != begun.sampler.precision:
             recipe = recipe.with_precision(begun.sampler.precision)
         return recipe

@@ -278,8 +278,9 @@ class TrainConfig(Section):
     """Tokens (padding included) in one forward and backward pass; bounds memory and does not change the result. Up to
     as many tokens of shared prompts are kept beside them. `auto`: 4,096, and on a GPU as many more, up to 65,536, as
     fit in its free memory when a run begins; the run keeps the number."""
-    activation_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more work."""
+    activation_checkpointing: bool | Literal["auto"] = "auto"
+    """Recompute activations in the backward pass: less memory, about a third more work. `auto`: only where the plan
+    finds that a run does not fit in memory otherwise; the run keeps what was found."""
     save_every: Annotated[int, Field(ge=1)] = 10
     """Steps between checkpoints."""
     stop_when_dead: Annotated[int, Field(ge=0)] = 10
@@ -297,6 +298,11 @@ class TrainConfig(Section):
     def pass_tokens(self) -> int:
         """`microbatch_tokens` as a number; while that is `auto`, the least it can become."""
         return MICROBATCH_TOKENS if self.microbatch_tokens == "auto" else self.microbatch_tokens
+
+    @property
+    def recomputes(self) -> bool:
+        """`activation_checkpointing` as a truth; while that is `auto`, false."""
+        return self.activation_checkpointing is True
 
 
 class EvalConfig(Section):

@@ -46,7 +46,7 @@ def arguments_of(recipe: Recipe) -> dict[str, Any]:
         "lr_scheduler_type": warm if optimiser.schedule == "constant" else optimiser.schedule,
         "max_grad_norm": optimiser.max_grad_norm,
         "seed": optimiser.seed,
-        "gradient_checkpointing": optimiser.activation_checkpointing,
+        "gradient_checkpointing": optimiser.recomputes,
         "disable_dropout": True,
         "save_steps": optimiser.save_every * loss.inner_epochs,
         "save_total_limit": optimiser.keep_checkpoints,

@@ -251,7 +251,10 @@ class Policy:
             return
         layers = self._layers()
         if not layers:
-            raise RecipeError("this model cannot recompute activations: set train.activation_checkpointing = false")
+            raise RecipeError(
+                "this model cannot recompute activations: set train.activation_checkpointing = false, and a smaller "
+                "train.microbatch_tokens if memory is short"
+            )
         # Not the layers' own switch: that takes away the keys and values of a shared prompt.
         for layer in layers:
             layer.forward = functools.partial(  # nothing is drawn in a pass, so no generator's state to restore

@@ -278,7 +278,7 @@ class Costs:
         """Seconds of an update on the trained rounds, for one of `replicas` processes with its share of them."""
         recipe = self.recipe
         trained = levels[:1] if recipe.credit.train_rounds == "first" else levels
-        recomputed = int(recipe.train.activation_checkpointing)
+        recomputed = int(recipe.train.recomputes)
         frozen = 2.0 * self.shape.counts.computed if self.lora else 0.0  # no gradients of the base's weights
         flops = 0.0
         for index, level in enumerate(trained):

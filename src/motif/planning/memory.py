@@ -108,7 +108,7 @@ def memory(
     activation = 2 if half else 4
     per_token = TRANSIENT * (shape.activations + shape.pairs * length)
     adapted = shape.counts.experts if recipe.model.adapter == "lora" else 0  # of experts, that is all in one tensor
-    if train.activation_checkpointing:
+    if train.recomputes:
         per_token = shape.layers * shape.hidden + per_token / shape.layers
         adapted //= shape.layers
     # A pass over responses beside the prompts they share, which are kept until all that follows them is done.
@@ -134,6 +134,17 @@ def _gathered_in_a_pass(shape: Shape) -> float:
     """Parameters of a sharded model that are gathered at a time: embeddings and head, a layer and the next one."""
     ends = min(2 * shape.vocabulary * shape.hidden, shape.parameters)
     return ends + 2 * (shape.parameters - ends) / shape.layers
+
+
+def recomputing(recipe: Recipe, available: float, memory_of: Callable[[Recipe], dict[str, float]]) -> Recipe:
+    """The recipe with `train.activation_checkpointing = "auto"` decided, for so many bytes that are free.
+
+    Activations are recomputed if all fits with that only; what never fits is left to a refusal.
+    """
+    if recipe.train.activation_checkpointing != "auto":
+        return recipe
+    fits = [sum(memory_of(recipe.with_recomputing(active)).values()) <= available for active in (False, True)]
+    return recipe.with_recomputing(fits == [False, True])
 
 
 def largest_pass(recipe: Recipe, available: float, memory_of: Callable[[Recipe], dict[str, float]]) -> int:

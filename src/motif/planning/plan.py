@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from motif.planning.colocation import colocation_here, shared_by
 from motif.planning.devices import Device, parse_devices
 from motif.planning.forecast import Forecast, Layout
 from motif.planning.lengths import Lengths, measured
-from motif.planning.memory import GIB, is_half, largest_pass, memory, sampling_rows, way_out
+from motif.planning.memory import GIB, is_half, largest_pass, memory, recomputing, sampling_rows, way_out
 from motif.planning.workload import Workload, workload_of
 from motif.runs.trackers import check
 from motif.sampling.local.precision import refuse_elsewhere
@@ -40,6 +41,7 @@ CPU_MFU, CPU_TRAINING_MFU = 0.9, 0.7
 """Shares of the measured rate of matrix products that sampling and updates reach on a CPU (docs/reliability.md)."""
 RIGHT = 0.25
 """The chance of a right answer by which the plan estimates how many groups are dead."""
+RECOMPUTED = "activations are recomputed, because memory is short without that"
 IDLE = 0.8
 """The share of its processors that a process gets on a machine that does nothing else, at least."""
 
@@ -64,6 +66,8 @@ class Plan:
     processes: int = 1
     processor_share: float = 1.0
     colocation: Colocation | None = None
+    update_decided: str = ""
+    """What `auto` has come to in updates, in words."""
 
     @property
     def run_seconds(self) -> float:
@@ -92,7 +96,7 @@ class Plan:
             *self.workload.rows(f"{self.device}, {self.dtype}"),
             *([("processes", self._processes())] if self.processes > 1 else []),
             *sampling_rows(self.workload.recipe, self.workload.shape),
-            *([("update", f"passes of {self.pass_tokens:,} tokens")] if self.device != "cpu" else []),
+            *([("update", self.update_decided)] if self.update_decided else []),
             *([("sampling", f"on {self.colocation}; it starts in a minute or more")] if self.colocation else []),
             ("memory", f"about {total / GIB:.1f} GiB of {room}: {_parts(self.memory)}"),
             ("time", f"very roughly {duration(self.run_seconds)}{warm}, {counted}"),
@@ -147,6 +151,7 @@ class DevicePlan:
             ("lengths", f"{forecast.lengths}{self._early()}"),
             ("tokens", f"{forecast.tokens:,.0f} generated a step, {steps * forecast.tokens:,.0f} in all steps"),
             *(("memory", text) for text in self._memory()),
+            *([("update", RECOMPUTED)] if self._recomputes else []),
             *((self._name(layout), self._layout(layout)) for layout in forecast.layouts),
             ("balance", self._balance(best)),
             (
@@ -160,6 +165,12 @@ class DevicePlan:
                 "what they leave out are at the top of motif/planning/costs.py",
             ),
         ]
+
+    @property
+    def _recomputes(self) -> bool:
+        """Whether `auto` has decided to recompute activations."""
+        asked = self.workload.recipe.train.activation_checkpointing
+        return asked == "auto" and self.forecast.recipe.train.recomputes
 
     def _early(self) -> str:
         if not self.workload.recipe.rounds.may_finish:
@@ -250,6 +261,8 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
 
     machine, processor_share = _this_machine(device, workload.shape)
     available = available_memory(device) / (processes.local_count if cpu else 1)
+    workload = replace(workload, recipe=recomputing(workload.recipe, available, memory_of))
+    recipe, asked = recipe.as_begun(workload.recipe), recipe
     shared = colocation_here(forecast_of(recipe), memory_of(recipe), available, device, processes)
     if recipe.train.microbatch_tokens == "auto":
         left = shared.left if shared else available
@@ -274,8 +287,16 @@ def make_plan(recipe: Recipe, processes: Processes = ALONE) -> tuple[Plan, Task]
         processes=processes.count,
         processor_share=processor_share,
         colocation=shared,
+        update_decided=_update(asked, recipe, cpu),
     )
     return plan, workload.task
+
+
+def _update(asked: Recipe, decided: Recipe, cpu: bool) -> str:
+    """What a plan says of updates, of which `auto` may have decided something."""
+    passes = "" if cpu else f"passes of {decided.train.pass_tokens:,} tokens"
+    chosen = asked.train.activation_checkpointing == "auto" and decided.train.recomputes
+    return ", ".join(filter(None, (passes, RECOMPUTED * chosen)))
 
 
 def _of_one(recipe: Recipe, processes: int) -> Recipe:
@@ -303,10 +324,21 @@ def make_device_plan(recipe: Recipe, on: str, lengths: str | Path | None = None)
     response_lengths = measured(lengths) if lengths else Lengths()
     workload = workload_of(recipe)
     # Layouts say where it is sampled.
-    anywhere = replace(workload, recipe=recipe.with_settings("sampler", urls=[], colocate=False))
-    plan = DevicePlan(workload, anywhere.forecast(device, count, response_lengths, is_half(recipe, device)))
-    plan.forecast.layouts  # noqa: B018  refuses what does not fit
-    return plan
+    anywhere = recipe.with_settings("sampler", urls=[], colocate=False)
+
+    def planned(active: bool) -> DevicePlan:
+        one = replace(workload, recipe=anywhere.with_recomputing(active))
+        plan = DevicePlan(workload, one.forecast(device, count, response_lengths, is_half(recipe, device)))
+        plan.forecast.layouts  # noqa: B018  refuses what does not fit
+        return plan
+
+    try:
+        return planned(recipe.train.recomputes)
+    except RecipeError:
+        if recipe.train.activation_checkpointing == "auto":
+            with suppress(RecipeError):  # then the first refusal tells
+                return planned(True)
+        raise
 
 
 def available_memory(device: torch.device) -> float:

@@ -19,6 +19,8 @@ class Learner:
 
     def __init__(self, session: Session, state: Progress, display: Display):
         self.session, self.state, self.display = session, state, display
+        with session.policy.activation_checkpointing(session.recipe.train.recomputes):
+            pass  # what the first update would refuse is refused now
         self.begin()
 
     def begin(self) -> None:

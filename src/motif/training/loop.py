@@ -148,7 +148,7 @@ def _prepare(
     plan, task = make_plan(recipe, processes)
     display.plan(plan.rows())
     plan.refuse_if_too_big()
-    recipe = recipe.with_microbatch(plan.pass_tokens)
+    recipe = recipe.as_begun(plan.workload.recipe)
     held.enter_context(only_writer(folder))
     if not has_begun(folder):  # whoever looks at it while the model is loaded sees what it will be
         write_recipe(folder, recipe)

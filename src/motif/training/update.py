@@ -171,7 +171,7 @@ def _fresh_gradient(
     """Replace the parameters' gradient by that of a batch; returns a copy of `stats` with its numbers added."""
     after = replace(stats)
     optimizer.zero_grad(set_to_none=True)
-    with batch.policy.activation_checkpointing(recipe.train.activation_checkpointing):
+    with batch.policy.activation_checkpointing(recipe.train.recomputes):
         batch.gradient(recipe, budget, after)
     give_back_memory()
     return after
