@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -18,7 +18,7 @@ from rich.text import Text
 from motif.evaluation.accuracy import row_words
 from motif.runs.notebook import NotebookBar, in_notebook
 from motif.runs.read import resume_command
-from motif.text import counted, duration, harmless, percent, percent_interval, signed, signed_interval
+from motif.text import counted, duration, harmless, percent, percent_interval, signed, signed_interval, whole_percent
 
 if TYPE_CHECKING:
     from motif.evaluation.accuracy import Accuracy
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from motif.evaluation.rows import EvalRow
     from motif.evaluation.second import SecondOpinion
     from motif.runs.ledger import Ledger
+    from motif.runs.result import Result
     from motif.statistics.calibration import Calibration
     from motif.statistics.estimators import Proportion
 
@@ -44,34 +45,6 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 
 Counter = AbstractContextManager[Callable[..., None]]
 """A context whose value is called once for each thing that is counted."""
-
-
-class Outcome(Protocol):
-    """What `Display.finished` shows of a run; `before` and `after` map the names of rows to their numbers."""
-
-    @property
-    def steps(self) -> int:
-        """Steps trained."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether these are all steps of its recipe."""
-
-    @property
-    def before(self) -> dict[str, Any]:
-        """Accuracy before training."""
-
-    @property
-    def after(self) -> dict[str, Any]:
-        """Accuracy after training."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """What training consumed."""
-
-    @property
-    def paths(self) -> str:
-        """How sampler and updates computed."""
 
 
 class PlainConsole(Console):
@@ -126,10 +99,10 @@ class StepTable:
             "reward": _number(reward),
             "change": change,
             "trend": sparkline(self._rewards)[-TREND:].ljust(TREND),
-            "right": percent(metrics["outcome/mean"], decimals=0),
-            "formed": percent(metrics["format/rate_1"], decimals=0),
+            "right": whole_percent(metrics["outcome/mean"]),
+            "formed": whole_percent(metrics["format/rate_1"]),
             "dead": f"{metrics['dead_groups']}/{metrics['groups']}",
-            "cut": percent(metrics["completions/clipped_ratio"], decimals=0),
+            "cut": whole_percent(metrics["completions/clipped_ratio"]),
             "time": seconds_briefly(metrics["time/total"]),
             "left": left,
         }
@@ -257,7 +230,7 @@ class Display:
         if metrics.get("replay/notes"):
             parts.append(f"{counted(metrics['replay/notes'], 'note')} replayed")
         if metrics.get("rounds/early"):
-            parts.append(f"{metrics['rounds/mean']:.1f} rounds, {percent(metrics['rounds/early'], decimals=0)} early")
+            parts.append(f"{metrics['rounds/mean']:.1f} rounds, {whole_percent(metrics['rounds/early'])} early")
         if metrics["outcome/ungraded"]:
             parts.append(f"ungraded {metrics['outcome/ungraded']} ({metrics['outcome/ungraded_reason']})")
         if metrics.get("update/skipped"):
@@ -300,7 +273,7 @@ class Display:
         """Print the result of a probe after a step (0: before training)."""
         self.message(f"{_when(step)}, probe: {result}")
 
-    def finished(self, result: Outcome, report: Path) -> None:
+    def finished(self, result: Result, report: Path) -> None:
         """Print the outcome of a run: accuracy before and after, what it cost, and where the report is."""
         self._bar.stop()
         if result.before and result.after:
@@ -344,7 +317,7 @@ def _shares(ledger: Ledger) -> str:
         "training": ledger.training_seconds,
     }
     parts["the rest"] = ledger.seconds - sum(parts.values())
-    return f" ({', '.join(f'{name} {percent(part / ledger.seconds, decimals=0)}' for name, part in parts.items())})"
+    return f" ({', '.join(f'{name} {whole_percent(part / ledger.seconds)}' for name, part in parts.items())})"
 
 
 def _lines(accuracies: Sequence[Accuracy]) -> Iterator[list[str]]:
@@ -386,7 +359,7 @@ def _over_half(found: Calibration | None) -> str:
     """How often the majority is right where over half of the answers agree, and of how many questions that is."""
     if found is None or not found.over_half.accuracy.n:
         return "-"
-    return f"{found.over_half.accuracy} of {percent(found.over_half.coverage, decimals=0)}"
+    return f"{found.over_half.accuracy} of {whole_percent(found.over_half.coverage)}"
 
 
 def _overconfidence(found: Calibration | None) -> str:

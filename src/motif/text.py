@@ -78,9 +78,14 @@ def fixed(value: float | None, digits: int = 2) -> str:
     return NONE if value is None else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
-def percent(share: float | None, decimals: int = 1) -> str:
+def percent(share: float | None) -> str:
     """A share as `61.2 %`; a dash where there is none."""
-    return NONE if share is None else f"{100 * share:.{decimals}f} %"
+    return NONE if share is None else f"{100 * share:.1f} %"
+
+
+def whole_percent(share: float | None) -> str:
+    """A share as `61 %`; a dash where there is none."""
+    return NONE if share is None else f"{100 * share:.0f} %"
 
 
 def percent_interval(share: float, low: float | None, high: float | None) -> str:

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from motif.evaluation.accuracy import GradedAnswer, summarise
 from motif.statistics.estimators import (
     Z95,
-    majority,
     mean_outcome,
     pass_at_k,
     powers_of_two,
     proportion,
     question_pass_at_k,
+    vote,
     wilson,
 )
 
@@ -90,7 +90,7 @@ def test_which_k_are_reported():
 @given(st.lists(st.tuples(st.sampled_from(["a", "b", "c", None]), GRADED), max_size=7), st.randoms())
 def test_no_order_is_preferred(pairs, rng):
     shuffled = rng.sample(pairs, len(pairs))
-    value, again = (majority([a for a, _ in some], [o for _, o in some]) for some in (pairs, shuffled))
+    value, again = (vote([a for a, _ in some], [o for _, o in some])[1] for some in (pairs, shuffled))
     assert value == pytest.approx(again)
 
 
@@ -111,13 +111,13 @@ def test_no_order_is_preferred(pairs, rng):
     ],
 )
 def test_majority(answers, outcomes, expected):
-    assert majority(answers, outcomes) == (None if expected is None else pytest.approx(expected))
+    assert vote(answers, outcomes)[1] == (None if expected is None else pytest.approx(expected))
 
 
 def test_what_the_grader_calls_equal_votes_together():
     answers, outcomes = ["1/2", "0.5", "3", "3", ".50"], [1.0, 1.0, 0.0, 0.0, 1.0]
-    assert majority(answers, outcomes) == 0.0
-    assert majority(answers, outcomes, lambda a, b: Fraction(a) == Fraction(b)) == 1.0
+    assert vote(answers, outcomes)[1] == 0.0
+    assert vote(answers, outcomes, lambda a, b: Fraction(a) == Fraction(b))[1] == 1.0
 
 
 # -- intervals ---------------------------------------------------------------------------------------------------------

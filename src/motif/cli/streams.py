@@ -76,7 +76,7 @@ def need_file(path: Path | None, option: str, source: Path | None = None) -> Non
         raise UsageError(f"{path} cannot be written: choose another {option}")
 
 
-def need_folder(path: Path | None, option: str = "--out") -> None:
+def need_folder(path: Path | None) -> None:
     """Refuse a folder that cannot be made or written to, before there is something to write. None: none is asked for.
 
     Raises:
@@ -86,6 +86,6 @@ def need_folder(path: Path | None, option: str = "--out") -> None:
         return
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if not there.is_dir():
-        raise UsageError(f"{option} {path}: {there} is a file: name another folder")
+        raise UsageError(f"--out {path}: {there} is a file: name another folder")
     if not os.access(there, os.W_OK):
-        raise UsageError(f"{option} {path}: {there} cannot be written to: name another folder")
+        raise UsageError(f"--out {path}: {there} cannot be written to: name another folder")

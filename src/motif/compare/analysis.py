@@ -97,6 +97,7 @@ def summarise_arm(study: Study, name: str, results: Results, of: Mapping[str, st
                 values, values_of(Point(arm=study.reference), other, results[study.reference])
             )
     ledgers = [run["ledger"] for run in runs.values()]
+    iccs = [icc for run in runs.values() if (icc := pooled_icc(run["diagnostics"])) is not None]
     return {
         "about": study.arms[name].about,
         "row": of[name],
@@ -107,7 +108,7 @@ def summarise_arm(study: Study, name: str, results: Results, of: Mapping[str, st
         "dead_groups": mean([run["dead_groups"] for run in runs.values()]),
         "truncated": mean([run["truncated"] for run in runs.values()]),
         "wall_seconds": mean([run["wall_seconds"] for run in runs.values()]),
-        "icc": _interval_or_none([icc for run in runs.values() if (icc := pooled_icc(run["diagnostics"])) is not None]),
+        "icc": mean_interval(iccs).to_dict() if iccs else None,
     }
 
 
@@ -335,7 +336,3 @@ def notes(
     if sum(len(runs) for runs in results.values()) and len(study.seeds) < 5:
         remarks.append(f"{counted(len(study.seeds), 'seed')}: too few for intervals to be trusted much.")
     return remarks
-
-
-def _interval_or_none(values: Sequence[float]) -> Record | None:
-    return mean_interval(values).to_dict() if values else None

@@ -20,11 +20,12 @@ OWN = ("plot.js", "curves.js", "forest.js", "page.js")
 
 def write_page(path: Path, summary: Record, lines: Sequence[Record]) -> None:
     """Write the page from the summary and the raw results it was made from."""
-    scripts = [*(asset(name) for name in SHARED), *(_own(name) for name in OWN)]
+    scripts = [*(asset(name) for name in SHARED), *(asset(name, HERE) for name in OWN)]
     reading = " ".join(one["sentence"] for one in summary["contrasts"] + summary["thresholds"]) or method(summary)
+    styles = [asset("page.css", HERE)]
     title = f"{summary['study']} – motif study"
-    page = assemble(title, reading, page_data(summary, lines), scripts, [_own("page.css")], skip_to="curves").text
-    write_atomically(path, page.encode("utf-8", errors="replace"))
+    page = assemble(title, reading, page_data(summary, lines), scripts, styles, skip_to="curves")
+    write_atomically(path, page.text.encode("utf-8", errors="replace"))
 
 
 def page_data(summary: Record, lines: Sequence[Record]) -> Record:
@@ -92,7 +93,3 @@ def _row(by_seed: list[list[float | None]]) -> Record:
 def _accuracy(point: Record, row: str) -> float | None:
     value: Any = point["rows"].get(row, {}).get("accuracy")
     return None if value is None else float(value)
-
-
-def _own(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")

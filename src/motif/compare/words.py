@@ -9,7 +9,7 @@ from rich.table import Table
 
 from motif.display import PlainConsole
 from motif.evaluation.accuracy import row_words
-from motif.text import NONE, amount, counted, percent, percent_interval, points, signed_interval
+from motif.text import NONE, amount, counted, percent, percent_interval, points, signed_interval, whole_percent
 
 Record = dict[str, Any]
 COSTS = ("questions", "updates", "generated_tokens", "flops", "seconds")
@@ -162,7 +162,7 @@ def cost_columns(summary: Record) -> tuple[list[str], list[list[str]]]:
     for name, arm in summary["arms"].items():
         spent = [arm["spent"].get(key) for key in COSTS]
         costs = [NONE if value is None else amount(value, key) for value, key in zip(spent, COSTS, strict=True)]
-        shares = [percent(arm[key], decimals=0) for key in ("dead_groups", "truncated")]
+        shares = [whole_percent(arm[key]) for key in ("dead_groups", "truncated")]
         lines.append([name, *costs, *shares])
     return ["arm", *(currency_words(key) for key in COSTS), "dead groups", "cut off"], lines
 

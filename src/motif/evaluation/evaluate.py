@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from motif.config import Recipe, RolloutConfig
 from motif.distributed import ALONE, Processes
@@ -24,20 +24,11 @@ from motif.sampling.base import Sampler
 from motif.sampling.grow import grow
 from motif.tasks.twins import twins
 
+if TYPE_CHECKING:
+    from motif.evaluation.store import EvalFolder
+
 CHUNK_BATCHES = 2
 """Answers per chunk, in full decoding batches; a killed evaluation loses at most one chunk."""
-
-
-class Store(Protocol):
-    """Keeps the answers of an evaluation as they come, and returns them when it is resumed."""
-
-    def get(self, row: EvalRow, mode: DecodingMode, questions: Sequence[Question]) -> Answers | None:
-        """The answers to these questions, if all of them are kept."""
-        ...
-
-    def put(self, row: EvalRow, mode: DecodingMode, trees: Sequence[Tree]) -> None:
-        """Keep graded trees."""
-        ...
 
 
 def evaluate(
@@ -47,7 +38,7 @@ def evaluate(
     grader: Grader,
     recipe: Recipe,
     on_answer: Callable[[], None] | None = None,
-    store: Store | None = None,
+    store: EvalFolder | None = None,
     processes: Processes = ALONE,
 ) -> dict[str, Accuracy]:
     """Accuracy of every row of the recipe (see `eval_rows`), by its name.

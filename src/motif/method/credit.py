@@ -76,8 +76,9 @@ def assign(tree: Tree, config: CreditConfig) -> CreditCounts:
     compared and is not trained. Nodes of untrained rounds get a value and a reward, but no advantage.
     """
     counts = CreditCounts()
-    for root in tree.roots:
-        _fill_values(root)
+    for node in tree.walk():
+        # The mean over leaves, not over children: where some are ungraded, every trajectory should count the same.
+        node.value = node.mean_outcome()
     counts.ungraded = sum(leaf.outcome is None for leaf in tree.leaves())
     for node in tree.walk():
         if node.value is not None:
@@ -117,16 +118,6 @@ def group_advantages(rewards_M: Sequence[float], config: CreditConfig) -> list[f
     if config.divide_by_std:
         scale /= statistics.stdev(rewards_M) + STD_FLOOR
     return [(reward - mean) * scale for reward in rewards_M]
-
-
-def _fill_values(root: Node) -> None:
-    """Write the value of a node and of all below it.
-
-    A value is the mean over leaves, not over children. The two differ where a leaf below one child is ungraded, and
-    every trajectory should count the same.
-    """
-    for node in root.walk():
-        node.value = node.mean_outcome()
 
 
 def _reward(node: Node) -> float:

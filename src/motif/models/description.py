@@ -10,11 +10,11 @@ from motif.models.architecture import model_class
 from motif.models.hub import load_config
 from motif.models.recurrent import layer_kinds
 from motif.models.shape import context_limit, windows
+from motif.models.sizes import EXPERTS_EACH
 from motif.text import counted
 
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
-EXPERTS_EACH = ("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts")
-"""What configurations call the number of experts, and of those that a token goes to."""
+"""What configurations call the number of experts; of those that a token goes to: `EXPERTS_EACH`."""
 
 
 @dataclass(frozen=True)

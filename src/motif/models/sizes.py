@@ -21,6 +21,8 @@ from motif.models.architecture import decoder_of, text_parts, towers
 
 CACHE_NAMES = ("past_key_values", "cache_params", "cache", "state")
 """What decoders call their caches, as an argument and in their outputs; recurrent and newer ones differ."""
+EXPERTS_EACH = ("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts")
+"""What configurations call the number of experts that a token goes to."""
 STATE_BYTES = 4
 """Of a number of a recurrent state: layers compute them in float32."""
 TRIAL = 64
@@ -111,7 +113,7 @@ def count(model: Any, chosen: Mapping[nn.Module, int]) -> Counts:
 
 def _per_token(config: Any) -> int:
     """Experts that a token passes, by a text configuration; 0 if it does not say."""
-    for name in ("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts"):
+    for name in EXPERTS_EACH:
         if isinstance(value := getattr(config, name, None), int):
             return value
     return 0

@@ -119,11 +119,10 @@ class Costs:
             for level, questions in zip(levels, deep, strict=True)
         ]
 
-    def step_waves(self, questions: int | None = None) -> list[list[Level]]:
+    def step_waves(self) -> list[list[Level]]:
         """The rounds of one step: of its questions, of those that replace the dead ones, and so on."""
         rollout, dead = self.recipe.rollout, self.dead
-        count = rollout.questions_per_step if questions is None else questions
-        counts = [math.ceil(count * dead**attempt - 1e-9) for attempt in range(rollout.tries)]
+        counts = [math.ceil(rollout.questions_per_step * dead**attempt - 1e-9) for attempt in range(rollout.tries)]
         return [self.step_levels(left) for left in counts if left]
 
     @cached_property

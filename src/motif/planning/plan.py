@@ -32,7 +32,7 @@ from motif.runs.trackers import check
 from motif.sampling.local.precision import refuse_elsewhere
 from motif.sampling.vllm.launch import Colocation
 from motif.tasks import Task
-from motif.text import counted, duration, percent
+from motif.text import counted, duration, whole_percent
 
 CPU_LAYER, CPU_TOKEN = 0.1, 0.007
 """Overhead on a CPU in milliseconds a layer: of a decoding step for any number of rows, and of a token beside its
@@ -88,9 +88,7 @@ class Plan:
         counted = "sampling on the servers not included" if servers else "if every response used up its tokens"
         counted += " and no trajectory ended early" if self.workload.recipe.rounds.may_finish and not servers else ""
         if self.processor_share < IDLE:
-            counted += (
-                f", on an idle machine (now a process gets {percent(self.processor_share, decimals=0)} of a core)"
-            )
+            counted += f", on an idle machine (now a process gets {whole_percent(self.processor_share)} of a core)"
         warm = f", of which the warm start {duration(self.warm_seconds)}" if self.warm_seconds else ""
         return [
             *self.workload.rows(f"{self.device}, {self.dtype}"),
@@ -178,7 +176,7 @@ class DevicePlan:
         reach = self.forecast.lengths.reach
         if not reach:
             return "; no trajectory ends early (also an upper bound)"
-        return f"; {percent(reach[-1], decimals=0)} of the trajectories reach the last round"
+        return f"; {whole_percent(reach[-1])} of the trajectories reach the last round"
 
     def _price(self, best: Layout, hours: float) -> str:
         count = self.forecast.count

@@ -20,7 +20,7 @@ from motif.planning.memory import trainable
 from motif.planning.warmstart import in_words
 from motif.session import open_task, with_examples
 from motif.tasks import Task
-from motif.text import abbreviated, counted, percent
+from motif.text import abbreviated, counted, whole_percent
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Workload:
 
     def _curriculum(self) -> str:
         data, lengths = self.recipe.data, sorted({question.length for question in self.task.train})
-        share = percent(data.curriculum, decimals=0)
+        share = whole_percent(data.curriculum)
         return (
             f"lengths {lengths[0]} to {lengths[-1]} ({len(lengths)} of them) join one by one: the next when {share} is "
             f"right in the last {data.curriculum_questions} questions of the longest in use"

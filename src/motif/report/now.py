@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from motif.runs.read import Evaluation, Record, main_row, number, section
-from motif.text import duration, fixed, percent
+from motif.text import duration, fixed, percent, whole_percent
 
 GIB = 2**30
 MEMORY = {"memory/device": "on the device", "memory/resident": "main memory"}
@@ -34,7 +33,7 @@ def numbers_now(
         shown.append(("Held out", *_change([percent(accuracy) for accuracy in accuracies])))
     for name, key in (("Reward", "reward"), ("Right", "outcome/mean")):
         if values := [value for record in steps if (value := number(record.get(key))) is not None]:
-            written = fixed if key == "reward" else partial(percent, decimals=0)
+            written = fixed if key == "reward" else whole_percent
             shown.append((name, *_change([written(value) for value in _ends(values)])))
     if speed := tokens_per_second(steps[-RECENT - 1 :]):
         shown.append(("Speed", f"{speed:,.0f} tokens/s", ""))

@@ -105,9 +105,9 @@ def policy_of(script: str, style: str, live: bool) -> str:
     return policy + "connect-src 'self'; " * live + "base-uri 'none'; form-action 'none'"
 
 
-def asset(name: str) -> str:
-    """The text of an asset."""
-    return (HERE / name).read_text(encoding="utf-8")
+def asset(name: str, folder: Path = HERE) -> str:
+    """The text of an asset, by default of these pages."""
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

@@ -85,17 +85,17 @@ def _content(line: bytearray) -> str:
     return "" if content == "[DONE]" else content
 
 
-async def read_reply(response: httpx2.Response, longest: int = LONGEST_BODY) -> bytes:
-    """The body of a reply; `longest`: bytes that it may have.
+async def read_reply(response: httpx2.Response) -> bytes:
+    """The body of a reply.
 
     Raises:
-        TooLong: it is longer.
+        TooLong: it has more than `LONGEST_BODY` bytes.
     """
     body = bytearray()
     async for part in _parts(response):
         body += part
-        if len(body) > longest:
-            raise TooLong(f"sent a reply of more than {longest:,} bytes")
+        if len(body) > LONGEST_BODY:
+            raise TooLong(f"sent a reply of more than {LONGEST_BODY:,} bytes")
     return bytes(body)
 
 

@@ -64,7 +64,7 @@ class Answering(Response):
             scope["state"]["access_record"].status = error.status
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_EVENT_SECONDS):
-                    await EventStream(_body(response)).error(error.content)
+                    await EventStream(_body(response)).chunk(error.content)
                     await response({"type": "http.response.body", "body": b""})
         finally:
             running.discard(task)

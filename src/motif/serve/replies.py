@@ -116,20 +116,13 @@ class EventStream:
         self._write = write
 
     async def chunk(self, content: dict[str, Any]) -> None:
-        """Send a chunk."""
-        await self._write(_event(content))
-
-    async def error(self, content: dict[str, Any]) -> None:
-        """Send the error that ends the stream; no [DONE] follows."""
-        await self._write(_event(content))
+        """Send a chunk, or the error that ends the stream: no [DONE] follows it."""
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        await self._write(b"data: " + text.encode() + b"\n\n")
 
     async def done(self) -> None:
         """Send [DONE], which marks a complete stream."""
         await self._write(b"data: [DONE]\n\n")
-
-
-def _event(content: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
 def heading(event: RoundStarted | RoundEnded) -> str:

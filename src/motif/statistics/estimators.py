@@ -62,10 +62,11 @@ def proportion(values: Sequence[Outcome], answers: int | None = None, partial: b
     return Proportion(mean, low, high, n)
 
 
-def wilson(mean: float, n: float, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval for a fraction `mean` of `n` (Wilson 1927); (0, 1) for n = 0."""
+def wilson(mean: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % score interval for a fraction `mean` of `n` (Wilson 1927); (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
+    z = Z95
     centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
@@ -119,13 +120,6 @@ def question_pass_at_k(outcomes: Sequence[Outcome], k: int) -> Outcome:
         return pass_at_k(n, graded.count(1.0), k)
     # The outcome at place i, from 0, is the largest in C(i, k - 1) of the C(n, k) choices.
     return math.fsum(outcome * math.comb(place, k - 1) for place, outcome in enumerate(graded)) / math.comb(n, k)
-
-
-def majority(
-    answers: Sequence[str | None], outcomes: Sequence[Outcome], equal: Callable[[str, str], bool] | None = None
-) -> Outcome:
-    """Whether the most frequent answer to one question is right (see `vote`)."""
-    return vote(answers, outcomes, equal)[1]
 
 
 def vote(

@@ -13,7 +13,7 @@ from typing import Any
 
 from motif.config import DataConfig
 from motif.method.tree import Tree
-from motif.text import counted, percent
+from motif.text import counted, whole_percent
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Curriculum:
             return numbers, ""
         self.stage, seen = self.stage + 1, counted(len(self.shares), "question")
         self.shares = []
-        passed = f"curriculum: {percent(right, decimals=0)} right in the last {seen} of length {longest}"
+        passed = f"curriculum: {whole_percent(right)} right in the last {seen} of length {longest}"
         if self.stage == len(lengths):
             return numbers, f"{passed}, the longest: from now on all lengths come as they lie in the data"
         self.joined.append([lengths[self.stage], step])

@@ -23,7 +23,7 @@ from motif.errors import MotifError
 from motif.evaluation.accuracy import Accuracy
 from motif.method.rounds import Rounds
 from motif.method.tree import Tree
-from motif.text import percent
+from motif.text import whole_percent
 
 MOST, FEW = 0.9, 0.1
 """Shares from which on nearly all responses, or hardly any, are alike."""
@@ -142,7 +142,7 @@ def diagnose(seen: Seen, recipe: Recipe, room: int | None = None, what: str = "r
     finals = plural if what != "response" else "final responses"
 
     def shown(count: int, total: int) -> str:
-        return percent(count / total, decimals=0)
+        return whole_percent(count / total)
 
     if not seen.responses:
         return None

@@ -25,7 +25,7 @@ from motif.planning.lengths import lengths_of
 from motif.planning.plan import Plan, make_plan
 from motif.sampling.grow import continue_from
 from motif.session import Session, open_session, with_examples
-from motif.text import counted, duration, percent
+from motif.text import counted, duration, whole_percent
 from motif.training.diagnosis import Diagnosis, Seen, diagnose, of_dead_groups
 from motif.training.schedule import Course, draw_rounds
 from motif.training.standstill import room
@@ -241,8 +241,9 @@ def _short(text: str, most: int = SHOWN) -> str:
 def _count_lines(numbers: dict[str, Any], recipe: Recipe) -> Iterator[str]:
     for one in numbers["rounds"]:
         yield (
-            f"round {one['round']}: {counted(one['responses'], 'response')}, {_share(one['well_formed'])} well formed, "
-            f"{_share(one['cut_off'])} cut off, {one['tokens']:.0f} of {one['limit']} tokens on average"
+            f"round {one['round']}: {counted(one['responses'], 'response')}, {whole_percent(one['well_formed'])} "
+            f"well formed, {whole_percent(one['cut_off'])} cut off, {one['tokens']:.0f} of {one['limit']} tokens on "
+            "average"
         )
     final, marks = numbers["final"], " and ".join(recipe.rounds.answer_marks)
     ungraded = f", {final['ungraded']} ungraded ({final['reason']})" if final["ungraded"] else ""
@@ -280,7 +281,3 @@ def _verdict_lines(trial: Trial) -> Iterator[str]:
         yield f"{found.because}: this is the model before its warm start (source {warm!r}), which is there to teach it"
         return
     yield f"{much} can be learnt from these responses, because {found.because}. {found.advice()}"
-
-
-def _share(value: float) -> str:
-    return percent(value, decimals=0)

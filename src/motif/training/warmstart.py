@@ -28,7 +28,7 @@ from motif.sampling.base import Usage
 from motif.session import Session, with_examples
 from motif.tasks import Task
 from motif.tasks.worked import cutting_of
-from motif.text import counted, percent
+from motif.text import counted, whole_percent
 from motif.training.batch import UpdateStats, collect
 from motif.training.learner import Learner
 from motif.training.own_samples import sample_demonstrations
@@ -219,9 +219,9 @@ class Warmstart:
         warm.looks.append({"step": warm.steps} | seen)
         self._record({"step": warm.steps, "look": seen})
         self.display.message(
-            f"warm start {warm.steps:>3}  look: well formed {_share(seen['well_formed'])}, "
-            f"right {percent(seen['right'], decimals=0)}, groups that tell responses apart "
-            f"{percent(seen['undecided'], decimals=0)}, entropy {seen['entropy']:.2f} nats a token"
+            f"warm start {warm.steps:>3}  look: well formed {whole_percent(seen['well_formed'])}, "
+            f"right {whole_percent(seen['right'])}, groups that tell responses apart "
+            f"{whole_percent(seen['undecided'])}, entropy {seen['entropy']:.2f} nats a token"
         )
         warm.reason = why_enough(warm.looks, self.config)
 
@@ -260,21 +260,18 @@ def why_enough(looks: Sequence[Mapping[str, Any]], config: WarmstartConfig) -> s
     seen, undecided = looks[-1], looks[-1]["undecided"]
     if not config.until or seen["well_formed"] < config.well_formed or undecided is None:
         return ""
-    formed = f"{_share(seen['well_formed'])} of responses are well formed"
+    formed = f"{whole_percent(seen['well_formed'])} of responses are well formed"
     most = max((look["undecided"] or 0.0 for look in looks[:-1]), default=0.0)
     if undecided >= config.until:
-        return f"{formed}, and {_share(undecided)} of groups tell responses apart"
+        return f"{formed}, and {whole_percent(undecided)} of groups tell responses apart"
     if (seen["right"] or 0.0) >= SURE:
-        return f"{formed}, and {_share(seen['right'])} end right: there is nothing left to tell apart"
+        return f"{formed}, and {whole_percent(seen['right'])} end right: there is nothing left to tell apart"
     if seen["entropy"] < config.least_entropy:
         return f"{formed}, and the model is too sure: {seen['entropy']:.3f} nats a token"
     if most >= config.until and undecided < most / 2:
-        return f"{formed}, and groups that tell responses apart fell from {_share(most)} to {_share(undecided)}"
+        fell = f"fell from {whole_percent(most)} to {whole_percent(undecided)}"
+        return f"{formed}, and groups that tell responses apart {fell}"
     return ""
-
-
-def _share(value: float) -> str:
-    return percent(value, decimals=0)
 
 
 def seen_of(trees: Sequence[Tree], session: Session) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def _split(words: Sequence[str], mark: str) -> list[list[str]]:
 
 
 def _header(header: list[str], directions: dict[str, str]) -> list[str]:
-    if len(header) < 4 or header[1] != "(" or header[-1] != ")" or not _is_name(header[0]):
+    if len(header) < 4 or header[1] != "(" or header[-1] != ")" or not is_identifier(header[0]):
         raise Unsupported("the header")
     ports = []
     direction = ""
@@ -80,7 +80,7 @@ def _header(header: list[str], directions: dict[str, str]) -> list[str]:
         if words and words[0] in ("input", "output"):
             direction = words[0]
             words = words[1:]
-        if words not in ([], ["wire"], ["logic"]) or not part or not _is_name(part[-1]):
+        if words not in ([], ["wire"], ["logic"]) or not part or not is_identifier(part[-1]):
             raise Unsupported("a port")
         ports.append(part[-1])
         if direction:
@@ -112,7 +112,7 @@ def _statement(statement: list[str], directions: dict[str, str], drivers: dict[s
 
 
 def _declare(name: str, kind: str, directions: dict[str, str]) -> None:
-    if not _is_name(name) or name in directions:
+    if not is_identifier(name) or name in directions:
         raise Unsupported(f"the declaration of {name!r}")
     directions[name] = kind
 
@@ -123,10 +123,6 @@ def _drive(part: list[str], directions: dict[str, str], drivers: dict[str, list[
     if part[1:2] != ["="] or name not in directions or name in drivers or "," in part:
         raise Unsupported(f"the assignment to {name!r}")
     body = part[2:]
-    if any(_is_name(token) and token not in directions for token in body):
+    if any(is_identifier(token) and token not in directions for token in body):
         raise Unsupported("a name that is not declared before")
     drivers[name] = body
-
-
-def _is_name(token: str) -> bool:
-    return is_identifier(token)

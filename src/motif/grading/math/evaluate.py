@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import operator
 from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
@@ -265,7 +266,9 @@ class Evaluation:
         elif node[0] == "call":
             result = self._unknown(node[1], self._of(node[2]))
         else:
-            result = getattr(self, _METHODS.get(node[0], "_function"))(node[0], *(self._of(part) for part in node[1:]))
+            parts = [self._of(part) for part in node[1:]]
+            plain = _PLAIN.get(node[0])
+            result = plain(*parts) if plain else getattr(self, _METHODS.get(node[0], "_function"))(node[0], *parts)
         if not self.mp.isfinite(result):
             if node[0] in ("neg", "+"):
                 return result
@@ -293,15 +296,6 @@ class Evaluation:
     def _add(self, _: str, *terms: Any) -> Any:
         return self.mp.fsum(terms) if len(terms) > 2 else terms[0] + terms[1]
 
-    def _multiply(self, _: str, a: Any, b: Any) -> Any:
-        return a * b
-
-    def _divide(self, _: str, a: Any, b: Any) -> Any:
-        return a / b
-
-    def _negate(self, _: str, a: Any) -> Any:
-        return -a
-
     def _power(self, _: str, base: Any, exponent: Any) -> Any:
         if base == 0 and not (self.mp.im(exponent) == 0 and exponent > 0):
             raise Undefined("a power of zero")
@@ -327,8 +321,6 @@ class Evaluation:
     def _function(self, name: str, *arguments: Any) -> Any:
         mp, value = self.mp, arguments[-1]
         match name:
-            case "abs":
-                return abs(value)
             case "floor" | "ceil":
                 return getattr(mp, name)(value)
             case "!":
@@ -355,7 +347,5 @@ class Evaluation:
         raise Undefined("too large")
 
 
-_METHODS = {
-    "+": "_add", "*": "_multiply", "/": "_divide", "neg": "_negate", "^": "_power",
-    "root": "_root", "sqrt": "_square_root"
-}  # fmt: skip
+_PLAIN: dict[str, Any] = {"*": operator.mul, "/": operator.truediv, "neg": operator.neg, "abs": abs}
+_METHODS = {"+": "_add", "^": "_power", "root": "_root", "sqrt": "_square_root"}

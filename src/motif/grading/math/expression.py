@@ -296,8 +296,8 @@ class _Reader:
 
     def _subscript(self) -> str:
         if self.token != "{":
-            if self.kind == "number":
-                self.argument_digit()
+            if self.kind == "number" and len(self.token) > 1:
+                raise Unreadable("a subscript without braces")
             return self.next().replace(" ", "")
         depth, parts = 0, []
         while True:
@@ -309,10 +309,6 @@ class _Reader:
                 return "".join(parts)
             if self.kind == "end":
                 raise Unreadable("an open subscript")
-
-    def argument_digit(self) -> None:
-        if len(self.token) > 1:
-            raise Unreadable("a subscript without braces")
 
     def _applied_to(self, name: str) -> Node | None:
         """`f(x)` or `I(0)`; None where a bracket after a letter is a factor."""

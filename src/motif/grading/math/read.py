@@ -136,10 +136,6 @@ def _value_or_words(text: str, depth: int) -> Value:
         return _words(text)
 
 
-def _number(text: str, depth: int) -> Value | None:
-    return quantity(text)
-
-
 def _in_words(text: str, depth: int) -> Value | None:
     wrapped = _WRAPPED.fullmatch(text)
     if wrapped and text.startswith(("(", "{")) == text.endswith((")", "}}")):
@@ -379,7 +375,8 @@ def _alone(reader: Callable[[str], Value | None]) -> Callable[[str, int], Value 
 
 
 _READERS: tuple[Callable[[str, int], Value | None], ...] = (
-    _number, _in_words, _led, _choice, *map(_alone, (plain.pattern, plain.compound, plain.numeral, plain.day_or_time)),
+    _alone(quantity), _in_words, _led, _choice,
+    *map(_alone, (plain.pattern, plain.compound, plain.numeral, plain.day_or_time)),
     _qualified, _alone(plain.real_set), _system_of_cases, _related, _list, _bracketed, _matrix,
     *map(_alone, (plain.ratio, plain.number_range, plain.expression)),
 )  # fmt: skip

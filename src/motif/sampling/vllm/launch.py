@@ -15,7 +15,7 @@ from motif.errors import RecipeError, UsageError
 from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_config, locate
 from motif.models.shape import context_limit, window_of
-from motif.text import expanded, percent
+from motif.text import expanded, whole_percent
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks that `--max-lora-rank` takes."""
@@ -43,7 +43,7 @@ class Colocation:
     log: Path = Path(os.devnull)
 
     def __str__(self) -> str:
-        turns, share = ", and sleeps during updates" if self.sleeps else "", percent(self.share, decimals=0)
+        turns, share = ", and sleeps during updates" if self.sleeps else "", whole_percent(self.share)
         return f"a vLLM server on the same device, which may take {share} of its memory{turns}"
 
 
