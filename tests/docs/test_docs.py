@@ -295,7 +295,7 @@ def test_the_notebooks_run_from_top_to_bottom(notebook_name, tmp_path, monkeypat
         if cell.cell_type == "code":
             cell["outputs"] = []
     settings = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=settings).execute()
+    nbclient.NotebookClient(notebook, timeout=800, kernel_name="python3", resources=settings).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
     for expected in NOTEBOOKS[notebook_name]:

@@ -89,7 +89,7 @@ def test_a_server_that_is_gone_again_is_waited_for_further(run):
         asking = asyncio.create_task(pool.least_loaded())
         await back(server)  # the waiting task is woken up, and has not run yet
         pool.lost(server, Fault("second, of a request that was still under way"))
-        assert await asyncio.wait_for(asking, 20) is server
+        assert await asyncio.wait_for(asking, 120) is server
         assert server.up
 
     run(test)
@@ -161,7 +161,7 @@ def test_an_adapter_that_is_published_while_a_server_comes_back_is_there_when_it
         away.greet = greeting  # type: ignore[method-assign]
         calls.on = publish
         pool.lost(away, Fault("gone"))
-        await asyncio.wait_for(back(away), 20)
+        await asyncio.wait_for(back(away), 120)
         assert published == [moment]
         assert away.loaded == other.loaded == {NEW.name}
 

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -143,9 +144,12 @@ def test_many_half_open_connections_keep_nobody_out(monkeypatch):
 
 def test_a_slow_answer_is_not_cut_off():
     sampler = Scripted(note, held=True)
-    with serving(sampler, ROUNDS, header_seconds=0.1) as (url, _):
-        threading.Timer(0.5, lambda: setattr(sampler, "held", False)).start()
-        assert post(url, ask()).status_code == 200
+    with serving(sampler, ROUNDS, header_seconds=1.0) as (url, _), ThreadPoolExecutor() as pool:
+        asking = pool.submit(post, url, ask())
+        until(lambda: sampler.now)
+        time.sleep(1.2)
+        sampler.held = False
+        assert asking.result().status_code == 200
 
 
 # -- bodies in disguise ------------------------------------------------------------------------------------------------
