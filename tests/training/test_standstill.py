@@ -1,6 +1,7 @@
 """A run that learns nothing says why, while it can be helped, and stops where it can be resumed."""
 
 import json
+import re
 import tomllib
 
 import pytest
@@ -220,12 +221,18 @@ def test_without_an_evaluation_the_first_step_tells(tmp_path, tiny_model, monkey
     assert "no update in 2 steps: " in said.split("step 2/2")[1]
 
 
+def word_on_page(run) -> str:
+    """The state on the page that the run itself has written, while the folder was still its own."""
+    return re.search(r'"word":\s*"([^"]*)"', (run / "report.html").read_text())[1]
+
+
 def test_a_run_that_learns_is_told_nothing(tmp_path, tiny_model, monkeypatch, capsys):
     script(monkeypatch, lambda question, path: WELL_FORMED.format(f"\\boxed{{{path[0]}}}"))
     result = train(load_recipe(recipe_of_sums(tmp_path, tiny_model, count=1, train={"steps": 1})), tmp_path / "run")
     assert result.ledger.updates == 1 and "Try, in" not in capsys.readouterr().out
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert "diagnoses" not in summary and "standstill" not in summary
+    assert word_on_page(tmp_path / "run") == "finished"
 
 
 def test_a_dead_run_stops_and_goes_on_when_it_is_resumed(tmp_path, tiny_model, monkeypatch):
@@ -236,6 +243,7 @@ def test_a_dead_run_stops_and_goes_on_when_it_is_resumed(tmp_path, tiny_model, m
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["standstill"]["steps"] == 4 and summary["standstill"]["text"] == result.standstill
     assert "Nothing was learnt in the last steps" in (tmp_path / "run/report.html").read_text()
+    assert word_on_page(tmp_path / "run") == "stopped"
     again = train(recipe, tmp_path / "run", resume=True, display=Display(quiet=True))
     assert again.steps == 8
     summary = json.loads((tmp_path / "run/summary.json").read_text())

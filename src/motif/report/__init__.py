@@ -21,10 +21,10 @@ from motif.runs.disk import write_atomically
 __all__ = ["save_page", "saved_page", "write_report"]
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: Path, *, ended: bool = False) -> Path:
     """Write the report of a run, finished or not, and return its path.
 
-    Missing or incomplete files are named on the page.
+    Missing or incomplete files are named on the page. `ended`: the run's own process writes it, as its last act.
 
     Raises:
         RunFolderError: `run` is not a folder.
@@ -32,12 +32,12 @@ def write_report(run: Path) -> Path:
     run = Path(run)
     if not run.is_dir():
         raise RunFolderError(f"{run} is not a run folder: give the folder that `motif train` wrote")
-    return save_page([run], run / REPORT)
+    return save_page([run], run / REPORT, ended=ended)
 
 
-def save_page(runs: Sequence[Path], target: Path) -> Path:
+def save_page(runs: Sequence[Path], target: Path, *, ended: bool = False) -> Path:
     """Write the page of several runs side by side as one offline file; returns `target`."""
-    views = [RunView(run) for run in runs]
+    views = [RunView(run, ended=ended) for run in runs]
     for view in views:
         view.refresh()
     write_atomically(target, saved_page(views))  # so a reader never sees half

@@ -38,10 +38,13 @@ RECIPE_LIMIT = 40_000  # characters of the recipe that are shown
 
 
 class RunView:
-    """A run folder as the page shows it, finished or not; each refresh reads what is new."""
+    """A run folder as the page shows it, finished or not; each refresh reads what is new.
 
-    def __init__(self, path: Path):
-        self.path = path
+    ended: nothing will be written any more, although the folder may still be locked.
+    """
+
+    def __init__(self, path: Path, *, ended: bool = False):
+        self.path, self.ended = path, ended
         self.forest = Forest(path / TREES, self._explain)
         self._tail = Tail(path / METRICS)
         self._metrics, self._epoch = Metrics(), 0  # of that epoch of the file
@@ -81,7 +84,7 @@ class RunView:
         latest = next((one for one in reversed(metrics.evaluations()) if one.step or one.stage), None)
         planned = whole(section(recipe, "train").get("steps"))
         step = metrics.steps[-1]["step"] if metrics.steps else 0
-        state, reason = standing(self.path, step, summary)
+        state, reason = standing(self.path, step, summary, ended=self.ended)
         return {
             "name": name,
             "head": _head(name, recipe, summary, shape),
@@ -182,7 +185,9 @@ def _best(summary: Record, recipe: Record) -> str:
     step, accuracy = whole(best.get("step")), number(best.get("accuracy"))
     if step is None or accuracy is None:
         return ""
-    few = whole(section(recipe, "eval").get("questions_during"))
+    evaluation = section(recipe, "eval")
+    few, all_of_them = whole(evaluation.get("questions_during")), whole(evaluation.get("questions"))
+    few = None if few and all_of_them and few >= all_of_them else few
     asked = f" on the first {counted(few, 'question')}" if few else ""
     return (
         f"Best evaluation{asked}: {percent(accuracy)} at step {step}. The best of several evaluations on the same "

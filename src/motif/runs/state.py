@@ -138,15 +138,18 @@ def state_of(run: Path) -> RunState:
     )
 
 
-def standing(run: Path, step: int, summary: Record) -> tuple[State, str]:
-    """Its state and the reason for it, of a run whose last recorded step and summary are known."""
+def standing(run: Path, step: int, summary: Record, *, ended: bool = False) -> tuple[State, str]:
+    """Its state and the reason for it, of a run whose last recorded step and summary are known.
+
+    ended: the process that still holds the folder's lock has written all that it will.
+    """
     lock = run / WRITER_LOCK
-    if is_locked(lock):
+    if not ended and is_locked(lock):
         return "running", ""
     made = whole(summary.get("steps"))
     if is_finished(run) and (made is None or made >= step):
         return "finished", ""
-    note = read_json(lock)
+    note = {} if ended else read_json(lock)
     if note.get("interrupted"):
         return "stopped", "interrupted before the step was saved"
     if failed := note.get("failed") or (KILLED if note else ""):

@@ -369,7 +369,7 @@ class Trainer:
             | session.summary()
             | more
         )
-        report = write_report(run.path)
+        report = write_report(run.path, ended=True)
         standstill = more.get("standstill", {}).get("text", "")
         dead = not finished and state.standstill.too_long(self.recipe.train.stop_when_dead)
         spent = (before, after, state.ledger, standstill, str(session.paths), dead)
