@@ -70,7 +70,7 @@ def test_a_run_reads_a_piece_a_round_and_is_measured_by_their_number(tmp_path, t
     shown.refresh()
     assert shown.tree(0)["question"]["pieces"] == trees[0]["question"]["pieces"]
     assert shown.containing(trees[0]["question"]["pieces"][0])
-    assert load_recipe(tmp_path / "run/recipe.toml") == made.with_microbatch(4096)
+    assert load_recipe(tmp_path / "run/recipe.toml") == made.with_microbatch(4096).with_recomputing(False)
 
 
 def test_the_same_run_stopped_and_resumed_ends_the_same(tmp_path, tiny_model, rows):
