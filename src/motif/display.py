@@ -64,10 +64,9 @@ class PlainConsole(Console):
         if self.is_terminal:
             self.print(table)
             return
-        wide = PlainConsole(width=WIDE, file=io.StringIO())
-        wide.print(table)
-        lines = wide.file.getvalue().splitlines()  # type: ignore[attr-defined]
-        self.print("\n".join(line.rstrip() for line in lines), soft_wrap=True)
+        text = io.StringIO()
+        PlainConsole(width=WIDE, file=text).print(table)
+        self.print("\n".join(line.rstrip() for line in text.getvalue().splitlines()), soft_wrap=True)
 
 
 @contextmanager

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -14,20 +11,12 @@ import pytest
 import evidence
 from motif.compare.study import load_study, resolve
 from support import ROOT
+from support.scripts import loaded
 
 HERE = ROOT / "studies" / "sample_efficiency"
 
 
 PRETRAINED = ROOT / "studies" / "pretrained"
-
-
-def loaded(script: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their annotations up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +41,26 @@ def test_the_study_of_a_pretrained_model_is_as_its_table_writes_it():
     tuned = [name for name, arm in p1.ARMS.items() if arm.rate]
     assert list(pilot.arms) == [f"{name}-{rate:g}" for name in tuned for rate in p1.RATES]
     assert {arm for pair in p1.PAIRS for arm in pair} <= set(study.arms)
+
+
+def test_the_table_of_its_pilot_has_the_numbers_of_the_runs():
+    p1, page = loaded(PRETRAINED / "p1.py"), (PRETRAINED / "README.md").read_text()
+    shown = [
+        [cell.strip(" *") for cell in line.split("|")[2:-1]] for line in page.splitlines() if line.startswith("| ")
+    ]
+    shown = shown[-7:]
+    arms = [f"{name}-3e-05" for name in ("recommended", "long-8")]
+    runs = {line["arm"]: line["curve"] for line in p1.lines(p1.PILOTS) if "arm" in line}
+    for row, place in zip(shown, (0, -1), strict=False):
+        accuracies = [runs[arm][place]["rows"][p1.ROW]["accuracy"] for arm in arms]
+        assert row[:2] == [f"{100 * accuracy:.1f} %" for accuracy in accuracies]
+    tests = p1.lines(p1.PILOTS.with_name("p1_tests.jsonl"))
+    for row, test in zip(shown[2:], p1.TESTS, strict=True):
+        found = {line.get("arm", "gap"): line for line in tests if line["test"] == test}
+        gap = {key: 100 * value for key, value in found["gap"]["difference"].items() if key in ("mean", "low", "high")}
+        accuracies = [found[arm]["by_seed"]["103"] for arm in arms]
+        interval = "{mean:+.1f} [{low:+.1f}, {high:+.1f}]".format(**gap)
+        assert row == [*(f"{100 * accuracy:.1f} %" for accuracy in accuracies), interval]
 
 
 @pytest.mark.parametrize("name", ["chains", "sums", "longer"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from types import ModuleType
 
@@ -15,16 +14,13 @@ from motif.grading.given import give
 from motif.grading.own import Answered
 from motif.method.rounds import Rounds
 from support import ROOT
+from support.scripts import loaded
 from support.serving import CLIENT, DEMO, Scripted, serving
 from support.tiny import char_tokenizer
 
 
 def example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "examples" / f"{name}.py")
 
 
 def test_an_llm_judge_is_asked_once_and_its_failure_costs_only_its_answers(tmp_path):

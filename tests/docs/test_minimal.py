@@ -1,7 +1,5 @@
 """The one-screen example computes what the library computes."""
 
-import importlib.util
-
 import pytest
 import torch
 
@@ -17,16 +15,14 @@ from motif.tasks.arithmetic import questions
 from motif.training.batch import Sample, collect
 from motif.training.update import update
 from support import ROOT
+from support.scripts import loaded
 
 EXAMPLE = ROOT / "examples" / "motif_minimal.py"
 
 
 @pytest.fixture(scope="module")
 def minimal():
-    spec = importlib.util.spec_from_file_location("motif_minimal", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(EXAMPLE)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The table of studies/start/rounds.md has the numbers of its results."""
+"""The tables of studies/start have the numbers of their results."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 
 from support import ROOT
+from support.scripts import loaded
 
 START = ROOT / "studies" / "start"
 
@@ -26,3 +27,19 @@ def test_the_table_has_the_numbers_of_the_results():
 
 
 KEYS = (("accuracy", 100), ("mean_tokens", 1))
+
+
+def test_stories_shown_whole_have_the_numbers_of_their_runs():
+    stories, page = loaded(START / "stories.py"), (START / "texts.md").read_text()
+    for seed, found in json.loads((START / "stories_whole.json").read_text()).items():
+        assert stories.table_row(seed, found).rsplit("|", 2)[0] in page  # all but the minutes, which the page explains
+
+
+def test_the_looks_at_half_a_billion_parameters_have_the_numbers_of_the_run():
+    page = (START / "gsm8k.md").read_text()
+    records = map(json.loads, (START / "gsm8k" / "qwen" / "metrics.jsonl").read_text().splitlines())
+    looks = [warm["look"] for record in records if "look" in (warm := record.get("warmstart", {}))]
+    assert len(looks) == 3
+    for look in looks:
+        shares = " | ".join(f"{100 * look[key]:.0f} %" for key in ("well_formed", "right", "cut_off"))
+        assert f"| {shares} | {4 * look['undecided']:.0f} of 4 |" in page

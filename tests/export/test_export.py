@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import re
 import shutil
@@ -32,6 +31,7 @@ from motif.runs.weights import load_weights, save_weights
 from motif.session import open_session, solve
 from motif.tasks import Task
 from motif.training.loop import train
+from support.scripts import loaded
 
 SMALL = [
     "rollout.questions_per_step=2",
@@ -142,9 +142,7 @@ def test_the_card(exported, lora_run):
 @pytest.mark.parametrize("form", ["merged", "adapter"])
 def test_the_script_says_what_motif_says(form, exported, lora_run, tiny_model, monkeypatch, capsys):
     monkeypatch.setenv("BASE_MODEL", tiny_model)
-    spec = importlib.util.spec_from_file_location("script", exported / form / "think_in_rounds.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = loaded(exported / form / "think_in_rounds.py")
     recipe = load_recipe(lora_run / "recipe.toml")
     session = open_session(recipe, Task("solve", [], [], "exact", []), run=lora_run)
     try:
@@ -164,9 +162,7 @@ def test_the_script_says_what_motif_says(form, exported, lora_run, tiny_model, m
 def test_the_script_reads_responses_as_motif_does(exported, tiny_tokenizer, lora_run):
     from motif.method.rounds import Rounds
 
-    spec = importlib.util.spec_from_file_location("script", exported / "merged" / "think_in_rounds.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = loaded(exported / "merged" / "think_in_rounds.py")
     rounds = Rounds(load_recipe(lora_run / "recipe.toml").rounds, tiny_tokenizer)
     for text in (
         "<think>1</think><note>300+15*4</note>",

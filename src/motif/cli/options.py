@@ -44,9 +44,12 @@ class Command(TyperCommand):
         """Read the arguments; fail if some are left over."""
         ctx.allow_extra_args = True
         left = super().parse_args(ctx, args)
-        if not left or ctx.resilient_parsing:
-            return left
-        if all(re.fullmatch(r"[a-z_]+(\.\w+)*=.*", part, re.DOTALL) for part in left):
-            ctx.fail(f"each change needs its own --set: {' '.join(f'--set {shlex.quote(part)}' for part in left)}")
-        ctx.fail(f"one argument too many ({' '.join(left)}): put quotes around one that has blanks in it")
+        if left and not ctx.resilient_parsing:
+            ctx.fail(_remedy(left))
         return left
+
+
+def _remedy(left: list[str]) -> str:
+    if all(re.fullmatch(r"[a-z_]+(\.\w+)*=.*", part, re.DOTALL) for part in left):
+        return f"each change needs its own --set: {' '.join(f'--set {shlex.quote(part)}' for part in left)}"
+    return f"one argument too many ({' '.join(left)}): put quotes around one that has blanks in it"

@@ -185,10 +185,8 @@ def _best(summary: Record, recipe: Record) -> str:
     step, accuracy = whole(best.get("step")), number(best.get("accuracy"))
     if step is None or accuracy is None:
         return ""
-    evaluation = section(recipe, "eval")
-    few, all_of_them = whole(evaluation.get("questions_during")), whole(evaluation.get("questions"))
-    few = None if few and all_of_them and few >= all_of_them else few
-    asked = f" on the first {counted(few, 'question')}" if few else ""
+    few, every = (whole(section(recipe, "eval").get(key)) for key in ("questions_during", "questions"))
+    asked = f" on the first {counted(few, 'question')}" if few and (every is None or few < every) else ""
     return (
         f"Best evaluation{asked}: {percent(accuracy)} at step {step}. The best of several evaluations on the same "
         "questions flatters; the table does not pick it."
