@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from motif.config import ModelConfig, Recipe
 from motif.models.path import FAST
 from motif.models.policy import Policy
-from motif.models.prefix import MIN_SHARED_TOKENS, Segment, batches, build_prefix_tree, forward
+from motif.models.prefix import MIN_SHARED_TOKENS, ImplicitMask, Segment, batches, build_prefix_tree, forward
 from motif.training.batch import Sample, groups
 from motif.training.update import update
 from support.updates import Keep, plain_gradient, sample
@@ -125,6 +125,43 @@ def test_the_gradient_is_that_of_every_sample_alone(tiny_model, adapter, targets
     for ours, plain in zip(optimizer.seen, wanted, strict=True):
         assert (ours - plain).abs().max().item() < 1e-5 * scale
     assert stats.tokens == sum(len(one.token_ids) for one in samples)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_mask_in_words_means_the_same(recompute, tiny_model, monkeypatch):
+    """On a CPU it is written down by torch. Only segments behind equally long contexts have one."""
+    policy, samples, told = build(tiny_model, "lora"), tree_of_samples(), []
+    init = ImplicitMask.__init__
+    monkeypatch.setattr(ImplicitMask, "__init__", lambda self, *sizes: (told.append(sizes), init(self, *sizes))[1])
+    policy.implicit_masks = True
+    train = {"microbatch_tokens": 60, "activation_checkpointing": recompute, "max_grad_norm": 1e9}
+    run = Recipe.model_validate({"train": train})
+    wanted = plain_gradient(policy, samples, run)
+    optimizer = Keep(policy.trainable(), lr=0.0)
+    update(policy, optimizer, samples, run)
+    assert len(told) > 1 and all(0 < queries < keys for queries, keys in told)
+    scale = max(gradient.abs().max().item() for gradient in wanted)
+    for ours, plain in zip(optimizer.seen, wanted, strict=True):
+        assert (ours - plain).abs().max().item() < 1e-5 * scale
+
+
+def test_all_layers_keep_one_mask(tiny_model):
+    policy, rng = build(tiny_model, "lora"), random.Random(0)
+    context = Segment().add([rng.randrange(6, 100) for _ in range(300)])
+    with torch.no_grad():
+        forward(policy, [context])[1].give([context])
+    below = [context.add([rng.randrange(6, 100) for _ in range(count)]) for count in (150, 140)]
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        forward(policy, below)
+    size = 4 * 150 * 450
+    layers = policy.text_config.num_hidden_layers
+    assert layers > 1 and sum(size <= storage.nbytes() < 1.2 * size for storage in kept.values()) == 1
 
 
 def test_a_shared_prompt_is_computed_once(tiny_model):

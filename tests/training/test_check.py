@@ -11,6 +11,7 @@ from motif.config import ModelConfig, Recipe
 from motif.errors import ModelError
 from motif.models.path import FAST, GENERAL, Gaps, Path
 from motif.models.policy import Policy
+from motif.models.prefix import ImplicitMask
 from motif.sampling.local.batch import LocalSampler
 from motif.session import Session
 from motif.training.check import choose_update_path
@@ -30,6 +31,17 @@ def test_a_plain_model_shares_prompts_and_is_left_as_it_was(tiny_model):
     assert choose_update_path(policy) == FAST
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state().items())
     assert all(parameter.grad is None for parameter in policy.trainable())
+
+
+def test_kernels_that_know_no_mask_by_name_are_given_numbers(tiny_model, monkeypatch):
+    def unknown(*args, **kwargs):
+        raise RuntimeError("no kernel for this mask")
+
+    policy = tiny(tiny_model)
+    policy.implicit_masks = True
+    assert choose_update_path(policy) == FAST and policy.implicit_masks
+    monkeypatch.setattr(ImplicitMask, "_dispatch", staticmethod(unknown))
+    assert choose_update_path(policy) == FAST and not policy.implicit_masks
 
 
 def test_a_small_difference_is_told(tiny_model, monkeypatch):

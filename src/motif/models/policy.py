@@ -74,6 +74,8 @@ class Policy:
                 parameter.data = parameter.data.float()
         self.text_config: Any = self.model.config.get_text_config()
         self.local = bool(windows(self.text_config))  # some layers see only what is near
+        # Whether an update's kernels are told of a causal mask behind a context instead of given it.
+        self.implicit_masks = self.device.type == "cuda" and self.text_config._attn_implementation == "sdpa"
         self.decoder: Any = decoder_of(self.model)
         bound_time_steps(self.decoder)
         self.update_path = NOT_COMPARED  # until it is, see `motif.training.check`
@@ -121,13 +123,6 @@ class Policy:
         """Contexts for a pass that is computed again in the backward one, where that of `in_float32` is not active."""
         exact = self.half and not self.autocast
         return contextlib.nullcontext(), CastToFloat32() if exact else contextlib.nullcontext()
-
-    def attention_mask(self, visible: Tensor) -> Tensor:
-        """The attention mask (rows, 1, queries, keys) as the model's kernels want it, from booleans."""
-        if self.text_config._attn_implementation != "eager":
-            return visible
-        # Eager kernels add the mask to their scores.
-        return torch.where(visible, 0.0, torch.finfo(self.model.dtype).min).to(self.model.dtype)
 
     @contextlib.contextmanager
     def attention(self, name: str) -> Iterator[None]:

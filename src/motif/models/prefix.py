@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.bias import CausalBias, CausalVariant
 
 from motif.models.policy import Policy
 from motif.models.recurrent import RECURRENT, PassStates, StateCache, States
@@ -24,6 +25,9 @@ MIN_SHARED_TOKENS = 8
 
 LAUNCH_TOKENS = 1024
 """The same where a pass is `launch_bound`: launching its operations takes as long as computing so many tokens more."""
+
+MASK_WIDTH = 16
+"""Numbers of which each row of a mask has a multiple in memory: kernels of GPUs copy others."""
 
 UNSHARED = sys.maxsize
 """As `shortest` of `build_prefix_tree`: only equal sequences share anything."""
@@ -221,13 +225,10 @@ def forward(policy: Policy, segments: Sequence[Segment]) -> tuple[Tensor, Fresh]
     least = 2 if policy.recurrent and torch.is_grad_enabled() else 1
     ids = _padded_ids(segments, policy.device, least)
     cache = _Context(segments, policy.device, policy.local)
-    positions, mask = cache.positions_and_mask(ids.shape[1])
-    if not policy.attends:
-        mask = None
     states: Tensor = policy.decoder(
         input_ids=ids,
-        attention_mask=mask if mask is None or policy.local else policy.attention_mask(mask),
-        position_ids=positions,
+        attention_mask=cache.mask(policy, ids.shape[1]) if policy.attends else None,
+        position_ids=cache.positions(ids.shape[1]),
         use_cache=True,
         **{policy.cache_argument: cache},
     ).last_hidden_state
@@ -278,6 +279,36 @@ def _padded_ids(segments: Sequence[Segment], device: torch.device, least: int = 
     return ids.to(device)
 
 
+class ImplicitMask(CausalBias):
+    """The causal mask of queries behind a context, in words: kernels that know what is meant read no numbers.
+
+    Others, as a CPU's, write it down. A pass of 8,192 tokens behind as many has a mask of 134 million numbers.
+    """
+
+    @staticmethod
+    def __new__(cls, queries: int, keys: int) -> ImplicitMask:
+        """As large as transformers expects of a mask that is ready: it has four dimensions."""
+        return torch.Tensor._make_subclass(cls, torch.empty(1, 1, 1, 1))
+
+    def __init__(self, queries: int, keys: int):
+        super().__init__(CausalVariant.LOWER_RIGHT, queries, keys)
+
+
+def _added_to_scores(visible: Tensor, policy: Policy) -> Tensor:
+    """What layers add to their scores (rows, 1, queries, keys), from the booleans of what is visible.
+
+    Kernels take booleans, too, but make this of them in every layer, and keep each for the backward pass.
+    """
+    if policy.text_config._attn_implementation == "eager":
+        dtype = policy.model.dtype
+        hidden = torch.finfo(dtype).min
+    else:
+        dtype, hidden = torch.bfloat16 if policy.autocast else torch.float32, -torch.inf
+    keys = visible.shape[-1]
+    room = -(-keys // MASK_WIDTH) * MASK_WIDTH
+    return visible.new_zeros(*visible.shape[:-1], room, dtype=dtype)[..., :keys].masked_fill_(~visible, hidden)
+
+
 class _Context(StateCache):
     """A cache that puts the keys and values of the segments' ancestors before the fresh ones, which it collects.
 
@@ -301,25 +332,34 @@ class _Context(StateCache):
         self.store = PassStates([parent.recurrent if parent else {} for parent in parents], path_of, device)
         self.fresh: dict[int, KeysValues] = {}
 
-    def positions_and_mask(self, longest: int) -> tuple[Tensor | None, Tensor | None]:
-        """Positions (segments or 1, T), and which keys are visible (segments or 1, 1, T, context + T).
+    def positions(self, longest: int) -> Tensor | None:
+        """Positions (segments or 1, T); None without context, which the model knows itself."""
+        return self._starts()[:, None] + torch.arange(longest, device=self.device) if self.length else None
 
-        With `local` layers, instead of the latter: which keys are no padding (segments, context + T).
-        Both are None without context: that is the plain causal pass, for which kernels are fastest.
+    def mask(self, policy: Policy, longest: int) -> Tensor | None:
+        """What is visible, as the policy's layers want it, of context + T keys, for T queries of each segment.
+
+        None without context: that is the plain causal pass, for which kernels are fastest. With `local` layers, which
+        keys are no padding (segments, context + T).
         """
         if not self.length:
-            return None, None
-        starts = torch.tensor(self.lengths, device=self.device)
-        if self.path_of is not None:
-            starts = starts[self.path_of]
-        offsets = torch.arange(longest, device=self.device)
+            return None
+        starts = self._starts()
         if self.local:
             present = torch.arange(self.length + longest, device=self.device) >= self.length - starts[:, None]
-            return starts[:, None] + offsets, present.expand(self.count, -1)
+            return present.expand(self.count, -1)
+        if policy.implicit_masks and torch.is_grad_enabled() and min(self.lengths) == self.length:
+            return ImplicitMask(longest, self.length + longest)
+        offsets = torch.arange(longest, device=self.device)
         before = torch.arange(self.length, device=self.device) < starts[:, None]
         context = before[:, None, None, :].expand(-1, 1, longest, -1)
         causal = (offsets[None, :] <= offsets[:, None])[None, None].expand(len(starts), 1, -1, -1)
-        return starts[:, None] + offsets, torch.cat([context, causal], dim=-1)
+        return _added_to_scores(torch.cat([context, causal], dim=-1), policy)
+
+    def _starts(self) -> Tensor:
+        """Tokens before each segment (segments or 1)."""
+        starts = torch.tensor(self.lengths, device=self.device)
+        return starts if self.path_of is None else starts[self.path_of]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any

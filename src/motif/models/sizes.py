@@ -143,7 +143,7 @@ class Passes:
     """What passes have shown.
 
     caches: of the layers. activations: numbers that autograd keeps of a token. pairs: of a token and one to which it
-    attends, by attention kernels that write their scores down.
+    attends: scores, where attention kernels write them down, else masks.
     """
 
     caches: tuple[LayerCache, ...]
@@ -172,9 +172,12 @@ def measure(model: Any) -> Passes | None:
         return None
     bend = (three - 2 * two + one) / (2 * step * step)  # of kept = flat + activations * n + pairs * n * n
     slope = (two - one) / step - 3 * step * bend
-    eager = text._attn_implementation == "eager"
-    # Others write down at most the mask, once a layer.
-    pairs = bend if eager else float(sum(layer.layers for layer in caches if layer.attends))
+    if text._attn_implementation == "eager":
+        pairs = bend
+    else:  # others write down at most the mask: once a pass, or once a layer where the model makes masks from booleans
+        masks = sum(layer.layers for layer in caches if layer.attends)
+        local = any(layer.window for layer in caches)
+        pairs = float(masks if local else min(1, masks))
     return Passes(caches, max(0.0, slope), max(0.0, pairs), dict(chosen))
 
 

@@ -109,7 +109,10 @@ def memory(
     per_token = TRANSIENT * (shape.activations + shape.pairs * length)
     adapted = shape.counts.experts if recipe.model.adapter == "lora" else 0  # of experts, that is all in one tensor
     if train.recomputes:
-        per_token = shape.layers * shape.hidden + per_token / shape.layers
+        mask = min(1.0, shape.pairs)  # that of all layers is kept
+        per_token = shape.layers * shape.hidden + TRANSIENT * (
+            shape.activations / shape.layers + max(mask, shape.pairs / shape.layers) * length
+        )
         adapted //= shape.layers
     # A pass over responses beside the prompts they share, which are kept until all that follows them is done.
     shared = max(prompt, min(train.pass_tokens, rollout.questions_per_step * prompt))

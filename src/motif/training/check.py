@@ -45,6 +45,9 @@ def choose_update_path(policy: Policy, processes: Processes = ALONE) -> Path:
         return Finding(next((one.problem for one in found if one.problem), ""), worst.gaps)
 
     path, found = choose(compare)
+    if policy.implicit_masks and (path is None or path.general):
+        policy.implicit_masks = False
+        path, found = choose(compare)
     if path is None and policy.launch_bound:
         policy.launch_bound = False  # each operation by itself
         path, found = choose(compare)
