@@ -2,11 +2,12 @@
 
     python studies/pretrained/p1.py rates               the pilot of learning rates
     python studies/pretrained/p1.py train               warm starts, all runs, results/p1
-    python studies/pretrained/p1.py test [--pilot]      longer stories, other wordings, the twin; results/p1/tests.jsonl
+    python studies/pretrained/p1.py test                longer stories, other wordings, the twin; results/p1/tests.jsonl
     python studies/pretrained/p1.py write [--check]     p1.toml and p1_rates.toml from the table below
 
 `--seeds 0 1`, `--arms long-8 recommended`, `--tests "6 events"`, `--workers 2` and `--runs runs/p1` limit and place the
-work. Started again, it goes on where it stopped.
+work. Started again, it goes on where it stopped; runs and tests that are in results/p1 are not made again, wherever
+their folders are.
 
 Arms, contrasts, tests and seeds are fixed here, and were committed before any of the runs. What a run changes is each
 arm's learning rate: the best of RATES in the pilot on PILOT_SEED, which is not among the seeds. Until its results are
@@ -135,6 +136,7 @@ PAIRS = [
     ("warm", "warm-long"),
     ("recommended", "multi-8"),
 ]
+"""Arms that the tests compare: first less second."""
 
 
 def studies() -> dict[str, dict[str, Any]]:
@@ -169,8 +171,7 @@ def point(arm: str, at_equal_tokens: bool) -> dict[str, Any]:
 
 def best_rate(arm: str) -> float:
     """The rate that did best in the pilot; of equals the lowest. Before it has all three, the second."""
-    records = lines(PILOTS) if PILOTS.is_file() else []
-    ends = {line["arm"]: line["curve"][-1]["rows"][ROW]["accuracy"] for line in records if "arm" in line}
+    ends = {line["arm"]: line["curve"][-1]["rows"][ROW]["accuracy"] for line in lines(PILOTS) if "arm" in line}
     if not all(f"{arm}-{rate:g}" in ends for rate in RATES):
         return RATES[1]
     return max(RATES, key=lambda rate: (ends[f"{arm}-{rate:g}"], -rate))
@@ -200,8 +201,8 @@ def inline(table: dict[str, Any]) -> str:
 
 
 def lines(file: Path) -> list[dict[str, Any]]:
-    """The records of a file of JSON lines."""
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    """The records of a file of JSON lines; none if there is no such file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
 def motif(*arguments: str) -> None:
@@ -225,20 +226,32 @@ def start(seed: int, runs: Path) -> None:
 
 def train(study: str, seeds: list[int], arms: list[str], runs: Path, workers: int) -> Path:
     """Run these arms of a study, or all, seed by seed, and return its results."""
+    kept = PILOTS if study == "p1_rates.toml" else RESULTS / "results.jsonl"
+    given = runs / study[:-5]
     for seed in seeds:
-        start(seed, runs)
-        motif(
-            "compare",
-            str(HERE / study),
-            "--seeds",
-            str(seed),
-            "--workers",
-            str(workers),
-            "--out",
-            str(runs / study[:-5]),
-            *(["--arms", ",".join(arms)] if arms else []),
-        )
-    return runs / study[:-5] / "results.jsonl"
+        there = {key(line) for line in lines(kept)}
+        if missing := [arm for arm in arms or studies()[study]["arms"] if (arm, seed) not in there]:
+            start(seed, runs)
+            options = {"seeds": seed, "workers": workers, "out": given, "arms": ",".join(missing)}
+            motif("compare", str(HERE / study), *(f"--{name}={value}" for name, value in options.items()))
+            keep(lines(given / "results.jsonl"), kept)
+    return kept
+
+
+def key(line: dict[str, Any]) -> tuple[Any, ...]:
+    """What a record is of; the first of a file is of the study."""
+    return tuple(line[name] for name in ("arm", "seed", "test") if name in line)
+
+
+def keep(found: list[dict[str, Any]], file: Path) -> None:
+    """Add to a file of results what it does not have yet."""
+    there = lines(file)
+    if there and found[0].get("base") != there[0].get("base"):
+        sys.exit(f"{file} is of other settings than these runs")
+    records = {key(line): line for line in [*found, *there]}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(records[name], ensure_ascii=False) + "\n" for name in sorted(records, key=str))
+    file.write_text(text, encoding="utf-8")
 
 
 def tested(run: Path, test: str) -> list[float]:
@@ -256,37 +269,30 @@ def tested(run: Path, test: str) -> list[float]:
 
 
 def test(study: str, seeds: list[int], tests: list[str], runs: Path, out: Path) -> None:
-    """Test all arms that have been trained, and write a line for every arm and every comparison.
-
-    In the pilot, arms are compared that have the same learning rate.
-    """
-    found = []
-    names = [name for name in studies()[study]["arms"] if name != "untrained"]
-    pairs = [(a, b) for a in names for b in names if (split(a)[0], split(b)[0]) in PAIRS and split(a)[1] == split(b)[1]]
-    for name in tests:
-        by_arm: dict[str, dict[int, list[float]]] = {arm: {} for arm in names}
-        for arm, seed in itertools.product(names, seeds):
-            if (run := runs / study[:-5] / arm / f"seed-{seed}").is_dir():
-                by_arm[arm][seed] = tested(run, name)
-        for arm, by_seed in by_arm.items():
-            if by_seed:
-                shares = {seed: sum(row) / len(row) for seed, row in by_seed.items()}
-                found.append({"arm": arm, "test": name, "by_seed": shares})
-        for a, b in pairs:
-            both = [(by_arm[a][seed], by_arm[b][seed]) for seed in seeds if seed in by_arm[a] and seed in by_arm[b]]
-            if gaps := [[x - y for x, y in zip(*pair, strict=True)] for pair in both]:
-                difference = crossed_interval(gaps).to_dict()
-                found.append({"what": f"{a} less {b}", "test": name, "seeds": len(gaps), "difference": difference})
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("".join(json.dumps(line) + "\n" for line in found), encoding="utf-8")
+    """Test all arms that have been trained, and keep each question's outcome: a line for an arm, a seed and a test."""
+    there = {key(line) for line in lines(out)}
+    for name, arm, seed in itertools.product(tests, studies()[study]["arms"], seeds):
+        run = runs / study[:-5] / arm / f"seed-{seed}"
+        if arm != "untrained" and (arm, seed, name) not in there and (run / "summary.json").is_file():
+            outcomes = "".join(str(int(outcome)) for outcome in tested(run, name))
+            keep([{"arm": arm, "seed": seed, "test": name, "outcomes": outcomes}], out)
 
 
-def split(arm: str) -> tuple[str, str]:
-    """An arm of the pilot: its name and its rate; of the study, its name and no rate."""
-    for rate in RATES:
-        if arm.endswith(f"-{rate:g}"):
-            return arm.removesuffix(f"-{rate:g}"), f"{rate:g}"
-    return arm, ""
+def shares(file: Path) -> dict[str, dict[str, dict[int, float]]]:
+    """The share of right answers, by test, arm and seed."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for line in lines(file):
+        right = [int(outcome) for outcome in line["outcomes"]]
+        found.setdefault(line["test"], {}).setdefault(line["arm"], {})[line["seed"]] = sum(right) / len(right)
+    return found
+
+
+def difference(file: Path, test: str, a: str, b: str) -> dict[str, Any]:
+    """How many more questions one arm has right than another in a test, over the seeds that both have."""
+    right = {(line["arm"], line["seed"]): line["outcomes"] for line in lines(file) if line["test"] == test}
+    seeds = sorted(seed for arm, seed in right if arm == a and (b, seed) in right)
+    gaps = [[int(x) - int(y) for x, y in zip(right[a, seed], right[b, seed], strict=True)] for seed in seeds]
+    return {"seeds": len(seeds)} | crossed_interval([[float(gap) for gap in row] for row in gaps]).to_dict()
 
 
 def write(check: bool) -> None:
@@ -303,7 +309,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="P1: a pretrained model on stories in pieces.")
     parser.add_argument("part", choices=["write", "rates", "train", "test"])
     parser.add_argument("--check", action="store_true", help="with write: only compare")
-    parser.add_argument("--pilot", action="store_true", help="with test: the runs of the pilot")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--arms", nargs="+", default=[], help="with rates and train: only these")
     parser.add_argument("--tests", nargs="+", default=list(TESTS), choices=list(TESTS), help="with test: only these")
@@ -311,16 +316,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/p1"), help="folder of the runs")
     given = parser.parse_args()
     if given.part == "rates":
-        results = train("p1_rates.toml", [PILOT_SEED], given.arms, given.runs, given.workers)
-        PILOTS.parent.mkdir(exist_ok=True)
-        shutil.copy(results, PILOTS)
+        train("p1_rates.toml", [PILOT_SEED], given.arms, given.runs, given.workers)
     elif given.part == "train":
         results = train("p1.toml", given.seeds, given.arms, given.runs, given.workers)
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        shutil.copy(results, RESULTS / "results.jsonl")
-        motif("compare", str(HERE / "p1.toml"), "--from", str(RESULTS / "results.jsonl"), "--out", str(RESULTS))
-    elif given.part == "test" and given.pilot:
-        test("p1_rates.toml", [PILOT_SEED], given.tests, given.runs, PILOTS.with_name("p1_tests.jsonl"))
+        motif("compare", str(HERE / "p1.toml"), "--from", str(results), "--out", str(RESULTS))
     elif given.part == "test":
         test("p1.toml", given.seeds, given.tests, given.runs, RESULTS / "tests.jsonl")
     if given.part in ("write", "rates"):

@@ -15,7 +15,7 @@ from motif.training.own_samples import sample_demonstrations
 from support.scripted import WELL_FORMED, recipe_of_sums, script
 
 QUIET = Display(quiet=True)
-STAGE = {"source": "self", "samples": 2, "tokens": 40, "steps": 2, "look_questions": 1, "iterations": 2}
+STAGE = {"source": "self", "samples": 2, "keep": 1, "tokens": 40, "steps": 2, "look_questions": 1, "iterations": 2}
 
 
 def added(message, path):

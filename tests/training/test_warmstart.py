@@ -233,7 +233,7 @@ def test_a_run_without_a_warm_start_has_no_section_of_it(tmp_path):
 
 
 def test_settings_that_the_source_does_not_use_are_refused(tmp_path, tiny_model):
-    for changes in ({"keep": 2}, {"file": "x.jsonl"}, {"source": "file"}, {"source": "", "steps": 9}):
+    for changes in ({"keep": 3}, {"file": "x.jsonl"}, {"source": "file"}, {"source": "", "steps": 9}):
         with pytest.raises(RecipeError, match="warmstart"):
             recipe(tmp_path, tiny_model, warmstart=changes)
 

@@ -52,9 +52,9 @@ class WarmstartConfig(Section):
     """Constant over the stage. The optimiser starts afresh after it."""
     samples: Annotated[int, Field(ge=1)] = 4
     """With `self` or `teacher`: solutions sampled for each question."""
-    temperature: Annotated[float, Field(gt=0)] = 0.7
+    temperature: Annotated[float, Field(gt=0)] = 0.5
     """With `self` or `teacher`: of these samples. Small models are right more often below 1."""
-    keep: Annotated[int, Field(ge=1)] = 1
+    keep: Annotated[int, Field(ge=1)] = 2
     """With `self` or `teacher`: right solutions kept for each question, at most."""
     questions: Annotated[int, Field(ge=1)] = 200
     """With `self` or `teacher`: questions that solutions are sampled for, in each iteration."""

@@ -42,6 +42,13 @@ CHARACTERS = 3.5
 """Characters of a token, where no tokenizer is at hand."""
 WORDINGS = {"embedded": "demo", "embedded-circuit": "circuit", "embedded-read": "read"}
 """The shipped recipe with the wording that an embedded model knows."""
+OWN_SOLUTIONS: dict[str, Any] = {
+    "samples": 12,
+    "cut": "sentences",
+    "demonstrations_per_step": 4,
+    "learning_rate": 3e-4,
+}
+"""How a small model, which is rarely right, learns from its own solutions (studies/start/words.md)."""
 TRIES = 3
 LISTED = 3
 
@@ -197,6 +204,8 @@ def _warmstart(found: Look, model: Model) -> dict[str, Any]:
     if found.solution is not None:
         same = {} if found.solution.name == "solution" else {"solution_column": found.solution.name}
         return {"source": "solutions"} | same
+    if model.small:
+        return {"source": "self"} | OWN_SOLUTIONS
     return {"source": "self"} if (model.parameters or MEDIUM) < MEDIUM else {}
 
 
@@ -326,6 +335,7 @@ def _reasons(found: Look, settings: dict[str, Any], model: Model) -> dict[str, s
         if worked
         else "raise it if much is cut off",
         "warmstart.source": f"teaches the form, from {'worked solutions' if worked else 'its own right answers'}",
+        "warmstart.samples": "solutions tried for a question: a small model is rarely right",
         "train.learning_rate": "for a model of this size",
         "eval.every": "steps between evaluations",
     }
