@@ -1,5 +1,7 @@
 """Write a CSV of plain English word sums with their answers: `python word_sums.py 60 sums.csv` (questions, file, seed).
 
+Others than those of a file: `python word_sums.py 200 fresh.csv 1 sums.csv`.
+
 What a newcomer might type in: 1 to 3 small numbers of things, one or two steps, many wordings. No worked solutions.
 """
 
@@ -89,12 +91,17 @@ def word_sums(count: int, seed: int = 0) -> list[tuple[str, int]]:
     return list(sums.items())
 
 
-def main(count: str, file: str, seed: str = "0") -> None:
+def main(count: str, file: str, seed: str = "0", without: str = "") -> None:
     """Write the file."""
+    known = set[str]()
+    if without:
+        with Path(without).open(newline="", encoding="utf-8") as opened:
+            known = {row["question"] for row in csv.DictReader(opened)}
+    rows = [row for row in word_sums(int(count) + len(known), int(seed)) if row[0] not in known]
     with Path(file).open("w", newline="", encoding="utf-8") as opened:
         writer = csv.writer(opened)
         writer.writerow(["question", "answer"])
-        writer.writerows(word_sums(int(count), int(seed)))
+        writer.writerows(rows[: int(count)])
 
 
 if __name__ == "__main__":
