@@ -329,7 +329,7 @@ def test_what_the_caller_raises_is_raised(servers):
 @pytest.mark.parametrize("refill", [0, 2])
 def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path, refill):
     overlap = ("sampler.overlap=true", "sampler.max_mean_gap=0")  # one update changes much here
-    overlap = (*overlap, f"rollout.refill={refill}")
+    overlap = (*overlap, f"rollout.refill={refill}", "eval.questions=1")
     whole = run(tmp_path / "whole", servers, *overlap, "train.steps=4")
     trees = [json.loads(line) for line in (whole / "trees.jsonl").read_text().splitlines()]
     versions = {(tree["step"], response["version"]) for tree in trees for response in tree["responses"]}
