@@ -166,8 +166,8 @@ def measure(shape: Shape) -> dict[str, float]:
 
 
 def measured(shape: Shape) -> dict[str, float]:
-    """The same in a process of its own, whose peak is this shape's."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    """The same in a process of its own, whose peak is this shape's; it need not import torch again."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
         found = pool.apply(measure, (shape,))
     console.print(f"[dim]{named(shape)}: {share(found):.2%}", highlight=False)
     return found

@@ -19,6 +19,9 @@ TOO_LONG = 2**20 + 1
 READS = Pace()
 """As fast as it comes."""
 
+LONGEST_REST = 0.2
+"""Seconds that a slow reader sleeps at most before it reads on."""
+
 
 class Wrong(Exception):
     """An answer that is not what was asked for."""
@@ -94,7 +97,7 @@ class Clients:
     def slow(self) -> Turn:
         """Reads a little, sleeps, reads a little; long answers, so that more comes than the system keeps for it."""
         body = chat(self.dice, rounds=self.dice.choice([3, 8, 32]))
-        return self._asks("slow reader", body, pace=Pace(1024, self.dice.uniform(0.02, 0.2)))
+        return self._asks("slow reader", body, pace=Pace(1024, self.dice.uniform(0.02, LONGEST_REST)))
 
     def leaver(self) -> Turn:
         """Goes away in mid-stream, or before it has begun."""

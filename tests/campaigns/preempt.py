@@ -27,7 +27,7 @@ from trials import differences, kill_all
 
 from motif.runs import checkpoint
 
-SETTINGS = [*RECIPES["lora"], "train.steps=16"]  # long beside what it takes to begin
+SETTINGS = [*RECIPES["lora"]]
 BEGUN = "time "
 """In the plan, which is printed as the model has been loaded."""
 DEADLINES = (0.0, 0.1, 0.5, 2.0, 30.0)
@@ -85,9 +85,11 @@ def main() -> int:
     """The campaign; the exit status is 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tries", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=16, help="of a run: long beside what it takes to begin")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("preempt.jsonl"))
     options = parser.parse_args()
+    SETTINGS.append(f"train.steps={options.steps}")
     records = Records(options.out)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

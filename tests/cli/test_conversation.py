@@ -91,11 +91,12 @@ def test_lines_of_standard_input_become_lines_of_json(tmp_path):
 def test_a_conversation_in_a_terminal(tmp_path):
     """Answers, Ctrl-C in an answer, Ctrl-C at the prompt, another answer, Ctrl-D."""
     ours, theirs = pty.openpty()
-    own = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from motif.cli.app import main; main()"
+    own = "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    own += "; from motif.cli.app import main; main()"
     own = f"import signal; signal.signal(2, signal.default_int_handler); {own}"  # in the background it is ignored
     process = subprocess.Popen(
-        [sys.executable, "-c", own, "solve", "--rounds", "60", "--sample"],
-        stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path, start_new_session=True,
+        [forked.python(), "-c", own, "solve", "--rounds", "60", "--sample"],
+        stdin=theirs, stdout=theirs, stderr=theirs, cwd=tmp_path,
         env=os.environ | {"OMP_NUM_THREADS": "1", "TERM": "dumb"},
     )  # fmt: skip
     os.close(theirs)

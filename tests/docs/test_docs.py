@@ -294,8 +294,13 @@ def test_the_notebooks_run_from_top_to_bottom(notebook_name, tmp_path, monkeypat
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell["outputs"] = []
+    kernel = tmp_path / "kernels" / "forked"
+    kernel.mkdir(parents=True)
+    command = [forked.python(), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "forked", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     settings = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=800, kernel_name="python3", resources=settings).execute()
+    nbclient.NotebookClient(notebook, timeout=800, kernel_name="forked", resources=settings).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = "".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
     for expected in NOTEBOOKS[notebook_name]:

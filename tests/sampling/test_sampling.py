@@ -23,35 +23,22 @@ from motif.sampling.local import drawing
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.drawing import draw, uniforms
 from support.sampling import expand
-from support.tiny import char_tokenizer
+from support.tiny import COMPACT, char_tokenizer
+from support.updates import shake
 
 QUESTIONS = [
     Question("a", "What is 15 × 24?", "360"),
     Question("b", "2+2", "4"),
     Question("c", "A longer question, so that prompts are of unequal length: 7 * 8 = ?", "56"),
 ]
-ROUNDS = Rounds(
-    RoundsConfig(
-        system_prompt="",
-        think_tags=("<think>", "</think>"),
-        note_tags=("<note>", "</note>"),
-        progress='\nNote {previous}: "{note}"',
-        counter="\nRound {round}/{rounds}.",
-        final="\nRound {round}/{rounds}, final.",
-        note_tokens=16,
-    ),
-    char_tokenizer(),
-)
+ROUNDS = Rounds(RoundsConfig(**COMPACT), char_tokenizer())
 SHAPE = RolloutConfig(branching=[3, 2, 1], tokens_first=14, tokens_continue=10, temperature_continue=0.8)
 
 
 @pytest.fixture(scope="module")
 def policy(tiny_model):
     policy = Policy(ModelConfig(name=tiny_model, lora_rank=4, lora_alpha=8, device="cpu"))
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in policy.trainable():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    shake(policy, 1, 0.1)
     return policy
 
 

@@ -22,6 +22,7 @@ from motif.training.loop import train
 from support.fake_vllm import FakeVLLM
 from support.runs import metric_lines
 from support.sampling import expand
+from support.updates import shake
 from support.waiting import until
 
 SMALL = [
@@ -163,9 +164,7 @@ def test_an_update_is_written_once_loaded_everywhere_and_the_old_one_removed(ser
     before = answers(asking, request)
     first = [server.history[-1] for server in servers]
     assert first[0] == first[1]
-    with torch.no_grad():
-        for parameter in asking.policy.trainable():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    shake(asking.policy, 1)
     assert answers(asking, request)[0].token_ids == before[0].token_ids  # the weights are not synced yet
     asking.sync_weights(1)
     after = answers(asking, request)
@@ -329,7 +328,7 @@ def test_what_the_caller_raises_is_raised(servers):
 @pytest.mark.parametrize("refill", [0, 2])
 def test_overlap_lags_by_one_and_resumes_exactly(servers, tmp_path, refill):
     overlap = ("sampler.overlap=true", "sampler.max_mean_gap=0")  # one update changes much here
-    overlap = (*overlap, f"rollout.refill={refill}")
+    overlap = (*overlap, f"rollout.refill={refill}", "eval.questions=1")
     whole = run(tmp_path / "whole", servers, *overlap, "train.steps=4")
     trees = [json.loads(line) for line in (whole / "trees.jsonl").read_text().splitlines()]
     versions = {(tree["step"], response["version"]) for tree in trees for response in tree["responses"]}

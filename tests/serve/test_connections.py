@@ -192,7 +192,7 @@ def test_a_question_that_is_far_too_long_is_not_read_to_its_end(monkeypatch, tex
 
 def test_streams_that_nobody_reads_end_within_the_grace():
     served = ServedModel("demo", DEMO, ROUNDS, Scripted(lambda _: " ".join(["x" * 20_000] * 600)), None, created=1)
-    service = Service(served, ServerLimits(concurrency=64))
+    service = Service(served, ServerLimits(concurrency=80))
     server = run._Server(service, ServerOptions(port=0, grace=1.5), "ready")
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_until_complete, args=(server.serve(),), daemon=True)
@@ -201,11 +201,11 @@ def test_streams_that_nobody_reads_end_within_the_grace():
     url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     body = b'{"messages": [{"role": "user", "content": "q"}], "stream": true}'
     with ExitStack() as stack:
-        for _ in range(30):
+        for _ in range(80):
             stack.enter_context(connected(url)).sendall(request_head(len(body)) + body)
-        until(lambda: len(service.running) == 30)
+        until(lambda: len(service.running) == 80)
         loop.call_soon_threadsafe(server.shut_down)
-        thread.join(30)  # 45 s, if each had a grace of its own, and 600 s without any
+        thread.join(100)  # 120 s, if each had a grace of its own, and 600 s without any
         assert not thread.is_alive()
     assert not service.running
     loop.close()

@@ -1,8 +1,8 @@
 """A vLLM server made of this package's own parts, for tests: the same API, real adapters, and failures on demand.
 
-Sampling is exact: a request's responses depend on its prompt, seeds and adapter alone, so a run through any number of
-these servers, failing in any way, must end like an undisturbed one, bit for bit. And what one has answered is not
-computed again where it, or another of the same model, is asked the same.
+What one has answered is not computed again where it, or another of the same model, is asked the same, alone or with
+others. So a request's responses depend on its prompt, seeds and adapter alone, and a run through any number of these
+servers, failing in any way, must end like an undisturbed one, bit for bit.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class FakeVLLM:
             missing = [key for key in keys if (asked, key) not in self.answers]
             if missing:
                 self.policy.load_state(state)
-            for key in missing:  # one by one: what else is in a batch decides the last bits
-                [self.answers[asked, key]] = complete(self.sampler, [Request(body["prompt"], [key], *rest)])
+                for done in complete(self.sampler, [Request(body["prompt"], missing, *rest)]):
+                    self.answers[asked, missing[done.index]] = done
             return [self.answers[asked, key] for key in keys]
 
     def load(self, name: str, path: str) -> tuple[int, str]:

@@ -27,13 +27,13 @@ def test_the_demo_learns(tmp_path):
 
 @pytest.mark.slow
 def test_the_circuit_recipe_learns(tmp_path):
-    result = learnt("circuit", tmp_path / "run", "train.steps=10", "eval.questions=60", "eval.rounds=[3]")
+    result = learnt("circuit", tmp_path / "run", "train.steps=6", "eval.questions=60", "eval.rounds=[3]")
     assert result.before["rounds_3"]["accuracy"] < 0.5
     assert result.after["rounds_3"]["accuracy"] > 0.8
 
 
 @pytest.mark.slow
 def test_the_reader_learns_to_carry_what_it_has_read(tmp_path):
-    result = learnt("read", tmp_path / "run", "train.steps=25", "eval.questions=150")
+    result = learnt("read", tmp_path / "run", "train.steps=10", "eval.questions=150")
     before, after = (numbers["pieces"]["by_pieces"]["4"]["value"] for numbers in (result.before, result.after))
     assert after > before + 0.3

@@ -48,7 +48,10 @@ _TAIL = re.compile(
 def plain_number(text: str) -> Fraction | None:
     """The value of the commonest spellings: digits, thousands commas, decimals, a sign, a dollar sign."""
     match = _PLAIN.fullmatch(text) if len(text) <= LONGEST else None
-    return Fraction(match[1] + match[2].replace(",", "") + (match[3] or "")) if match else None
+    if match is None:
+        return None
+    whole = match[1] + match[2].replace(",", "")
+    return Fraction(whole + match[3]) if match[3] else Fraction(int(whole))  # several times as fast as from a text
 
 
 def quantity(text: str) -> Scalar | None:
