@@ -71,12 +71,12 @@ class Session:
     @property
     def paths(self) -> Paths:
         """How sampler and updates compute."""
-        return Paths(self.sampler.path if isinstance(self.sampler, LocalSampler) else None, self.policy.update_path)
+        return Paths(self.sampler.path, self.policy.update_path)
 
     @property
     def precision(self) -> Precision:
         """The numbers that the sampler multiplies."""
-        return self.sampler.precision if isinstance(self.sampler, LocalSampler) else FLOAT32
+        return self.sampler.precision
 
     def ways(self) -> list[tuple[str, str]]:
         """What to show of how it computes, as (name, text) pairs."""
@@ -106,8 +106,7 @@ class Session:
     @property
     def measuring(self) -> TrainingSampler:
         """The sampler for evaluations and probes: in float32 where it computes in this process."""
-        sampler = self.sampler
-        return sampler.exact() if isinstance(sampler, LocalSampler) and sampler.precision.int8 else sampler
+        return self.sampler.exact()
 
     def close(self) -> None:
         """End the grader's worker processes, and give back what the sampler holds."""
@@ -402,7 +401,7 @@ def open_session(
     if task is None:
         task = open_task(recipe, policy.tokenizer, window_of(recipe, policy.max_length))
     sampler = open_sampler(recipe, policy, processes, colocation)
-    if isinstance(sampler, LocalSampler):
+    if sampler.path:
         recipe = recipe.with_precision(sampler.precision.name)
     return Session(
         recipe=recipe.with_importance_cap(policy.half),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from motif.method.rounds import Rounds
+from motif.models.int8 import FLOAT32
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, OnText, Request, Usage
 
@@ -32,6 +33,14 @@ class ScriptedSampler:
                 ids.pop()
             self.usage.generated_tokens += len(ids)
             yield Completion(request, index, ids, [-1.0] * len(ids), truncated=cut)
+
+    path, precision = None, FLOAT32
+
+    def exact(self) -> ScriptedSampler:
+        return self
+
+    def measure_slowdown(self, always: bool = False) -> None:
+        pass
 
     def sync_weights(self, version: int) -> None:
         pass

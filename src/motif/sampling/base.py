@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from motif.models.int8 import Precision
+    from motif.models.path import Path
 
 OnText = Callable[[str], Awaitable[None]]
 """Gets the text of a response piece by piece while it is sampled."""
@@ -88,6 +92,24 @@ class TrainingSampler(Sampler, Protocol):
     """A sampler that follows a policy in training."""
 
     usage: Usage
+
+    @property
+    def path(self) -> Path | None:
+        """How it decodes in this process; None: servers decode."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """The numbers that are multiplied in this process."""
+        ...
+
+    def exact(self) -> TrainingSampler:
+        """The same sampler in float32, for evaluations and probes; only one of the two can sample at a time."""
+        ...
+
+    def measure_slowdown(self, always: bool = False) -> None:
+        """Note on a path that is general how many times the seconds of the fast one it takes; `always`: on any."""
+        ...
 
     def sync_weights(self, version: int) -> None:
         """Take over the policy's weights as they are now: from now on "current" means these.

@@ -19,13 +19,12 @@ from motif.models.architecture import check_vocabulary
 from motif.models.description import Description, describe
 from motif.models.device import pick_device, weight_dtype
 from motif.models.hub import load_config, load_tokenizer
-from motif.models.int8 import FLOAT32, Precision
+from motif.models.int8 import Precision
 from motif.models.path import Paths
 from motif.models.policy import Policy
 from motif.models.shape import Shape, model_shape
 from motif.planning.memory import GIB, memory
 from motif.planning.plan import available_memory
-from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.precision import refuse_elsewhere
 from motif.session import open_sampler
 from motif.training.check import choose_update_path
@@ -227,8 +226,7 @@ def trial(facts: Facts) -> Trial:
     try:
         choose_update_path(policy)
         measure_slowdown(policy, sampler, always=True)
-        paths = Paths(sampler.path if isinstance(sampler, LocalSampler) else None, policy.update_path)
-        precision = sampler.precision if isinstance(sampler, LocalSampler) else FLOAT32
+        paths, precision = Paths(sampler.path, policy.update_path), sampler.precision
     finally:
         sampler.close()
     return Trial(

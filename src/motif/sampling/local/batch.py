@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from motif.errors import ModelError, MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
+from motif.errors import MotifError, NonFiniteError, RecipeError, first_line, out_of_memory
 from motif.models.device import current, give_back_memory, to_device
 from motif.models.int8 import FLOAT32, Precision
 from motif.models.launches import fewer_launches
@@ -30,7 +30,7 @@ from motif.models.path import FAST, RIGHT, Finding, Path, choose, off_by
 from motif.models.policy import Policy
 from motif.models.prefix import Segment, shortest_shared
 from motif.sampling.base import Completion, Request, Usage
-from motif.sampling.local.check import compare, distance
+from motif.sampling.local.check import compare, distance, not_sampled
 from motif.sampling.local.drawing import draw, uniforms
 from motif.sampling.local.forked import ForkedMemory
 from motif.sampling.local.graphs import REPEATS, CudaGraphs, Recorder
@@ -38,6 +38,7 @@ from motif.sampling.local.kernels import find_kernels
 from motif.sampling.local.memory import Memory, TreeMemory
 from motif.sampling.local.packing import Quantiser, sampling_weights
 from motif.sampling.local.precision import FAR
+from motif.sampling.local.speed import slowdown_of_sampling
 from motif.sampling.stepping import SteppingSampler
 
 Queue = deque[tuple[Request, range]]
@@ -75,7 +76,9 @@ class LocalSampler(SteppingSampler):
         self.usage = Usage()
 
     def exact(self) -> LocalSampler:
-        """The same sampler in float32; only one of the two can sample at a time."""
+        """See `TrainingSampler.exact`."""
+        if not self.precision.int8:
+            return self
         other = copy.copy(self)
         SteppingSampler.__init__(other)
         other._queues, other.precision = {name: deque() for name in self._queues}, FLOAT32
@@ -159,18 +162,20 @@ class LocalSampler(SteppingSampler):
         """Take the first way to decode that computes what the trainer computes."""
         path, found = choose(self._compare, self.path.general)
         if path is None:
-            problem = found[-1].problem
-            if "off by" in problem:
-                problem += ", decoding with transformers' own caches"
-            elif found[-1].cause and not isinstance(found[-1].cause, NotImplementedError):
-                problem = f"decoding with transformers' own caches ends in an error ({problem})"
-            known = found[1:] and not found[0].cause  # an exception from inside transformers says little
-            fast = f" (and its prompts cannot be shared: {found[0].problem})" if known else ""
-            raise ModelError(
-                f"model type {self.policy.model.config.model_type!r} cannot be sampled here: {problem}{fast}: choose "
-                "another model, or sample it with vLLM servers (sampler.urls)"
-            ) from found[-1].cause
+            raise not_sampled(self.policy, found) from found[-1].cause
         self.path = path
+
+    def measure_slowdown(self, always: bool = False) -> None:
+        """See `TrainingSampler.measure_slowdown`."""
+        if always or self.path.general:
+            timed = copy.copy(self)
+            timed.usage = Usage()
+
+            def sample(path: Path, requests: Sequence[Request]) -> None:
+                timed.path = path
+                timed.sample_past_ends(requests)
+
+            self.path = replace(self.path, slower=slowdown_of_sampling(self.policy, sample))
 
     def _take(self, precision: Precision) -> None:
         """Sample with these numbers from now on; `auto` stays with float32 if they are too far off."""
@@ -216,8 +221,7 @@ class LocalSampler(SteppingSampler):
         except Exception as error:  # a model that does not fit may raise anything
             if out_of_memory(error):
                 raise
-            own = str(error) if isinstance(error, NotImplementedError) else ""
-            return Finding(own or first_line(error), cause=error)
+            return Finding((isinstance(error, NotImplementedError) and str(error)) or first_line(error), cause=error)
 
     def sample_past_ends(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer requests up to their limits; of each policy, the last enters when the others are being decoded."""
@@ -360,7 +364,7 @@ class DecodingBatch:
         rows, row_of = self.rows[first : self.count], self.row_of[first_fork:]
         uniform = uniforms(self.keys[first_fork:], self.rows["produced"][row_of])
         heat, top_p = rows["temperature"].copy(), rows["top_p"].copy()
-        drawn = draw(logits, heat, top_p, self._to_device(uniform), self._to_device(row_of - first))
+        drawn = draw(logits, heat, top_p, to_device(uniform, self.device), to_device(row_of - first, self.device))
         # Together, because each wait stops a GPU; float32 holds every token below 2**24.
         numbers, logprobs = torch.stack([drawn[0].float(), drawn[1]]).cpu().numpy()
         tokens = numbers.astype(np.int64)
@@ -444,6 +448,3 @@ class DecodingBatch:
             self.memory.copy(movers, holes, int(self.rows["produced"][holes].max()))
         self.count = left
         del self.prompt_of[left:]
-
-    def _to_device(self, array: np.ndarray) -> Tensor:
-        return to_device(array, self.device)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from motif.errors import ModelError
 from motif.models.adapter import lora_layers
 from motif.models.experts import recorded_choices, share_changed
 from motif.models.path import ALLOWED, Finding, Gaps, off_by
@@ -35,6 +36,21 @@ Sample = Callable[[Sequence[Request]], list[Completion]]
 """Answers requests past end tokens; the last request enters when the others are being decoded."""
 Expected = tuple[Tensor, Tensor]
 """What the trainer says of a response: log-probabilities (T,) of its tokens, and the tokens (T,) to be drawn."""
+
+
+def not_sampled(policy: Policy, found: Sequence[Finding]) -> ModelError:
+    """Why a model cannot be sampled, from what was found of the ways to decode, the general one last."""
+    problem, cause = found[-1].problem, found[-1].cause
+    if "off by" in problem:
+        problem += ", decoding with transformers' own caches"
+    elif cause and not isinstance(cause, NotImplementedError):
+        problem = f"decoding with transformers' own caches ends in an error ({problem})"
+    known = found[1:] and not found[0].cause  # an exception from inside transformers says little
+    fast = f" (and its prompts cannot be shared: {found[0].problem})" if known else ""
+    return ModelError(
+        f"model type {policy.model.config.model_type!r} cannot be sampled here: {problem}{fast}: choose another model, "
+        "or sample it with vLLM servers (sampler.urls)"
+    )
 
 
 def compare(policy: Policy, sample: Sample, steps: int) -> Finding:

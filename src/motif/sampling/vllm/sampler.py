@@ -22,6 +22,7 @@ from torch import Tensor
 
 from motif.config import Recipe
 from motif.errors import RecipeError, SamplerError, ServiceError
+from motif.models.int8 import FLOAT32
 from motif.models.policy import Policy
 from motif.sampling.base import Completion, OnText, Request, Usage
 from motif.sampling.concurrency import together
@@ -82,6 +83,15 @@ class ServerSampler:
             raise
 
     # -- the protocol ----------------------------------------------------------------------------------------------
+
+    path, precision = None, FLOAT32
+
+    def exact(self) -> ServerSampler:
+        """Itself: servers sample everything."""
+        return self
+
+    def measure_slowdown(self, always: bool = False) -> None:
+        """Nothing to do: how servers decode is theirs."""
 
     async def sample(self, request: Request, on_text: OnText | None = None) -> AsyncIterator[Completion]:
         """One completion per key, each as soon as it ends; responses come whole, so `on_text` is not called.
