@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from motif.statistics.paired import crossed_interval
 from support import ROOT
 from support.scripts import loaded
 
@@ -43,3 +44,17 @@ def test_the_looks_at_half_a_billion_parameters_have_the_numbers_of_the_run():
     for look in looks:
         shares = " | ".join(f"{100 * look[key]:.0f} %" for key in ("well_formed", "right", "cut_off"))
         assert f"| {shares} | {4 * look['undecided']:.0f} of 4 |" in page
+
+
+def test_the_table_of_word_sums_has_the_numbers_of_the_answers():
+    page, before = (START / "words.md").read_text(), []
+    for line in map(json.loads, (START / "words" / "learnt" / "outcomes.jsonl").read_text().splitlines()):
+        right = [float(outcome) for outcome in line["outcomes"]]
+        gaps = [crossed_interval([[x - y for x, y in zip(right, before, strict=True)]])] if before else []
+        gain = [f" {100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]" for gap in gaps]
+        row = f"| {100 * sum(right) / len(right):.1f} % |{''.join(gain)} |"
+        assert re.search(
+            rf"^\| {line['stage']}.* \| {100 * line['well_formed']:.0f} % {re.escape(row)}$", page, re.M
+        ), line
+        before = right
+    assert len(before) == 200
