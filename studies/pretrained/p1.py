@@ -3,6 +3,7 @@
     python studies/pretrained/p1.py rates               the pilot of learning rates
     python studies/pretrained/p1.py train               warm starts, all runs, results/p1
     python studies/pretrained/p1.py test                longer stories, other wordings, the twin; results/p1/tests.jsonl
+    python studies/pretrained/p1.py table               rounds and the trained window, as README.md has them
     python studies/pretrained/p1.py write [--check]     p1.toml and p1_rates.toml from the table below
 
 `--seeds 0 1`, `--arms long-8 recommended`, `--tests "6 events"`, `--workers 2` and `--runs runs/p1` limit and place the
@@ -129,14 +130,6 @@ TESTS = {
 TESTS |= {f"{name}, unseen wordings": TESTS[name] | {"data.stories.unseen_wordings": True} for name in list(TESTS)[1:]}
 """The same held-out stories with other names, things and numbers, and stories longer than any in training."""
 QUESTIONS = 200
-PAIRS = [
-    ("recommended", "long-8"),
-    ("recommended", "warm"),
-    ("paper", "long-8"),
-    ("warm", "warm-long"),
-    ("recommended", "multi-8"),
-]
-"""Arms that the tests compare: first less second."""
 
 
 def studies() -> dict[str, dict[str, Any]]:
@@ -278,21 +271,22 @@ def test(study: str, seeds: list[int], tests: list[str], runs: Path, out: Path) 
             keep([{"arm": arm, "seed": seed, "test": name, "outcomes": outcomes}], out)
 
 
-def shares(file: Path) -> dict[str, dict[str, dict[int, float]]]:
-    """The share of right answers, by test, arm and seed."""
-    found: dict[str, dict[str, dict[int, float]]] = {}
-    for line in lines(file):
-        right = [int(outcome) for outcome in line["outcomes"]]
-        found.setdefault(line["test"], {}).setdefault(line["arm"], {})[line["seed"]] = sum(right) / len(right)
-    return found
-
-
-def difference(file: Path, test: str, a: str, b: str) -> dict[str, Any]:
-    """How many more questions one arm has right than another in a test, over the seeds that both have."""
-    right = {(line["arm"], line["seed"]): line["outcomes"] for line in lines(file) if line["test"] == test}
-    seeds = sorted(seed for arm, seed in right if arm == a and (b, seed) in right)
-    gaps = [[int(x) - int(y) for x, y in zip(right[a, seed], right[b, seed], strict=True)] for seed in seeds]
-    return {"seeds": len(seeds)} | crossed_interval([[float(gap) for gap in row] for row in gaps]).to_dict()
+def table(results: Path = RESULTS) -> list[str]:
+    """Rows for README.md: rounds and the trained window over the seeds that both have, and the difference."""
+    runs = [line for line in lines(results / "results.jsonl") if "arm" in line]
+    ends = {(line["arm"], line["seed"]): line["outcomes"][ROW] for line in runs}
+    rows = ["| accuracy, greedy, % | rounds | one trained window | difference, points |", "|---|---|---|---|"]
+    for name, of in {"2 and 3 events": ends, **dict.fromkeys(TESTS)}.items():
+        records = [line for line in lines(results / "tests.jsonl") if line["test"] == name]
+        right = of or {(line["arm"], line["seed"]): line["outcomes"] for line in records}
+        for when, a, b in (("after the warm start", "warm", "warm-long"), ("at the end", "recommended", "long-8")):
+            seeds = [seed for arm, seed in right if arm == a and (b, seed) in right]
+            sides = [[[float(outcome) for outcome in right[arm, seed]] for seed in seeds] for arm in (a, b)]
+            gap = crossed_interval([[x - y for x, y in zip(*pair, strict=True)] for pair in zip(*sides, strict=True)])
+            shares = [f"{100 * sum(map(sum, side)) / sum(map(len, side)):.1f}" for side in sides]
+            interval = f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+            rows.append(f"| {name}, {when} | {shares[0]} | {shares[1]} | {interval} |")
+    return rows
 
 
 def write(check: bool) -> None:
@@ -307,7 +301,7 @@ def write(check: bool) -> None:
 def main() -> None:
     """Do the part that is named."""
     parser = argparse.ArgumentParser(description="P1: a pretrained model on stories in pieces.")
-    parser.add_argument("part", choices=["write", "rates", "train", "test"])
+    parser.add_argument("part", choices=["write", "rates", "train", "test", "table"])
     parser.add_argument("--check", action="store_true", help="with write: only compare")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--arms", nargs="+", default=[], help="with rates and train: only these")
@@ -322,6 +316,8 @@ def main() -> None:
         motif("compare", str(HERE / "p1.toml"), "--from", str(results), "--out", str(RESULTS))
     elif given.part == "test":
         test("p1.toml", given.seeds, given.tests, given.runs, RESULTS / "tests.jsonl")
+    elif given.part == "table":
+        print("\n".join(table()))
     if given.part in ("write", "rates"):
         write(given.check)
 
