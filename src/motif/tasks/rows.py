@@ -347,6 +347,22 @@ def _read_dataset(source: str, subset: str, split: str) -> Table:
     return _table(name, (Row(number, record) for number, record in enumerate(records, start=1)))
 
 
+def splits_of(source: str, subset: str = "") -> list[str]:
+    """The names of a data set's splits; none where there is one alone, or where they cannot be told."""
+    import datasets
+
+    folder = Path(source)
+    if (folder / "state.json").is_file():
+        return []
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            return list(datasets.load_from_disk(source))
+        with without_waiting_for_the_hub():
+            return list(datasets.get_dataset_split_names(source, subset or None))
+    except Exception:  # whatever the hub, the network or a loader raises: the rows themselves have been read
+        return []
+
+
 def _dataset(source: str, subset: str, split: str) -> Iterable[Mapping[str, Any]]:
     import datasets
 
