@@ -257,3 +257,9 @@ def test_a_file_that_cannot_be_graded_is_a_failure(content: str, tmp_path: Path)
 def test_what_the_system_refuses_is_one_sentence(tmp_path: Path) -> None:
     done = call("grade", "-", "--out", str(tmp_path / ("x" * 300)))
     assert done.exit_code == 2 and "File name too long" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_other_packages_draw_no_bars_in_a_pipe() -> None:
+    code = "import os; from motif.cli import app; app.app = lambda: print(os.environ['TQDM_DISABLE']); app.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
