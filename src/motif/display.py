@@ -176,9 +176,7 @@ class Display:
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         for name, value in rows:
             table.add_row(Text(name, style="bold"), value)
-        for column in table.columns:
-            column.overflow = "fold"
-        self.console.print(table)
+        self.console.print_table(table)
 
     @contextmanager
     def _counting(self, what: str, total: int) -> Iterator[Callable[..., None]]:

@@ -10,6 +10,11 @@ from pathlib import Path
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 NONE = "–"
 """What stands for a value that is missing."""
+MARKED = (
+    *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),  # the first begins with UTF-16's
+    *((mark, "utf-16") for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+)
+"""Byte order marks, and the encodings that they stand for."""
 
 
 def harmless(text: str) -> str:
@@ -115,19 +120,25 @@ def signed_interval(difference: float, low: float | None, high: float | None) ->
 
 
 def decoded(content: bytes) -> str:
-    """The text of a file that a person wrote: UTF-8, with or without a byte order mark.
+    """The text of a file that a person wrote: UTF-8, or what another byte order mark says that it is.
 
     Raises:
         ValueError: it is in another encoding; the message begins with the line, to follow the name and a colon.
     """
-    if is_utf16(content):
-        raise ValueError("1: UTF-16 or UTF-32 text: save the file as UTF-8")
+    encoding = next((name for mark, name in MARKED if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and is_utf16(content):
+        raise ValueError("1: UTF-16 or UTF-32 text without a byte order mark: save the file as UTF-8")
     try:
-        return content.decode("utf-8").lstrip("\ufeff")
+        return content.decode(encoding).lstrip("\ufeff")
     except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise ValueError(f"1: damaged {encoding.upper()} text: save the file as UTF-8") from None
         line = content.count(b"\n", 0, error.start) + 1
-        byte = content[error.start]
-        raise ValueError(f"{line}: not UTF-8 (byte 0x{byte:02x}): save the file as UTF-8") from None
+        byte = content[error.start : error.start + 1]
+        raise ValueError(
+            f"{line}: not UTF-8 (byte 0x{byte.hex()}, {byte.decode('cp1252', 'replace')!r} in Windows-1252): "
+            "save the file as UTF-8, in Excel as “CSV UTF-8”, or: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW"
+        ) from None
 
 
 def is_utf16(content: bytes) -> bool:

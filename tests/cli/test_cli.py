@@ -49,6 +49,7 @@ def test_dry_run_prints_the_plan_and_trains_nothing(tmp_path):
     text = motif("train", "demo", "--dry-run", cwd=tmp_path).stdout
     assert "8 questions × 8 responses × 4 trajectories" in text
     assert "576 generations" in text
+    assert len(text.splitlines()) < 15 and max(map(len, text.splitlines())) > 120, "a pipe has no width"
     assert list(tmp_path.iterdir()) == []
 
 

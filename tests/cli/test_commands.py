@@ -20,6 +20,8 @@ WRONG = {
         "FILE --out FILE": "FILE exists: choose another --out",
         "FILE --out nowhere/recipe.toml": "nowhere: no such folder",
         "FILE --method papper": "did you mean 'paper'?",
+        "FILE": "FILE: its name does not say what it holds",
+        "EMPTY": "EMPTY: the folder is empty",
         "ROWS.csv --subset main": "ROWS.csv is a file: --subset and --split go with the id of a data set",
         "RUN": "RUN is a run folder",
     },
@@ -71,7 +73,9 @@ WRONG = {
         "demo --set sampler": "section.key=value",
     },
     "eval": {
-        "nowhere": "nowhere is not a run folder",
+        "nowhere": "nowhere: no such folder",
+        "RUN": "RUN has not ended (it holds no summary.json): resume it with `motif resume RUN`",
+        "RUN --best": "RUN holds no best weights",
         "RUN --json nowhere/numbers.json": "nowhere: no such folder",
         "RUN --json EMPTY": "EMPTY is a folder",
         "RUN --out FILE": "FILE is a file",
@@ -82,7 +86,8 @@ WRONG = {
         "RUN --recipe demo": "brings its own recipe",
     },
     "probe": {
-        "nowhere": "nowhere is no",
+        "nowhere": "nowhere: no such folder",
+        "FILE": "FILE: is a file, not a folder",
         "RUN": "has not ended",
         "RUN --questions 0": "at least 2 questions",
         "RUN --questions 1": "at least 2",
@@ -94,11 +99,15 @@ WRONG = {
         "q --lines": "give the question itself",
         "- --file FILE": "choose one",
         "--file nowhere": "--file nowhere: No such file or directory",
-        "q --run nowhere": "nowhere is no",
+        "q --run nowhere": "nowhere: no such folder",
+        "q --run RUN": "RUN has not ended",
         "q --recipe demoo": "Did you mean 'demo'?",
     },
     "serve": {
-        "nowhere": "nowhere is not a run folder",
+        "nowhere": "nowhere: no such folder",
+        "RUN": "RUN has not ended",
+        "RUN --base --upstream x": "'x' is not the address of a server",
+        "RUN --base --host no.such.host.invalid": "--host no.such.host.invalid",
         "embedded --recipe demoo": "Did you mean 'demo'?",
         "RUN --base --best": "choose one",
         "RUN --api-key=": "an API key is empty",
@@ -142,15 +151,18 @@ WRONG = {
     },
     "report": {"nowhere": "nowhere: no such folder", "FILE": "is a file", "EMPTY": "is not a run folder"},
     "export": {
-        "nowhere": "nowhere is no",
-        "EMPTY": "is no",
+        "nowhere": "nowhere: no such folder",
+        "EMPTY": "EMPTY is not a run folder",
         "RUN --out FILE": "FILE is a file",
         "RUN --private": "--private goes with --push",
-        "RUN --to bin": "has not finished",
+        "RUN --to bin": "--to takes adapter, merged, gguf; got 'bin'",
+        "RUN --to adapter": "there is no adapter: use --to merged",
+        "RUN --to merged": "has not finished",
+        "RUN --best --unfinished": "choose one",
         "RUN --unfinished": "checkpoint",
     },
 }
-HEAVY = {"grade", "export"}
+HEAVY = {"grade"}
 """Commands of which a wrong call may need torch, or a worker process."""
 
 
@@ -222,7 +234,7 @@ def test_tables_in_a_pipe_have_no_blanks_at_the_ends_of_lines(command: str, monk
 
 def test_wrong_names_are_refused_before_torch_is_imported(folder: Path) -> None:
     calls = [[name, *text.split()] for name, texts in WRONG.items() if name not in HEAVY for text in texts]
-    calls += [["export", "nowhere"], ["grade", "nowhere"]]
+    calls += [["grade", "nowhere"]]
     code = (
         "import sys; from typer.testing import CliRunner; from motif.cli.app import app\n"
         f"for call in {calls!r}:\n"
@@ -245,3 +257,9 @@ def test_a_file_that_cannot_be_graded_is_a_failure(content: str, tmp_path: Path)
 def test_what_the_system_refuses_is_one_sentence(tmp_path: Path) -> None:
     done = call("grade", "-", "--out", str(tmp_path / ("x" * 300)))
     assert done.exit_code == 2 and "File name too long" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_other_packages_draw_no_bars_in_a_pipe() -> None:
+    code = "import os; from motif.cli import app; app.app = lambda: print(os.environ['TQDM_DISABLE']); app.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

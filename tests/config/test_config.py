@@ -330,6 +330,8 @@ def test_recipes_of_other_editors(tmp_path):
     file.write_bytes(b'\xef\xbb\xbfabout = "caf\xc3\xa9"\r\n')
     assert load_recipe(file).about == "café"
     file.write_text('about = "a"\n', encoding="utf-16")
+    assert load_recipe(file).about == "a"
+    file.write_text('about = "a"\n', encoding="utf-16-le")
     assert "save the file as UTF-8" in refused(file)
 
 

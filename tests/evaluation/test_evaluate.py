@@ -360,8 +360,8 @@ def run_folder(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is not a run folder"),
-        (["/nowhere", "--recipe", "demo"], "/nowhere is not a run folder (it is no folder), and model"),
+        (["nowhere"], "nowhere: no such folder"),
+        (["/nowhere", "--recipe", "demo"], "/nowhere: no such folder, and model"),
         (["EMPTY", "--recipe", "demo"], "no config.json"),
         (["embedded"], "--task NAME, or --recipe"),
         (["embedded", "--recipe", "demo", "--best"], "--base and --best do not apply"),
@@ -376,7 +376,7 @@ def run_folder(tmp_path):
         (["embedded", "--recipe", "demo", "--matched", "--set", "rollout.window=100"], "eval.matched"),
         (["RUN", "--recipe", "demo"], "brings its own recipe"),
         (["RUN", "--base", "--best"], "choose one"),
-        (["RUN"], "holds no trained model"),
+        (["RUN"], "has not ended"),
     ],
 )
 def test_bad_input_gets_one_clear_sentence(arguments, message, run_folder, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from motif.errors import ModelError, UsageError
 from motif.export.base_model import BaseModelInfo, describe
 from motif.export.formats import convert, find_converter
 from motif.export.gguf import SPLITS, needs_files, obstacle, write_gguf
-from motif.export.parity import TOLERANCE
+from motif.export.parity import TOLERANCE, read_back
 from motif.models.hub import tokenizer_of
 from support.tiny import chat_tokenizer, write_model
 
@@ -139,6 +139,17 @@ def test_transformers_reads_what_was_written(name, tmp_path):
         assert theirs(TEXT)["input_ids"] == ids
         assert theirs.chat_template == tokenizer.chat_template
         assert (logits(read, ids) - own).abs().max() <= 2 * TOLERANCE[kind] * own.abs().max().clamp(min=1)
+
+
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+def test_what_is_compared_is_in_float32(kind, tmp_path):
+    model, tokenizer = made("qwen2", tmp_path)
+    (tmp_path / "apart").mkdir()
+    write_gguf(model, tokenizer, [tokenizer.eos_token_id], tmp_path / "apart" / "it.gguf", kind, BASE)
+    read, _ = read_back(tmp_path / "apart", "gguf", "", torch.device("cpu"))
+    assert {parameter.dtype for parameter in read.parameters()} == {torch.float32}
+    ids = tokenizer(TEXT)["input_ids"]
+    assert (logits(read, ids) - logits(model, ids)).abs().max() <= 2 * TOLERANCE[kind] * logits(model, ids).abs().max()
 
 
 def test_the_file_says_what_it_is(tmp_path):

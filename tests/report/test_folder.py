@@ -10,6 +10,7 @@ import pytest
 from motif.report.folder import FolderView
 from motif.report.server import ViewServer
 from motif.runs.folder import only_writer
+from support.browser import expect, needs_browser
 from support.runs import fake_run
 
 HOSTILE = "<b>&'run"
@@ -29,6 +30,7 @@ def ask(tmp_path):
         connection.close()
         return answer.status, dict(answer.getheaders()), text
 
+    get.url = server.url
     yield get
     server.shutdown()
     server.server_close()
@@ -47,6 +49,14 @@ def test_the_table_shows_runs_as_they_come(tmp_path, ask):
         assert status == 200 and json.loads(body)["runs"][0]["name"] == name.rpartition("/")[2]
         assert ask(f"/run/{name}/")[0] == 200
     assert len(json.loads(ask("/side/data.json")[2])["runs"]) == 2
+
+
+@needs_browser
+def test_the_page_of_a_run_leads_back_to_the_table(tmp_path, ask, browser):
+    fake_run(tmp_path / "runs/arm", steps=3, after=None)
+    with browser.open(f"{ask.url}run/arm/") as page:
+        page.get_by_role("link", name="all runs").click()
+        expect(page.get_by_role("link", name="arm")).to_be_visible()
 
 
 def test_names_are_text_and_addresses_are_never_paths(tmp_path, ask):

@@ -24,7 +24,8 @@ from motif.errors import RunFolderError, ServiceError, UsageError
 from motif.evaluation.target import find_target
 from motif.models.policy import Policy
 from motif.runs import checkpoint
-from motif.serve.run import bound, limits_of
+from motif.serve.listen import bound
+from motif.serve.run import limits_of
 from motif.session import open_model
 from support import forked
 from support.serving import CLIENT, ask, post
@@ -153,9 +154,8 @@ def test_importing_motif_imports_no_server():
 def test_a_run_that_has_not_ended_is_served_from_its_newest_checkpoint(tmp_path):
     recipe = load_recipe("demo")
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
-    what = find_target(str(tmp_path))
-    with pytest.raises(RunFolderError, match="holds no trained model"):
-        open_model(what.recipe, what.weights, 2)
+    with pytest.raises(RunFolderError, match="has not ended"):
+        find_target(str(tmp_path)).check_weights()
     policy = Policy(recipe.model)
     with torch.no_grad():
         for parameter in policy.trainable():
@@ -163,6 +163,8 @@ def test_a_run_that_has_not_ended_is_served_from_its_newest_checkpoint(tmp_path)
     optimizer = torch.optim.SGD(policy.trainable(), 0.1)
     for step in (3, 7):
         checkpoint.save(tmp_path, step, policy, optimizer, recipe, {}, keep=2)
+    what = find_target(str(tmp_path))
+    what.check_weights()
     opened = open_model(what.recipe, what.weights, 2)
     try:
         assert "checkpoint of step 7" in opened.about

@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import pytest
 
 from motif.errors import DataError
@@ -98,8 +99,24 @@ def test_graders_by_answers():
 def test_a_test_file_beside(tmp_path):
     for name in ("train.csv", "test.csv", "own.csv"):
         (tmp_path / name).write_text("")
-    assert held_out_beside(str(tmp_path / "train.csv")) == str(tmp_path / "test.csv")
-    assert held_out_beside(str(tmp_path / "own.csv")) == held_out_beside("openai/gsm8k") == ""
+    assert held_out_beside(str(tmp_path / "train.csv")) == (str(tmp_path / "test.csv"), "")
+    assert held_out_beside(str(tmp_path / "own.csv")) == ("", "")
+
+
+@pytest.mark.parametrize("name", ["test", "validation"])
+def test_a_split_beside_in_a_folder_and_in_a_saved_data_set(tmp_path, name):
+    rows = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(8)]
+    (tmp_path / "files").mkdir()
+    for file, part in (("train", rows[:6]), (name, rows[6:])):
+        lines = "".join(json.dumps(row) + "\n" for row in part)
+        (tmp_path / "files" / f"{file}.jsonl").write_text(lines)
+    splits = {"train": datasets.Dataset.from_list(rows[:6]), name: datasets.Dataset.from_list(rows[6:])}
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "saved")
+    splits["train"].save_to_disk(tmp_path / "alone")
+    for source in (str(tmp_path / "files"), str(tmp_path / "saved")):
+        assert held_out_beside(source) == (source, name)
+        assert held_out_beside(source, split=name) == ("", "")
+    assert held_out_beside(str(tmp_path / "alone")) == ("", "")
 
 
 def written(folder, name, content):

@@ -149,7 +149,7 @@ def test_a_byte_order_mark_and_a_line_separator_inside_a_string(tmp_path):
 def test_wrong_encoding_names_the_line(tmp_path, suffix):
     path = tmp_path / f"train{suffix}"
     path.write_bytes(b"question,answer\nok,1\ncaf\xe9,2\n")
-    with pytest.raises(ValueError, match=rf"{suffix}:3: not UTF-8 \(byte 0xe9\)"):
+    with pytest.raises(ValueError, match=rf"{suffix}:3: not UTF-8 \(byte 0xe9, 'é' in Windows-1252\): .*iconv"):
         load(DataConfig(train=str(path)))
 
 
@@ -501,11 +501,24 @@ def test_cells_of_any_length(tmp_path):
     assert len(load(DataConfig(train=source)).train[0].text) == 5 * 60_000 - 1
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff", b"\xff\xfe\0\0", b"\0\0\xfe\xff"])
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_a_byte_order_mark_says_the_encoding(tmp_path, mark, separator):
+    encoding = f"utf-{16 if len(mark) == 2 else 32}-{'le' if mark[0] == 0xFF else 'be'}"
+    text = f"question{separator}answer\r\nWo liegt Köln? 𝄞{separator}Rhein\r\n"
+    (tmp_path / "train.csv").write_bytes(mark + text.encode(encoding))
+    question = load(DataConfig(train=str(tmp_path / "train.csv"))).train[0]
+    assert (question.text, question.gold) == ("Wo liegt Köln? 𝄞", "Rhein")
+    (tmp_path / "train.csv").write_bytes((mark + text.encode(encoding))[:-1])
+    with pytest.raises(DataError, match=rf"train\.csv:1: damaged UTF-{encoding[4:6]} text"):
+        load(DataConfig(train=str(tmp_path / "train.csv")))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".tsv"])
-def test_utf16_is_refused_by_name(tmp_path, suffix, encoding):
+def test_utf16_without_a_mark_is_refused_by_name(tmp_path, suffix, encoding):
     (tmp_path / f"train{suffix}").write_text("question,answer\nok,1\n", encoding=encoding)
-    with pytest.raises(DataError, match="UTF-16 or UTF-32 text: save the file as UTF-8"):
+    with pytest.raises(DataError, match="UTF-16 or UTF-32 text without a byte order mark: save the file as UTF-8"):
         load(DataConfig(train=str(tmp_path / f"train{suffix}")))
 
 

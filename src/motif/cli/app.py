@@ -144,6 +144,8 @@ def main() -> None:
     # transformers and peft each know the other's deprecated names; a user of motif can do nothing about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     streams.occupy()
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # bars of transformers and datasets, which fill a log
     atexit.register(gc.freeze)  # else Python looks for cycles in all of torch at the end, which takes a second
     app()
 

@@ -74,6 +74,7 @@ def evaluate(
     target = find_target(
         model, recipe=recipe, task=task, base=base, best=best, overrides=overrides, settings=changes, trust=trust
     )
+    target.check_weights()
     # The imports take seconds: wrong names are refused before them.
     with loading():
         from motif.display import Display

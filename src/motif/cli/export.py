@@ -13,6 +13,7 @@ from motif.cli.options import RunArgument, TrustGrader
 from motif.cli.streams import loading, need_folder
 from motif.config import Trust
 from motif.errors import UsageError
+from motif.export.choices import check_source, chosen_forms
 from motif.runs.read import recipe_of
 
 
@@ -83,12 +84,14 @@ def export(
         raise UsageError(f"--base takes the OWNER/NAME of the base model on the hub, got {base!r}")
     need_folder(out)
     trust = Trust(trust_grader)
-    recipe_of(run, trust=trust)
+    recipe = recipe_of(run, trust=trust)
+    forms = [form.strip() for value in to or [] for form in value.split(",") if form.strip()]
+    chosen_forms(recipe, forms, dtype and dtype.value)
+    check_source(run, best, unfinished)
     with loading():
         from motif.export.run import ExportOptions
         from motif.export.run import export as write
 
-    forms = [form.strip() for value in to or [] for form in value.split(",") if form.strip()]
     weights = (out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, base)
     options = ExportOptions(forms, *weights, push, private, tolerance, trust)
     if not all(parity.holds for parity in write(run, options).values()):

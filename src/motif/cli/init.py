@@ -48,6 +48,7 @@ def init(
         raise UsageError(f"{data} is a file: --subset and --split go with the id of a data set")
     if is_run(Path(data)) or is_started(Path(data)):
         raise UsageError(f"{data} is a run folder: name a file of questions and answers")
+    _check_path(Path(data), data)
     with loading():
         from motif.training.scaffold import make
 
@@ -67,6 +68,15 @@ def init(
     print(
         f"\nlook at two questions' trees:  motif train {file} --try\ntrain:                         motif train {file}"
     )
+
+
+def _check_path(path: Path, data: str) -> None:
+    from motif.tasks.rows import check_name
+
+    if path.is_file():
+        check_name(path, data)
+    elif path.is_dir() and not any(path.iterdir()):
+        raise UsageError(f"{data}: the folder is empty: name a file of questions and answers, or a folder of them")
 
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".xlsx", ".gz")

@@ -11,7 +11,8 @@ from motif.cli.streams import loading
 from motif.config import Trust
 from motif.errors import UsageError
 from motif.run_files import PROBE
-from motif.runs.read import recipe_of, steps_of
+from motif.runs.read import recipe_of
+from motif.runs.trained import steps_of
 
 QUESTIONS = 20
 """How many held-out questions are probed where neither the options nor the recipe say."""

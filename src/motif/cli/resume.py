@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+
 import typer
 
 from motif.cli.options import AllowChanges, RunArgument, Settings, TrustGrader
 from motif.cli.streams import loading
 from motif.config import Trust
 from motif.config.trust import TRAINING
+from motif.errors import RunFolderError
 from motif.grading.given import refuse_lost_reward
+from motif.run_files import WRITER_LOCK
+from motif.runs.disk import is_locked
 from motif.runs.read import check_run_folder, recipe_of
 
 
@@ -24,6 +29,8 @@ def resume(
     """
     trust = Trust(trust_grader, TRAINING)
     check_run_folder(run)
+    if is_locked(run / WRITER_LOCK):
+        raise RunFolderError(f"another process is training {run}: watch it with `motif view {shlex.quote(str(run))}`")
     refuse_lost_reward(recipe_of(run, settings or [], trust).data.grader, run)
     with loading():
         from motif.training.loop import resume as resume_training

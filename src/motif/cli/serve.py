@@ -18,6 +18,7 @@ from motif.errors import UsageError
 from motif.evaluation.target import Target, find_target
 from motif.runs.read import is_run, not_a_run
 from motif.serve import require_extra
+from motif.serve.listen import bound
 
 KEYS = "MOTIF_API_KEY"
 
@@ -98,22 +99,26 @@ def serve(
     Ctrl-C or SIGTERM refuses new requests and finishes those in progress; a second one stops at once.
     """
     require_extra()
-    target = _target(model, recipe, base, best, settings or [])
     keys, extra = keys_of(api_key or []), _object(upstream_body)
-    # The imports take seconds: wrong names are refused before them.
-    with loading():
-        from motif.sampling.openai import UpstreamAddress
-        from motif.serve.run import ServerOptions, UpstreamConfig, limits_of
-        from motif.serve.run import serve as run
-
+    target = _target(model, recipe, base, best, settings or [])
     limits = {"concurrency": concurrency, "queue": queue, "timeout": timeout}
     limits |= {"max_tokens": max_tokens, "body": max_body}
-    upstream_config = None
+    address = None
     if upstream is not None:
+        from motif.sampling.openai import UpstreamAddress
+
         address = UpstreamAddress.parse(upstream, os.environ.get(upstream_key_variable, ""))
-        upstream_config = UpstreamConfig(address, upstream_api.value, upstream_model, extra)
-    options = ServerOptions(host, port, name or _name(model), keys, early_finish, grace, pieces)
-    run(target, options, limits_of(target.recipe, limits), upstream_config)
+    else:
+        target.check_weights()
+    with bound(host, port) as listener:
+        # The imports take seconds: wrong names and a taken address are refused before them.
+        with loading():
+            from motif.serve.run import ServerOptions, UpstreamConfig, limits_of
+            from motif.serve.run import serve as run
+
+        config = UpstreamConfig(address, upstream_api.value, upstream_model, extra) if address else None
+        options = ServerOptions(host, port, name or _name(model), keys, early_finish, grace, pieces)
+        run(target, options, limits_of(target.recipe, limits), listener, config)
 
 
 def _target(model: str, recipe: str | None, base: bool, best: bool, settings: list[str]) -> Target:

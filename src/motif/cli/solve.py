@@ -13,7 +13,8 @@ from motif.cli.streams import loading, need_output
 from motif.config import Trust, load_recipe
 from motif.config.trust import PROMPT
 from motif.errors import UsageError
-from motif.runs.read import has_weights, recipe_of
+from motif.runs.read import recipe_of
+from motif.runs.trained import check_trained, has_weights
 from motif.text import decoded, read_text
 
 DEMO = Path("runs/demo")
@@ -59,6 +60,8 @@ def solve(
     changes, trust = settings or [], Trust(uses=(PROMPT,))  # nothing is graded, and no server asked
     changes = ["sampler.precision=float32", *changes]  # that of rollouts; 8 bits have to be asked for
     resolved = load_recipe(source, changes, trust=trust) if run is None else recipe_of(run, changes, trust)
+    if run is not None:
+        check_trained(run, resolved.model)
     # The imports take seconds: wrong names are refused before them.
     with loading():
         from motif.cli.conversation import Conversation

@@ -15,6 +15,7 @@ from motif.errors import UsageError
 from motif.evaluation.rows import EvalOverrides
 from motif.run_files import BEST, EVALUATIONS, RECIPE
 from motif.runs.read import is_run, not_a_run, recipe_of
+from motif.runs.trained import check_trained, is_own_base
 from motif.text import expanded
 
 
@@ -26,6 +27,16 @@ class Target:
     recipe: Recipe
     weights: Path | None
     home: Path  # where its evaluations are kept
+
+    def check_weights(self) -> None:
+        """Refuse a run that does not hold the weights, before anything is loaded.
+
+        Raises:
+            RunFolderError: so it is.
+        """
+        if self.weights is not None:
+            run = Path(self.name)
+            check_trained(run, self.recipe.model, best=self.weights != run)
 
 
 def find_target(
@@ -82,11 +93,8 @@ def _recipe_of_run(model: str, recipe: str | None, base: bool, best: bool) -> Re
     if base and best:
         raise UsageError("--base and --best are two models: choose one")
     source = recipe_of(Path(model), trust=Trust(uses=()))  # checked with what is changed in it
-    if base or best:
-        from motif.models.hub import is_own_base
-
-        if is_own_base(source.model.name, Path(model)):
-            raise UsageError(f"{model} is an export of the trained model alone, so --base and --best do not apply")
+    if (base or best) and is_own_base(source.model.name, Path(model)):
+        raise UsageError(f"{model} is an export of the trained model alone, so --base and --best do not apply")
     return source
 
 

@@ -1,6 +1,7 @@
 """`motif export`: trained weights for others as a PEFT adapter, a merged model or a GGUF file (docs/export.md).
 
 run.py                writes each form, reads it back, describes it, and puts it in place
+choices.py            which forms and weights can be asked for
 source.py             the weights to export, and the recipe without private settings
 formats.py            writes adapter and merged model
 gguf.py               writes GGUF files

@@ -11,6 +11,7 @@ from typing import Any
 from motif import HOME, __version__
 from motif.config import Recipe
 from motif.export.base_model import UNKNOWN, BaseModelInfo
+from motif.export.choices import FORM_TITLES
 from motif.export.parity import Parity
 from motif.export.source import ExportSource
 from motif.method.rounds import Rounds
@@ -19,7 +20,6 @@ from motif.runs.read import section
 from motif.text import counted
 
 SCRIPT = "think_in_rounds.py"
-FORM_TITLES = {"adapter": "LoRA adapter (PEFT)", "merged": "Whole model (safetensors)", "gguf": "Whole model (GGUF)"}
 DATASETS = {  # hub ids of the shipped tasks' data
     "gsm8k": "openai/gsm8k",
     "svamp": "ChilleD/SVAMP",

@@ -99,4 +99,6 @@ def read_back(folder: Path, form: str, base: str, device: torch.device) -> tuple
         loader = AutoModelForImageTextToText if is_whole(config) else AutoModelForCausalLM
         model = loader.from_pretrained(folder, dtype="auto")
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    return model.float().to(device).eval(), tokenizer  # compares what was stored, not how half precision computes
+    if not getattr(model, "is_quantized", False):  # as transformers calls what comes from q8_0, in float32 by now
+        model = model.float()  # compares what was stored, not how half precision computes
+    return model.to(device).eval(), tokenizer

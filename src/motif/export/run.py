@@ -18,7 +18,8 @@ from motif.config import Recipe, Trust
 from motif.errors import DataError, ModelError, MotifError, RecipeError, UsageError, first_line
 from motif.evaluation.store import questions_digest
 from motif.export.base_model import BaseModelInfo, describe, require_gguf, stored_dtype
-from motif.export.card import FORM_TITLES, SCRIPT, card, script
+from motif.export.card import SCRIPT, card, script
+from motif.export.choices import chosen_forms
 from motif.export.formats import (
     NO_CONVERTER,
     convert,
@@ -43,7 +44,6 @@ from motif.runs.read import read_trees, section
 from motif.session import open_task
 from motif.text import counted
 
-FORMS = tuple(FORM_TITLES)
 IN_ORDER = ("adapter", "gguf", "merged")
 """The order of writing: merging uses up the adapter, and rounding the merged model its float32 weights."""
 UNWRITABLE = (MotifError, OSError, ValueError, RuntimeError, KeyError)
@@ -104,7 +104,7 @@ def export(run: Path, options: ExportOptions, say: Callable[[str], Any] = print)
         ServiceError: the hub does not accept the upload. Whatever can be checked before any work is done, is.
     """
     source = open_source(run, options.best, options.unfinished, options.trust)
-    forms, out = _forms(source.recipe, options), options.out or run / EXPORTS
+    forms, out = chosen_forms(source.recipe, options.forms, options.dtype), options.out or run / EXPORTS
     for form in forms:
         _refuse_used(out / form)
     # Merging in the dtype of a GPU would round twice, and 4-bit weights cannot be merged into.
@@ -301,19 +301,6 @@ def _questions(recipe: Recipe, policy: Policy, rounds: Rounds, run: Path) -> tup
         f"(`{questions_digest(task.test, rounds)}`), none of them in both."
     )
     return [rounds.asked(question, 1) for question in (task.test or task.train)[:QUESTIONS]], sentence
-
-
-def _forms(recipe: Recipe, options: ExportOptions) -> list[str]:
-    lora = recipe.model.adapter == "lora"
-    forms = list(dict.fromkeys(options.forms)) or (["adapter"] if lora else []) + ["merged"]
-    for form in forms:
-        if form not in FORMS:
-            raise UsageError(f"--to takes {', '.join(FORMS)}; got {form!r}")
-    if "adapter" in forms and not lora:
-        raise UsageError("this run trained all weights, so there is no adapter: use --to merged")
-    if options.dtype is not None and "merged" not in forms:
-        raise UsageError("--dtype applies to the merged model: add --to merged (for a GGUF file: --gguf-type)")
-    return forms
 
 
 def _dtype(name: str | None, base: str) -> torch.dtype:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from motif.config import Recipe, SamplerConfig, Trust
-from motif.errors import RunFolderError, UsageError
+from motif.export.choices import check_source
 from motif.method.rounds import Rounds
 from motif.models.policy import Policy
 from motif.run_files import BEST
 from motif.runs.checkpoint import newest_weights
-from motif.runs.read import is_finished, read_metrics, read_summary, recipe_of, resume_command, section
+from motif.runs.read import read_metrics, read_summary, recipe_of, section
 from motif.runs.weights import load_weights
 from motif.text import counted, read_text
 
@@ -45,8 +45,7 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False, trust: 
         RecipeError: its recipe names what has to be confirmed by `trust`.
     """
     recipe = recipe_of(run, trust=trust)
-    if best and unfinished:
-        raise UsageError("--best and --unfinished are two sets of weights: choose one")
+    check_source(run, best, unfinished)
     summary, evals = read_summary(run), read_metrics(run).evals
 
     def source(step: int, chosen: str, load: Callable[[Policy], None]) -> ExportSource:
@@ -58,16 +57,9 @@ def open_source(run: Path, best: bool = False, unfinished: bool = False, trust: 
         newest, weights = newest_weights(run)
         chosen = f"the newest checkpoint of a run that has not finished its {counted(recipe.train.steps, 'step')}"
         return source(newest, chosen, lambda policy: policy.load_state(weights))
-    if not is_finished(run):
-        raise RunFolderError(
-            f"{run} has not finished: resume it with `{resume_command(run)}`, or export its newest checkpoint with "
-            "--unfinished"
-        )
     if not best:
         return source(int(summary["steps"]), "", lambda policy: load_weights(run, policy))
     best_eval = section(summary, "best")
-    if not best_eval or not (run / BEST).is_dir():
-        raise RunFolderError(f"{run} holds no best weights: only evaluations choose them (eval.questions, eval.every)")
     chosen = (
         f"chosen as the best of the evaluations on these same questions during {counted(summary['steps'], 'step')}, "
     )

@@ -51,7 +51,8 @@ def locate(name: str) -> str:
         return str(_convert(file))
     path = Path(name)
     if path.exists() and not (path / "config.json").is_file():
-        raise ModelError(f"model {name!r}: the folder has no config.json, so it is not a Hugging Face model")
+        kind = "the folder has no config.json, so it" if path.is_dir() else "a file that does not end in .gguf"
+        raise ModelError(f"model {name!r}: {kind} is not a Hugging Face model")
     return name
 
 
@@ -165,13 +166,6 @@ def tokenizer_of(file: Path) -> dict[str, str]:
     Those say all of it; transformers does not read from a GGUF file that digits are taken apart.
     """
     return {} if (file.parent / "tokenizer.json").is_file() else {"gguf_file": file.name}
-
-
-def is_own_base(name: str, folder: Path) -> bool:
-    """Whether `folder` itself is the model `name` (or holds its GGUF file): an export of the whole model, which needs
-    no weights added."""
-    path = Path(name)
-    return path.exists() and (path.parent if path.suffix == ".gguf" else path).resolve() == folder.resolve()
 
 
 def load_config(name: str) -> Any:

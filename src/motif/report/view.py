@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import socket
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +49,9 @@ def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Pat
     try:
         server = ViewServer(Viewer(runs) if root is None else FolderView(root), host, port)
     except (OSError, OverflowError) as error:
-        raise ServiceError(f"cannot listen on {host}:{port} ({error}): try another --port, or 0 for any") from None
+        wrong_host = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) == errno.EADDRNOTAVAIL
+        other = "--host, e.g. 127.0.0.1" if wrong_host else "--port, or 0 for any"
+        raise ServiceError(f"cannot listen on {host}:{port} ({error}): try another {other}") from None
     with server, contextlib.suppress(KeyboardInterrupt):
         print(f"{server.url}  (Ctrl-C stops it)", flush=True)
         if root is not None and not find_runs(root):

@@ -7,7 +7,6 @@ It holds no generator state: all randomness is computed from (seed, step, questi
 
 from __future__ import annotations
 
-import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -27,10 +26,9 @@ from motif.run_files import CHECKPOINTS
 from motif.runs.disk import replacing, sync
 from motif.runs.read import resume_command
 from motif.runs.settings import binding_settings, changed, described
-from motif.runs.weights import load_weights, weights_folder
+from motif.runs.trained import CHECKPOINT, CHECKPOINT_FILE, all_checkpoints, step_of, weights_folder
+from motif.runs.weights import load_weights
 
-NAME = re.compile(r"step-(\d{6,})")
-FILE = "state.pt"
 Extra = dict[str, Any]
 
 
@@ -76,7 +74,7 @@ def save(
         "settings": binding_settings(recipe),
         "extra": extra,
     }
-    with replacing(target / FILE) as file:
+    with replacing(target / CHECKPOINT_FILE) as file:
         torch.save(state, file)
     for folder in (target.parent, run):
         sync(folder)
@@ -88,7 +86,7 @@ def prune(run: Path, step: int, keep: int) -> None:
     """Delete all checkpoints but that of `step` and the `keep - 1` before it."""
     kept = [path for path in all_checkpoints(run) if step_of(path) <= step][-keep:]
     for other in (run / CHECKPOINTS).iterdir():
-        if NAME.fullmatch(other.name) and other not in kept:
+        if CHECKPOINT.fullmatch(other.name) and other not in kept:
             shutil.rmtree(other)
 
 
@@ -96,13 +94,6 @@ def checksum(policy: Policy) -> int:
     """A sum over the bits of all trained numbers, the same for equal weights in whatever order they are added."""
     sums = [parameter.detach().view(torch.int32).sum(dtype=torch.int64) for parameter in policy.trainable()]
     return int(torch.stack(sums).sum())
-
-
-def all_checkpoints(run: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    folder = run / CHECKPOINTS
-    named = [path for path in folder.iterdir() if NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted((path for path in named if (path / FILE).is_file()), key=step_of)
 
 
 def load_latest(
@@ -129,7 +120,7 @@ def load_latest(
     intact = False
     for folder in reversed(all_checkpoints(run)):
         try:
-            state = _read(folder / FILE)
+            state = _read(folder / CHECKPOINT_FILE)
         except ValueError as error:
             passed_over.append(f"{folder.name} is damaged ({error})")
             continue
@@ -187,7 +178,7 @@ def newest_weights(run: Path) -> tuple[int, dict[str, Tensor]]:
     if not checkpoints:
         raise RunFolderError(f"{run} holds no checkpoint")
     try:
-        state = _read(checkpoints[-1] / FILE)
+        state = _read(checkpoints[-1] / CHECKPOINT_FILE)
     except ValueError as error:
         raise RunFolderError(
             f"{checkpoints[-1]} is damaged ({error}): repair the run with `{resume_command(run)}`"
@@ -215,8 +206,3 @@ def _read(file: Path) -> dict[str, Any]:
             f"{file} is of an older version: finish the run with that version, or start afresh with another --out"
         )
     return state
-
-
-def step_of(folder: Path) -> int:
-    """The step after which a checkpoint was written, by its name."""
-    return int(folder.name.removeprefix("step-"))

@@ -16,10 +16,8 @@ from motif.config.load import MAX_BYTES, given_keys, parse_toml
 from motif.config.trust import check
 from motif.errors import RecipeError, RunFolderError
 from motif.run_files import (
-    ADAPTER,
     CHECKPOINTS,
     METRICS,
-    MODEL,
     OUTCOMES,
     PROBE,
     RECIPE,
@@ -235,7 +233,8 @@ def is_run(folder: Path) -> bool:
 
 def not_a_run(folder: str | Path) -> str:
     """The beginning of an error about a folder that is not a run."""
-    return f"{folder} is not a run folder (it {'holds no ' + RECIPE if Path(folder).is_dir() else 'is no folder'})"
+    folder = Path(folder)
+    return f"{folder} is not a run folder (it holds no {RECIPE})" if folder.is_dir() else what_there_is(folder)
 
 
 def resume_command(run: Path) -> str:
@@ -253,27 +252,10 @@ def is_started(folder: Path) -> bool:
     return has_begun(folder) or (folder / WRITER_LOCK).exists()
 
 
-def has_weights(run: Path) -> bool:
-    """Whether a folder holds trained weights, besides those in checkpoints."""
-    return any((run / name).exists() for name in (ADAPTER, MODEL))
-
-
 def is_finished(run: Path, steps: int | None = None) -> bool:
     """Whether a run has made all its steps; with `steps`, whether it ended after so many."""
     summary = read_summary(run)
     return summary.get("status") == "finished" and steps in (None, summary.get("steps"))
-
-
-def steps_of(run: Path) -> int:
-    """How many steps the weights in a run folder have been trained for.
-
-    Raises:
-        RunFolderError: the run has not ended, so it holds no weights but those in checkpoints.
-    """
-    steps = whole(read_summary(run).get("steps"))
-    if steps is None:
-        raise RunFolderError(f"{run} has not ended (it holds no {SUMMARY}): resume it with `{resume_command(run)}`")
-    return steps
 
 
 def last_step(run: Path, tail: int = 65536) -> int:

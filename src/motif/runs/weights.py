@@ -14,20 +14,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from motif.config import ModelConfig
 from motif.errors import ModelError, MotifError, RunFolderError
-from motif.models.hub import is_own_base
 from motif.models.policy import Policy
-from motif.run_files import ADAPTER, MODEL
+from motif.run_files import ADAPTER, ADAPTER_FILE, MODEL
 from motif.runs.disk import SUMS, check_sums, damaged_files, sync, sync_all, write_sums
-
-ADAPTER_FILE = "adapter_model.safetensors"
-"""What PEFT calls the weights of an adapter."""
-
-
-def weights_folder(run: Path, config: ModelConfig) -> Path:
-    """Where a run of such a model keeps its weights."""
-    return run / (ADAPTER if config.adapter == "lora" else MODEL)
+from motif.runs.trained import is_own_base, weights_folder
 
 
 def save_weights(run: Path, policy: Policy, state: dict[str, Tensor] | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""`motif serve`: bind an address, load a model, answer requests, and shut down in good order."""
+"""`motif serve`: load a model, answer requests, and shut down in good order."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ from motif.serve.service import Service
 from motif.session import LoadedModel, notices, open_model, piece_limit, with_examples
 from motif.text import counted
 
-DEAD_PEER_SECONDS = 120
-"""Timeout after which the kernel drops a connection whose client acknowledges nothing."""
 WAITING_CONNECTIONS = 256
 """Connections that may wait for a request's headers: idle clients, and those that hold on to the server."""
 SPARE_CONNECTIONS = 512
@@ -91,22 +89,26 @@ def limits_of(recipe: Recipe, given: dict[str, Any]) -> ServerLimits:
     return limits
 
 
-def serve(target: Target, options: ServerOptions, limits: ServerLimits, upstream: UpstreamConfig | None = None) -> None:
+def serve(
+    target: Target,
+    options: ServerOptions,
+    limits: ServerLimits,
+    listener: socket.socket,
+    upstream: UpstreamConfig | None = None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C; then accept nothing new, and finish requests in progress within the grace period.
 
     Raises:
-        ServiceError: the address cannot be bound, or the upstream server does not answer.
+        ServiceError: the upstream server does not answer.
         ModelError, RunFolderError: the model cannot be loaded.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     log.setLevel(logging.INFO)
-    # The address is bound before the model is loaded, so that a taken one is reported at once.
-    with bound(options.host, options.port) as listener:
-        if upstream:
-            loaded = _open_upstream(target, upstream, limits.timeout)
-        else:
-            loaded = open_model(target.recipe, target.weights, limits.concurrency)
-        asyncio.run(_run(loaded, target.recipe, options, limits, listener))
+    if upstream:
+        loaded = _open_upstream(target, upstream, limits.timeout)
+    else:
+        loaded = open_model(target.recipe, target.weights, limits.concurrency)
+    asyncio.run(_run(loaded, target.recipe, options, limits, listener))
 
 
 def _open_upstream(target: Target, upstream: UpstreamConfig, seconds: float) -> LoadedModel:
@@ -114,29 +116,6 @@ def _open_upstream(target: Target, upstream: UpstreamConfig, seconds: float) -> 
     rounds = Rounds(with_examples(target.recipe).rounds, load_tokenizer(target.recipe.model.name))
     sampler = OpenAISampler(upstream.address, upstream.api, rounds, upstream.model, upstream.extra, seconds)
     return LoadedModel(sampler, rounds, target.recipe.rollout.window or None, f"{sampler.url} ({upstream.api})")
-
-
-@contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket bound to this address and no other.
-
-    Raises:
-        ServiceError: the address does not exist, is taken, or is not allowed.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except (OSError, UnicodeError, OverflowError) as error:
-        raise ServiceError(f"--host {host}: {error}") from None
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * DEAD_PEER_SECONDS)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            raise ServiceError(f"cannot listen on {host} port {port}: {error.strerror}; try another --port") from None
-        yield listener
 
 
 async def _run(

@@ -17,7 +17,7 @@ from motif.errors import DataError
 from motif.grading import Grader
 from motif.method.answers import boxed
 from motif.tasks.forms import NEARLY, Form, form_of
-from motif.tasks.rows import Row, column, has_column, named_in, names_of, read
+from motif.tasks.rows import Row, column, has_column, named_in, names_of, read, splits_of
 from motif.tasks.table import LIKELY, as_word, is_missing, user_message
 from motif.text import brief
 
@@ -405,13 +405,18 @@ def common_ending(texts: Sequence[str]) -> str:
     return words if len(words.split()) >= 4 and not words.endswith("?") else ""
 
 
-def held_out_beside(source: str) -> str:
-    """A file of held-out rows beside one of rows to train on: `test.jsonl` beside `train.jsonl`; empty: none."""
+def held_out_beside(source: str, subset: str = "", split: str = "train") -> tuple[str, str]:
+    """Where held-out rows lie beside those to train on: `test.jsonl` beside `train.jsonl`, or a split of the data set.
+
+    Returns the name of the source, empty if there is none, and that of the split, empty for a file.
+    """
     path = Path(source)
-    if not path.is_file() or "train" not in path.stem:
-        return ""
-    for name in TESTS:
-        other = path.with_name(path.name.replace("train", name))
-        if other.is_file():
-            return str(other)
-    return ""
+    if not path.is_file():
+        splits = splits_of(source, subset)
+        return next(((source, name) for name in TESTS if name in splits and name != split), ("", ""))
+    if "train" in path.stem:
+        for name in TESTS:
+            other = path.with_name(path.name.replace("train", name))
+            if other.is_file():
+                return str(other), ""
+    return "", ""

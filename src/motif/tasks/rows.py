@@ -150,16 +150,25 @@ def read(source: str, subset: str = "", split: str = "train") -> Table:
 
 
 def _read_file(path: Path, source: str) -> Table:
+    check_name(path, source)
     suffix = _suffix(path)
-    if suffix not in SUFFIXES:
-        problem = f"cannot read a {suffix} file" if suffix else "its name does not say what it holds"
-        raise DataError(f"{source}: {problem}: known are {', '.join(SUFFIXES)} (texts also with .gz)")
     if suffix == ".parquet":
         rows: Iterable[Row | BadRow] = _parquet(path, source)
     else:
         text = _text(path, source)
         rows = _csv(text, source, SEPARATOR_OF[suffix]) if suffix in SEPARATOR_OF else _jsonl(text, source)
     return _table(source, rows)
+
+
+def check_name(path: Path, source: str) -> None:
+    """Refuse a file whose name does not say that rows are in it.
+
+    Raises:
+        DataError: so it is; the message says which names do.
+    """
+    if (suffix := _suffix(path)) not in SUFFIXES:
+        problem = f"cannot read a {suffix} file" if suffix else "its name does not say what it holds"
+        raise DataError(f"{source}: {problem}: known are {', '.join(SUFFIXES)} (texts also with .gz)")
 
 
 def _suffix(path: Path) -> str:
@@ -345,6 +354,22 @@ def _read_dataset(source: str, subset: str, split: str) -> Table:
             "file first"
         ) from error
     return _table(name, (Row(number, record) for number, record in enumerate(records, start=1)))
+
+
+def splits_of(source: str, subset: str = "") -> list[str]:
+    """The names of a data set's splits; none where there is one alone, or where they cannot be told."""
+    import datasets
+
+    folder = Path(source)
+    if (folder / "state.json").is_file():
+        return []
+    try:
+        if (folder / "dataset_dict.json").is_file():
+            return list(datasets.load_from_disk(source))
+        with without_waiting_for_the_hub():
+            return list(datasets.get_dataset_split_names(source, subset or None))
+    except Exception:  # whatever the hub, the network or a loader raises: the rows themselves have been read
+        return []
 
 
 def _dataset(source: str, subset: str, split: str) -> Iterable[Mapping[str, Any]]:

@@ -139,8 +139,9 @@ def _data(found: Look, source: str, subset: str, split: str, out: Path, unsure: 
     data: dict[str, Any] = {"train": _relative(source, out)}
     data |= {"subset": subset} if subset else {}
     data |= {"train_split": split} if split != "train" else {}
-    if test := held_out_beside(source):
-        data["test"] = _relative(test, out)
+    test, test_split = held_out_beside(source, subset, split)
+    data |= {"test": _relative(test, out)} if test else {}
+    data |= {"test_split": test_split} if test_split not in ("", "test") else {}
     own = ("question", "prompt", "text") if found.task == "code" else ("question",)
     data |= {"question_column": found.question.name} if found.question.name not in own else {}
     if found.task == "code":
@@ -149,19 +150,31 @@ def _data(found: Look, source: str, subset: str, split: str, out: Path, unsure: 
         data |= {"answer_column": found.answer.name} if found.answer.name != "answer" else {}
         data |= {"answer_pattern": found.pattern} if found.pattern else {}
     data["grader"] = found.grader
-    here = {key: str((out.parent / value).resolve()) if _is_file(out.parent / value) else value
-            for key, value in data.items() if key in ("train", "test")}  # fmt: skip
-    task = tasks.load(DataConfig.model_validate(data | here | {"skip_bad": True}))
+    try:
+        task = _rows(data, out)
+    except DataError as error:
+        if not data.pop("test", None):
+            raise
+        unsure.append(f"What lies beside these rows cannot be tested on, so some of them are held out: {error}")
+        data.pop("test_split", None)
+        task = _rows(data, out)
     if task.skipped:
         data["skip_bad"] = True
         listed = "; ".join(f"line {row.line}: {row.problem}" for row in task.skipped[:LISTED])
         unsure.append(f"{counted(len(task.skipped), 'row')} cannot be used, which skip_bad leaves out: {listed}")
-    if not test:
+    if "test" not in data:
         data["held_out"] = min(200, max(1, len(task.train) // 5)) if len(task.train) > 1 else 0
         if len(task.train) < 50:
             few = f"{counted(len(task.train), 'question')} {'is' if len(task.train) == 1 else 'are'} few"
             unsure.append(f"{few}: what is held out says little, and what is learnt is soon learnt by heart.")
     return data
+
+
+def _rows(data: dict[str, Any], out: Path) -> tasks.Task:
+    """The rows of these settings, with paths as they are from where the recipe will lie."""
+    here = {key: str((out.parent / value).resolve()) if _is_file(out.parent / value) else value
+            for key, value in data.items() if key in ("train", "test")}  # fmt: skip
+    return tasks.load(DataConfig.model_validate(data | here | {"skip_bad": True}))
 
 
 def _is_file(path: Path) -> bool:

@@ -8,8 +8,9 @@ const FINDINGS = {
 
 function headerParts({ runs }) {
   const several = runs.length > 1;
+  const folder = data.live && /^\/(run|side)\//.test(location.pathname); // the server's table of runs is above
   return [
-    el("p", { class: "kicker" }, several ? "motif runs side by side" : "motif run"),
+    el("p", { class: "kicker" }, several ? "motif runs side by side" : "motif run", folder && [" · ", el("a", { href: "/" }, "all runs")]),
     el("h1", { dir: "auto" }, runs.map((run) => run.name).join(", ")),
     !several && runs[0].head.about && el("p", { class: "about", dir: "auto" }, runs[0].head.about),
     runs.map((run) => [
