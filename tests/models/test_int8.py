@@ -61,12 +61,12 @@ def test_blocks_change_nothing(monkeypatch):
 def test_sums_are_exact_and_rows_do_not_depend_on_each_other(width):
     assert int8.exact()
     given, layer = torch.randn(6, width), Int8Linear(torch.randn(40, width))
-    numbers, steps = quantised(given)
+    numbers, steps = quantised(rotated(given))
     assert numbers.abs().max() == int8.LEVELS
     exact = (numbers.long() @ layer.weight.long()).float() * layer.steps * steps
     assert torch.equal(layer(given), exact)
     for row, numbers_of_one in zip(given.split(1), numbers.split(1), strict=True):  # another kernel, the same numbers
-        alone, its = quantised(row)
+        alone, its = quantised(rotated(row))
         if torch.equal(alone, numbers_of_one):  # else rotating it alone has rounded otherwise
             sums = (alone.long() @ layer.weight.long()).float()
             assert torch.equal(layer(row), sums * layer.steps * its)

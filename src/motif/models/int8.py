@@ -2,15 +2,16 @@
 
 Each output channel of a weight has a scale, and so has each token of an input. Both are rotated before, in blocks along
 the input, by a Hadamard matrix: that leaves the product as it is and spreads outliers, which would otherwise make the
-steps coarse for all others (the idea of QuaRot, arXiv 2404.00456). Sums of products are exact, so they do not depend on
-the rows that are computed together.
+steps coarse for all others (the idea of QuaRot, arXiv 2404.00456). Where a model allows it, inputs come rotated already
+(`motif.sampling.local.rotation`). Sums of products are exact, so they do not depend on the rows that are computed
+together.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,11 +21,11 @@ from torch import Tensor
 from motif.models.path import Gaps
 
 BLOCK = 64
-"""Inputs that are rotated together, if the width can be divided by it; else the largest power of two that divides."""
+"""Numbers that are rotated together, if the width can be divided by it."""
 LEVELS = 127
 """The largest whole number; -128 is not used."""
 CHANNELS, ROWS = 256, 512
-"""Output channels that are changed at once, and rows in one product: their numbers stay in a cache."""
+"""Output channels that are changed at once (whole blocks), and rows in one product: their numbers stay in a cache."""
 TIMED_ROWS = (1, 8, 32)
 """Rows for which a shape is timed."""
 TIMED_CHANNELS, TRIES = 4096, 5
@@ -84,32 +85,41 @@ class Int8Linear:
 
     One row is bound by reading the weights, which the kernel for plain ones does best; more are fastest with weights in
     oneDNN's layout, whose kernel wants inputs without a sign. Both add up the same whole numbers, without an error.
+
+    Args:
+        weight: (N, K), or parts of it one after the other: each is done with before the next is asked for.
+        turned: size of the blocks in which inputs come rotated; 0: they do not.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None):
-        parts = [quantised(some) for some in weight.split(CHANNELS)]
-        numbers = torch.cat([part for part, _ in parts])
-        self.channels, self.weight, self.bias = len(weight), numbers.t(), bias
+    def __init__(self, weight: Tensor | Iterable[Tensor], bias: Tensor | None = None, turned: int = 0):
+        parts = weight.split(CHANNELS) if isinstance(weight, Tensor) else weight
+        made = [quantised(rotated(part, turned)) for part in parts]
+        numbers, self.steps = torch.cat([part for part, _ in made]), torch.cat([steps for _, steps in made]).flatten()
+        self.channels, self.weight, self.bias, self.turned = len(numbers), numbers.t(), bias, turned
         self.blocks = torch.ops.onednn.qlinear_prepack(numbers, None)
-        self.steps = torch.cat([steps for _, steps in parts]).flatten()
         self.zeros = torch.zeros(self.channels, dtype=torch.long)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Outputs (..., N) of inputs (..., K)."""
-        numbers, steps = quantised(rows.reshape(-1, rows.shape[-1]))
-        count = numbers.shape[0]
-        if count == 1:
-            output = torch._int_mm(numbers, self.weight).float().mul_(self.steps).mul_(steps)
-        elif count <= ROWS:
-            output = self.products(numbers).mul_(steps)
+        given = rows.reshape(-1, rows.shape[-1])
+        count = given.shape[0]
+        if count <= ROWS:
+            output = self._outputs(given)
         else:
-            output = steps.new_empty(count, self.channels)
-            for start in range(0, count, ROWS):
-                some = slice(start, start + ROWS)
-                torch.mul(self.products(numbers[some]), steps[some], out=output[some])
-        if self.bias is not None:
-            output.add_(self.bias)
+            output = given.new_empty(count, self.channels)
+            for some, its in zip(given.split(ROWS), output.split(ROWS), strict=True):
+                self._outputs(some, its)
         return output.view(*rows.shape[:-1], self.channels)
+
+    def _outputs(self, rows: Tensor, output: Tensor | None = None) -> Tensor:
+        """Outputs (R, N) of few enough rows (R, K), in `output` if it is given."""
+        numbers, steps = quantised(rows if self.turned else rotated(rows))
+        if len(rows) == 1:
+            found = torch.mul(torch._int_mm(numbers, self.weight), self.steps, out=output).mul_(steps)
+        else:
+            products = self.products(numbers)
+            found = torch.mul(products, steps, out=products if output is None else output)
+        return found if self.bias is None else found.add_(self.bias)
 
     def products(self, numbers: Tensor) -> Tensor:
         """Products (R, N) of whole numbers (R, K) with the weights, times the channels' steps."""
@@ -121,22 +131,27 @@ class Int8Linear:
 
 
 def quantised(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (R, K) rotated, as whole numbers of 8 bits, and the size (R, 1) of a step of each row.
+    """Rows (R, K) as whole numbers of 8 bits, and the size (R, 1) of a step of each row.
 
     The whole numbers of a row of zeros mean nothing, and times a step of zero they do not have to.
     """
-    turned = rotated(rows)
-    steps = turned.abs().amax(1, keepdim=True).div_(LEVELS)
-    return (turned / steps).round_().to(torch.int8), steps
+    steps = rows.abs().amax(1, keepdim=True).div_(LEVELS)
+    return (rows / steps).round_().to(torch.int8), steps
 
 
-def rotated(rows: Tensor) -> Tensor:
-    """Rows (R, K) with each block turned by a Hadamard matrix; products of two that are turned are the same."""
-    width = rows.shape[1]
-    size = min(BLOCK, width & -width)
-    if size == 1:
-        return rows
-    return torch.mm(rows.reshape(-1, size), hadamard(size)).view(-1, width)
+def rotated(rows: Tensor, size: int = 0) -> Tensor:
+    """Rows (..., K) with each block turned by a Hadamard matrix; products of two that are turned are the same.
+
+    Args:
+        size: of a block; 0: `block` of the width.
+    """
+    size = size or block(rows.shape[-1])
+    return rows if size == 1 else torch.mm(rows.reshape(-1, size), hadamard(size)).view(rows.shape)
+
+
+def block(width: int) -> int:
+    """Numbers that are rotated together: `BLOCK`, or the largest power of two that divides a width."""
+    return min(BLOCK, width & -width)
 
 
 @functools.cache
@@ -152,7 +167,7 @@ def exact() -> bool:
     """Whether this processor adds up products of 8-bit numbers without an error; some units saturate at 16 bits."""
     weight = torch.full((64, 256), float(LEVELS))
     weight[1::2] *= -1
-    layer = Int8Linear(weight)
+    layer = Int8Linear(weight, turned=1)
     layer.steps = torch.ones(64)
     numbers = torch.cat([layer.weight.t()[:2], torch.arange(-127, 129).clamp(max=LEVELS).to(torch.int8)[None]])
     wanted = numbers.long() @ layer.weight.long()

@@ -35,7 +35,7 @@ def fused_layers(policy: Policy, joined: Sequence[Joined], kernels: Kernels) -> 
     layers = list(getattr(policy.decoder, "layers", []))
     products = {layer: one for one in joined for layer in one.layers}
     if policy not in _FORMS:
-        _FORMS[policy] = {layer for layer in layers if _has_products(layer, products) and _has_form(policy, layer)}
+        _FORMS[policy] = {layer for layer in layers if _has_products(layer, products) and has_form(policy, layer)}
     forms = _FORMS[policy]
     final, normed = getattr(policy.decoder, "norm", None), _Normed()
     with contextlib.ExitStack() as stack:
@@ -122,6 +122,16 @@ class _Layer:
 
 def _has_products(layer: Any, products: dict[Any, Joined]) -> bool:
     """Whether a layer's parts are those of the form, and their products are joined."""
+    if not has_parts(layer):
+        return False
+    attention, mlp = layer.self_attn, layer.mlp
+    groups = [[getattr(attention, name) for name in ATTENTION], [attention.o_proj]]
+    groups += [[getattr(mlp, name) for name in MLP], [mlp.down_proj]]
+    return all(group[0] in products and list(products[group[0]].layers) == group for group in groups)
+
+
+def has_parts(layer: Any) -> bool:
+    """Whether a layer's parts are those of the form, and its norms divide by the root of the mean square."""
     if {name for name, _ in layer.named_children()} != PARTS:
         return False
     attention, mlp = layer.self_attn, layer.mlp
@@ -131,16 +141,13 @@ def _has_products(layer: Any, products: dict[Any, Joined]) -> bool:
         return False
     if others != {*MLP, "down_proj"} or not hasattr(attention, "head_dim") or not hasattr(attention, "scaling"):
         return False
-    groups = [[getattr(attention, name) for name in ATTENTION], [attention.o_proj]]
-    groups += [[getattr(mlp, name) for name in MLP], [mlp.down_proj]]
     norms = [layer.input_layernorm, layer.post_attention_layernorm]
     norms += [getattr(attention, name) for name in names & HEAD_NORMS]
-    whole = all(group[0] in products and list(products[group[0]].layers) == group for group in groups)
-    return whole and all(norm_weight(norm) is not None for norm in norms)
+    return all(norm_weight(norm) is not None for norm in norms)
 
 
 @torch.no_grad()
-def _has_form(policy: Policy, layer: Any) -> bool:
+def has_form(policy: Policy, layer: Any) -> bool:
     """Whether a layer computes what `_expected` does, of three tokens in float32."""
     generator = torch.Generator().manual_seed(0)
     width, size = layer.input_layernorm.weight.shape[0], layer.self_attn.head_dim

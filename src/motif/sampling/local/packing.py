@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from motif.models.adapter import adapted_parameter, lora_layers
-from motif.models.int8 import Forward, Int8Linear, Shape
+from motif.models.int8 import CHANNELS, Forward, Int8Linear, Shape, rotated
 from motif.models.launches import replaced
 from motif.models.path import Gaps
 from motif.models.policy import Policy
 from motif.sampling.local.joining import joined_layers, reading_the_same, together
 from motif.sampling.local.kernels import Kernels
 from motif.sampling.local.layers import fused_layers
+from motif.sampling.local.rotation import PLAIN, Rotation, Turn, find_rotation
 
 FEW_ROWS = 16
 """Rows that the layout is chosen for; it serves other numbers as well."""
@@ -127,12 +128,14 @@ class Quantiser:
     """Lets the large linear layers of a policy run in 8 bits, but not those of the shapes `slow`.
 
     Layers that read the same are one product, for which the input is changed once; where the model cannot have that,
-    each is `alone`.
+    each is `alone`. What never changes, as an output head without an adapter, is made once.
     """
 
     def __init__(self, policy: Policy, slow: frozenset[Shape] = frozenset()):
         self.policy, self.slow, self.alone = policy, slow, False
+        self.rotation: Rotation | None = None
         self._groups: list[list[nn.Linear]] | None = None
+        self._made: dict[nn.Linear, Int8Linear] = {}  # by the first of a group
 
     def takes(self, module: nn.Module) -> bool:
         """Whether a layer is computed in 8 bits."""
@@ -143,7 +146,7 @@ class Quantiser:
         try:
             return measure()
         except RuntimeError:  # it wants them to lie one after the other
-            self.alone, self._groups = True, None
+            self.alone, self._groups, self._made = True, None, {}
             return measure()
 
     @contextlib.contextmanager
@@ -155,28 +158,58 @@ class Quantiser:
                 adapter to the weights.
         """
         with contextlib.ExitStack() as stack:
-            for group in self._grouped(modules):
-                weights = [_folded(wrappers[m]) if fold and m in wrappers else m.weight.detach() for m in group]
-                linear = Int8Linear(torch.cat(weights) if len(weights) > 1 else weights[0], _biases(group))
-                del weights
+            groups = self._grouped(modules)
+            for group in groups:
+                linear = self._linear(group, wrappers, fold)
                 for module, forward in zip(group, together(linear, [m.out_features for m in group]), strict=True):
                     stack.enter_context(replaced(wrappers.get(module, module), "forward", forward))
+            if self.rotation:
+                stack.enter_context(self.rotation.active())
             yield
 
     def _grouped(self, modules: Collection[nn.Linear]) -> list[list[nn.Linear]]:
         """The modules, those that read the same together."""
         if self._groups is None:
+            self.rotation = find_rotation(self.policy, modules)
             self._groups = [] if self.alone else reading_the_same(self.policy, list(modules))
             grouped = {module for group in self._groups for module in group}
             self._groups += [[module] for module in modules if module not in grouped]
         return self._groups
 
+    @torch.no_grad()
+    def _linear(self, group: Sequence[nn.Linear], wrappers: Mapping[Any, Any], fold: bool) -> Int8Linear:
+        """The product of layers that read the same."""
+        if group[0] in self._made:
+            return self._made[group[0]]
+        turns = [self.rotation.turns.get(module, PLAIN) if self.rotation else PLAIN for module in group]
+        parts = (
+            turn.of(rows)
+            for module, turn in zip(group, turns, strict=True)
+            for rows in _rows(module, wrappers.get(module) if fold else None)
+        )
+        linear = Int8Linear(parts, _biases(group, turns), turns[0].turned)
+        if self.policy.config.adapter == "lora" and not any(module in wrappers for module in group):
+            self._made[group[0]] = linear
+        return linear
 
-def _biases(group: Sequence[nn.Linear]) -> Tensor | None:
+
+def _rows(module: nn.Linear, adapter: Any) -> Iterator[Tensor]:
+    """A layer's weights with a LoRA layer's added to them, a few output channels at a time."""
+    weights = module.weight.detach().split(CHANNELS)
+    if adapter is None:
+        yield from weights
+        return
+    down, up = (part["default"].weight.detach() for part in (adapter.lora_A, adapter.lora_B))
+    for rows, its in zip(weights, up.split(CHANNELS), strict=True):
+        yield torch.addmm(rows, its, down, alpha=adapter.scaling["default"])
+
+
+def _biases(group: Sequence[nn.Linear], turns: Sequence[Turn]) -> Tensor | None:
     """The biases of layers, one after the other; of a layer without, zeros."""
     if all(module.bias is None for module in group):
         return None
-    return torch.cat([m.weight.new_zeros(m.out_features) if m.bias is None else m.bias.detach() for m in group])
+    biases = [m.weight.new_zeros(m.out_features) if m.bias is None else m.bias.detach() for m in group]
+    return torch.cat([rotated(bias, turn.size) for bias, turn in zip(biases, turns, strict=True)])
 
 
 class _Layout:
