@@ -239,11 +239,12 @@ def key(line: dict[str, Any]) -> tuple[Any, ...]:
 def keep(found: list[dict[str, Any]], file: Path) -> None:
     """Add to a file of results what it does not have yet."""
     there = lines(file)
-    if there and found[0].get("base") != there[0].get("base"):
+    if there and found[0].get("base", there[0].get("base")) != there[0].get("base"):
         sys.exit(f"{file} is of other settings than these runs")
     records = {key(line): line for line in [*found, *there]}
+    names = sorted(records, key=lambda name: (len(name), str(name)))
     file.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(records[name], ensure_ascii=False) + "\n" for name in sorted(records, key=str))
+    text = "".join(json.dumps(records[name], ensure_ascii=False) + "\n" for name in names)
     file.write_text(text, encoding="utf-8")
 
 

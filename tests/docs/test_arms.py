@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -60,6 +61,37 @@ def test_the_table_of_its_pilot_has_the_numbers_of_the_runs():
         accuracies = [found[arm]["by_seed"]["103"] for arm in arms]
         interval = "{mean:+.1f} [{low:+.1f}, {high:+.1f}]".format(**gap)
         assert row == [*(f"{100 * accuracy:.1f} %" for accuracy in accuracies), interval]
+
+
+def test_the_table_of_its_seeds_has_the_numbers_of_the_runs():
+    p1 = loaded(PRETRAINED / "p1.py")
+    page = (PRETRAINED / "README.md").read_text()
+    assert len(p1.table()) == 2 + 2 * (1 + len(p1.TESTS)) and "\n".join(p1.table()) in page
+
+
+def test_results_are_kept_by_seed_and_a_study_goes_on_elsewhere(tmp_path, monkeypatch):
+    p1, calls = loaded(PRETRAINED / "p1.py"), []
+    monkeypatch.setattr(p1, "RESULTS", tmp_path / "kept")
+    monkeypatch.setattr(p1, "start", lambda seed, runs: calls.append(seed))
+
+    def compare(*arguments: str) -> None:
+        options = dict(argument[2:].split("=", 1) for argument in arguments if argument.startswith("--"))
+        calls.append(options["arms"])
+        made = [
+            {"base": {"a": 1}},
+            *({"arm": arm, "seed": int(options["seeds"])} for arm in options["arms"].split(",")),
+        ]
+        p1.keep([{"base": {"a": 1}}, *made], Path(options["out"]) / "results.jsonl")
+
+    monkeypatch.setattr(p1, "motif", compare)
+    for runs in ("runs", "runs", "elsewhere"):  # the second time nothing is left to do, and no run is needed for that
+        p1.train("p1.toml", [0, 1], ["warm", "long-8"], tmp_path / runs, 1)
+    assert calls == [0, "warm,long-8", 1, "warm,long-8"]
+    first, *others = p1.lines(p1.RESULTS / "results.jsonl")
+    assert first == {"base": {"a": 1}} and len(others) == 4
+    p1.keep([{"arm": "warm", "seed": 2}], p1.RESULTS / "results.jsonl")
+    with pytest.raises(SystemExit, match="other settings"):
+        p1.keep([{"base": {"a": 2}}, {"arm": "warm", "seed": 3}], p1.RESULTS / "results.jsonl")
 
 
 @pytest.mark.parametrize("name", ["chains", "sums", "longer"])
