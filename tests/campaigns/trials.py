@@ -349,6 +349,7 @@ def timeless(record: Any) -> Any:
 def differences(whole: Path, broken: Path, keep: int = 2) -> list[str]:
     """In what a run that failed on its way differs from one that did not; nothing if it is as it must be."""
     from motif.runs import checkpoint
+    from motif.runs.trained import CHECKPOINT_FILE
 
     found = []
     weights = [str(path.relative_to(whole)) for path in whole.rglob("*.safetensors")]
@@ -370,7 +371,7 @@ def differences(whole: Path, broken: Path, keep: int = 2) -> list[str]:
         found.append(f"checkpoints are {kept}")
     for folder in checkpoint.all_checkpoints(broken):
         try:
-            checkpoint._read(folder / checkpoint.FILE)
+            checkpoint._read(folder / CHECKPOINT_FILE)
         except ValueError as error:
             found.append(f"{folder.name} is damaged: {error}")
     return found

@@ -84,15 +84,13 @@ def export(
         raise UsageError(f"--base takes the OWNER/NAME of the base model on the hub, got {base!r}")
     need_folder(out)
     trust = Trust(trust_grader)
-    recipe = recipe_of(run, trust=trust)
     forms = [form.strip() for value in to or [] for form in value.split(",") if form.strip()]
-    chosen_forms(recipe, forms, dtype and dtype.value)
+    chosen_forms(recipe_of(run, trust=trust), forms, dtype and dtype.value)
     check_source(run, best, unfinished)
     with loading():
-        from motif.export.run import ExportOptions
-        from motif.export.run import export as write
+        from motif.export import run as exporting
 
     weights = (out, best, unfinished, dtype and dtype.value, gguf_type.value, llama_cpp, base)
-    options = ExportOptions(forms, *weights, push, private, tolerance, trust)
-    if not all(parity.holds for parity in write(run, options).values()):
+    options = exporting.ExportOptions(forms, *weights, push, private, tolerance, trust)
+    if not all(parity.holds for parity in exporting.export(run, options).values()):
         raise typer.Exit(1)

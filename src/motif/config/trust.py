@@ -19,7 +19,7 @@ from pathlib import Path
 
 from motif.config.recipe import Recipe
 from motif.errors import RecipeError
-from motif.run_files import ADAPTER, CHECKPOINTS, METRICS, RECIPE, SUMMARY, TREES
+from motif.run_files import ADAPTER, ADAPTER_FILE, CHECKPOINTS, METRICS, RECIPE, SUMMARY, TREES
 
 GRADER = "data.grader"
 PROMPT = "rounds.system_prompt_file"
@@ -30,7 +30,7 @@ TEACHER = "warmstart.teacher"
 TRAINING = (*ALL, TEACHER, "warmstart.cut", "warmstart.notes")
 """What training follows; no other command follows the settings of a warm start."""
 
-MARKS = (METRICS, TREES, SUMMARY, CHECKPOINTS, ADAPTER, "adapter_model.safetensors")
+MARKS = (METRICS, TREES, SUMMARY, CHECKPOINTS, ADAPTER, ADAPTER_FILE)
 """What only a run folder, or an export of one, holds."""
 PARENTS = 4
 """Folders above a recipe that are searched for a run folder."""

@@ -7,6 +7,7 @@ one batch behind the keys and values of their ancestors. Sampling and training b
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -334,7 +335,7 @@ class _Context(StateCache):
 
     def positions(self, longest: int) -> Tensor | None:
         """Positions (segments or 1, T); None without context, which the model knows itself."""
-        return self._starts()[:, None] + torch.arange(longest, device=self.device) if self.length else None
+        return self._starts[:, None] + torch.arange(longest, device=self.device) if self.length else None
 
     def mask(self, policy: Policy, longest: int) -> Tensor | None:
         """What is visible, as the policy's layers want it, of context + T keys, for T queries of each segment.
@@ -344,7 +345,7 @@ class _Context(StateCache):
         """
         if not self.length:
             return None
-        starts = self._starts()
+        starts = self._starts
         if self.local:
             present = torch.arange(self.length + longest, device=self.device) >= self.length - starts[:, None]
             return present.expand(self.count, -1)
@@ -356,6 +357,7 @@ class _Context(StateCache):
         causal = (offsets[None, :] <= offsets[:, None])[None, None].expand(len(starts), 1, -1, -1)
         return _added_to_scores(torch.cat([context, causal], dim=-1), policy)
 
+    @functools.cached_property
     def _starts(self) -> Tensor:
         """Tokens before each segment (segments or 1)."""
         starts = torch.tensor(self.lengths, device=self.device)
