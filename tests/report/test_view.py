@@ -285,9 +285,11 @@ def test_everything_works_from_the_keyboard(tmp_path: Path, browser: Browser) ->
         expect(page.locator("#live")).to_contain_text("step 5")
         page.keyboard.press("Escape")
         expect(page.locator("#tip")).to_be_hidden()
+        before = page.url
         page.locator(".questions button").first.focus()
         page.keyboard.press("ArrowDown")
         expect(page.locator(".questions button").nth(1)).to_have_attribute("aria-current", "true")
+        expect(page).not_to_have_url(before)  # which follows the tree, and the tree the button
         expect(page.locator(".part[open] .why")).to_contain_text("× form")
         # From response to response; a link leads back to the one that was chosen last.
         page.locator('[data-path][aria-current="true"]').focus()
