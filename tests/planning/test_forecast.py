@@ -375,7 +375,8 @@ def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line.get("step", 0) > 1 and "time/total" in line]
     shape = model_shape("embedded")
-    rate, _ = _matmul_rate(pick_device("cpu"), shape.hidden, shape.intermediate)
+    # The quickest of several, as of the steps: what else runs there may slow one.
+    rate = max(_matmul_rate.__wrapped__(pick_device("cpu"), shape.hidden, shape.intermediate)[0] for _ in range(8))
     # What a model of this size moves stays in the processor's caches: the bandwidth of memory plays no part.
     # On one core an update comes several times closer to the peak than on a GPU.
     described = f"memory=8 tflops={2.5 * rate / 1e12} bandwidth=10 overhead=0.1"
