@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 import tempfile
 import time
 import tomllib
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from motif.config import DataConfig, RoundsConfig, load_recipe
 from motif.errors import DataError, RecipeError, RunFolderError
@@ -34,6 +37,7 @@ from motif.method import answers
 from motif.tasks import load
 from motif.tasks.rows import read
 from motif.text import harmless
+from support.wordings import COMPACT
 
 VERDICTS = ("right", "wrong", "ungraded")
 SCRATCH = Path(tempfile.gettempdir()) / "motif-fuzz"
@@ -159,16 +163,7 @@ def answer_file(content: str) -> str:
 WORDINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "all": {"carry": "all", "fallback": "last_number"},
-    "compact": {
-        "system_prompt": "",
-        "think_tags": ("<think>", "</think>"),
-        "note_tags": ("<note>", "</note>"),
-        "progress": '\nNote {previous}: "{note}"',
-        "counter": "\nRound {round}/{rounds}.",
-        "final": "\nRound {round}/{rounds}, final.",
-        "note_tokens": 16,
-        "fallback": "text",
-    },
+    "compact": COMPACT | {"fallback": "text"},
 }
 SAID = {
     "default": (

@@ -28,7 +28,8 @@ from motif.statistics.variance import Components, components
 from motif.tasks import Task
 from motif.training.loop import train
 from support.runs import metric_lines
-from support.tiny import COMPACT, char_tokenizer
+from support.tiny import char_tokenizer
+from support.wordings import COMPACT
 
 TOKENIZER = char_tokenizer()
 PROTOCOL = RoundsConfig(**COMPACT | {"untagged": "empty"})

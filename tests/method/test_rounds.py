@@ -15,7 +15,8 @@ from motif.config import RoundsConfig
 from motif.errors import RecipeError
 from motif.method.notes import Quotation
 from motif.method.rounds import Rounds
-from support.tiny import COMPACT, SPECIAL_TOKENS, byte_pair_tokenizer, char_tokenizer
+from support.tiny import SPECIAL_TOKENS, byte_pair_tokenizer, char_tokenizer
+from support.wordings import COMPACT
 
 TOKENIZER = char_tokenizer()
 

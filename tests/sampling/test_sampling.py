@@ -23,8 +23,9 @@ from motif.sampling.local import drawing
 from motif.sampling.local.batch import LocalSampler
 from motif.sampling.local.drawing import draw, uniforms
 from support.sampling import expand
-from support.tiny import COMPACT, char_tokenizer
+from support.tiny import char_tokenizer
 from support.updates import shake
+from support.wordings import COMPACT
 
 QUESTIONS = [
     Question("a", "What is 15 × 24?", "360"),

@@ -22,16 +22,6 @@ SMALL: dict[str, Any] = {
 }
 SPECIAL_TOKENS = ["<pad>", "<end>", "<unk>", "<user>", "<model>", "<system>"]
 ADDED_TOKENS = ["<think>", "</think>", "<note>", "</note>", "\\boxed{"]
-COMPACT: dict[str, Any] = {
-    "system_prompt": "",
-    "think_tags": ("<think>", "</think>"),
-    "note_tags": ("<note>", "</note>"),
-    "progress": '\nNote {previous}: "{note}"',
-    "counter": "\nRound {round}/{rounds}.",
-    "final": "\nRound {round}/{rounds}, final.",
-    "note_tokens": 16,
-}
-"""Rounds in few words, in the tokens above."""
 CHAT_TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
     "{% if add_generation_prompt %}<model>{% endif %}"
