@@ -1,7 +1,8 @@
-"""Names of hosts: those that a server on this machine answers to, and whether the hub has an address."""
+"""Hosts: the address that a server listens on, the names it answers to, and whether the hub has an address."""
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 import socket
@@ -10,7 +11,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from motif.errors import ServiceError
+
+DEAD_PEER_SECONDS = 120
+"""Timeout after which the kernel drops a connection whose client acknowledges nothing."""
+
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([^\s:@/?#\[\]]+))(?::\d{0,5})?")
+
+
+@contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket bound to this address and no other, before anything heavy is imported: a taken one is told at once.
+
+    Raises:
+        ServiceError: the address does not exist, is taken, or is not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise ServiceError(f"cannot listen on {host} ({error}): try another --host, e.g. 127.0.0.1") from None
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * DEAD_PEER_SECONDS)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            other = "--host, e.g. 127.0.0.1" if error.errno == errno.EADDRNOTAVAIL else "--port, or 0 for any"
+            raise ServiceError(f"cannot listen on {host} port {port}: {error.strerror}; try another {other}") from None
+        yield listener
 
 
 def is_host(text: str) -> bool:

@@ -142,7 +142,7 @@ def test_the_state_comes_from_the_lock(tmp_path: Path) -> None:
         view.refresh()
         return view.data("first")
 
-    assert state()["state"] == {"word": "stopped", "reason": "", "step": 12, "steps": 60}
+    assert state()["state"] == {"word": "stopped", "activity": "", "reason": "", "step": 12, "steps": 60}
     assert "To go on" in state()["notices"][0]
     with (run / ".writer").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -155,6 +155,7 @@ def test_the_state_comes_from_the_lock(tmp_path: Path) -> None:
         assert "no comparison" not in data["result"]["reading"]
         (run / "metrics.jsonl").unlink()
         assert state()["state"]["word"] == "running"
+        assert state()["state"]["activity"] == "evaluating before training"
     assert state()["state"]["word"] == "not started"
     assert not read_metrics(run).steps
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import threading
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ HOSTILE = "<b>&'run"
 @pytest.fixture
 def ask(tmp_path):
     """Asks the server of the folder `runs`, which is not there yet, and answers with status, headers and text."""
-    server = ViewServer(FolderView(tmp_path / "runs"), "127.0.0.1", 0)
+    server = ViewServer(FolderView(tmp_path / "runs"), "127.0.0.1", socket.create_server(("127.0.0.1", 0)))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     def get(path):

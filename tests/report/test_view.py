@@ -33,7 +33,7 @@ def serve() -> Iterator[Serve]:
     servers: list[ViewServer] = []
 
     def start(*runs: Path) -> ViewServer:
-        server = ViewServer(Viewer(runs), "127.0.0.1", 0)
+        server = ViewServer(Viewer(runs), "127.0.0.1", socket.create_server(("127.0.0.1", 0)))
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         servers.append(server)
         return server

@@ -10,8 +10,8 @@ import pytest
 from motif.errors import RecipeError, RunFolderError, SamplerError
 from motif.report.data import RunView
 from motif.runs.folder import folder_for, only_writer
-from motif.runs.read import main_row
-from motif.runs.state import KILLED, find_runs, state_of
+from motif.runs.read import Metrics, main_row
+from motif.runs.state import KILLED, activity, find_runs, state_of
 from motif.text import percent
 from support.runs import fake_run
 
@@ -36,6 +36,30 @@ def test_a_run_that_goes_on(tmp_path):
     with only_writer(run):
         assert state_of(run).state == "running"
     assert state_of(run).state == "finished"
+
+
+STEP, EVAL = {"reward": 0.5}, {"eval": {"rounds_3": {"accuracy": 0.5}}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "doing"),
+    [
+        ([], "evaluating before training"),
+        ([{"step": 0} | EVAL], "warm start"),
+        ([{"step": 0} | EVAL, {"step": 0, "warmstart": {"step": 7, "loss": 1.0}}], "warm start, step 7 of 30"),
+        ([{"step": 0, "warmstart": {"step": 8} | EVAL}], ""),
+        ([{"step": 1} | STEP], ""),
+        ([{"step": 2} | STEP], "evaluating after training"),
+        ([{"step": 2} | STEP, {"step": 2} | EVAL], "saving"),
+    ],
+)
+def test_what_a_run_does_when_it_makes_no_step(lines, doing):
+    metrics = Metrics()
+    for line in lines:
+        metrics.add(line)
+    recipe = {"train": {"steps": 2}, "eval": {"questions": 10}, "warmstart": {"source": "self", "steps": 30}}
+    assert activity(metrics, recipe) == doing
+    assert activity(Metrics(), recipe | {"eval": {"questions": 0}, "warmstart": {}}) == ""
 
 
 @pytest.mark.parametrize(

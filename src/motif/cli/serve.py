@@ -16,9 +16,9 @@ from motif.config import Trust
 from motif.config.trust import PROMPT
 from motif.errors import UsageError
 from motif.evaluation.target import Target, find_target
+from motif.hosts import bound
 from motif.runs.read import is_run, not_a_run
 from motif.serve import require_extra
-from motif.serve.listen import bound
 
 KEYS = "MOTIF_API_KEY"
 
@@ -35,7 +35,9 @@ Model = Annotated[
 ]
 ApiKeys = Annotated[
     list[str] | None,
-    typer.Option(help=f"An API key to accept. Repeatable. Better: set {KEYS}, with commas between keys."),
+    typer.Option(
+        metavar="KEY", help=f"An API key to accept. Repeatable. Better: set {KEYS}, with commas between keys."
+    ),
 ]
 UpstreamUrl = Annotated[
     str | None,

@@ -102,7 +102,7 @@ def questions_from(question: str | None, file: Path | None, lines: bool) -> list
         return None
     questions = [line.strip() for line in (text.splitlines() if lines else [text]) if line.strip()]
     if not questions:
-        raise UsageError("the question is empty")
+        raise UsageError('the question is empty: give one, e.g. motif solve "What is 15 × 24?"')
     return questions
 
 

@@ -13,7 +13,9 @@ from motif.cli.streams import loading, need_folder
 from motif.config import Recipe, Trust, load_recipe, shipped_recipes
 from motif.config.trust import TRAINING
 from motif.errors import UsageError
+from motif.planning.devices import parse_devices
 from motif.runs.folder import folder_for, refuse_used_folder
+from motif.runs.read import check_run_folder
 
 Devices = Annotated[
     str | None,
@@ -56,12 +58,9 @@ def train(
     Writes a run folder with metrics, trees, checkpoints, the trained weights and a report.
     Ctrl-C finishes the current step, saves, and says how to resume (motif resume).
     """
-    if on is not None and not dry_run:
-        raise UsageError("--on plans for other devices: it goes with --dry-run")
+    check_devices(on, lengths, dry_run)
     if allow_changes and not resume:
         raise UsageError("--allow-changes goes with --resume")
-    if lengths is not None and on is None:
-        raise UsageError("--lengths goes with --on: on this machine, the time left is estimated from measured steps")
     if as_json and not look:
         raise UsageError("--json goes with --try")
     if look and (out or resume or dry_run):
@@ -103,6 +102,23 @@ def show_trial(recipe: Recipe, as_json: bool) -> None:
         display.message("\n" + "\n\n".join(told(trial)))
     if not trial.complete:
         raise typer.Exit(130)
+
+
+def check_devices(on: str | None, lengths: Path | None, dry_run: bool) -> None:
+    """Refuse what `--on` and `--lengths` cannot plan with, before anything heavy is imported.
+
+    Raises:
+        UsageError: an option in the wrong place, or an unknown device.
+        RunFolderError: `lengths` is no run folder.
+    """
+    if on is not None and not dry_run:
+        raise UsageError("--on plans for other devices: it goes with --dry-run")
+    if lengths is not None and on is None:
+        raise UsageError("--lengths goes with --on: on this machine, the time left is estimated from measured steps")
+    if on is not None:
+        parse_devices(on)
+    if lengths is not None:
+        check_run_folder(lengths)
 
 
 def show_plan(recipe: Recipe, devices: str | None, lengths: Path | None) -> None:

@@ -31,7 +31,7 @@ from motif.runs.read import (
     whole,
 )
 from motif.runs.settings import changed
-from motif.runs.state import standing
+from motif.runs.state import activity, standing
 from motif.text import NONE, counted, percent
 
 RECIPE_LIMIT = 40_000  # characters of the recipe that are shown
@@ -88,7 +88,13 @@ class RunView:
         return {
             "name": name,
             "head": _head(name, recipe, summary, shape),
-            "state": {"word": state, "reason": reason, "step": step, "steps": planned},
+            "state": {
+                "word": state,
+                "activity": activity(metrics, recipe) if state == "running" else "",
+                "reason": reason,
+                "step": step,
+                "steps": planned,
+            },
             "now": numbers_now(steps, made, shape["rounds"], planned if state == "running" else None),
             "result": {
                 "reading": result.reading(before, after, latest, shape["rounds"], state == "running"),

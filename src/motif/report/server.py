@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import socket
 import threading
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -109,16 +110,20 @@ class ViewServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, viewer: Pages, host: str, port: int):
+    def __init__(self, viewer: Pages, host: str, listener: socket.socket):
+        """`listener` is bound to the host, but does not listen yet."""
         self.viewer, self.host = viewer, host
         self.lock = threading.Lock()
-        super().__init__((host, port), Handler)
+        super().__init__(listener.getsockname(), Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        self.server_activate()
 
     @property
     def url(self) -> str:
         """The address of the page for a browser on this machine."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "") else self.host
-        return f"http://{host}:{self.server_address[1]}/"
+        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}/"
 
 
 class Handler(BaseHTTPRequestHandler):

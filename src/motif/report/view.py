@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import socket
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from motif.errors import RunFolderError, ServiceError, UsageError
+from motif.errors import RunFolderError, UsageError
+from motif.hosts import bound
 from motif.report import save_page
 from motif.report.folder import MOST_RUNS, FolderView
 from motif.report.server import Viewer, ViewServer
@@ -46,13 +45,12 @@ def view(runs: Sequence[Path], *, host: str, port: int, browser: bool, save: Pat
         except OSError as error:
             raise UsageError(f"{save} cannot be written ({error.strerror}): give --save another file") from None
         return
-    try:
-        server = ViewServer(Viewer(runs) if root is None else FolderView(root), host, port)
-    except (OSError, OverflowError) as error:
-        wrong_host = isinstance(error, socket.gaierror) or getattr(error, "errno", 0) == errno.EADDRNOTAVAIL
-        other = "--host, e.g. 127.0.0.1" if wrong_host else "--port, or 0 for any"
-        raise ServiceError(f"cannot listen on {host}:{port} ({error}): try another {other}") from None
-    with server, contextlib.suppress(KeyboardInterrupt):
+    pages = Viewer(runs) if root is None else FolderView(root)
+    with (
+        bound(host, port) as listener,
+        ViewServer(pages, host, listener) as server,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
         print(f"{server.url}  (Ctrl-C stops it)", flush=True)
         if root is not None and not find_runs(root):
             print(f"there is no run in {root} yet: the page shows the first one as soon as it is started", flush=True)

@@ -13,6 +13,7 @@ from motif.run_files import WRITER_LOCK
 from motif.runs.disk import is_locked
 from motif.runs.read import (
     Evaluation,
+    Metrics,
     Record,
     file_states,
     has_begun,
@@ -156,6 +157,25 @@ def standing(run: Path, step: int, summary: Record, *, ended: bool = False) -> t
         return "failed", str(failed)
     standstill = section(summary, "standstill").get("text")
     return ("stopped" if has_begun(run) else "not started"), str(standstill or "").partition("\n")[0]
+
+
+def activity(metrics: Metrics, recipe: Record) -> str:
+    """What a running run does before its first step and after its last one, as far as its record tells; else empty."""
+    planned = whole(section(recipe, "train").get("steps"))
+    evaluated = [evaluation[:2] for evaluation in metrics.evaluations()]
+    tested = section(recipe, "eval").get("questions") != 0
+    if metrics.steps:
+        last = metrics.steps[-1]["step"]
+        if planned is None or last < planned:
+            return ""
+        return "saving" if (last, "") in evaluated or not tested else "evaluating after training"
+    warmstart = section(recipe, "warmstart")
+    if warm := [step for record in metrics.warmstart if (step := whole(record.get("step")))]:
+        most = whole(warmstart.get("steps"))
+        return "" if (0, "warmstart") in evaluated else f"warm start, step {warm[-1]}{f' of {most}' if most else ''}"
+    if tested and (0, "") not in evaluated:
+        return "evaluating before training"
+    return "warm start" if warmstart.get("source") else ""
 
 
 def _main_row(rows: Record, recipe: Record) -> Record:

@@ -8,7 +8,6 @@
     app.py         routes and errors; middleware.py surrounds them with keys, bodies and the log
     admission.py   limits, and the queue of requests that wait
     metrics.py     counts, tokens and times for Prometheus
-    listen.py      binds an address
     run.py         opens the model here or on another server, and runs the server
 
 `app.py`, `middleware.py`, `metrics.py`, what imports them, and `run.py` need the extra `serve`.

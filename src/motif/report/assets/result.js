@@ -22,7 +22,7 @@ function headerParts({ runs }) {
 
 /** How a run stands: its state, how far it is, and the numbers of now. */
 function standing(run, several) {
-  const { word, step, steps } = run.state;
+  const { word, activity, step, steps } = run.state;
   const done = `${grouped(step)}${steps ? ` of ${plural(steps, "step")}` : ` ${step === 1 ? "step" : "steps"}`}`;
   return el(
     "div",
@@ -32,6 +32,7 @@ function standing(run, several) {
       { class: "state" },
       several && [runName(run), " "],
       el("b", { class: "word" }, word),
+      activity && ` · ${activity}`,
       ` · ${done}`,
       steps > 0 && el("progress", { max: steps, value: Math.min(step, steps), "aria-label": `Steps of ${run.name}` }),
     ),
