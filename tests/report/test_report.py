@@ -162,7 +162,7 @@ def test_run_stopped_after_two_steps(make_run: MakeRun) -> None:
     run = make_run(steps=2, after=None)
     data = report_data(run)
     assert "not evaluated after training" in data["result"]["reading"]
-    assert data["state"] == {"word": "stopped", "reason": "", "step": 2, "steps": 60}
+    assert data["state"] == {"word": "stopped", "activity": "", "reason": "", "step": 2, "steps": 60}
     assert any("motif resume" in notice for notice in data["notices"])
     assert data["axes"]["step"] == [1, 2]
     assert data["trees"]["count"] == 8

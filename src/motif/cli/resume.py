@@ -32,10 +32,10 @@ def resume(
     if is_locked(run / WRITER_LOCK):
         raise RunFolderError(f"another process is training {run}: watch it with `motif view {shlex.quote(str(run))}`")
     recipe = recipe_of(run, settings or [], trust)
+    refuse_lost_reward(recipe.data.grader, run)
     if not settings and is_finished(run, recipe.train.steps):
         typer.echo(nothing_left(run, recipe.train.steps))
         return
-    refuse_lost_reward(recipe.data.grader, run)
     with loading():
         from motif.training.loop import resume as resume_training
 
