@@ -171,9 +171,9 @@ def look(source: str, subset: str = "", split: str = "train") -> Look:
     found = Look(source, len(table.rows), names, question, answer, pattern, solution, grader_for(golds), unsure=unsure)
     found.ending = common_ending(question.texts)
     if _begins_with_a_row(found):
-        names = f"{question.name!r}, {answer.name!r}"
+        row = f"{question.name!r}, {answer.name!r}"
         unsure[:] = [
-            f"The first line was taken for the names of columns, and looks like a row ({names}): add a line of names."
+            f"The first line was taken for the names of columns, and looks like a row ({row}): add a line of names."
         ]
     unsure += _doubts(found, golds)
     _ask_for_labels(found, golds)
