@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 import tomllib
 from typing import Any
 
@@ -377,3 +379,12 @@ def test_wrong_kinds_of_values_are_told_in_plain_words(setting):
     with pytest.raises(RecipeError) as refused:
         load_recipe("demo", [setting])
     assert str(refused.value).splitlines() == [PLAIN[setting]]
+
+
+def test_a_setting_of_another_source_is_refused_with_the_line_that_takes_it_back():
+    content = {"warmstart": {"source": "file", "file": "rounds.jsonl", "solution_column": "answer"}}
+    with pytest.raises(RecipeError) as refused:
+        load_recipe(content)
+    assert "leave it out" in str(refused.value)
+    line = re.search(r"\(--set (.+)\)$", str(refused.value))
+    assert line and load_recipe(content, shlex.split(line[1])).warmstart.solution_column == ""

@@ -8,7 +8,7 @@ import torch
 from motif.errors import RecipeError
 from motif.models.policy import Policy
 from motif.models.shape import TRANSIENT, model_shape
-from motif.models.sizes import CACHE_NAMES, LayerCache, numbers_of
+from motif.models.sizes import LayerCache, cache_in, numbers_of
 from support.architectures import ZOO, build
 
 KINDS = (  # every way to keep something: per head, in windows, chunks, latent, shared, as states; experts, towers, ties
@@ -43,8 +43,23 @@ def real_cache(policy: Policy, tokens: int) -> int:
     """Numbers in the cache of a model that has read so many tokens."""
     with torch.no_grad():
         output = policy.decoder(input_ids=torch.zeros(1, tokens, dtype=torch.long), use_cache=True)
-    cache = next(found for name in CACHE_NAMES if (found := getattr(output, name, None)) is not None)
-    return numbers_of(list(cache.layers))
+    return numbers_of(list(cache_in(output).layers))
+
+
+class Renamed(dict):
+    """Arguments or outputs of transformers 5.24 and later, which warn of the old names."""
+
+    def __contains__(self, name):
+        assert name == "cache", f"warns of {name}"
+        return super().__contains__(name)
+
+
+def test_a_cache_is_found_by_any_name_and_the_new_one_is_asked_first():
+    cache = object()
+    assert cache_in(Renamed(hidden_states=None, cache=cache)) is cache
+    for name in ("past_key_values", "cache_params", "state"):
+        assert cache_in({"hidden_states": None, name: cache}) is cache
+    assert cache_in({"hidden_states": None}) is None
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import http.client
@@ -183,6 +184,43 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return save_page(runs, folder / "both.html"), again["question"]["id"]
 
 
+def assert_legible(page: Any, picture: Path) -> None:
+    """A picture has a size of its own, and its legend ends before its right edge."""
+    width, stray = page.evaluate(
+        """async (packed) => {
+          const image = await createImageBitmap(new Blob([Uint8Array.from(atob(packed), (c) => c.charCodeAt(0))]));
+          const canvas = new OffscreenCanvas(image.width, image.height), ctx = canvas.getContext("2d");
+          ctx.drawImage(image, 0, 0);
+          const edge = ctx.getImageData(image.width - 6, 0, 6, 60).data;
+          return [image.width, edge.filter((value, at) => value !== edge[at % 4]).length];
+        }""",
+        base64.b64encode(picture.read_bytes()).decode(),
+    )
+    assert width >= 900 and stray == 0
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_log_scale_says_what_it_leaves_out_and_a_narrow_page_has_whole_pictures(
+    two_runs: tuple[Path, str], browser: Browser
+) -> None:
+    with browser.open(two_runs[0], viewport={"width": 390, "height": 800}) as page:
+        chart = page.locator("#chart-dead")
+        chart.locator("summary").click()
+        chart.get_by_role("button", name="Log scale").click()
+        expect(chart.locator("figcaption")).to_contain_text("Values of 0 and below have no place on a log scale.")
+        chart.get_by_role("button", name="Log scale").click()
+        expect(chart.locator("figcaption")).not_to_contain_text("log scale")
+        length = page.locator("#chart-length")  # its legend needs several lines
+        length.locator("summary").click()
+        with page.expect_download() as saved:
+            length.get_by_role("button", name="PNG").click()
+        assert_legible(page, saved.value.path())
+        assert page.evaluate("[brief(0.0001, 'percent'), brief(0.123, 'percent'), brief(0.5, 'percent')]") == [
+            "0.01", "12.3", "50",
+        ]  # fmt: skip
+
+
 @needs_browser
 @pytest.mark.slow
 def test_charts_and_recipes_are_reached_by_clicks(two_runs: tuple[Path, str], browser: Browser) -> None:
@@ -208,10 +246,12 @@ def test_charts_and_recipes_are_reached_by_clicks(two_runs: tuple[Path, str], br
         reward.get_by_role("button", name="Log scale").click()
         expect(reward.get_by_role("button", name="Log scale")).to_have_attribute("aria-pressed", "true")
         expect(plot.locator("canvas")).to_have_count(1)
+        expect(reward.locator("figcaption")).not_to_contain_text("log scale")  # no reward is 0
         for kind, start in (("CSV", b"generated tokens,one outcome"), ("PNG", b"\x89PNG")):
             with page.expect_download() as saved:
                 reward.get_by_role("button", name=kind).click()
             assert saved.value.path().read_bytes().startswith(start)
+        assert_legible(page, saved.value.path())
         page.locator("#recipe summary").first.click()
         expect(page.locator("#recipe pre").first).to_contain_text("branching")
         expect(page.locator("#recipe .differences")).to_contain_text("train.seed")
@@ -328,9 +368,15 @@ def test_what_a_run_appends_appears(
     with browser.open(server.url) as page:
         page.get_by_text("No trees have been recorded.").wait_for()
         append("metrics.jsonl", *metrics[:4])
-        append("trees.jsonl", *trees[:12])
         page.locator("#status", has_text="step 3").wait_for()
+        reward, before = page.locator("#chart-reward"), page.locator("figure.chart").count()
+        reward.locator("summary").click()
+        reward.get_by_role("button", name="Log scale").click()
+        append("trees.jsonl", *trees[:12])
         page.locator(".part").first.wait_for()
+        assert page.locator("figure.chart").count() > before  # charts of trees have joined those that were there
+        expect(reward.get_by_role("button", name="Log scale")).to_have_attribute("aria-pressed", "true")
+        expect(reward.locator("tbody tr").first).to_be_visible()
         page.locator("#chart-reward .plot canvas").wait_for()
         page.locator('[data-path="1"] .dot').click()
         chosen = page.locator(".question .verbatim").first.inner_text()

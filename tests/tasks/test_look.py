@@ -55,6 +55,10 @@ CASES = {
         ("extra_info.question", "extra_info.answer", MARK, "extra_info.answer", "numeric"),
     ),
     "letters": (lambda n: {"question": f"{n}?", "label": "ABCD"[n % 4]}, ("question", "label", "", None, "exact")),
+    "a number of the row before names that say nothing": (
+        lambda n: {"nr": n - 1, "level": n % 3, "x": f"How much is {n} and one more?", "y": str(n + 1 - n % 2)},
+        ("x", "y", "", None, "numeric"),
+    ),
     "names that say nothing": (
         lambda n: {"id": n, "x": f"How much is {n} and one more?", "y": str(n + 1)},
         ("x", "y", "", None, "numeric"),
@@ -67,7 +71,7 @@ def test_columns_marks_and_graders(tmp_path, case):
     make, expected = CASES[case]
     seen, facts = found(tmp_path, rows(make))
     assert facts == expected
-    assert bool(seen.unsure) == (case == "names that say nothing")
+    assert bool(seen.unsure) == case.endswith("names that say nothing")
 
 
 @pytest.mark.parametrize("make", [lambda n: {"question": f"{n}?"}, lambda n: {"a": {"b": [n]}}])
@@ -134,6 +138,7 @@ def written(folder, name, content):
             '{"role": "user", "content": "And?"}, {"role": "assistant", "content": "3"}]}',
             r"answers in messages \('messages'\) are not read",
         ),
+        ("holes.csv", "question,answer\n" + "1+1?,\n" * 9, "column 'answer' is empty in all rows"),
         ("one.csv", "text\nhello\nworld\n", r"\(has: text\): write a recipe with data.question_column"),
     ],
 )
@@ -166,6 +171,11 @@ def test_usual_names_are_found_although_most_of_their_cells_are_empty(tmp_path):
 )
 def test_doubts_are_told(tmp_path, content, doubt):
     assert any(doubt in sentence for sentence in look(written(tmp_path, "rows.csv", content)).unsure)
+
+
+def test_a_file_without_names_of_columns_has_one_doubt(tmp_path):
+    doubts = look(written(tmp_path, "rows.tsv", "".join(f"{i}+1?\t{i + 1}\n" for i in range(9)))).unsure
+    assert len(doubts) == 1 and "looks like a row" in doubts[0]
 
 
 def test_words_with_numbers_are_not_formulas():

@@ -89,3 +89,43 @@ def test_the_paper_is_a_choice(tmp_path, monkeypatch, model):
     call("init", "rows.parquet", "--model", model, "--method", "paper", "--out", "paper.toml")
     recipe = load_recipe("paper.toml")
     assert (recipe.rollout.branching, recipe.credit.train_rounds, recipe.loss.kind) == ([8, 4, 1], "first", "grpo")
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"), [("own/train.jsonl", "no column 'answer'"), ("own", "column 'answer' is empty")]
+)
+def test_rows_are_held_out_where_the_test_rows_cannot_be_used(tmp_path, monkeypatch, model, way, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "train.jsonl").write_text(lines({"question": f"{a}+{b}?", "answer": a + b} for a, b in ROWS))
+    (tmp_path / "own" / "test.jsonl").write_text(lines({"question": f"{a}+{b}=?"} for a, b in ROWS))
+    text = call("init", way, "--model", model)
+    assert "What lies beside these rows cannot be tested on, so some of them are held out" in text
+    assert reason in text
+    recipe = load_recipe("recipe.toml")
+    assert (recipe.data.test, recipe.data.held_out, recipe.eval.questions) == ("", 4, 4)
+    assert "20 questions to train on, 4 held out" in call("train", "recipe.toml", "--dry-run")
+
+
+@pytest.mark.parametrize(("way", "reason"), [("own/train.jsonl", "a file of that name"), ("own", "a split of their")])
+def test_test_rows_are_used_and_the_recipe_says_where_they_lie(tmp_path, monkeypatch, model, way, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    for name, rows in (("train", ROWS[:20]), ("test", ROWS[20:])):
+        (tmp_path / "own" / f"{name}.jsonl").write_text(
+            lines({"question": f"{a}+{b}?", "answer": a + b} for a, b in rows)
+        )
+    call("init", way, "--model", model)
+    assert reason in (tmp_path / "recipe.toml").read_text()
+    assert "20 questions to train on, 4 held out" in call("train", "recipe.toml", "--dry-run")
+
+
+def test_long_questions_are_told(tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"question": f"{'a b ' * 1000}{a}+{b}?", "answer": a + b} for a, b in ROWS]
+    (tmp_path / "rows.jsonl").write_text(lines(rows))
+    assert "Questions are long" in call("init", "rows.jsonl", "--model", model)

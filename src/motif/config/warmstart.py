@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -112,7 +114,10 @@ class WarmstartConfig(Section):
                 if not self.source:
                     raise ValueError(f"{key} needs a source: set one, or leave out the section, warmstart = {{}}")
                 named = " or ".join(map(repr, sources))
-                raise ValueError(f"{key} applies to source = {named} only, and the source is {self.source!r}")
+                raise ValueError(
+                    f"{key} applies to source = {named} only, and the source is {self.source!r}: leave it out, or set it "
+                    f"back (--set {shlex.quote(f'warmstart.{key}={json.dumps(fields[key].default)}')})"
+                )
         if self.source == "file" and not self.file:
             raise ValueError("source = 'file' needs file, the JSON lines of rounds")
         if self.source == "teacher" and not self.teacher:

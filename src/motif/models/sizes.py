@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from motif.models.adapter import is_stack
 from motif.models.architecture import decoder_of, text_parts, towers
 
-CACHE_NAMES = ("past_key_values", "cache_params", "cache", "state")
-"""What decoders call their caches, as an argument and in their outputs; recurrent and newer ones differ."""
+CACHE_NAMES = ("cache", "past_key_values", "cache_params", "state")
+"""What decoders call their caches, as an argument and in their outputs. The newest name is first: those who know it
+warn of the others. Recurrent ones differ."""
 EXPERTS_EACH = ("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts")
 """What configurations call the number of experts that a token goes to."""
 STATE_BYTES = 4
@@ -195,8 +196,13 @@ def _run(decoder: nn.Module, tokens: int) -> tuple[int, list[Any]]:
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         ids = torch.zeros(1, tokens, dtype=torch.long, device="meta")
         output = decoder(input_ids=ids, use_cache=True)
-    cache = next((found for name in CACHE_NAMES if (found := getattr(output, name, None)) is not None), None)
+    cache = cache_in(output)
     return sum(size for _, size in kept.values()), list(getattr(cache, "layers", [cache]))
+
+
+def cache_in(given: Mapping[str, Any]) -> Any:
+    """The cache among the arguments or the outputs of a decoder or a layer; None: there is none."""
+    return next((given[name] for name in CACHE_NAMES if name in given), None)
 
 
 def _layer_caches(one: Iterable[Any], two: Iterable[Any], step: int) -> tuple[LayerCache, ...]:

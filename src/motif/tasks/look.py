@@ -5,6 +5,7 @@ Everything is read by the functions that training reads with, so what is found i
 
 from __future__ import annotations
 
+import itertools
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -109,6 +110,15 @@ class Column:
         """The name as it is compared: that of the innermost value, in lower case."""
         return self.name.rpartition(".")[2].strip().casefold()
 
+    @property
+    def counts(self) -> bool:
+        """Whether it counts the rows from 0 or 1; those that are looked at are equally far apart."""
+        if not all(text.isdecimal() for text in self.texts):
+            return False
+        numbers = [int(text) for text in self.texts]
+        steps = {after - before for before, after in itertools.pairwise(numbers)}
+        return numbers[0] in (0, 1) and len(steps) == 1 and min(steps) > 0
+
     def matching(self, found: Callable[[str], Any]) -> float:
         """The share of texts in which something is found."""
         return sum(bool(found(text)) for text in self.texts) / len(self.texts)
@@ -160,9 +170,19 @@ def look(source: str, subset: str = "", split: str = "train") -> Look:
     golds = [gold for text in answer.texts if (gold := _taken_out(text, pattern))]
     found = Look(source, len(table.rows), names, question, answer, pattern, solution, grader_for(golds), unsure=unsure)
     found.ending = common_ending(question.texts)
+    if _begins_with_a_row(found):
+        row = f"{question.name!r}, {answer.name!r}"
+        unsure[:] = [
+            f"The first line was taken for the names of columns, and looks like a row ({row}): add a line of names."
+        ]
     unsure += _doubts(found, golds)
     _ask_for_labels(found, golds)
     return found
+
+
+def _begins_with_a_row(found: Look) -> bool:
+    """Whether the names of the columns look like a question and its answer."""
+    return bool(NUMBER.fullmatch(found.answer.name)) or found.question.name.endswith("?")
 
 
 def _ask_for_labels(found: Look, golds: Sequence[str]) -> None:
@@ -216,6 +236,11 @@ class _NotFound(Exception):
 
 def _way_out(sample: Sequence[Row]) -> str:
     """What to do about columns that cannot be told."""
+    for name in sample[0].columns:
+        values = [row.columns.get(name) for row in sample]
+        usual = str(name).strip().casefold() in (*QUESTIONS, *ANSWERS)
+        if usual and all(is_missing(value) or not str(value).strip() for value in values):
+            return f"column {name!r} is empty in all rows"
     for name, value in sample[0].columns.items():
         roles = [part.get("role") for part in value if isinstance(part, Mapping)] if isinstance(value, list) else []
         if "assistant" in roles:
@@ -234,9 +259,6 @@ def _doubts(found: Look, golds: Sequence[str]) -> Iterator[str]:
             f"Not read: {', '.join(left)}. If questions need it, write it into them; long texts are read in pieces "
             "(docs/long-texts.md)."
         )
-    if NUMBER.fullmatch(found.answer.name) or found.question.name.endswith("?"):
-        names = f"{found.question.name!r}, {found.answer.name!r}"
-        yield f"The first line was taken for the names of columns, and looks like a row ({names}): add a line of names."
     if sum(bool(DECIMAL_COMMA.fullmatch(gold)) for gold in golds) > 0.2 * len(golds):
         yield "Some answers have a decimal comma, which no grader reads as one: write them with a point."
     if golds and all(THOUSANDS_POINT.fullmatch(gold) for gold in golds):
@@ -291,8 +313,8 @@ def _answer(columns: Sequence[Column], unsure: list[str]) -> tuple[Column, str]:
     marked = [one for one in columns if pattern_of(one)]
     others = [one for one in columns if not one.chat and one.length <= SHORT and one.plain not in QUESTIONS]
     others = [one for one in others if len(set(one.texts)) > 1 and one.plain not in NO_ANSWERS]
-    # A column of true and false says something of a question more often than it is its answer.
-    others.sort(key=lambda one: ({*one.texts} <= {"true", "false"}, one.length))
+    # A column of true and false says something of a question more often than it is its answer, as does a row's number.
+    others.sort(key=lambda one: ({*one.texts} <= {"true", "false"}, one.counts, one.length))
     guessed = next(iter(marked or others), None)
     if guessed is None or len(columns) < 2:
         raise _NotFound("no column looks like answers")

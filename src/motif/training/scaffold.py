@@ -20,7 +20,7 @@ import torch
 
 from motif import tasks
 from motif.config import DataConfig, Recipe, load_recipe, read_toml
-from motif.config.data import PLACES
+from motif.config.data import BOXED, PLACES
 from motif.config.load import RECIPES
 from motif.config.recipe import to_toml
 from motif.errors import DataError, MotifError
@@ -33,6 +33,8 @@ from motif.training.warmstart import read_ahead
 
 SMALLEST, LARGEST = 64, 1024
 """Tokens of a round, at least and at most."""
+LONG = 1500
+"""Tokens of a question from which on reading it again costs more than a round's own."""
 FORM = 40
 """Tokens of the tags around reasoning and note."""
 ROUNDS = 3
@@ -281,6 +283,12 @@ def _wonder(found: Look, model: Model, settings: dict[str, Any], out: Path, unsu
             "Answers are texts of several words, and only equal texts are equal: see whether that is meant, or write a "
             "grader of your own (docs/tasks.md)."
         )
+    size = _percentile([model.count(text) for text in found.question.texts[:50]], 0.9)
+    if size >= LONG:
+        unsure.append(
+            f"Questions are long (9 of 10 have up to {size:,.0f} tokens), and every round reads all of theirs again, "
+            "which takes time and memory: docs/long-texts.md has them read in pieces."
+        )
     if model.problem:
         return
     try:
@@ -333,14 +341,18 @@ def _reasons(found: Look, settings: dict[str, Any], model: Model) -> dict[str, s
     return {
         "method": 'all rounds trained, small trees; "paper" is MOTIF as published',
         "model": f"{size}; a hub id, a folder, a .gguf file",
-        "data.test": "a file of that name lies beside it",
+        "data.test": "its rows for evaluation are a split of their own"
+        if settings["data"].get("test") == settings["data"]["train"]
+        else "a file of that name lies beside it",
         "data.held_out": "rows kept for evaluation, by a hash of the question"
         if settings["data"].get("held_out")
         else "one question is not enough to keep some for evaluation",
         "data.question_column": "messages of a chat: the user's is read" if found.question.chat else "",
         "data.answer_pattern": f"the place of the right choice, counted from {PLACES[found.pattern]}"
         if found.pattern in PLACES
-        else "the answer is what follows, or is enclosed by, this mark",
+        else "the answer is what the last \\boxed{} holds"
+        if found.pattern == BOXED
+        else "the answer is what follows this mark",
         "data.grader": f"{kinds[found.grader]}; or math, exact, code, your own",
         "data.skip_bad": "rows that cannot be used are left out",
         "rounds.note_tokens": "what is carried from a round to the next, at most",

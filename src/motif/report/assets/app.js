@@ -38,7 +38,7 @@ const FIRST = ["learning", "warmstart"]; // sections of charts before the trees
 const firstBox = el("div", {}),
   chartBox = el("div", {});
 let layout = "";
-let drawn = []; // {id, run (of a figure per run), figure}
+let drawn = []; // {id, run (of a figure per run), key, figure}
 
 /** The sections of all runs, each with the ids of its charts, in order. */
 function sectionsOf(runs) {
@@ -57,15 +57,17 @@ function chartSections() {
   const signature = JSON.stringify([parts.map(({ id, charts }) => [id, [...charts]]), runs.map((run) => run.name)]);
   if (signature === layout) return;
   layout = signature;
-  for (const { figure } of drawn) figure?.remove();
+  const kept = new Map(drawn.flatMap(({ key, figure }) => (figure ? [[key, figure]] : []))); // with their scales and open tables
   drawn = [];
   const drawnSections = parts.map((part) => {
     const box = el("div", { class: "charts" });
     for (const [id, kind] of part.charts)
       for (const run of PER_RUN.has(kind) ? runs.keys() : [null]) {
-        const figure = new Figure(runs.length > 1 && run !== null ? `${id}-${run}` : id);
+        const key = runs.length > 1 && run !== null ? `${id}-${run}` : id;
+        const figure = kept.get(key) ?? new Figure(key);
+        kept.delete(key);
         box.append(figure.element);
-        drawn.push({ id, run, figure });
+        drawn.push({ id, run, key, figure });
       }
     const words = el("div", { class: "words" });
     drawn.push({ id: part.id, words });
@@ -79,6 +81,7 @@ function chartSections() {
       part.id === "cost" && costBox,
     );
   });
+  for (const figure of kept.values()) figure.remove();
   firstBox.replaceChildren(...drawnSections.filter(({ id }) => FIRST.includes(id)));
   chartBox.replaceChildren(...drawnSections.filter(({ id }) => !FIRST.includes(id)));
   navigation();

@@ -27,7 +27,7 @@ class Figure {
         { class: "actions" },
         this.log,
         el("button", { type: "button", onclick: () => download(`${id}.csv`, "text/csv", csvOf(this)) }, "CSV"),
-        el("button", { type: "button", onclick: () => pictureOf(this).toBlob((blob) => download(`${id}.png`, "image/png", blob)) }, "PNG"),
+        el("button", { type: "button", onclick: async () => (await pictureOf(this)).toBlob((blob) => download(`${id}.png`, "image/png", blob)) }, "PNG"),
       ),
     );
     this.values.addEventListener("toggle", () => this.fillTable());
@@ -48,12 +48,11 @@ class Figure {
     Object.assign(this, { parts: shown, chart, axis, several });
     const title = PER_RUN.has(chart.kind) && several ? `${chart.title}: ${parts[0].run.name}` : chart.title;
     const shape = JSON.stringify([title, chart.kind, axis, shown.map(({ run, index, chart }) => [run.name, index, legendNames(chart)])]);
-    const caption = tidy(chart.caption);
     if (!shown.length || chart.kind === "table") {
       this.forget();
       const tables = shown.map(({ run, chart }) => [several && el("p", { class: "sub" }, run.name), numberTable(chart)]);
       const none = el("p", { class: "missing" }, chart.missing);
-      this.element.replaceChildren(el("h3", {}, title), ...(shown.length ? tables.flat() : [none]).filter(Boolean), el("figcaption", {}, caption));
+      this.element.replaceChildren(el("h3", {}, title), ...(shown.length ? tables.flat() : [none]).filter(Boolean), el("figcaption", {}, tidy(chart.caption)));
       return;
     }
     if (chart.kind === "cells") {
@@ -74,7 +73,7 @@ class Figure {
     }
     this.log.hidden = chart.kind !== "lines" || Boolean(chart.own);
     this.title = title;
-    this.caption.textContent = caption;
+    this.describe();
     this.area.setAttribute("aria-label", summaryOf(chart, this.words, axis));
     this.fillTable();
     if (this.plot) this.plot.setData(this.table(), !this.zoomed());
@@ -107,7 +106,15 @@ class Figure {
     this.log.setAttribute("aria-pressed", String(this.logarithmic));
     this.plot?.destroy();
     this.plot = null;
+    this.describe();
     this.draw();
+  }
+
+  /** Writes the caption, which says what a logarithmic scale leaves out. */
+  describe() {
+    const drawn = this.logarithmic ? this.columns.lines.flatMap((line) => drawnKeys(this.chart, line).flatMap((key) => line[key])) : [];
+    const hidden = drawn.some((value) => value !== null && value !== undefined && value <= 0);
+    this.caption.textContent = tidy(this.chart.caption) + (hidden ? " Values of 0 and below have no place on a log scale." : "");
   }
 
   draw() {

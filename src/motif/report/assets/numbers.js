@@ -69,7 +69,7 @@ const plural = (count, noun, many = `${noun}s`) => `${grouped(count)} ${count ==
 
 /** A value on an axis, as short as neighbours can still be distinguished. */
 function brief(value, unit) {
-  if (unit === "percent") return significant(Math.round(1000 * value) / 10);
+  if (unit === "percent") return significant(Number((100 * value).toPrecision(3)));
   if (unit === "number" || unit === "gib") return significant(Number(value.toPrecision(6))).replace("-", "−");
   if (unit === "tokens" || (unit === "count" && Math.abs(value) >= 1e5))
     return value.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 3 });

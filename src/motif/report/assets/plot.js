@@ -25,14 +25,14 @@ const shade = (index, count) =>
 
 const drawnKeys = (chart, line) => (chart.kind === "points" ? ["raw"] : line.keys);
 
-function optionsOf(figure, width) {
+function optionsOf(figure, width, height = HEIGHT) {
   const { chart, axis } = figure;
   const bars = chart.kind === "bars",
     cells = chart.kind === "cells";
   const log = figure.logarithmic ? { distr: 3, range: (plot, low, high) => logRange(low, high) } : {};
   return {
     width,
-    height: HEIGHT,
+    height,
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false } },
     scales: {

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from motif.models.launches import CLOSE, norm_weight, replaced
 from motif.models.policy import Policy
+from motif.models.sizes import cache_in
 from motif.sampling.local.attention import TreeCache
 from motif.sampling.local.joining import Joined
 from motif.sampling.local.kernels import Kernels
@@ -96,7 +97,7 @@ class _Layer:
         self.inner = norm_weight(layer.post_attention_layernorm)
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        cache, around = kwargs.get("past_key_values"), kwargs.get("position_embeddings")
+        cache, around = cache_in(kwargs), kwargs.get("position_embeddings")
         if args or around is None or not isinstance(cache, TreeCache) or hidden_states.shape[1] > 1:
             return self.own(hidden_states, *args, **kwargs)
         assert self.inner is not None and cache.write is not None
