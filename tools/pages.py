@@ -101,6 +101,15 @@ def precision() -> str:
     return markdown(["", "float32", "int8", "int8 is"], [*rows, ["mean gap to the trainer, own samples", *gaps, ""]])
 
 
+def rounding() -> str:
+    """What rounds how much, one change at a time."""
+    rows = [
+        [what, f"{one['mean_gap']:.3f} ± {one['error']:.3f}", f"{one['over_all']:+.3f} ± {one['its_error']:.3f}"]
+        for what, one in load("rounding")["gaps"].items()
+    ]
+    return markdown(["", "mean gap, nats", "against as it is, paired"], rows)
+
+
 COUNTED = {
     "decoding": "a decoding step of 72 rows",
     "decoding_kernels": "the same with Triton kernels",
@@ -548,7 +557,7 @@ def trained() -> str:
 
 
 MAKERS = (
-    machines, rollout, limits, precision, operations, step, scaling, overhead, speed, agreement, answers, view,
+    machines, rollout, limits, precision, rounding, operations, step, scaling, overhead, speed, agreement, answers, view,
     fuzzing, waiting, demo, claims, study, evidence, peers, recipes, presets, forecast, costs, tree, layer_table,
     architectures, refusals, trained, general,
 )  # fmt: skip

@@ -57,19 +57,35 @@ def test_blocks_change_nothing(monkeypatch):
     assert torch.equal(Int8Linear(weight, bias)(given), whole)
 
 
+@pytest.mark.parametrize("kernel", int8.kernels())
 @pytest.mark.parametrize("width", [64, 96, 1536])
-def test_sums_are_exact_and_rows_do_not_depend_on_each_other(width):
-    assert int8.exact()
-    given, layer = torch.randn(6, width), Int8Linear(torch.randn(40, width))
+def test_sums_are_exact_and_rows_do_not_depend_on_each_other(width, kernel, monkeypatch):
+    monkeypatch.setattr(int8, "kernels", lambda: (kernel,))
+    given, weight = torch.randn(6, width), torch.randn(40, width)
+    layer, (whole, its) = Int8Linear(weight), quantised(rotated(weight))
     numbers, steps = quantised(rotated(given))
     assert numbers.abs().max() == int8.LEVELS
-    exact = (numbers.long() @ layer.weight.long()).float() * layer.steps * steps
+    exact = (numbers.long() @ whole.long().t()).float() * its.t() * steps
     assert torch.equal(layer(given), exact)
-    for row, numbers_of_one in zip(given.split(1), numbers.split(1), strict=True):  # another kernel, the same numbers
-        alone, its = quantised(rotated(row))
+    for row, numbers_of_one in zip(given.split(1), numbers.split(1), strict=True):
+        alone, step = quantised(rotated(row))
         if torch.equal(alone, numbers_of_one):  # else rotating it alone has rounded otherwise
-            sums = (alone.long() @ layer.weight.long()).float()
-            assert torch.equal(layer(row), sums * layer.steps * its)
+            assert torch.equal(layer(row), (alone.long() @ whole.long().t()).float() * its.t() * step)
+
+
+def test_both_kernels_are_here_and_one_that_saturates_or_is_missing_is_not_taken(monkeypatch):
+    assert int8.kernels() == (int8.fbgemm, int8.onednn)  # else this machine cannot test the other
+
+    def saturating(numbers, steps):
+        products = int8.onednn(numbers, steps)
+        return lambda rows: products(rows).clamp(-(2**15), 2**15 - 1)
+
+    def missing(numbers, steps):
+        raise AttributeError("'_OpNamespace' 'quantized' object has no attribute 'linear_prepack'")
+
+    for other in (saturating, missing):
+        monkeypatch.setattr(int8, "fbgemm", other)
+        assert int8.kernels.__wrapped__() == (int8.onednn,)
 
 
 def test_rotation_tames_an_outlier(monkeypatch):
@@ -235,7 +251,7 @@ def test_what_cannot_be_had_is_refused_or_told(tiny_model, monkeypatch):
     assert "none of the model's layers" in choose_precision(recipe("auto"), policy).reason
     assert choose_precision(recipe("float32"), policy) == FLOAT32
     assert "importance_cap = 0" in choose_precision(recipe("auto", importance_cap=0.0), policy).reason
-    monkeypatch.setattr(precision, "exact", lambda: False)
+    monkeypatch.setattr(precision, "kernels", lambda: ())
     with pytest.raises(RecipeError, match="not exact"):
         choose_precision(recipe(), policy)
     with pytest.raises(RecipeError, match="bfloat16"):

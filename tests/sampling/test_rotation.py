@@ -12,6 +12,7 @@ from motif.sampling.base import Request
 from motif.sampling.concurrency import complete
 from motif.sampling.local import packing
 from motif.sampling.local.batch import LocalSampler
+from motif.sampling.local.int8_layers import Int8Layer
 from motif.sampling.local.packing import Quantiser, sampling_weights
 from support.architectures import HEADS, SMALL, ZOO, Architecture, build, shake_adapter
 
@@ -42,6 +43,13 @@ class Unrounded:
 
     def __call__(self, rows):
         return F.linear(rows if self.turned else rotated(rows), self.weight, self.bias)
+
+    def taken(self, rows):
+        return rows if self.turned else rotated(rows), rows.new_ones(len(rows), 1)
+
+    def outputs(self, rows, steps):
+        found = F.linear(rows, self.weight) * steps
+        return found if self.bias is None else found + self.bias
 
 
 def policy_of(one: Architecture, folder, monkeypatch) -> Policy:
@@ -80,6 +88,17 @@ def test_before_rounding_logits_are_those_of_the_model(name, weights, tmp_path, 
             found = logits(policy)
         assert (quantiser.rotation is not None) == (name in FORMS)
         torch.testing.assert_close(found, wanted, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", [*FORMS, *OTHERS])
+def test_before_rounding_what_is_decoded_is_what_the_trainer_computes(name, tmp_path, monkeypatch):
+    policy = policy_of((FORMS | OTHERS)[name], tmp_path, monkeypatch)
+    monkeypatch.setattr(packing, "Int8Linear", Unrounded)
+    sampler = LocalSampler(policy, 8, precision=Precision("int8", True))
+    assert not sampler.path.general and sampler.precision.gaps.largest < 1e-3
+    with sampler.open():
+        joined = [isinstance(layer.forward, Int8Layer) for layer in policy.decoder.layers]
+    assert all(joined) if name in FORMS else not any(joined)
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,6 +27,8 @@ LEVELS = 127
 """The largest whole number; -128 is not used."""
 CHANNELS, ROWS = 256, 512
 """Output channels that are changed at once (whole blocks), and rows in one product: their numbers stay in a cache."""
+WIDE = 8192
+"""Output channels from which on the last of the kernels is the fastest."""
 TIMED_ROWS = (1, 8, 32)
 """Rows for which a shape is timed."""
 TIMED_CHANNELS, TRIES = 4096, 5
@@ -34,6 +37,9 @@ Shape = tuple[int, int]
 """Output channels and inputs of a layer."""
 Forward = Callable[[Tensor], Tensor]
 """Outputs (..., N) of inputs (..., K)."""
+Kernel = Callable[[Tensor, Tensor], Forward]
+"""Makes, from whole numbers (N, K) and the channels' steps (N,), the products with rows (R, K) times these steps; rows
+are rounded to whole numbers up to `LEVELS`."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +89,6 @@ FLOAT32 = Precision()
 class Int8Linear:
     """A linear layer's forward pass in 8 bits, made from weights (N, K) in float32.
 
-    One row is bound by reading the weights, which the kernel for plain ones does best; more are fastest with weights in
-    oneDNN's layout, whose kernel wants inputs without a sign. Both add up the same whole numbers, without an error.
-
     Args:
         weight: (N, K), or parts of it one after the other: each is done with before the next is asked for.
         turned: size of the blocks in which inputs come rotated; 0: they do not.
@@ -94,49 +97,101 @@ class Int8Linear:
     def __init__(self, weight: Tensor | Iterable[Tensor], bias: Tensor | None = None, turned: int = 0):
         parts = weight.split(CHANNELS) if isinstance(weight, Tensor) else weight
         made = [quantised(rotated(part, turned)) for part in parts]
-        numbers, self.steps = torch.cat([part for part, _ in made]), torch.cat([steps for _, steps in made]).flatten()
-        self.channels, self.weight, self.bias, self.turned = len(numbers), numbers.t(), bias, turned
-        self.blocks = torch.ops.onednn.qlinear_prepack(numbers, None)
-        self.zeros = torch.zeros(self.channels, dtype=torch.long)
+        numbers, steps = torch.cat([part for part, _ in made]), torch.cat([steps for _, steps in made]).flatten()
+        self.channels, self.bias, self.turned = len(numbers), bias, turned
+        self.products = kernels()[-1 if self.channels > WIDE else 0](numbers, steps)
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Outputs (..., N) of inputs (..., K)."""
         given = rows.reshape(-1, rows.shape[-1])
-        count = given.shape[0]
-        if count <= ROWS:
-            output = self._outputs(given)
+        if len(given) <= ROWS:
+            output = self.outputs(*self.taken(given))
         else:
-            output = given.new_empty(count, self.channels)
+            output = given.new_empty(len(given), self.channels)
             for some, its in zip(given.split(ROWS), output.split(ROWS), strict=True):
-                self._outputs(some, its)
+                its.copy_(self.outputs(*self.taken(some)))
         return output.view(*rows.shape[:-1], self.channels)
 
-    def _outputs(self, rows: Tensor, output: Tensor | None = None) -> Tensor:
-        """Outputs (R, N) of few enough rows (R, K), in `output` if it is given."""
-        numbers, steps = quantised(rows if self.turned else rotated(rows))
-        if len(rows) == 1:
-            found = torch.mul(torch._int_mm(numbers, self.weight), self.steps, out=output).mul_(steps)
-        else:
-            products = self.products(numbers)
-            found = torch.mul(products, steps, out=products if output is None else output)
+    def taken(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What `outputs` takes, of inputs (R, K): rotated, in steps of each row, and the size (R, 1) of these steps."""
+        return in_steps(rows if self.turned else rotated(rows))
+
+    def outputs(self, rows: Tensor, steps: Tensor) -> Tensor:
+        """Outputs (R, N) of few enough inputs (R, K) in steps of each row, and the sizes (R, 1) of these steps."""
+        found = self.products(rows).mul_(steps)
         return found if self.bias is None else found.add_(self.bias)
 
-    def products(self, numbers: Tensor) -> Tensor:
-        """Products (R, N) of whole numbers (R, K) with the weights, times the channels' steps."""
-        shifted = numbers.view(torch.uint8) ^ 128  # 128 more than they are, without a sign
-        found: Tensor = torch.ops.onednn.qlinear_pointwise(
-            shifted, 1.0, 128, self.blocks, self.steps, self.zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        return found
+
+def in_steps(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (R, K) as multiples of a step, up to `LEVELS` of them, and the size (R, 1) of a step of each row.
+
+    The multiples of a row of zeros mean nothing, and times a step of zero they do not have to.
+    """
+    steps = rows.abs().amax(1, keepdim=True).div_(LEVELS)
+    return rows / steps, steps
 
 
 def quantised(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (R, K) as whole numbers of 8 bits, and the size (R, 1) of a step of each row.
+    """Rows (R, K) as whole numbers of 8 bits, and the size (R, 1) of a step of each row; see `in_steps`."""
+    multiples, steps = in_steps(rows)
+    return multiples.round_().to(torch.int8), steps
 
-    The whole numbers of a row of zeros mean nothing, and times a step of zero they do not have to.
-    """
-    steps = rows.abs().amax(1, keepdim=True).div_(LEVELS)
-    return (rows / steps).round_().to(torch.int8), steps
+
+# -- kernels -----------------------------------------------------------------------------------------------------------
+
+
+def fbgemm(numbers: Tensor, steps: Tensor) -> Forward:
+    """The faster one for few rows: it rounds them itself, and lays out weights in half of the other's time."""
+    engine = torch.backends.quantized.engine
+    torch.backends.quantized.engine = "fbgemm"
+    try:
+        with warnings.catch_warnings():  # a later torch may not have it, and then there is the other kernel
+            warnings.filterwarnings("ignore", message=".*quantized tensor creation.*")
+            weight = torch._make_per_channel_quantized_tensor(numbers, steps.double(), _zeros(len(steps)), 0)
+        blocks = torch.ops.quantized.linear_prepack(weight, None)
+    finally:
+        torch.backends.quantized.engine = engine
+    return lambda rows: torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(rows, 1.0, 128, blocks)
+
+
+def onednn(numbers: Tensor, steps: Tensor) -> Forward:
+    """The faster one for more than a few rows if there are many channels."""
+    blocks, zeros = torch.ops.onednn.qlinear_prepack(numbers, None), _zeros(len(steps))
+
+    def products(rows: Tensor) -> Tensor:
+        shifted = rows.round().add_(128).to(torch.uint8)  # its inputs have no sign
+        found: Tensor = torch.ops.onednn.qlinear_pointwise(
+            shifted, 1.0, 128, blocks, steps, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return found
+
+    return products
+
+
+def _zeros(count: int) -> Tensor:
+    return torch.zeros(count, dtype=torch.long)
+
+
+@functools.cache
+def kernels() -> tuple[Kernel, ...]:
+    """Those of this build of torch that add up products without an error on this processor."""
+    return tuple(kernel for kernel in (fbgemm, onednn) if _exact(kernel))
+
+
+def _exact(kernel: Kernel) -> bool:
+    """Whether a kernel rounds to the nearest, and adds up without an error: some units saturate at 16 bits."""
+    weight = torch.full((64, 256), LEVELS, dtype=torch.int8)
+    weight[1::2] *= -1
+    numbers = torch.cat([weight[:2], torch.arange(-127, 129).clamp(max=LEVELS).to(torch.int8)[None]])
+    try:
+        products = kernel(weight, torch.ones(64))
+        found = [products(rows).long() for rows in ((numbers - 0.4 * numbers.sign()), numbers[:1].float())]
+    except (RuntimeError, AttributeError, NotImplementedError):  # this build has none
+        return False
+    return torch.equal(torch.cat(found), (numbers.long() @ weight.t().long())[[0, 1, 2, 0]])
+
+
+# -- rotation ----------------------------------------------------------------------------------------------------------
 
 
 def rotated(rows: Tensor, size: int = 0) -> Tensor:
@@ -161,18 +216,6 @@ def hadamard(size: int) -> Tensor:
     while len(matrix) < size:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
     return matrix / size**0.5
-
-
-def exact() -> bool:
-    """Whether this processor adds up products of 8-bit numbers without an error; some units saturate at 16 bits."""
-    weight = torch.full((64, 256), float(LEVELS))
-    weight[1::2] *= -1
-    layer = Int8Linear(weight, turned=1)
-    layer.steps = torch.ones(64)
-    numbers = torch.cat([layer.weight.t()[:2], torch.arange(-127, 129).clamp(max=LEVELS).to(torch.int8)[None]])
-    wanted = numbers.long() @ layer.weight.long()
-    alone = torch.cat([torch._int_mm(one, layer.weight) for one in numbers.split(1)])
-    return torch.equal(layer.products(numbers).long(), wanted) and torch.equal(alone.long(), wanted)
 
 
 def timed(shape: Shape, plain: Callable[[Tensor], Forward]) -> Iterator[tuple[float, float]]:

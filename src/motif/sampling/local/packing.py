@@ -20,6 +20,7 @@ from motif.models.int8 import CHANNELS, Forward, Int8Linear, Shape, rotated
 from motif.models.launches import replaced
 from motif.models.path import Gaps
 from motif.models.policy import Policy
+from motif.sampling.local.int8_layers import Int8Layer, has_products
 from motif.sampling.local.joining import joined_layers, reading_the_same, together
 from motif.sampling.local.kernels import Kernels
 from motif.sampling.local.layers import fused_layers
@@ -158,12 +159,17 @@ class Quantiser:
                 adapter to the weights.
         """
         with contextlib.ExitStack() as stack:
-            groups = self._grouped(modules)
-            for group in groups:
+            products: dict[nn.Module, tuple[list[nn.Linear], Int8Linear]] = {}
+            for group in self._grouped(modules):
                 linear = self._linear(group, wrappers, fold)
+                products[group[0]] = group, linear
                 for module, forward in zip(group, together(linear, [m.out_features for m in group]), strict=True):
                     stack.enter_context(replaced(wrappers.get(module, module), "forward", forward))
             if self.rotation:
+                sines: list[Tensor] = []
+                for layer in self.policy.decoder.layers:
+                    if has_products(layer, products):
+                        stack.enter_context(replaced(layer, "forward", Int8Layer(layer, products, sines)))
                 stack.enter_context(self.rotation.active())
             yield
 

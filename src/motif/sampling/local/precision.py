@@ -11,7 +11,7 @@ from torch import nn
 from motif.config import Recipe
 from motif.errors import RecipeError
 from motif.models.adapter import lora_layers
-from motif.models.int8 import FLOAT32, Precision, Shape, exact, timed
+from motif.models.int8 import FLOAT32, Precision, Shape, kernels, timed
 from motif.models.policy import Policy
 from motif.sampling.local.packing import LARGE, packed, packs
 
@@ -96,7 +96,7 @@ def _problem(policy: Policy) -> str:
         return "the model's weights are in 4 bits"
     if not torch.backends.mkldnn.is_available():
         return "this build of torch has no kernels for them"
-    return "" if exact() else "this processor's 8-bit products are not exact"
+    return "" if kernels() else "this processor's 8-bit products are not exact"
 
 
 def _timing(shapes: Counter[Shape]) -> tuple[frozenset[Shape], float]:
