@@ -127,7 +127,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         ([str(run / "recipe.toml")], "is a file"),
         ([str(run), str(run)], "the same run is given twice"),
         ([str(run), "--save", str(tmp_path / "no" / "where.html")], "no such folder: choose another --save"),
-        ([str(run), "--no-browser", "--host", "203.0.113.7"], "cannot listen on"),
+        ([str(run), "--no-browser", "--host", "no.such.host.invalid"], "cannot listen on"),
     ):
         result = CliRunner().invoke(app, ["view", *arguments])
         assert result.exit_code == 2 and words in result.output, arguments
