@@ -557,8 +557,8 @@ def trained() -> str:
 
 
 MAKERS = (
-    machines, rollout, limits, precision, rounding, operations, step, scaling, overhead, speed, agreement, answers, view,
-    fuzzing, waiting, demo, claims, study, evidence, peers, recipes, presets, forecast, costs, tree, layer_table,
+    machines, rollout, limits, precision, rounding, operations, step, scaling, overhead, speed, agreement, answers,
+    view, fuzzing, waiting, demo, claims, study, evidence, peers, recipes, presets, forecast, costs, tree, layer_table,
     architectures, refusals, trained, general,
 )  # fmt: skip
 MARKED = re.compile(r"<!-- from: (\w+) -->.*?<!-- end -->", flags=re.DOTALL)

@@ -115,8 +115,8 @@ class WarmstartConfig(Section):
                     raise ValueError(f"{key} needs a source: set one, or leave out the section, warmstart = {{}}")
                 named = " or ".join(map(repr, sources))
                 raise ValueError(
-                    f"{key} applies to source = {named} only, and the source is {self.source!r}: leave it out, or set it "
-                    f"back (--set {shlex.quote(f'warmstart.{key}={json.dumps(fields[key].default)}')})"
+                    f"{key} applies to source = {named} only, and the source is {self.source!r}: leave it out, or set "
+                    f"it back (--set {shlex.quote(f'warmstart.{key}={json.dumps(fields[key].default)}')})"
                 )
         if self.source == "file" and not self.file:
             raise ValueError("source = 'file' needs file, the JSON lines of rounds")
