@@ -58,3 +58,18 @@ def test_the_table_of_word_sums_has_the_numbers_of_the_answers():
         ), line
         before = right
     assert len(before) == 200
+
+
+def test_the_table_of_other_seeds_has_the_numbers_of_the_answers():
+    page, before = (START / "words.md").read_text(), {}
+    for line in map(json.loads, (START / "words" / "seeds.jsonl").read_text().splitlines()):
+        right, seed = [float(outcome) for outcome in line["outcomes"]], line["seed"]
+        row = (
+            f"| {seed}, {line['stage']} | {100 * line['well_formed']:.0f} % | {100 * sum(right) / len(right):.1f} % | "
+        )
+        if seed in before:
+            gap = crossed_interval([[x - y for x, y in zip(right, before[seed], strict=True)]])
+            row += f"{100 * gap.mean:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}] "
+        assert f"{row}|" in page
+        before[seed] = right
+    assert list(before) == [1, 2] and len(before[2]) == 200
