@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from motif.models.int8 import ROWS, Int8Linear
 from motif.models.launches import norm_weight
+from motif.models.sizes import cache_in
 from motif.sampling.local.attention import TreeCache
 from motif.sampling.local.layers import ATTENTION, MLP
 
@@ -42,7 +43,7 @@ class Int8Layer:
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """States (B, T, D) of states; see transformers for the arguments."""
-        cache, around = kwargs.get("past_key_values"), kwargs.get("position_embeddings")
+        cache, around = cache_in(kwargs), kwargs.get("position_embeddings")
         if args or around is None or not isinstance(cache, TreeCache) or hidden_states.shape[1] > 1:
             normed = self.layer.input_layernorm(hidden_states)
             states = hidden_states + self.attention(normed, *args, **kwargs)[0]
