@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import statistics
 import subprocess
 import time
 
@@ -375,7 +376,7 @@ def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line.get("step", 0) > 1 and "time/total" in line]
     shape = model_shape("embedded")
-    # The quickest of several, as of the steps: what else runs there may slow one.
+    # The quickest of several: what else runs there may slow one.
     rate = max(_matmul_rate.__wrapped__(pick_device("cpu"), shape.hidden, shape.intermediate)[0] for _ in range(8))
     # What a model of this size moves stays in the processor's caches: the bandwidth of memory plays no part.
     # On one core an update comes several times closer to the peak than on a GPU.
@@ -384,7 +385,8 @@ def test_the_single_machine_end_agrees_with_a_measured_run(tmp_path):
     plan = make_device_plan(recipe, described, tmp_path / "run").forecast
     assert plan.tokens == pytest.approx(steps[-1]["ledger/generated_tokens"] / steps[-1]["step"])
     for seen, said in (("time/sample", plan.best.sampling), ("time/update", plan.best.training)):
-        assert 1 / FACTOR < said / (share * min(line[seen] for line in steps)) < FACTOR, seen
+        # The plan is of a step of average size: the quickest step is the smallest one.
+        assert 1 / FACTOR < said / (share * statistics.median(line[seen] for line in steps)) < FACTOR, seen
     text = motif("train", "demo", "--dry-run", "--on", "8xL4", "--lengths", str(tmp_path / "run"), cwd=tmp_path).stdout
     assert "expect a factor of 2" in " ".join(text.split())
     assert "GPU-hours" in text
