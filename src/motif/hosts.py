@@ -21,7 +21,7 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|([^\s:@/?#\[\]]+))(?:
 
 @contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket bound to this address and no other, before anything heavy is imported: a taken one is told at once.
+    """A socket bound to this address and no other. Bind before heavy imports: a taken address is told at once then.
 
     Raises:
         ServiceError: the address does not exist, is taken, or is not allowed.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -30,7 +31,11 @@ def test_resume_needs_only_the_folder(tmp_path, monkeypatch):
         assert "`motif resume runs/copy`" in call("train", recipe, status=2)
     text = call("resume", "runs/copy", "--set", "rollout.branching=[4,2,1]", status=2)
     assert "rollout.branching: [4, 1, 1] → [4, 2, 1]" in text and "recipe demo" not in text  # before the plan
+    weights = Path("runs/copy/adapter/adapter_model.safetensors")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
     assert "--set train.steps=2" in call("resume", "runs/copy")
+    assert weights.read_bytes() == whole  # what a damaged file's error promises
     text = call("resume", "runs/copy", "--set", "train.steps=2")
     assert "changed: train.steps: 1 → 2" in text and "step 2/2" in text
     lines = [json.loads(line) for line in call("runs", "--json").replace("} {", "}\n{").splitlines()]

@@ -10,6 +10,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,6 +133,10 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     ):
         result = CliRunner().invoke(app, ["view", *arguments])
         assert result.exit_code == 2 and words in result.output, arguments
+    # Outside this process, whose guard refuses to look up what is not this machine's.
+    elsewhere = [sys.executable, "-m", "motif", "view", str(run), "--no-browser", "--host", "203.0.113.7"]
+    done = subprocess.run(elsewhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "cannot listen on 203.0.113.7" in done.stderr and "another --host" in done.stderr
     result = CliRunner().invoke(app, ["view", str(run), "--save", str(tmp_path / "x.html")])
     assert result.exit_code == 0 and (tmp_path / "x.html").stat().st_size > 50_000
 

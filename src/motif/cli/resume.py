@@ -14,7 +14,7 @@ from motif.errors import RunFolderError
 from motif.grading.given import refuse_lost_reward
 from motif.run_files import WRITER_LOCK
 from motif.runs.disk import is_locked
-from motif.runs.read import check_run_folder, is_finished, nothing_left, recipe_of
+from motif.runs.read import check_run_folder, recipe_of
 
 
 def resume(
@@ -31,11 +31,7 @@ def resume(
     check_run_folder(run)
     if is_locked(run / WRITER_LOCK):
         raise RunFolderError(f"another process is training {run}: watch it with `motif view {shlex.quote(str(run))}`")
-    recipe = recipe_of(run, settings or [], trust)
-    refuse_lost_reward(recipe.data.grader, run)
-    if not settings and is_finished(run, recipe.train.steps):
-        typer.echo(nothing_left(run, recipe.train.steps))
-        return
+    refuse_lost_reward(recipe_of(run, settings or [], trust).data.grader, run)
     with loading():
         from motif.training.loop import resume as resume_training
 

@@ -189,7 +189,7 @@ def load_study(path: str | Path) -> Study:
         raise RecipeError(f"{path} is a file of data, not a study, which has [arms] (docs/compare.md)")
     if str(path) in shipped_recipes() and not Path(path).exists():
         raise RecipeError(f"{path} is a recipe, not a study, which has [arms] (docs/compare.md): motif train {path}")
-    if not Path(path).is_file():
+    if Path(path).is_dir() or not Path(path).exists():  # a pipe is neither
         found = "a folder" if Path(path).is_dir() else "no such file"
         raise RecipeError(
             f"{path}: {found}; give a study, a TOML file with [arms] (docs/compare.md). To see runs side by side: "

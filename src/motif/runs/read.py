@@ -27,7 +27,6 @@ from motif.run_files import (
     WRITER_LOCK,
 )
 from motif.runs.disk import open_plain
-from motif.text import counted
 
 Record = dict[str, Any]
 
@@ -241,12 +240,6 @@ def not_a_run(folder: str | Path) -> str:
 def resume_command(run: Path) -> str:
     """The command that resumes a run."""
     return f"motif resume {shlex.quote(str(run))}"
-
-
-def nothing_left(run: Path, steps: int) -> str:
-    """What to say of a run that has made all its steps, and the command for more."""
-    more = f"{resume_command(run)} --set train.steps={2 * steps}"
-    return f"{run} has made all its {counted(steps, 'step')}. For more: {more}"
 
 
 def has_begun(run: Path) -> bool:

@@ -33,7 +33,7 @@ from motif.runs import checkpoint
 from motif.runs.folder import RunFolder, folder_for, only_writer, refuse_used_folder, write_recipe
 from motif.runs.metrics import refill_metrics, step_metrics
 from motif.runs.provenance import Data, environment, versions
-from motif.runs.read import check_run_folder, has_begun, is_finished, nothing_left, recipe_of
+from motif.runs.read import check_run_folder, has_begun, is_finished, recipe_of, resume_command
 from motif.runs.result import Result
 from motif.runs.trackers import tracking
 from motif.runs.weights import check_round_trip, save_weights
@@ -41,7 +41,7 @@ from motif.sampling.vllm.launch import Colocation
 from motif.session import Session, open_session, with_examples
 from motif.statistics.variance import components
 from motif.tasks import Task
-from motif.text import expanded
+from motif.text import counted, expanded
 from motif.training.batch import UpdateStats, collect
 from motif.training.check import choose_update_path
 from motif.training.events import Callback, Callbacks, Evaluated, Saved, StepEnded, TrainingEnded, TrainingStarted
@@ -402,5 +402,6 @@ def resume(
     settings = list(settings)
     recipe = recipe_of(folder, settings, trust or Trust(uses=TRAINING))
     if not settings and is_finished(folder, recipe.train.steps):
-        display.message(nothing_left(folder, recipe.train.steps))
+        more = f"{resume_command(folder)} --set train.steps={2 * recipe.train.steps}"
+        display.message(f"{folder} has made all its {counted(recipe.train.steps, 'step')}. For more: {more}")
     return train(recipe, folder, resume=True, allow_changes=allow_changes, display=display)

@@ -18,10 +18,8 @@ from motif.models.int8 import ROWS, Int8Linear
 from motif.models.launches import norm_weight
 from motif.models.sizes import cache_in
 from motif.sampling.local.attention import TreeCache
-from motif.sampling.local.layers import ATTENTION, MLP
+from motif.sampling.local.layers import ATTENTION, HEAD_NORMS, read_together
 
-NORMS = "q_norm", "k_norm"
-"""Of queries and keys, where a layer has them."""
 Products = Mapping[nn.Module, tuple[Sequence[nn.Module], Int8Linear]]
 """By the first of the layers that are one product: all of them, and the product."""
 
@@ -34,12 +32,11 @@ class Int8Layer:
 
     def __init__(self, layer: Any, products: Products, sines: list[Tensor]):
         self.layer, self.attention, self.sines = layer, layer.self_attn, sines
-        first = (layer.self_attn.q_proj, layer.self_attn.o_proj, layer.mlp.gate_proj, layer.mlp.down_proj)
-        self.asked, self.out, self.gated, self.down = (products[_base(part)][1] for part in first)
+        self.asked, self.out, self.gated, self.down = (products[_base(group[0])][1] for group in read_together(layer))
         self.size = self.attention.head_dim
         self.heads = [_base(getattr(self.attention, name)).out_features // self.size for name in ATTENTION[:2]]
         self.eps = [_eps(norm) for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-        self.norms = [getattr(self.attention, name) for name in NORMS if hasattr(self.attention, name)]
+        self.norms = [getattr(self.attention, name) for name in HEAD_NORMS if hasattr(self.attention, name)]
 
     def __call__(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """States (B, T, D) of states; see transformers for the arguments."""
@@ -82,10 +79,7 @@ class Int8Layer:
 
 def has_products(layer: Any, products: Products) -> bool:
     """Whether those layers of a decoder layer that has the form are one product which read the same."""
-    attention, mlp = layer.self_attn, layer.mlp
-    groups = [[getattr(attention, name) for name in ATTENTION], [attention.o_proj]]
-    groups += [[getattr(mlp, name) for name in MLP], [mlp.down_proj]]
-    bases = [[_base(part) for part in group] for group in groups]
+    bases = [[_base(part) for part in group] for group in read_together(layer)]
     return all(group[0] in products and list(products[group[0]][0]) == group for group in bases)
 
 

@@ -24,7 +24,7 @@ from motif.sampling.local.joining import Joined
 from motif.sampling.local.kernels import Kernels
 
 PARTS = {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}
-ATTENTION, HEAD_NORMS = ("q_proj", "k_proj", "v_proj"), {"q_norm", "k_norm"}
+ATTENTION, HEAD_NORMS = ("q_proj", "k_proj", "v_proj"), ("q_norm", "k_norm")
 MLP = ("gate_proj", "up_proj")
 Norm = tuple[Tensor, float]
 """Weight and epsilon."""
@@ -86,12 +86,11 @@ class _Layer:
     ):
         self.layer, self.kernels, self.follows, self.normed = layer, kernels, follows, normed
         self.own = layer.forward
-        attention, mlp = layer.self_attn, layer.mlp
-        self.attention, self.size = attention, attention.head_dim
-        parts = (attention.q_proj, attention.o_proj, mlp.gate_proj, mlp.down_proj)
-        self.asked, self.out, self.gated, self.down = (products[part] for part in parts)
+        attention = self.attention = layer.self_attn
+        self.size = attention.head_dim
+        self.asked, self.out, self.gated, self.down = (products[group[0]] for group in read_together(layer))
         self.heads = self.asked.sizes[0] // self.size
-        norms = [norm_weight(getattr(attention, name, None)) for name in ("q_norm", "k_norm")]
+        norms = [norm_weight(getattr(attention, name, None)) for name in HEAD_NORMS]
         self.norms = None if norms[0] is None or norms[1] is None else (norms[0][0], norms[1][0])
         self.eps = norms[0][1] if norms[0] else 0.0
         self.inner = norm_weight(layer.post_attention_layernorm)
@@ -123,12 +122,16 @@ class _Layer:
 
 def _has_products(layer: Any, products: dict[Any, Joined]) -> bool:
     """Whether a layer's parts are those of the form, and their products are joined."""
-    if not has_parts(layer):
-        return False
+    return has_parts(layer) and all(
+        group[0] in products and list(products[group[0]].layers) == group for group in read_together(layer)
+    )
+
+
+def read_together(layer: Any) -> list[list[Any]]:
+    """The linear layers of one that has the parts, in order; those of a group read the same."""
     attention, mlp = layer.self_attn, layer.mlp
-    groups = [[getattr(attention, name) for name in ATTENTION], [attention.o_proj]]
-    groups += [[getattr(mlp, name) for name in MLP], [mlp.down_proj]]
-    return all(group[0] in products and list(products[group[0]].layers) == group for group in groups)
+    asked, gated = ([getattr(part, name) for name in names] for part, names in ((attention, ATTENTION), (mlp, MLP)))
+    return [asked, [attention.o_proj], gated, [mlp.down_proj]]
 
 
 def has_parts(layer: Any) -> bool:
@@ -138,12 +141,13 @@ def has_parts(layer: Any) -> bool:
     attention, mlp = layer.self_attn, layer.mlp
     names = {name for name, _ in attention.named_children()}
     others = {name for name, _ in mlp.named_children()} - {"act_fn"}
-    if names - HEAD_NORMS != {*ATTENTION, "o_proj"} or len(names & HEAD_NORMS) == 1:
+    head_norms = names.intersection(HEAD_NORMS)
+    if names - head_norms != {*ATTENTION, "o_proj"} or len(head_norms) == 1:
         return False
     if others != {*MLP, "down_proj"} or not hasattr(attention, "head_dim") or not hasattr(attention, "scaling"):
         return False
     norms = [layer.input_layernorm, layer.post_attention_layernorm]
-    norms += [getattr(attention, name) for name in names & HEAD_NORMS]
+    norms += [getattr(attention, name) for name in head_norms]
     return all(norm_weight(norm) is not None for norm in norms)
 
 
