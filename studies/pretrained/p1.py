@@ -290,6 +290,27 @@ def table(results: Path = RESULTS) -> list[str]:
     return rows
 
 
+def table_by_seed(results: Path = RESULTS) -> list[str]:
+    """Rows for README.md: both arms at the end, by seed, with the warm starts before them in brackets."""
+    found: dict[tuple[str, int, str], str] = {}
+    for line in lines(results / "tests.jsonl"):
+        found[line["arm"], line["seed"], line["test"]] = (
+            f"{100 * line['outcomes'].count('1') / len(line['outcomes']):.1f}"
+        )
+    seeds = sorted({seed for arm, seed, _ in found if arm == "recommended"})
+    rows = [
+        f"| accuracy, greedy, % | {' | '.join(f'seed {seed}' for seed in seeds)} |",
+        "|---" * (1 + len(seeds)) + "|",
+    ]
+    for name in TESTS:
+        cells = []
+        for seed in seeds:
+            ends = (found[arm, seed, name] for arm in ("recommended", "long-8", "warm", "warm-long"))
+            cells.append("{} against {} ({}, {})".format(*ends))
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return rows
+
+
 def write(check: bool) -> None:
     """Write the study files, or say whether they are as they would be written."""
     for name, study in studies().items():
@@ -318,7 +339,7 @@ def main() -> None:
     elif given.part == "test":
         test("p1.toml", given.seeds, given.tests, given.runs, RESULTS / "tests.jsonl")
     elif given.part == "table":
-        print("\n".join(table()))
+        print("\n".join([*table(), "", *table_by_seed()]))
     if given.part in ("write", "rates"):
         write(given.check)
 

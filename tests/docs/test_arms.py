@@ -67,6 +67,7 @@ def test_the_table_of_its_seeds_has_the_numbers_of_the_runs():
     p1 = loaded(PRETRAINED / "p1.py")
     page = (PRETRAINED / "README.md").read_text()
     assert len(p1.table()) == 2 + 2 * (1 + len(p1.TESTS)) and "\n".join(p1.table()) in page
+    assert "\n".join(p1.table_by_seed()) in page
 
 
 def test_results_are_kept_by_seed_and_a_study_goes_on_elsewhere(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ RATIOS = {
     "grading": {"gsm8k", "math"},
     "general": set(),
     "precision": {"1 row", "open", "one stream", "1 question", "in a run"},
+    "rounding": set(),
     "gpu": {"decoding", "decoding_graphs", "update", "paper_sample", "paper_update"},
 }
 
