@@ -122,7 +122,7 @@ class ViewServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """The address of the page for a browser on this machine."""
-        host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}/"
 
 
